@@ -1,0 +1,148 @@
+"""The wiring: settings in, Dagster definitions out; the only place where all parts meet.
+
+`build_definitions` may be called in somebody else's code location and merged into their
+definitions. `defs` is what Dagster loads for ours; loading asks no network.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dagster as dg
+from dagster_deltalake import AzureConfig, LocalConfig
+
+from dicom_assets import assets, presentation
+from dicom_assets.automation import tables_job, tables_schedule
+from dicom_assets.emulator import sample, server
+from dicom_assets.io_manager import DeltaTables, Derivation
+from dicom_assets.partitions import hourly
+from dicom_assets.pool import POOL
+from dicom_assets.resources import DicomService
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table
+from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
+
+SERVICE_KEY = "dicom_service"
+IO_MANAGER_KEY = "dicom_tables"
+JOB = "dicom_tables"
+_STARTING = threading.Lock()
+
+
+class EmbeddedDicomService(DicomService):
+    """The DICOM service of this machine, for a first look: started where it is needed.
+
+    Each process that asks has a thread of its own on a loopback port; they share one archive,
+    which is filled on first use with the DICOM files that pydicom ships.
+    """
+
+    url: str = "embedded"
+    archive: str
+    first_hour: str
+
+    def address(self) -> str:
+        """Return the URL of this process's embedded service, started by the first call."""
+        with _STARTING:
+            return _embedded(self.archive, self.first_hour)
+
+
+@cache
+def _embedded(archive: str, first_hour: str) -> str:
+    opened = sample.prepare(Path(archive), first_hour=datetime.fromisoformat(first_hour))
+    return server.start(opened).url
+
+
+def build_definitions(
+    settings: Settings, key_prefix: str | Sequence[str] | None = None
+) -> dg.Definitions:
+    """Return assets, job, schedule and resources for one archive and one root of tables.
+
+    Merge them into your own with `dagster.Definitions.merge`; `key_prefix` goes before our asset
+    keys. The executor is left to you; ours runs the four steps in one process.
+    """
+    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
+    start = settings.start_time or _embedded_start(settings)
+    partitions = hourly(start, settings.end_time)
+    ours = [_asset(settings, partitions, prefix, *story) for story in _STORY]
+    job = tables_job(JOB, [key for asset in ours for key in asset.keys])
+    delay = timedelta(minutes=settings.delay_minutes)
+    running = not settings.is_embedded
+    schedule = tables_schedule(job, partitions, settings.schedule, delay, running=running)
+    upstream = presentation.service_spec(prefix, settings.service_url or ARCHIVE_DIRECTORY)
+    return dg.Definitions(
+        assets=[upstream, *dg.with_source_code_references(ours)],
+        jobs=[job],
+        schedules=[schedule],
+        resources={SERVICE_KEY: _service(settings, start), IO_MANAGER_KEY: tables(settings)},
+    )
+
+
+# Each table, the asset that keeps it, the tables it reads, and whether it asks the service.
+_STORY: tuple[tuple[Table, Callable[..., Derivation], list[Table], bool], ...] = (
+    (CHANGE, assets.change, [], True),
+    (INSTANCE, assets.instance, [CHANGE], True),
+    (SERIES, assets.series, [INSTANCE], False),
+    (STUDY, assets.study, [INSTANCE], False),
+)
+
+
+def _asset(  # noqa: PLR0913 - one row of the story
+    settings: Settings,
+    partitions: dg.HourlyPartitionsDefinition,
+    prefix: list[str],
+    table: Table,
+    function: Callable[..., Derivation],
+    reads: list[Table],
+    asks: bool,  # noqa: FBT001 - one row of the story
+) -> dg.AssetsDefinition:
+    decorate = dg.asset(
+        name=table.name,
+        key_prefix=prefix or None,
+        ins={t.name: dg.AssetIn(key=dg.AssetKey([*prefix, t.name])) for t in reads},
+        deps=[dg.AssetKey([*prefix, presentation.SERVICE])] if asks else [],
+        io_manager_key=IO_MANAGER_KEY,
+        partitions_def=partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=POOL,
+        **presentation.described(table, prefix, settings.table_path(table.name)),
+    )
+    return decorate(function)
+
+
+def tables(settings: Settings) -> DeltaTables:
+    """Return the IO manager over the tables that the settings name."""
+    root = settings.tables_root
+    account = urlsplit(root).netloc.partition("@")[2].partition(".")[0]
+    storage = AzureConfig(account_name=account) if account else LocalConfig()
+    paths = {table.name: settings.table_relative_path(table.name) for table in TABLES}
+    return DeltaTables(root_uri=root, storage_options=storage, paths=paths)
+
+
+def _service(settings: Settings, start: datetime) -> DicomService:
+    shared = {
+        "api_version": settings.api_version,
+        "batch_size": settings.batch_size,
+        "retry_seconds": settings.retry_seconds,
+        "delay_minutes": settings.delay_minutes,
+        "data_partitions": settings.data_partitions and list(settings.data_partitions),
+        "start_time": start.isoformat(),
+        "end_time": settings.end_time and settings.end_time.isoformat(),
+    }
+    if settings.service_url is not None:
+        return DicomService(url=settings.service_url, **shared)
+    archive = str(Path(ARCHIVE_DIRECTORY).absolute())
+    first = _embedded_start(settings).isoformat()
+    return EmbeddedDicomService(archive=archive, first_hour=first, **shared)
+
+
+def _embedded_start(settings: Settings) -> datetime:
+    delay = timedelta(minutes=settings.delay_minutes)
+    return sample.first_hour(Path(ARCHIVE_DIRECTORY), now=datetime.now(UTC), delay=delay)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions for the settings of the environment, all steps in one process."""
+    ours = build_definitions(Settings.from_environment())
+    return dg.Definitions.merge(ours, dg.Definitions(executor=dg.in_process_executor))

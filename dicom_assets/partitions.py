@@ -1,0 +1,29 @@
+"""Hours as Dagster partitions: UTC, from the floor of the start to the ceiling of the end."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from dicom_assets.window import Window, floor_hour
+
+HOUR = timedelta(hours=1)
+
+
+def hourly(start: datetime, end: datetime | None = None) -> dg.HourlyPartitionsDefinition:
+    """Return the hours from the one that holds the start to the one that holds the end's eve."""
+    ceiling = None if end is None else -(-(end - floor_hour(start)) // HOUR) * HOUR
+    return dg.HourlyPartitionsDefinition(
+        start_date=floor_hour(start),
+        end_date=None if ceiling is None else floor_hour(start) + ceiling,
+        timezone="UTC",
+    )
+
+
+def window_of(span: dg.TimeWindow) -> Window:
+    """Return the window of a run's hours, one or a range."""
+    return Window.between(span.start.astimezone(UTC), span.end.astimezone(UTC))
+
+
+def key_of(moment: datetime) -> str:
+    """Return the partition key of the hour that holds the moment."""
+    return f"{floor_hour(moment):%Y-%m-%d-%H:%M}"

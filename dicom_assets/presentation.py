@@ -1,0 +1,114 @@
+"""How the tables look in Dagster: descriptions, column schemas, column lineage.
+
+All of it sits on the definitions, derived from `schema`. On materializations it would be stored
+again for every hour.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Column, Table
+
+GROUP = "dicom"
+OWNER = "team:dicom"
+SERVICE = "dicom_service"
+
+_GREEN = {
+    CHANGE.name: (
+        "The log of the service's change feed, one row per sequence. **A green hour**: every entry "
+        "of the hour is in the log, and the hour is sealed in `sync`."
+    ),
+    INSTANCE.name: (
+        "One row per live DICOM instance, as it stands now. **A green hour**: the table is at "
+        "least as new as the hour; what was deleted is gone. Hours may run in any order, twice, "
+        "or a year at a time."
+    ),
+    SERIES.name: (
+        "One row per series with live instances, derived anew for every study that the hour "
+        "touched. **A green hour**: these studies' series show the live instances."
+    ),
+    STUDY.name: (
+        "One row per study with live instances, derived anew for every study that the hour "
+        "touched. **A green hour**: these studies show the live instances."
+    ),
+}
+
+
+def described(table: Table, prefix: Sequence[str], location: str) -> dict[str, Any]:
+    """Return what `dagster.asset` takes to show a table: text, kinds, schema, lineage, place."""
+    return {
+        "description": _GREEN[table.name],
+        "group_name": GROUP,
+        "owners": [OWNER],
+        "kinds": {"deltalake", "dicom"},
+        "metadata": {
+            "dagster/uri": location,
+            "dagster/column_schema": column_schema(table),
+            "dagster/column_lineage": column_lineage(table, prefix),
+        },
+    }
+
+
+def service_spec(prefix: Sequence[str], address: str) -> dg.AssetSpec:
+    """Return the DICOM service as an external asset; its columns are the attributes we read."""
+    keywords = {c.keyword: c for c in INSTANCE.columns if c.keyword}
+    columns = [
+        dg.TableColumn(name, _vr(column), description=f"({column.tag[:4]},{column.tag[4:]})")
+        for name, column in keywords.items()
+        if name and column.tag
+    ]
+    return dg.AssetSpec(
+        dg.AssetKey([*prefix, SERVICE]),
+        description="The DICOM service: its change feed tells what was stored, updated, deleted.",
+        group_name=GROUP,
+        owners=[OWNER],
+        kinds={"dicom"},
+        metadata={
+            "dagster/uri": address,
+            "dagster/column_schema": dg.TableSchema(columns=columns),
+        },
+    )
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """Return a table's columns as Dagster shows them, with the DICOM attribute as tags."""
+    return dg.TableSchema(columns=[_column(column) for column in table.columns])
+
+
+def _column(column: Column) -> dg.TableColumn:
+    known = {"dicom.keyword": column.keyword, "dicom.tag": column.tag, "dicom.vr": column.vr}
+    tags = {name: value for name, value in known.items() if value}
+    return dg.TableColumn(column.name, str(column.type), description=column.meaning, tags=tags)
+
+
+def _vr(column: Column) -> str:
+    return column.vr or "string"
+
+
+def column_lineage(table: Table, prefix: Sequence[str]) -> dg.TableColumnLineage:
+    """Return from which columns upstream each column is made."""
+    origins = {column.name: _origins(table, column) for column in table.columns}
+    return dg.TableColumnLineage(
+        deps_by_column={
+            name: [dg.TableColumnDep(dg.AssetKey([*prefix, asset]), source) for asset, source in of]
+            for name, of in origins.items()
+            if of
+        }
+    )
+
+
+def _origins(table: Table, column: Column) -> list[tuple[str, str]]:
+    if column.source:
+        return [(INSTANCE.name, column.source)]
+    if table is INSTANCE and column.name in _FROM_LOG:
+        return [(CHANGE.name, _FROM_LOG[column.name])]
+    return [(SERVICE, column.keyword)] if column.keyword else []
+
+
+_FROM_LOG: Mapping[str, str] = {
+    **{name: name for name in (*INSTANCE.key, "sequence", "filepath")},
+    "lastModifiedTimestamp": "timestamp",
+    "received_timestamp": "timestamp",
+}

@@ -1,0 +1,305 @@
+"""The settings: every environment variable, its default, its meaning and its check, once.
+
+`Settings.from_environment` is the only place that reads the environment; everything else is given
+a `Settings`. What contradicts itself is refused here, at start, naming the variable and the ways
+out. The configuration page in docs is generated from the fields below.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from dicom_assets.errors import SettingsError
+
+T = TypeVar("T")
+
+ARCHIVE_DIRECTORY = "data/archive"
+FIRST_YEAR = 1990
+LAST_YEAR = 9999
+TABLE_SCHEMES = ("abfss", "abfs", "az", "azure", "adl")
+_DATA_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+
+
+def _refuse(what: str) -> SettingsError:
+    return SettingsError(what)
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value) if re.fullmatch(r"-?\d{1,9}", value, re.ASCII) else least - 1
+        if number < least or (most is not None and number > most):
+            bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"
+            raise _refuse(f"a whole number {bounds} is needed")
+        return number
+
+    return parse
+
+
+def _moment(value: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise _refuse("a time such as 2026-01-31T10:00:00Z is needed") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def _start(value: str) -> datetime:
+    if re.match(r"0{3}\d|1[0-8]", value):
+        raise _refuse(
+            "a start this early is the Data Factory template's default and would make millions of "
+            "empty hours; `dicom-assets check` prints the feed's first hour: use that"
+        )
+    moment = _moment(value)
+    if moment.year < FIRST_YEAR:
+        raise _refuse(f"{moment:%Y} lies before any DICOM service: use the feed's first hour")
+    return moment
+
+
+def _end(value: str) -> datetime | None:
+    return None if value.startswith("9999") else _moment(value)
+
+
+def _service_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise _refuse("an address such as https://workspace-service.dicom.azurehealthcareapis.com")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise _refuse("the address may hold no user, query or fragment")
+    if parts.scheme == "http" and not _is_loopback(parts):
+        raise _refuse("http:// is for a literal loopback address such as 127.0.0.1: use https://")
+    return value.rstrip("/")
+
+
+def _tables_url(value: str) -> str:
+    scheme = urlsplit(value).scheme if "://" in value else ""
+    if scheme and scheme not in TABLE_SCHEMES:
+        raise _refuse(f"{scheme}:// is not supported: a path, or {', '.join(TABLE_SCHEMES)}://")
+    if ".." in re.split(r"[/\\]", value):
+        raise _refuse("a path without '..' is needed")
+    return value.rstrip("/") or "/"
+
+
+def _table_path(value: str) -> str:
+    parts = value.split("/")
+    if not all(re.fullmatch(r"[A-Za-z0-9_.=-]+", p, re.ASCII) for p in parts) or ".." in parts:
+        raise _refuse("a path below DICOM_TABLES_URL is needed: letters, digits, _ - . = and /")
+    return value
+
+
+def _schedule(value: str) -> str:
+    if len(value.split()) not in {5, 6}:
+        raise _refuse("a cron schedule of five fields is needed, such as 15 * * * *")
+    return value
+
+
+def _data_partitions(value: str) -> tuple[str, ...] | None:
+    names = tuple(sorted({name.strip() for name in value.split(",") if name.strip()}))
+    if not all(_DATA_PARTITION.fullmatch(name) for name in names):
+        raise _refuse("names of data partitions, separated by commas, are needed")
+    return names or None
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise _refuse("a zone of the IANA database is needed, such as Europe/Vienna") from None
+    return value
+
+
+def _setting(  # noqa: PLR0913 - one line per setting is the point
+    variable: str,
+    parse: Callable[[str], T],
+    default: T,
+    meaning: str,
+    *,
+    shown: str | None = None,
+    template: str = "",
+) -> Any:
+    metadata = {"variable": variable, "parse": parse, "meaning": meaning}
+    metadata |= {"shown": str(default) if shown is None else shown, "template": template}
+    return field(default=default, metadata=metadata)
+
+
+def _table(name: str, template: str = "") -> Any:
+    variable = f"DICOM_{name.upper()}_TABLE_PATH"
+    meaning = f"path of the `{name}` table below the tables URL"
+    return _setting(variable, _table_path, name, meaning, template=template)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What can be configured; each field knows its variable, default and meaning."""
+
+    service_url: str | None = _setting(
+        "DICOM_SERVICE_URL",
+        _service_url,
+        None,
+        "the DICOM service; unset, the embedded one with its archive in `data/archive` is used. "
+        "`http://` is accepted for a literal loopback address only, and then without credentials",
+        shown="unset: the embedded service",
+        template="linked service, Base URL",
+    )
+    api_version: int = _setting(
+        "DICOM_API_VERSION", _whole(2, 9), 2, "version of the service's API", template="ApiVersion"
+    )
+    batch_size: int = _setting(
+        "DICOM_BATCH_SIZE", _whole(1, 200), 200, "entries per page", template="BatchSize"
+    )
+    start_time: datetime | None = _setting(
+        "DICOM_START_TIME",
+        _start,
+        None,
+        "first moment that is read (UTC, inclusive); required with a service that is not loopback",
+        shown="embedded: the archive's first hour",
+        template="StartTime",
+    )
+    end_time: datetime | None = _setting(
+        "DICOM_END_TIME",
+        _end,
+        None,
+        "moment at which reading stops (UTC, exclusive); no snapshot: an instance changed later "
+        "reads as it stands now",
+        shown="open",
+        template="EndTime",
+    )
+    tables_url: str = _setting(
+        "DICOM_TABLES_URL",
+        _tables_url,
+        "data/dicom",
+        "root of the tables: a path, `abfss://…`, `az://…`, OneLake; required with a service that "
+        "is not loopback. One root belongs to one archive",
+        template="ContainerName",
+    )
+    instance_table_path: str = _table("instance", "InstanceTablePath")
+    series_table_path: str = _table("series", "SeriesTablePath")
+    study_table_path: str = _table("study", "StudyTablePath")
+    change_table_path: str = _table("change")
+    sync_table_path: str = _table("sync")
+    rejected_table_path: str = _table("rejected")
+    retention_hours: int = _setting(
+        "DICOM_RETENTION_HOURS",
+        _whole(168),
+        720,
+        "how long files that are no longer part of a table are kept, in hours",
+        template="RetentionHours",
+    )
+    delay_minutes: int = _setting(
+        "DICOM_DELAY_MINUTES",
+        _whole(0, 1440),
+        15,
+        "how long after its end an hour is read, because the service shows changes late",
+        template="tumbling window's Delay",
+    )
+    schedule: str = _setting(
+        "DICOM_SCHEDULE",
+        _schedule,
+        "15 * * * *",
+        "when the schedule ticks (cron, UTC)",
+        template="tumbling window's recurrence",
+    )
+    retry_seconds: int = _setting(
+        "DICOM_RETRY_SECONDS",
+        _whole(0, 86_400),
+        600,
+        "how long a failing request is tried again before the run is red",
+    )
+    data_partitions: tuple[str, ...] | None = _setting(
+        "DICOM_DATA_PARTITIONS",
+        _data_partitions,
+        None,
+        "data partitions to keep, separated by commas; one root per tenant, because access to a "
+        "Delta table cannot be split",
+        shown="all",
+    )
+    site_time_zone: str | None = _setting(
+        "DICOM_SITE_TIME_ZONE",
+        _zone,
+        None,
+        "zone of DICOM times without offset; unset, they give no UTC timestamp, never an assumed "
+        "one",
+        shown="unset",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself."""
+        if self.start_time and self.end_time and self.start_time >= self.end_time:
+            raise _refuse(
+                f"DICOM_START_TIME {self.start_time:%Y-%m-%dT%H:%M:%SZ} is not before "
+                f"DICOM_END_TIME {self.end_time:%Y-%m-%dT%H:%M:%SZ}: move one of them"
+            )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Return the settings of the process's environment, or of the mapping given.
+
+        Raises SettingsError that names the variable, what it held is not repeated, and the remedy.
+        """
+        given = os.environ if environment is None else environment
+        values = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
+        settings = cls(**values)
+        settings._require_for_remote(given)
+        return settings
+
+    def _require_for_remote(self, given: Mapping[str, str]) -> None:
+        if self.service_url is None or _is_loopback(urlsplit(self.service_url)):
+            return
+        if self.start_time is None:
+            raise _refuse(
+                "DICOM_START_TIME is required with a DICOM service that is not on this machine; "
+                "`dicom-assets check` prints the feed's first hour"
+            )
+        if not given.get("DICOM_TABLES_URL", "").strip():
+            raise _refuse(
+                "DICOM_TABLES_URL is required with a DICOM service that is not on this machine: "
+                "say where its tables shall lie"
+            )
+
+    def table_path(self, table: str) -> str:
+        """Return the full path or URL of a table, given its name in `schema`."""
+        return f"{self.tables_root}/{self.table_relative_path(table)}"
+
+    def table_relative_path(self, table: str) -> str:
+        """Return the path of a table below the root, given its name in `schema`."""
+        return str(getattr(self, f"{table}_table_path"))
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the DICOM service is the embedded one."""
+        return self.service_url is None
+
+    @property
+    def tables_root(self) -> str:
+        """The root of the tables: a URL, or an absolute path."""
+        url = self.tables_url
+        return url if "://" in url else Path(url).absolute().as_posix()
+
+
+def _is_set(setting: "Field[Any]", given: Mapping[str, str]) -> bool:
+    return bool(given.get(setting.metadata["variable"], "").strip())
+
+
+def _read(setting: "Field[Any]", given: Mapping[str, str]) -> object:
+    variable = setting.metadata["variable"]
+    try:
+        return setting.metadata["parse"](given[variable].strip())
+    except SettingsError as error:
+        raise _refuse(f"{variable}: {error}") from None
+
+
+def _is_loopback(parts: SplitResult) -> bool:
+    try:
+        return ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False

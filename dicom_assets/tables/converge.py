@@ -1,0 +1,57 @@
+"""Running again what another run has overtaken.
+
+Every write is: open the target, derive the difference from upstream as it stands now, commit on
+top of what was opened. Whoever loses the race does all three again, never the commit alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from dicom_assets.errors import ConflictError
+
+T = TypeVar("T")
+
+CONFLICT_SECONDS = 120.0
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Who writes, and when: the Dagster run, and the moment that its rows are stamped with."""
+
+    run_id: str
+    now: datetime
+
+
+def converge(attempt: Callable[[], T]) -> T:
+    """Return what the attempt returns, made again for as long as other runs commit first.
+
+    Raises ConflictError when that has not ended after two minutes.
+    """
+    retrying = Retrying(
+        retry=retry_if_exception_type(ConflictError),
+        stop=stop_after_delay(CONFLICT_SECONDS),
+        wait=wait_random_exponential(multiplier=0.05, max=LONGEST_PAUSE_SECONDS),
+        reraise=True,
+    )
+    return retrying(attempt)
+
+
+def settle(version: Callable[[], int], attempt: Callable[[], T]) -> list[T]:
+    """Return what each attempt returned, the last one made on an upstream that no longer moved.
+
+    `version` tells the upstream's version; it is read before and after each attempt, because an
+    upstream that moved after the attempt looked at it may hold what the attempt did not see.
+    """
+    done = []
+    seen = version()
+    while True:
+        done.append(converge(attempt))
+        now = version()
+        if now == seen:
+            return done
+        seen = now

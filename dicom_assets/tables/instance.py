@@ -1,0 +1,176 @@
+"""The `instance` table follows the log: one row per live instance, at its newest sequence.
+
+`plan` decides; here the log and the table are opened, the headers of the difference are read, and
+the difference is committed.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom_assets.reads import Feed, Headers, Rejection
+from dicom_assets.schema import CHANGE, INSTANCE, INT64, TIMESTAMP
+from dicom_assets.tables import log as change_log
+from dicom_assets.tables import rejections
+from dicom_assets.tables.converge import Run, settle
+from dicom_assets.tables.outcome import Outcome, Stopwatch
+from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
+from dicom_assets.tables.seals import seals_of
+from dicom_assets.tables.store import Difference, Snapshot, Store, filter_in
+from dicom_assets.window import TICKS_PER_HOUR, Window
+
+LAYOUT = [("partitionName", "ascending"), ("studyinstanceuid", "ascending")]
+LAYOUT += [("seriesinstanceuid", "ascending"), ("sequence", "ascending")]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one attempt sees: the table, the log's rows in the window, and the plan."""
+
+    target: Snapshot
+    inside: pa.Table
+    neighbours: pa.Table
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The pieces of a heavy read, put together."""
+
+    rows: pa.Table
+    deleted: frozenset[int]
+    replaced: frozenset[int]
+    rejections: tuple[Rejection, ...]
+    unparsable: Counter[str]
+    pages: int
+    bytes: int
+
+    @classmethod
+    def of(cls, pieces: Iterable[Headers]) -> "_Read":
+        got = list(pieces)
+        return cls(
+            pa.concat_tables([INSTANCE.arrow().empty_table(), *(p.rows for p in got)]),
+            frozenset(s for p in got for s in p.deleted),
+            frozenset(s for p in got for s in p.replaced),
+            tuple(r for p in got for r in p.rejections),
+            sum((Counter(p.unparsable) for p in got), Counter()),
+            sum(p.pages for p in got),
+            sum(p.bytes for p in got),
+        )
+
+
+def apply(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
+    """The table is at least as new as the log says for every key that the window touched.
+
+    Raises NotYetError when an hour of the window is not in the log.
+    """
+    found = seals_of(store, window)
+    change_log.require_archive(store, feed)
+    attempts = settle(lambda: store.version(CHANGE), lambda: _attempt(store, window, feed, run))
+    found.mark(store, "instanceAt", run)
+    return reduce(Outcome.then, attempts)
+
+
+def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
+    watch = Stopwatch()
+    with watch.stage("plan"):
+        look = _look(store, window, run)
+    with watch.stage("read"):
+        wanted = look.plan.read["sequence"].to_pylist()
+        got = _Read.of(feed.headers(look.neighbours, wanted) if wanted else ())
+    with watch.stage("commit"):
+        difference = _difference(look.plan, got, run.now)
+        after = look.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
+        rejections.note(store, window, got.rejections, run)
+    return Outcome(
+        version_before=look.target.version,
+        version_after=after,
+        rows=store.open(INSTANCE).count(),
+        hours=_by_hour(look, got),
+        totals=Counter(difference.counts()) + Counter(pages=got.pages, bytes=got.bytes),
+        unparsable=got.unparsable,
+        seconds=watch.seconds,
+    )
+
+
+def _look(store: Store, window: Window, run: Run) -> _Look:
+    # The target is opened before the log: what is committed on it was derived from what came later.
+    target, log = store.open(INSTANCE), store.open(CHANGE)
+    resting, due = rejections.waiting(store, run.now)
+    inside = change_log.rows_in(log, window, LOG_COLUMNS)
+    again = log.rows_of("sequence", sorted(due), LOG_COLUMNS)
+    touched = pa.concat_tables([inside, again])
+    studies = pc.unique(touched["studyinstanceuid"]).to_pylist()
+    history = log.rows_of("studyinstanceuid", studies, LOG_COLUMNS)
+    stored = target.rows_of("studyinstanceuid", studies, STORED_COLUMNS)
+    plan = make_plan(history, stored, pc.unique(key_of(touched)), resting)
+    return _Look(target, inside, _neighbours(log, inside, plan.read), plan)
+
+
+def _neighbours(log: Snapshot, inside: pa.Table, wanted: pa.Table) -> pa.Table:
+    """Return the log rows among which the wanted ones lie: the window's, and other whole hours."""
+    columns = ["sequence", "timestamp_ticks"]
+    pieces = [inside.select(columns)]
+    for hour in _hours_outside(inside, wanted):
+        start = hour * TICKS_PER_HOUR
+        pieces.append(change_log.rows_in(log, Window(start, start + TICKS_PER_HOUR), columns))
+    rows = pa.concat_tables(pieces)
+    return rows.group_by(columns).aggregate([]).select(columns)
+
+
+def _hours_outside(inside: pa.Table, wanted: pa.Table) -> list[int]:
+    known = pc.is_in(wanted["sequence"], value_set=_array(inside["sequence"].to_pylist()))
+    ticks = wanted.filter(pc.invert(known))["timestamp_ticks"].to_pylist()
+    return sorted({tick // TICKS_PER_HOUR for tick in ticks})
+
+
+def _array(values: Iterable[int]) -> pa.Array:
+    return pa.array(list(values), INT64)
+
+
+def _difference(plan: Plan, got: _Read, now: datetime) -> Difference:
+    at = pc.index_in(got.rows["sequence"], value_set=_array(plan.read["sequence"].to_pylist()))
+    rows = _stamped(got.rows, plan.read["received_timestamp"].take(at), now)
+    exists = plan.read["exists"].take(at)
+    gone = filter_in(plan.read, "sequence", _array(got.deleted))
+    gone = gone.filter(gone["exists"]).select(plan.deletes.column_names)
+    return Difference(
+        INSTANCE,
+        inserts=rows.filter(pc.invert(exists)).sort_by(LAYOUT),
+        updates=rows.filter(exists).sort_by(LAYOUT),
+        deletes=pa.concat_tables([plan.deletes, gone]),
+        patches=plan.patches,
+    )
+
+
+def _stamped(rows: pa.Table, received: pa.ChunkedArray, now: datetime) -> pa.Table:
+    loaded = pa.array([now] * len(rows), TIMESTAMP)
+    for name, values in (("received_timestamp", received), ("created_date", loaded)):
+        at = rows.schema.get_field_index(name)
+        rows = rows.set_column(at, rows.schema.field(name), values)
+    return rows
+
+
+def _by_hour(look: _Look, got: _Read) -> dict[int, Counter[str]]:
+    outcome = _outcomes(look.plan, got)
+    hours: dict[int, Counter[str]] = {}
+    rows = zip(*(look.inside[c].to_pylist() for c in ("timestamp_ticks", "sequence")), strict=True)
+    for ticks, sequence in rows:
+        hour = hours.setdefault(ticks // TICKS_PER_HOUR * TICKS_PER_HOUR, Counter())
+        hour[outcome.get(sequence, "superseded")] += 1
+    return hours
+
+
+def _outcomes(plan: Plan, got: _Read) -> dict[int, str]:
+    """Return what became of the newest entry of each touched key, by sequence."""
+    outcome = dict.fromkeys(plan.newest["sequence"].to_pylist(), "unchanged")
+    outcome |= dict.fromkeys(plan.deletes["sequence"].to_pylist(), "deleted")
+    outcome |= dict.fromkeys(plan.paused, "rejected")
+    outcome |= dict.fromkeys(got.rows["sequence"].to_pylist(), "applied")
+    outcome |= dict.fromkeys(got.deleted, "deleted") | dict.fromkeys(got.replaced, "awaiting")
+    return outcome | {r.sequence: "rejected" for r in got.rejections if r.sequence is not None}

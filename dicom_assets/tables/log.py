@@ -1,0 +1,118 @@
+"""The `change` table: what each instance should be at, one row per sequence.
+
+The light read of a window is added to the log, nothing is ever taken out of it. The one thing
+that a row may learn later is that its instance is gone without a Delete entry (expiry).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom_assets.errors import ForeignArchiveError
+from dicom_assets.reads import Entries, Feed
+from dicom_assets.schema import CHANGE, INSTANCE
+from dicom_assets.tables import rejections, seals
+from dicom_assets.tables.converge import Run, converge
+from dicom_assets.tables.outcome import Outcome, Stopwatch
+from dicom_assets.tables.plan import is_gone, key_of, newest_of
+from dicom_assets.tables.store import Difference, Snapshot, Store, filter_in
+from dicom_assets.window import Window
+
+
+def require_archive(store: Store, feed: Feed) -> None:
+    """The log's newest entry stands in the service as it stood: it is the same archive.
+
+    Raises ForeignArchiveError when the entry is absent or has another key. An empty log fits any
+    archive.
+    """
+    columns = ["sequence", "timestamp_ticks", *INSTANCE.key]
+    newest = store.open(CHANGE).greatest("sequence", columns).to_pylist()
+    if not newest:
+        return
+    found = feed.key_of(newest[0]["sequence"], newest[0]["timestamp_ticks"])
+    if found != tuple(newest[0][column] for column in INSTANCE.key):
+        raise ForeignArchiveError(
+            f"the tables were filled from another or a re-created DICOM service: its entry with "
+            f"sequence {newest[0]['sequence']} is not in this one. Nothing was written. Set "
+            "DICOM_SERVICE_URL back, or DICOM_TABLES_URL to a new root"
+        )
+
+
+def rows_in(snapshot: Snapshot, window: Window, columns: list[str]) -> pa.Table:
+    """Return the log's rows whose time lies in the window."""
+    where = f'"timestamp_ticks" >= {window.start} AND "timestamp_ticks" < {window.end}'
+    return snapshot.rows(columns, where)
+
+
+def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
+    """Every entry that the feed serves for the window is in the log, and its hours are sealed."""
+    watch = Stopwatch()
+    with watch.stage("read"):
+        require_archive(store, feed)
+        entries = feed.entries(window)
+    with watch.stage("commit"):
+        added = converge(lambda: _add(store, window, entries, run))
+        rejections.note(store, window, entries.rejections, run)
+        hours = seals.hours_of(window, added.inside, entries.rejections)
+        sealed = seals.seal(store, hours, run)
+    totals = Counter(added.difference.counts()) + Counter(
+        sealed=sealed, skipped=entries.skipped, pages=entries.pages, bytes=entries.bytes
+    )
+    return Outcome(
+        version_before=added.version_before,
+        version_after=added.version_after,
+        rows=store.open(CHANGE).count(),
+        hours={hour.window.start: hour.counts() for hour in hours},
+        totals=totals,
+        seconds=watch.seconds,
+    )
+
+
+@dataclass(frozen=True)
+class _Added:
+    """What one attempt committed, and all that the log holds inside the window after it."""
+
+    inside: pa.Table
+    difference: Difference
+    version_before: int
+    version_after: int
+
+
+def _add(store: Store, window: Window, entries: Entries, run: Run) -> _Added:
+    log = store.open(CHANGE)
+    known = rows_in(log, window, ["sequence", "timestamp_ticks", "action", "state"])
+    fresh = filter_out(entries.changes, known)
+    difference = Difference(CHANGE, inserts=fresh, patches=_tombstones(log, known, entries.changes))
+    after = log.commit(difference, {"run_id": run.run_id, "window": str(window)})
+    inside = pa.concat_tables([known, fresh.select(known.column_names)])
+    return _Added(inside, difference, log.version, after)
+
+
+def filter_out(changes: pa.Table, known: pa.Table) -> pa.Table:
+    """Return the changes whose sequence is not among those known."""
+    values = pa.array(known["sequence"].to_pylist(), pa.int64())
+    return changes.filter(pc.invert(pc.is_in(changes["sequence"], value_set=values)))
+
+
+def _tombstones(log: Snapshot, known: pa.Table, served: pa.Table) -> pa.Table:
+    """Return a patch for rows now served as Deleted that no newer row explains.
+
+    A Delete entry says the same, so the log learns it only where there is none (expiry, changes
+    of UIDs). It is lasting: a re-created instance comes with a greater sequence.
+    """
+    open_rows = filter_in(known, "sequence", served.filter(is_deleted(served))["sequence"])
+    open_rows = open_rows.filter(pc.invert(is_gone(open_rows)))
+    silent = filter_in(served, "sequence", open_rows["sequence"])
+    studies = pc.unique(silent["studyinstanceuid"]).to_pylist()
+    columns = ["sequence", "action", "state", *INSTANCE.key]
+    newest = newest_of(log.rows_of("studyinstanceuid", studies, columns))
+    unexplained = newest.filter(pc.invert(is_gone(newest)))
+    keys = pa.array(key_of(unexplained).to_pylist(), pa.string())
+    return silent.filter(pc.is_in(key_of(silent), value_set=keys)).select(["sequence", "state"])
+
+
+def is_deleted(served: pa.Table) -> pa.ChunkedArray:
+    """Return which entries were served as Deleted."""
+    return pc.equal(served["state"], "Deleted")

@@ -1,0 +1,67 @@
+"""What a step did: numbers by hour, totals, and the versions between which it happened."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+# What an entry of an hour may come to that a later attempt of the same run sees as unchanged.
+_DONE = ("applied", "deleted")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What bringing a table to a window came to.
+
+    `hours` counts, for each hour of the window that has entries (its start in ticks), what became
+    of them; `totals` is about the run; `unparsable` counts by column the values that became null;
+    `seconds` is the time by stage.
+    """
+
+    version_before: int
+    version_after: int
+    rows: int
+    hours: Mapping[int, Counter[str]] = field(default_factory=dict)
+    totals: Counter[str] = field(default_factory=Counter)
+    unparsable: Counter[str] = field(default_factory=Counter)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def then(self, later: "Outcome") -> "Outcome":
+        """Return both attempts as one; what the first one did counts, whatever the second saw."""
+        hours = {**self.hours, **later.hours}
+        both = self.hours.keys() & later.hours.keys()
+        stages = self.seconds.keys() | later.seconds.keys()
+        return Outcome(
+            version_before=self.version_before,
+            version_after=later.version_after,
+            rows=later.rows,
+            hours=hours | {h: _done_first(self.hours[h], later.hours[h]) for h in both},
+            totals=self.totals + later.totals,
+            unparsable=self.unparsable + later.unparsable,
+            seconds={s: self.seconds.get(s, 0.0) + later.seconds.get(s, 0.0) for s in stages},
+        )
+
+
+def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
+    done = Counter({name: before[name] for name in _DONE})
+    rest = Counter(after)
+    rest["unchanged"] -= min(rest["unchanged"], done.total())
+    return done + rest
+
+
+class Stopwatch:
+    """The seconds that each stage took, under its name."""
+
+    def __init__(self) -> None:
+        """Begin with no stage."""
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """The time inside is added to the stage."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun

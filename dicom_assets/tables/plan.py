@@ -1,0 +1,143 @@
+"""The rule: what the log says an instance should be at, against what the table holds.
+
+Pure functions over Arrow tables; nothing here opens a table or asks the service. For each key that
+the window touched, by the newest entry of the key in the whole log:
+
+| newest entry | the table holds | then |
+|---|---|---|
+| a Delete, or served as Deleted | a sequence not greater | delete the row |
+| the same | no row, or a greater sequence | nothing |
+| any other | that sequence, or a greater one | nothing |
+| any other | less, null, or no row | read the header: Current upserts, Deleted deletes |
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom_assets.schema import INSTANCE, INT64, STRING, TIMESTAMP
+from dicom_assets.window import TICKS_PER_MICROSECOND
+
+# What the plan reads of the log and of the instance table.
+LOG_COLUMNS = [
+    "sequence",
+    *INSTANCE.key,
+    "action",
+    "timestamp_ticks",
+    "state",
+]
+STORED_COLUMNS = [*INSTANCE.key, "sequence", "received_timestamp"]
+# Neither may stand in a UID or in the name of a data partition.
+_SEPARATOR = "|"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done for the touched keys; each table has one row per key.
+
+    `read`: sequence, timestamp_ticks, received_timestamp, held (the row's sequence, may be null)
+    and exists, of the entries whose headers decide. `deletes`: key columns and sequence.
+    `patches`: key columns, sequence and received_timestamp. `newest`: every touched key's newest
+    sequence. `paused`: those of them that wait for their next attempt.
+    """
+
+    read: pa.Table
+    deletes: pa.Table
+    patches: pa.Table
+    newest: pa.Table
+    paused: tuple[int, ...]
+
+
+def key_of(table: pa.Table) -> pa.ChunkedArray:
+    """Return one text per row that stands for the key of its instance."""
+    return pc.binary_join_element_wise(*(table[name] for name in INSTANCE.key), _SEPARATOR)
+
+
+def is_gone(table: pa.Table) -> pa.ChunkedArray:
+    """Return which log rows say that their instance is gone."""
+    return pc.or_(pc.equal(table["action"], "Delete"), pc.equal(table["state"], "Deleted"))
+
+
+def newest_of(log: pa.Table) -> pa.Table:
+    """Return the row with the greatest sequence of each key."""
+    keyed = log.select(["sequence"]).append_column("key", key_of(log))
+    greatest = keyed.group_by("key").aggregate([("sequence", "max")])["sequence_max"]
+    return log.filter(pc.is_in(log["sequence"], value_set=_flat(greatest, INT64)))
+
+
+def make_plan(
+    log: pa.Table, stored: pa.Table, touched: pa.ChunkedArray, paused: Collection[int] = ()
+) -> Plan:
+    """Return what the rule asks for.
+
+    `log` (LOG_COLUMNS) holds every log row of the touched keys, whatever its hour; `stored`
+    (STORED_COLUMNS) every row of `instance` with these keys; `touched` the keys, as `key_of` gives
+    them; both tables may hold other keys too. `paused` are sequences that wait for their next
+    attempt.
+    """
+    keys = _flat(touched, STRING)
+    log = log.filter(pc.is_in(key_of(log), value_set=keys))
+    newest = _with_held(newest_of(log), stored)
+    gone, exists = is_gone(newest), newest["exists"]
+    held = pc.fill_null(newest["held"], -1)
+    waiting = pc.is_in(newest["sequence"], value_set=pa.array(list(paused), INT64))
+    unread = pc.and_(pc.invert(gone), pc.less(held, newest["sequence"]))
+    deletes = pc.and_(gone, pc.and_(exists, pc.less_equal(held, newest["sequence"])))
+    kept = pc.and_(exists, pc.invert(pc.or_(deletes, unread)))
+    return Plan(
+        read=_with_received(newest.filter(pc.and_(unread, pc.invert(waiting))), log, "sequence"),
+        deletes=newest.filter(deletes).select([*INSTANCE.key, "sequence"]),
+        patches=_patches(newest.filter(kept), log),
+        newest=newest,
+        paused=tuple(newest.filter(pc.and_(unread, waiting))["sequence"].to_pylist()),
+    )
+
+
+def _flat(values: pa.ChunkedArray | pa.Array, type_: pa.DataType) -> pa.Array:
+    chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values], type_)
+    return chunked.combine_chunks()
+
+
+def _with_held(newest: pa.Table, stored: pa.Table) -> pa.Table:
+    """Add to each key what the table holds: `held`, `received` and whether a row `exists`."""
+    row = pc.index_in(key_of(newest), value_set=_flat(key_of(stored), STRING))
+    held, received = stored["sequence"].take(row), stored["received_timestamp"].take(row)
+    newest = newest.append_column("held", held).append_column("received", received)
+    return newest.append_column("exists", pc.is_valid(row))
+
+
+def _with_received(rows: pa.Table, log: pa.Table, upto: str) -> pa.Table:
+    """Add the time of the greatest Create of each key that is not above the column `upto`.
+
+    Where the log has none, what the table holds stays.
+    """
+    found = _received(key_of(rows), rows[upto], log)
+    return rows.append_column("received_timestamp", pc.coalesce(found, rows["received"]))
+
+
+def _received(keys: pa.ChunkedArray, upto: pa.ChunkedArray, log: pa.Table) -> pa.Array:
+    creates = log.filter(pc.equal(log["action"], "Create"))
+    creates = creates.select(["sequence", "timestamp_ticks"]).append_column("key", key_of(creates))
+    number = pa.array(range(len(keys)), INT64)
+    wanted = pa.table({"key": keys, "upto": upto, "number": number})
+    pairs = wanted.join(creates, "key", join_type="inner")
+    pairs = pairs.filter(pc.less_equal(pairs["sequence"], pairs["upto"]))
+    greatest = pairs.group_by("number").aggregate([("sequence", "max")])
+    sequence = _looked_up(number, greatest["number"], greatest["sequence_max"])
+    ticks = _looked_up(sequence, creates["sequence"], creates["timestamp_ticks"])
+    return pc.divide(ticks, TICKS_PER_MICROSECOND).cast(TIMESTAMP)
+
+
+def _looked_up(values: pa.Array, keys: pa.ChunkedArray, found: pa.ChunkedArray) -> pa.Array:
+    at = pc.index_in(values, value_set=_flat(keys, INT64))
+    return _flat(found, INT64).take(at)
+
+
+def _patches(kept: pa.Table, log: pa.Table) -> pa.Table:
+    rows = _with_received(kept.filter(pc.is_valid(kept["held"])), log, "held")
+    new, old = rows["received_timestamp"], rows["received"]
+    moved = pc.and_(pc.is_valid(new), pc.fill_null(pc.not_equal(new, old), True))  # noqa: FBT003 - Arrow's own signature
+    patches = rows.filter(moved).select([*INSTANCE.key, "held", "received_timestamp"])
+    return patches.rename_columns([*INSTANCE.key, "sequence", "received_timestamp"])

@@ -1,0 +1,102 @@
+"""The `series` and `study` tables follow `instance`: derived anew for every touched study.
+
+Which studies a window touched, the log says, deletes included; what their rows are, the live rows
+of `instance` say. A series or study without instances goes.
+"""
+
+from collections import Counter
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
+from dicom_assets.tables import log as change_log
+from dicom_assets.tables import rejections
+from dicom_assets.tables.converge import Run, settle
+from dicom_assets.tables.outcome import Outcome, Stopwatch
+from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
+from dicom_assets.tables.rollup import columns_read, compare, roll_up
+from dicom_assets.tables.seals import seals_of
+from dicom_assets.tables.store import Difference, Snapshot, Store
+from dicom_assets.window import Window
+
+_MARK = {SERIES.name: "seriesAt", STUDY.name: "studyAt"}
+_STUDY_COLUMN = "studyInstanceUid"
+
+
+def apply(store: Store, table: Table, window: Window, run: Run) -> Outcome:
+    """The table shows the live instances of every study that the window touched."""
+    found = seals_of(store, window)
+    attempts = settle(lambda: store.version(INSTANCE), lambda: _attempt(store, table, window, run))
+    found.mark(store, _MARK[table.name], run)
+    _clear_settled(store, run)
+    return reduce(Outcome.then, attempts)
+
+
+def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
+    watch = Stopwatch()
+    with watch.stage("plan"):
+        target = store.open(table)
+        studies = touched_studies(store, window)
+        difference = _difference(store, target, studies)
+    with watch.stage("commit"):
+        after = target.commit(difference, {"run_id": run.run_id, "window": str(window)})
+    return Outcome(
+        version_before=target.version,
+        version_after=after,
+        rows=store.open(table).count(),
+        totals=Counter(difference.counts()) + Counter(studies=len(studies)),
+        seconds=watch.seconds,
+    )
+
+
+def touched_studies(store: Store, window: Window) -> list[str]:
+    """Return the UIDs of the studies that the window touched, and of those with rejections."""
+    log = store.open(CHANGE)
+    touched = change_log.rows_in(log, window, ["studyinstanceuid"])
+    again = log.rows_of("sequence", rejections.sequences(store), ["studyinstanceuid"])
+    return _studies(pa.concat_tables([touched, again]))
+
+
+def _studies(rows: pa.Table) -> list[str]:
+    studies: list[str] = pc.unique(rows["studyinstanceuid"]).to_pylist()
+    return sorted(studies)
+
+
+def _difference(store: Store, target: Snapshot, studies: list[str]) -> Difference:
+    # The target was opened before: what is derived here is newer than what it is compared with.
+    existing = target.rows_of(_STUDY_COLUMN, studies)
+    columns = columns_read(target.table)
+    live = store.open(INSTANCE).rows_of("studyinstanceuid", studies, columns)
+    return compare(existing, roll_up(live, target.table), target.table)
+
+
+def _clear_settled(store: Store, run: Run) -> None:
+    """Rejections whose entries all three tables show by now are cleared.
+
+    Whichever of `series` and `study` comes last does it: before, the other's difference is left.
+    """
+    known = rejections.sequences(store)
+    settled = _applied(store, known) if known else {}
+    for study in sorted(set(settled.values())):
+        targets = [store.open(table) for table in (SERIES, STUDY)]
+        if all(_difference(store, target, [study]).is_empty for target in targets):
+            rejections.clear(store, [s for s, owner in settled.items() if owner == study], run)
+
+
+def _applied(store: Store, sequences: list[int]) -> dict[int, str]:
+    """Return the sequences that `instance` shows or has gone beyond, each with its study."""
+    log = store.open(CHANGE)
+    rows = log.rows_of("sequence", sequences, LOG_COLUMNS)
+    studies = _studies(rows)
+    newest = newest_of(log.rows_of("studyinstanceuid", studies, LOG_COLUMNS))
+    gone = set(key_of(newest.filter(is_gone(newest))).to_pylist())
+    stored = store.open(INSTANCE).rows_of("studyinstanceuid", studies, STORED_COLUMNS)
+    held = dict(zip(key_of(stored).to_pylist(), stored["sequence"].to_pylist(), strict=True))
+    keyed = zip(key_of(rows).to_pylist(), rows.to_pylist(), strict=True)
+    return {
+        row["sequence"]: row["studyinstanceuid"]
+        for key, row in keyed
+        if (key in gone and key not in held) or (held.get(key) or -1) >= row["sequence"]
+    }

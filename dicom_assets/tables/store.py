@@ -1,0 +1,313 @@
+"""A Delta table as this project uses it: a snapshot that is read, and one commit on top of it.
+
+A commit succeeds only on the version it was computed from: who comes second gets a
+`ConflictError`, looks again and computes again. So no rule in here or elsewhere has to think of
+two writers at once. This is the only module that speaks Delta; the rule of what to write is in
+`plan` and `rollup`, the loops that look again are in `converge`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    QueryBuilder,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from dicom_assets.errors import ConflictError, ForeignTableError, TableUnavailableError
+from dicom_assets.schema import Table
+
+ABSENT = -1
+VALUES_PER_QUERY = 5_000
+ROW_GROUP_ROWS = 20_000
+CONFIGURATION = {
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.enableExpiredLogCleanup": "true",
+}
+# Statistics of long texts cost bytes in every commit and help no reader to skip a file.
+WITHOUT_STATISTICS = ("metadata", "metadata_string")
+_ACTION = "_action"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What has to change in a table, by key; each part may be empty.
+
+    `inserts` and `updates` are whole rows, `deletes` hold the key columns (and `sequence`, where
+    the table guards by it), `patches` the key columns and the columns they set.
+    """
+
+    table: Table
+    inserts: pa.Table | None = None
+    updates: pa.Table | None = None
+    deletes: pa.Table | None = None
+    patches: pa.Table | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows of each part."""
+        parts = {n: getattr(self, n) for n in ("inserts", "updates", "deletes", "patches")}
+        return {name: 0 if part is None else part.num_rows for name, part in parts.items()}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not any(self.counts().values())
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of one table; a table that does not exist yet is version -1 without rows."""
+
+    table: Table
+    url: str
+    options: Mapping[str, str] = field(repr=False)
+    delta: DeltaTable | None
+
+    @property
+    def version(self) -> int:
+        """The Delta version, or -1."""
+        return ABSENT if self.delta is None else self.delta.version()
+
+    def rows(self, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
+        """Return the rows that fulfil a SQL condition made of constants, all when it is empty."""
+        schema = self.table.arrow(list(columns) if columns is not None else None)
+        if self.delta is None:
+            return schema.empty_table()
+        names = ", ".join(f'"{name}"' for name in schema.names)
+        condition = f" WHERE {where}" if where else ""
+        return self._query(f"SELECT {names} FROM t{condition}").cast(schema)  # noqa: S608 - constants and escaped literals only
+
+    def rows_of(
+        self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return the rows whose column holds one of the values."""
+        pieces = [
+            self.rows(columns, f'"{column}" IN ({_literals(values[i : i + VALUES_PER_QUERY])})')
+            for i in range(0, len(values), VALUES_PER_QUERY)
+        ]
+        return pa.concat_tables(pieces) if pieces else self.rows(columns, "false")
+
+    def greatest(self, column: str, columns: Sequence[str]) -> pa.Table:
+        """Return the row with the greatest value of a column, or no row."""
+        if self.delta is None:
+            return self.rows(columns)
+        top = self._query(f'SELECT max("{column}") AS top FROM t')["top"][0].as_py()  # noqa: S608
+        return self.rows(columns, "false" if top is None else f'"{column}" = {top}')
+
+    def count(self) -> int:
+        """Return the number of rows, from the log's statistics."""
+        return 0 if self.delta is None else self.delta.count()
+
+    def commit(self, difference: Difference, note: Mapping[str, object]) -> int:
+        """Write the difference on top of this version and return the version that holds it.
+
+        Nothing to do writes nothing. Raises ConflictError when another commit came first, so that
+        the caller derives anew; on any error the table is as it was, or holds the whole difference.
+        """
+        if difference.is_empty:
+            return self.version
+        with _domain_errors(self.table, self.url):
+            delta = self.delta or self._create()
+            _write(delta, difference, _properties(note, difference))
+            return delta.version()
+
+    def _create(self) -> DeltaTable:
+        try:
+            return DeltaTable.create(
+                self.url,
+                schema=self.table.arrow(),
+                mode="error",
+                partition_by=self.table.partition_column,
+                configuration=CONFIGURATION,
+                storage_options=dict(self.options),
+            )
+        except DeltaError as error:
+            # Another run may have created it in the meantime: then look at that one.
+            if DeltaTable.is_deltatable(self.url, storage_options=dict(self.options)):
+                raise _conflict(self.table) from None
+            raise error from None
+
+    def _query(self, sql: str) -> pa.Table:
+        with _domain_errors(self.table, self.url):
+            reader = QueryBuilder().register("t", cast("DeltaTable", self.delta)).execute(sql)
+            return pa.table(reader.read_all())
+
+
+@dataclass(frozen=True)
+class Store:
+    """The tables of one root, by name; `urls` comes from the settings."""
+
+    urls: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def open(self, table: Table) -> Snapshot:
+        """Return the newest version of a table; only "not found" means that it is absent.
+
+        Raises ForeignTableError when the columns at the path are not this table's, and
+        TableUnavailableError when the storage did not answer.
+        """
+        url = self.urls[table.name]
+        with _domain_errors(table, url):
+            delta = _open(url, self.options)
+        if delta is not None:
+            _require_own(table, url, delta)
+        return Snapshot(table, url, self.options, delta)
+
+    def version(self, table: Table) -> int:
+        """Return the newest version of a table, or -1, without its list of files."""
+        url = self.urls[table.name]
+        with _domain_errors(table, url):
+            delta = _open(url, self.options, without_files=True)
+            return ABSENT if delta is None else delta.version()
+
+    def delta(self, table: Table) -> DeltaTable:
+        """Return the table itself, for readers that go on with it lazily."""
+        snapshot = self.open(table)
+        if snapshot.delta is None:
+            raise TableUnavailableError(
+                f"table {table.name} does not exist yet: materialize an hour of it first"
+            )
+        return snapshot.delta
+
+
+def _open(
+    url: str, options: Mapping[str, str], *, without_files: bool = False
+) -> DeltaTable | None:
+    try:
+        return DeltaTable(url, storage_options=dict(options), without_files=without_files)
+    except TableNotFoundError:
+        return None
+
+
+def _write(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
+    counts = difference.counts()
+    inserts = difference.inserts
+    if inserts is not None and counts["inserts"] == sum(counts.values()):
+        writer = _writer_properties(difference.table)
+        write_deltalake(
+            delta, inserts, mode="append", commit_properties=properties, writer_properties=writer
+        )
+    else:
+        _merge(delta, difference, properties)
+
+
+def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
+    table = difference.table
+    columns = {name: f"s.`{name}`" for name in table.names}
+    guard_less, guard_same, guard_not_greater = _guards(difference)
+    merger = delta.merge(
+        _source(difference),
+        " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key),
+        source_alias="s",
+        target_alias="t",
+        commit_properties=properties,
+        writer_properties=_writer_properties(table),
+    )
+    merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{guard_not_greater}")
+    merger = merger.when_matched_update(columns, f"s.{_ACTION} = 'updates'{guard_less}")
+    if difference.patches is not None and difference.patches.num_rows:
+        patched = {n: f"s.`{n}`" for n in difference.patches.column_names if n not in table.key}
+        merger = merger.when_matched_update(patched, f"s.{_ACTION} = 'patches'{guard_same}")
+    merger.when_not_matched_insert(columns, f"s.{_ACTION} = 'inserts'").execute()
+
+
+def _guards(difference: Difference) -> tuple[str, str, str]:
+    # The version already guards the commit; the stored sequence guards the row as well, so that
+    # no future caller can lower it.
+    if not difference.table.is_guarded:
+        return "", "", ""
+    stored, new = "t.`sequence`", "s.`sequence`"
+    less = f" AND ({stored} IS NULL OR {stored} < {new})"
+    not_greater = f" AND ({stored} IS NULL OR {stored} <= {new})"
+    return less, f" AND {stored} = {new}", not_greater
+
+
+def _source(difference: Difference) -> pa.Table:
+    schema = difference.table.arrow()
+    parts = [
+        _padded(part, schema).append_column(_ACTION, pa.array([name] * part.num_rows, pa.string()))
+        for name in ("inserts", "updates", "deletes", "patches")
+        if (part := getattr(difference, name)) is not None and part.num_rows
+    ]
+    return pa.concat_tables(parts)
+
+
+def _padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _properties(note: Mapping[str, object], difference: Difference) -> CommitProperties:
+    told = {"dicom_assets": json.dumps({**note, **difference.counts()}, sort_keys=True)}
+    return CommitProperties(custom_metadata=told, max_commit_retries=0)
+
+
+def _writer_properties(table: Table) -> WriterProperties:
+    silent = ColumnProperties(statistics_enabled="NONE")
+    long_texts = {name: silent for name in WITHOUT_STATISTICS if name in table.names}
+    return WriterProperties(
+        compression="ZSTD",
+        max_row_group_size=ROW_GROUP_ROWS,
+        column_properties=long_texts or None,
+    )
+
+
+def _literals(values: Sequence[str | int]) -> str:
+    return ", ".join(
+        str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
+        for value in values
+    )
+
+
+def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
+    found = {f.name: f.type for f in pa.schema(delta.schema().to_arrow())}
+    wrong = [f.name for f in table.arrow() if not _same_type(found.get(f.name), f.type)]
+    if wrong or list(delta.metadata().partition_columns) != table.partition_columns:
+        raise ForeignTableError(
+            f"the Delta table at {url} is not the {table.name} table of this version: "
+            f"{len(wrong)} of {len(table.columns)} columns are missing or of another type"
+            f"{' (' + ', '.join(wrong[:5]) + ')' if wrong else ''}. Nothing was written. Choose "
+            f"another DICOM_{table.name.upper()}_TABLE_PATH or DICOM_TABLES_URL"
+        )
+
+
+def _same_type(found: pa.DataType | None, wanted: pa.DataType) -> bool:
+    return found is not None and found.equals(wanted)
+
+
+@contextmanager
+def _domain_errors(table: Table, url: str) -> Iterator[None]:
+    # Texts of Delta and of the storage may quote values of rows, so none of them goes on.
+    try:
+        yield
+    except CommitFailedError:
+        raise _conflict(table) from None
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        kind = type(error).__name__
+        raise TableUnavailableError(
+            f"table {table.name} at {url} could not be read or written ({kind}); it is as it was "
+            "before. Check that the path exists, may be written and has space, then run again"
+        ) from None
+
+
+def _conflict(table: Table) -> ConflictError:
+    return ConflictError(f"another run committed to table {table.name} first")
+
+
+def filter_in(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return the rows of an Arrow table whose column holds one of the values."""
+    return table.filter(pc.is_in(table[column], value_set=pa.array(values)))

@@ -1,0 +1,66 @@
+"""What an hour touched, for assets that come after ours: rows as they stand now."""
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
+from dicom_assets.tables import log as change_log
+from dicom_assets.tables.plan import key_of
+from dicom_assets.tables.rollups import touched_studies
+from dicom_assets.tables.store import Store
+from dicom_assets.window import Window, datetime_of
+
+
+def rows(
+    store: Store, table: Table, window: Window | None, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the rows of a table that a window touched, or all rows for None.
+
+    For `instance` that is the live rows of the instances that changed in the window; for `series`
+    and `study` the rows of the studies that did; for the others the rows of the hours.
+    """
+    if window is None:
+        return store.open(table).rows(columns)
+    return _READERS[table.name](store, window, list(columns or table.names))
+
+
+def _changes(store: Store, window: Window, columns: list[str]) -> pa.Table:
+    return change_log.rows_in(store.open(CHANGE), window, columns)
+
+
+def _instances(store: Store, window: Window, columns: list[str]) -> pa.Table:
+    touched = _changes(store, window, list(INSTANCE.key))
+    studies = pc.unique(touched["studyinstanceuid"]).to_pylist()
+    wanted = [n for n in INSTANCE.names if n in columns or n in INSTANCE.key]
+    found = store.open(INSTANCE).rows_of("studyinstanceuid", studies, wanted)
+    keys = pa.array(key_of(touched).to_pylist(), pa.string())
+    return found.filter(pc.is_in(key_of(found), value_set=keys)).select(columns)
+
+
+def _of_studies(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:
+    def read(store: Store, window: Window, columns: list[str]) -> pa.Table:
+        studies = touched_studies(store, window)
+        return store.open(table).rows_of("studyInstanceUid", studies, columns)
+
+    return read
+
+
+def _of_hours(table: Table, column: str) -> Callable[[Store, Window, list[str]], pa.Table]:
+    def read(store: Store, window: Window, columns: list[str]) -> pa.Table:
+        first, end = (datetime_of(bound).isoformat() for bound in (window.start, window.end))
+        where = f"\"{column}\" >= TIMESTAMP '{first}' AND \"{column}\" < TIMESTAMP '{end}'"
+        return store.open(table).rows(columns, where)
+
+    return read
+
+
+_READERS = {
+    CHANGE.name: _changes,
+    INSTANCE.name: _instances,
+    SERIES.name: _of_studies(SERIES),
+    STUDY.name: _of_studies(STUDY),
+    SYNC.name: _of_hours(SYNC, "hour"),
+    REJECTED.name: _of_hours(REJECTED, "window_start"),
+}

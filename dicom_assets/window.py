@@ -1,0 +1,93 @@
+"""Time as the feed counts it: ticks of 100 ns, and half-open windows of them.
+
+Microsecond types lose the seventh digit of a feed timestamp, and with it the exact bound of a
+page; so everything that asks the feed a question counts in ticks. Dagster's partitions are not
+here (`partitions`), nor is the clock that decides whether a window is closed (`feed.client`).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+TICKS_PER_MICROSECOND = 10
+TICKS_PER_SECOND = 10_000_000
+TICKS_PER_HOUR = 3_600 * TICKS_PER_SECOND
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_TIMESTAMP = re.compile(
+    r"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2})(?:\.(\d{1,7}))?(Z|[+-]\d{2}:\d{2})", re.ASCII
+)
+
+
+def ticks_of(moment: datetime) -> int:
+    """Return the ticks from the Unix epoch to an aware datetime."""
+    return (moment - _EPOCH) // _MICROSECOND * TICKS_PER_MICROSECOND
+
+
+def datetime_of(ticks: int) -> datetime:
+    """Return the UTC datetime of ticks, cut to the microsecond."""
+    return _EPOCH + timedelta(microseconds=ticks // TICKS_PER_MICROSECOND)
+
+
+def parse_timestamp(text: str) -> int:
+    """Return the ticks of a feed timestamp such as `2022-11-25T08:44:12.3524895+00:00`.
+
+    Raises ValueError, without the text, for anything else: no zone, more than seven digits,
+    a day that does not exist.
+    """
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
+        message = "not a timestamp with zone"
+        raise ValueError(message)
+    seconds, fraction, zone = match.groups()
+    try:
+        whole = ticks_of(datetime.fromisoformat(seconds + zone))
+    except (ValueError, OverflowError):
+        message = "not a time that exists"
+        raise ValueError(message) from None
+    return whole + int((fraction or "").ljust(7, "0"))
+
+
+def format_timestamp(ticks: int) -> str:
+    """Return ticks as the feed's parameters take them: `2022-11-25T08:44:12.3524895Z`."""
+    whole, fraction = divmod(ticks, TICKS_PER_SECOND)
+    return f"{_EPOCH + timedelta(seconds=whole):%Y-%m-%dT%H:%M:%S}.{fraction:07d}Z"
+
+
+def floor_hour(moment: datetime) -> datetime:
+    """Return the start of the UTC hour that holds the moment."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open span of time, `start` ≤ t < `end`, in ticks."""
+
+    start: int
+    end: int
+
+    @classmethod
+    def between(cls, start: datetime, end: datetime) -> "Window":
+        """Return the window from one aware datetime to another."""
+        return cls(ticks_of(start), ticks_of(end))
+
+    def __str__(self) -> str:
+        """Return both bounds in UTC to the second, for messages."""
+        first, last = datetime_of(self.start), datetime_of(self.end)
+        return f"{first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
+
+    def clip(self, start: datetime | None, end: datetime | None) -> "Window":
+        """Return the part of the window that lies between two moments; None bounds nothing."""
+        first = self.start if start is None else max(self.start, ticks_of(start))
+        last = self.end if end is None else min(self.end, ticks_of(end))
+        return Window(first, max(first, last))
+
+    def hours(self) -> Iterator["Window"]:
+        """Yield the window cut at every full hour; the first and the last may be shorter."""
+        start = self.start
+        while start < self.end:
+            end = min(self.end, (start // TICKS_PER_HOUR + 1) * TICKS_PER_HOUR)
+            yield Window(start, end)
+            start = end
