@@ -19,7 +19,6 @@ from dagster._core.definitions.partitions.subset.all import AllPartitionsSubset
 from dagster._core.storage.db_io_manager import DbIOManager, DbTypeHandler, TableSlice
 from dagster_deltalake import DeltaLakeIOManager
 from dagster_deltalake.io_manager import DeltaLakeDbClient
-from deltalake import DeltaTable
 from pydantic import Field
 
 from dicom_assets import pool
@@ -28,7 +27,7 @@ from dicom_assets.schema import TABLES, Table
 from dicom_assets.tables import touched
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.outcome import Outcome
-from dicom_assets.tables.store import Store
+from dicom_assets.tables.store import Delta, Store
 from dicom_assets.window import Window, datetime_of
 
 Metadata: TypeAlias = dict[str, int | float | str]
@@ -132,7 +131,7 @@ class TableHandler(DbTypeHandler[Any]):
     @property
     def supported_types(self) -> Sequence[type[object]]:
         """The types that an asset may return or ask for."""
-        return [Derivation, Hours, pa.Table, pa.RecordBatchReader, DeltaTable]
+        return [Derivation, Hours, pa.Table, pa.RecordBatchReader, Delta]
 
     def handle_output(
         self, context: dg.OutputContext, table_slice: TableSlice, obj: Any, connection: Store
@@ -155,7 +154,7 @@ class TableHandler(DbTypeHandler[Any]):
         wanted = context.dagster_type.typing_type
         if wanted is Hours:
             return Hours(connection, window)
-        if wanted is DeltaTable:
+        if wanted is Delta:
             return connection.delta(table)
         rows = touched.rows(connection, table, window, table_slice.columns)
         return rows.to_reader() if wanted is pa.RecordBatchReader else rows

@@ -241,15 +241,19 @@ class Settings:
             )
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, *, complete: bool = True
+    ) -> "Settings":
         """Return the settings of the process's environment, or of the mapping given.
 
-        Raises SettingsError that names the variable, what it held is not repeated, and the remedy.
+        `complete` asks for all that a run needs; a command that helps to find a value does without.
+        Raises SettingsError that names the variable and the remedy, never what the variable held.
         """
         given = os.environ if environment is None else environment
         values = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
         settings = cls(**values)
-        settings._require_for_remote(given)
+        if complete:
+            settings._require_for_remote(given)
         return settings
 
     def _require_for_remote(self, given: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeAlias, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,6 +26,9 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from dicom_assets.errors import ConflictError, ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Table
+
+# A table itself, for those who go on with it lazily.
+Delta: TypeAlias = DeltaTable
 
 ABSENT = -1
 VALUES_PER_QUERY = 5_000

@@ -1,0 +1,90 @@
+# People and CI run the same targets. Each sets up what it needs: `.venv`, made by uv when it is on
+# the path and by `python3 -m venv` otherwise, filled from requirements.lock, and made anew only when
+# that file or pyproject.toml has changed. Another interpreter: make PYTHON=python3.13 test
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test test-components lint bench soak docs lock clean
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+LOCK_FLAGS ?=
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## fill the tables from the embedded archive, through Dagster, and print them
+	@$(BIN)/dicom-assets demo
+
+dev: $(STAMP) ## the same with the Dagster UI
+	@$(BIN)/dicom-assets dev
+
+test: $(STAMP) ## the tests: unit, end to end, property, project (under ten minutes)
+	@$(BIN)/python -m pytest -n 2
+
+test-components: $(STAMP) ## the tests that need a browser or a foreign service; installs those
+	@if [ -f dicom_assets_tests/components/install ]; then \
+	  PATH="$$PWD/$(BIN):$$PATH" dicom_assets_tests/components/install; fi
+	@$(BIN)/python -m pytest dicom_assets_tests/components
+
+lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: ## the benchmarks (come later)
+	@echo "make bench: the benchmarks come later" >&2; exit 2
+
+soak: ## the long run under faults (comes later)
+	@echo "make soak: the soak test comes later" >&2; exit 2
+
+docs: $(STAMP) ## write the generated reference pages anew
+	@$(BIN)/dicom-assets docs
+
+lock: ## resolve requirements.lock anew; newer versions with LOCK_FLAGS=--upgrade
+	@if command -v uv >/dev/null; then uv=uv; else \
+	  echo "lock: uv is not on the path: installing it into .venv"; \
+	  [ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 \
+	    || "$(PYTHON)" -m venv .venv || exit 1; \
+	  $(BIN)/python -m pip install --quiet uv || exit 1; uv=$(BIN)/uv; fi; \
+	echo "lock: resolving for Python 3.11 and later, on every platform"; \
+	{ printf '%s\n' \
+	    '# Made by `make lock`: what runs and tests the project, on every platform, with hashes.' \
+	    && "$$uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	      --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras \
+	      --quiet $(LOCK_FLAGS) --output-file requirements.lock >/dev/null \
+	    && cat requirements.lock; } > requirements.lock.new \
+	  && mv requirements.lock.new requirements.lock \
+	  || { rm -f requirements.lock.new; exit 1; }
+
+clean: ## remove .venv, caches and builds; data stays
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find dicom_assets dicom_assets_tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml
+	@if command -v uv >/dev/null; then $(call with_uv); else $(call with_pip); fi
+	@touch $(STAMP)
+
+# An environment that exists is kept and brought up to date, whoever made it.
+define with_uv
+  echo "setup: .venv from requirements.lock, with uv"; \
+  { [ -x $(BIN)/python ] || uv venv --quiet --python "$(PYTHON)" .venv; } \
+  && uv pip install --python $(BIN)/python --require-hashes -r requirements.lock \
+  && uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+endef
+
+define with_pip
+  "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+    echo "setup: $(PYTHON) is missing or older than 3.11: install Python 3.11 or later," \
+      "or name one: make PYTHON=python3.13" >&2; exit 1; }; \
+  "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+    echo "setup: $(PYTHON) cannot make environments." \
+      "Debian, Ubuntu: apt-get install python3-venv. Or put uv on the path." >&2; exit 1; }; \
+  echo "setup: .venv from requirements.lock, with pip (a minute or two)"; \
+  { $(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv; } \
+  && $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock \
+  && $(BIN)/python -m pip install --disable-pip-version-check --quiet \
+    --no-deps --no-build-isolation --editable .
+endef

@@ -1,0 +1,124 @@
+"""The command `dicom-assets`: what Dagster has no command for.
+
+Materializing, backfilling and looking are Dagster's: `dagster asset materialize`, `dagster dev`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from dicom_assets.errors import DicomAssetsError
+
+UI_HOST = "127.0.0.1"
+UI_PORT = 3000
+EMULATOR_PORT = 8080
+
+console = Console()
+
+
+class _Explained(click.Group):
+    """A group whose commands end with our errors as one explained line, without a trace."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except DicomAssetsError as error:
+            raise click.ClickException(str(error)) from None
+
+
+@click.group(cls=_Explained, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dicom-assets")
+def main() -> None:
+    """Keep Delta tables of DICOM instances, series and studies in step with a DICOM service."""
+
+
+@main.command()
+def demo() -> None:
+    """Fill the tables from the embedded archive, through Dagster, and print them."""
+    from dicom_assets import demo as first_look
+    from dicom_assets.settings import Settings
+
+    if not Settings.from_environment(complete=False).is_embedded:
+        raise click.ClickException(
+            "the demo shows the embedded archive, but DICOM_SERVICE_URL is set: unset it, or use "
+            "`dagster asset materialize` for your own service"
+        )
+    sys.exit(0 if first_look.run(console) else 1)
+
+
+@main.command()
+@click.option("--port", default=UI_PORT, show_default=True, help="Port of the page.")
+@click.option("--host", default=UI_HOST, show_default=True, help="Address of the page; it has no login.")
+def dev(port: int, host: str) -> None:
+    """Open Dagster's page and daemon on the tables, with DAGSTER_HOME in data/dagster."""
+    from dicom_assets import home
+
+    console.print(f"DAGSTER_HOME is {home.prepare()}; the page comes at http://{host}:{port}")
+    dagster = Path(sys.executable).with_name("dagster")
+    command = [str(dagster), "dev", "-m", "dicom_assets.definitions", "-h", host, "-p", str(port)]
+    sys.exit(subprocess.call(command, env=os.environ))  # noqa: S603 - our own arguments
+
+
+@main.command()
+def check() -> None:
+    """Ask the DICOM service for its first and newest hour, for DICOM_START_TIME."""
+    from dicom_assets.feed import ChangeFeed
+    from dicom_assets.settings import Settings
+    from dicom_assets.window import datetime_of, floor_hour
+
+    settings = Settings.from_environment(complete=False)
+    if settings.service_url is None:
+        raise click.ClickException("DICOM_SERVICE_URL is unset: there is no service to ask")
+    with ChangeFeed(settings.service_url, retry_seconds=0) as feed:
+        first, newest = feed.first(), feed.latest()
+    if first is None or newest is None:
+        console.print("The service answers; its change feed is empty.")
+        return
+    console.print(f"DICOM_START_TIME={floor_hour(datetime_of(first)):%Y-%m-%dT%H:%M:%SZ}")
+    console.print(f"newest entry: {datetime_of(newest):%Y-%m-%dT%H:%M:%SZ}")
+
+
+@main.group(invoke_without_command=True)
+@click.option("--port", default=EMULATOR_PORT, show_default=True, help="Port to listen at.")
+@click.option(
+    "--archive",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="data/archive",
+    show_default=True,
+    help="Folder of the archive; made when it is not there.",
+)
+@click.pass_context
+def emulator(context: click.Context, port: int, archive: Path) -> None:
+    """Serve a DICOM service on this machine: STOW-RS, WADO-RS metadata, delete, change feed."""
+    context.obj = archive
+    if context.invoked_subcommand is not None:
+        return
+    from dicom_assets.emulator.archive import Archive
+    from dicom_assets.emulator.server import run
+
+    console.print(f"DICOM service at http://{UI_HOST}:{port}, archive in {archive} (Ctrl+C ends it)")
+    run(Archive(archive), port)
+
+
+@emulator.command("import")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.pass_obj
+def import_(archive: Path, paths: tuple[Path, ...]) -> None:
+    """Store DICOM files and folders in the archive."""
+    from dicom_assets.emulator import sample
+    from dicom_assets.emulator.archive import Archive
+    from dicom_assets.progress import bar
+
+    with bar(console, "storing") as progress:
+        told = sample.import_paths(Archive(archive), paths, progress)
+    console.print(f"stored {told.stored}, refused {sum(told.refused.values())}")
+    for reason, count in told.refused.items():
+        console.print(f"  {count} × {reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The service's HTTP face: which path leads where, in versions 1 and 2, with data partitions.
+
+Here: the routes, and the ones that only ask the archive (metadata, delete, operations). The feed,
+storing and bulk updates have modules of their own (`feed`, `stow`, `updates`).
+
+Faults belong around this application, not in it: an ASGI middleware sees every request and
+answer. `create_application` takes such middlewares, outermost first.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from dicom_assets.emulator import feed, stow, updates
+from dicom_assets.emulator.archive import (
+    DEFAULT_PARTITION,
+    Archive,
+    NotStored,
+    is_partition,
+    is_uid,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SUPPORTED_VERSIONS: Final = "1, 2"
+
+_DICOM_JSON: Final = {"content-type": "application/dicom+json"}
+_JSON: Final = {"content-type": "application/json; charset=utf-8"}
+_LEVELS: Final = (
+    "/studies/{study}",
+    "/studies/{study}/series/{series}",
+    "/studies/{study}/series/{series}/instances/{instance}",
+)
+_INDEX: Final = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>DICOM service emulator</title>
+<h1>A DICOM service on this machine</h1>
+<p>It behaves like the DICOM service of Azure Health Data Services, as far as storing, deleting,
+bulk updating, reading metadata and the change feed go. Nothing here leaves this machine.</p>
+<ul>
+<li><a href="v2/changefeed?includeMetadata=false">The change feed</a>,
+<a href="v2/changefeed">with metadata</a></li>
+<li><a href="v2/changefeed/latest">The newest entry</a></li>
+</ul>
+<p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{study}</code>.</p>
+</html>
+"""
+
+
+class _VersionConvertor(Convertor[int]):
+    """`v1` and `v2` in a path."""
+
+    regex = "v[12]"
+
+    def convert(self, value: str) -> int:
+        """The number of the version."""
+        return int(value[1:])
+
+    def to_string(self, value: int) -> str:
+        """The version as it stands in a path."""
+        return f"v{value}"
+
+
+register_url_convertor("api_version", _VersionConvertor())
+
+
+class _SupportedVersions:
+    """Every answer names the supported versions, as the service's do."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["api-supported-versions"] = SUPPORTED_VERSIONS
+            await send(message)
+
+        await self.app(scope, receive, send_named)
+
+
+def create_application(archive: Archive, *, middleware: Sequence[Middleware] = ()) -> Starlette:
+    """A DICOM service that serves the archive; `middleware` stands between it and the client."""
+    application = Starlette(
+        routes=[Route("/", _index), *_routes()],
+        middleware=[*middleware, Middleware(_SupportedVersions)],
+    )
+    application.state.archive = archive
+    return application
+
+
+def _routes() -> list[Route]:
+    root = "/{version:api_version}"
+    # The feed is service-wide: there is no feed of one data partition.
+    routes = [
+        Route(f"{root}/changefeed", feed.changefeed),
+        Route(f"{root}/changefeed/latest", feed.latest),
+        Route("/v2/operations/{operation}", _operation),
+    ]
+    for prefix in ("", "/partitions/{partition}"):
+        update = Route(f"/v2{prefix}/studies/$bulkUpdate", _update, methods=["POST"])
+        store = Route(f"{root}{prefix}/studies", _store, methods=["POST"])
+        routes += [update, store, *_level_routes(root + prefix)]
+    return routes
+
+
+def _level_routes(root: str) -> list[Route]:
+    routes = [Route(f"{root}/studies/{{study}}", _store, methods=["POST"])]
+    for level in _LEVELS:
+        routes.append(Route(f"{root}{level}/metadata", _metadata))
+        routes.append(Route(f"{root}{level}", _delete, methods=["DELETE"]))
+    return routes
+
+
+def _index(_request: Request) -> Response:
+    return HTMLResponse(_INDEX)
+
+
+def _operation(request: Request) -> Response:
+    operation = _archive(request).operation(request.path_params["operation"])
+    if operation is None:
+        return _refused(404, "The operation is not known.")
+    return Response(json.dumps(updates.report(operation)), headers=_JSON)
+
+
+def _metadata(request: Request) -> Response:
+    """The live headers under a study, a series or an instance."""
+    return _at_level(request, _metadata_under)
+
+
+def _metadata_under(archive: Archive, uids: list[str], partition: str) -> Response:
+    headers = archive.headers(*uids, partition=partition)
+    if not headers:
+        return _refused(404, "The specified resource is not found.")
+    return Response("[" + ",".join(headers) + "]", headers=_DICOM_JSON)
+
+
+def _delete(request: Request) -> Response:
+    """Nothing is left under a study, a series or an instance."""
+    return _at_level(request, _delete_under)
+
+
+def _delete_under(archive: Archive, uids: list[str], partition: str) -> Response:
+    try:
+        archive.delete(*uids, partition=partition)
+    except NotStored:
+        return _refused(404, "The specified resource is not found.")
+    return Response(status_code=204)
+
+
+def _at_level(request: Request, answer: Callable[[Archive, list[str], str], Response]) -> Response:
+    """The answer for the UIDs in the path; 400 if one of them is none."""
+    names = ("study", "series", "instance")
+    uids = [request.path_params[name] for name in names if name in request.path_params]
+    if not all(map(is_uid, uids)) or not is_partition(_partition(request)):
+        return _refused(400, "An identifier in the path is invalid.")
+    return answer(_archive(request), uids, _partition(request))
+
+
+async def _store(request: Request) -> Response:
+    place = stow.Place(_partition(request), request.path_params.get("study"), _studies_url(request))
+    if not is_partition(place.partition) or not (place.study is None or is_uid(place.study)):
+        return _refused(400, "An identifier in the path is invalid.")
+    try:
+        files = stow.files_of(request.headers.get("content-type", ""), await request.body())
+    except stow.UnsupportedBody:
+        return _refused(415, "The content type is not supported.")
+    except stow.MalformedBody:
+        return _refused(400, "The body is not a multipart body.")
+    stored = await run_in_threadpool(stow.store, _archive(request), place, files)
+    return _dicom_json(stored.status, stored.dataset)
+
+
+async def _update(request: Request) -> Response:
+    try:
+        asked = updates.request_of(json.loads(await request.body()))
+    except ValueError:
+        return _refused(400, "The body is not JSON.")
+    except updates.InvalidUpdate as problem:
+        if problem.tags:
+            return _dicom_json(400, problem.dataset)
+        return _refused(400, f"{problem}.")
+    done = await run_in_threadpool(updates.perform, _archive(request), _partition(request), asked)
+    href = f"{request.base_url}v2/operations/{done.id}"
+    body = json.dumps({"id": done.id, "href": href})
+    return Response(body, status_code=202, headers={**_JSON, "location": href})
+
+
+def _dicom_json(status: int, dataset: dict[str, Any] | None) -> Response:
+    if dataset is None:
+        return Response(status_code=status)
+    return Response(json.dumps(dataset), status_code=status, headers=_DICOM_JSON)
+
+
+def _refused(status: int, why: str) -> Response:
+    return PlainTextResponse(why, status_code=status)
+
+
+def _archive(request: Request) -> Archive:
+    archive: Archive = request.app.state.archive
+    return archive
+
+
+def _partition(request: Request) -> str:
+    name: str = request.path_params.get("partition", DEFAULT_PARTITION)
+    return name
+
+
+def _studies_url(request: Request) -> str:
+    """The URL of the studies that a request stores into, for the answer's links."""
+    named = "partition" in request.path_params
+    prefix = f"partitions/{_partition(request)}/" if named else ""
+    return f"{request.base_url}v{request.path_params['version']}/{prefix}studies"

@@ -1,0 +1,498 @@
+"""The archive: what the DICOM service remembers, in one SQLite file.
+
+Here: instances, their headers, the feed's entries, and how each write changes them. The two
+views that decide everything, an entry's state and its metadata *now*, are the SQL of `_VIEW`.
+Not here: HTTP (`application`), reading DICOM files (`headers`), what to put in (`sample`).
+
+Three tables. `instance` has a row per key that was ever stored; `header` is its DICOM JSON as
+text, null once it is gone; `current` is the sequence of the entry that holds it. `entry` has a
+row per change and is never altered nor removed: an entry reads Deleted when its instance has no
+header, Current when the instance points at it, else Replaced. So a write touches one row of
+`instance` however long its history is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dicom_assets.emulator.ticks import now as now_ticks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+DEFAULT_PARTITION: Final = "Microsoft.Default"
+MAX_INT64: Final = 2**63 - 1
+
+ALREADY_STORED: Final = 45070
+INVALID: Final = 43264
+
+_STUDY: Final = "0020000D"
+_SERIES: Final = "0020000E"
+_INSTANCE: Final = "00080018"
+_UID: Final = re.compile(r"[0-9.]{0,63}[0-9]")
+_PARTITION: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_BUSY_TIMEOUT_SECONDS: Final = 60.0
+_FORMAT: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE instance (
+    id INTEGER PRIMARY KEY,
+    data_partition TEXT NOT NULL,
+    study TEXT NOT NULL,
+    series TEXT NOT NULL,
+    sop TEXT NOT NULL,
+    current INTEGER,
+    header TEXT,
+    UNIQUE (data_partition, study, series, sop)
+);
+CREATE TABLE entry (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    instance INTEGER NOT NULL REFERENCES instance (id),
+    action TEXT NOT NULL,
+    ticks INTEGER NOT NULL,
+    file_path TEXT
+);
+CREATE INDEX entry_by_time ON entry (ticks, sequence);
+CREATE TABLE operation (
+    id TEXT PRIMARY KEY,
+    ticks INTEGER NOT NULL,
+    studies INTEGER NOT NULL,
+    instances INTEGER NOT NULL
+);
+"""
+
+# An entry as it stands now: feed.md's "state and metadata describe the instance now".
+_VIEW: Final = """
+SELECT entry.sequence, data_partition, file_path, study, series, sop, action, ticks,
+       CASE WHEN instance.header IS NULL THEN 'Deleted'
+            WHEN instance.current = entry.sequence THEN 'Current'
+            ELSE 'Replaced' END,
+       {header}
+FROM entry JOIN instance ON instance.id = entry.instance
+"""
+
+_PAGE_OF_INSTANCES: Final = """
+SELECT data_partition, study, series, sop, current, header FROM instance
+WHERE (data_partition, study, series, sop) > (?, ?, ?, ?) AND header IS NOT NULL
+      AND (? IS NULL OR data_partition = ?)
+ORDER BY data_partition, study, series, sop LIMIT 1000
+"""
+
+
+class ArchiveError(Exception):
+    """The archive refused a write, and nothing of it was kept."""
+
+
+class AlreadyStored(ArchiveError):  # noqa: N818 - the service's own word for it
+    """The instance is live already: delete it first (failure reason 45070)."""
+
+    reason = ALREADY_STORED
+
+
+class InvalidInstance(ArchiveError):  # noqa: N818 - the service's own word for it
+    """The header does not name an instance (failure reason 43264)."""
+
+    reason = INVALID
+
+
+class NotStored(ArchiveError):  # noqa: N818 - the service's own word for it
+    """Nothing live lies under the given UIDs."""
+
+
+class Key(NamedTuple):
+    """What names an instance: its data partition and three UIDs."""
+
+    partition: str
+    study: str
+    series: str
+    sop: str
+
+
+class Entry(NamedTuple):
+    """A row of the feed as it stands now; `header` is JSON text, or None."""
+
+    sequence: int
+    partition: str
+    file_path: str | None
+    study: str
+    series: str
+    sop: str
+    action: str
+    ticks: int
+    state: str
+    header: str | None
+
+
+class Instance(NamedTuple):
+    """A live instance: its key, the sequence that holds it, and its header as JSON text."""
+
+    key: Key
+    sequence: int
+    header_text: str
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """The DICOM JSON of the instance."""
+        loaded: dict[str, Any] = json.loads(self.header_text)
+        return loaded
+
+
+class Operation(NamedTuple):
+    """A bulk update that was asked for over HTTP, and is done."""
+
+    id: str
+    ticks: int
+    studies: int
+    instances: int
+
+
+def is_uid(text: object) -> bool:
+    """Whether the service takes `text` for a UID (digits and dots, at most 64)."""
+    return isinstance(text, str) and _UID.fullmatch(text) is not None
+
+
+def is_partition(text: str) -> bool:
+    """Whether the service takes `text` for the name of a data partition."""
+    return _PARTITION.fullmatch(text) is not None
+
+
+def key_of(header: Mapping[str, Any], partition: str = DEFAULT_PARTITION) -> Key:
+    """The key that a header names; InvalidInstance when it names none."""
+    if not is_partition(partition):
+        message = "a data partition has 1 to 64 letters, digits, '.', '-' or '_'"
+        raise InvalidInstance(message)
+    return Key(partition, _uid(header, _STUDY), _uid(header, _SERIES), _uid(header, _INSTANCE))
+
+
+def _uid(header: Mapping[str, Any], tag: str) -> str:
+    match header.get(tag):
+        case {"Value": [str(uid)]} if is_uid(uid):
+            return uid
+    message = f"{tag} must hold one UID of at most 64 digits and dots"
+    raise InvalidInstance(message)
+
+
+def encode(header: Mapping[str, Any]) -> str:
+    """The header as compact JSON text, its keys ascending, fit for UTF-8."""
+    ordered = dict(sorted(header.items()))
+    try:
+        text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text.encode()
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8 form; JSON can still carry it as an escape.
+        return json.dumps(ordered, separators=(",", ":"), allow_nan=False)
+    return text
+
+
+class Archive:
+    """A persistent archive in `directory`, open to several processes and threads at once.
+
+    Every write is one transaction under SQLite's write lock. `at` gives an entry's timestamp
+    in ticks; without it the clock does, read under the lock, so that the feed of one archive
+    has its timestamps in the order of its sequences unless a caller wants them otherwise.
+    """
+
+    def __init__(self, directory: Path, *, clock: Callable[[], int] = now_ticks) -> None:
+        """An archive that holds what the directory held, which is nothing for a new one."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.path = directory / "archive.sqlite"
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        with self._writing() as database:
+            _create_tables(database)
+
+    def store(
+        self,
+        header: Mapping[str, Any],
+        *,
+        partition: str = DEFAULT_PARTITION,
+        at: int | None = None,
+    ) -> int:
+        """The instance is live, and the sequence of its Create is returned."""
+        key = key_of(header, partition)
+        text = encode(header)
+        with self._writing() as database:
+            identity = self._identity(database, key)
+            sequence = self._append(database, identity, "Create", self._moment(at))
+            database.execute(
+                "UPDATE instance SET current = ?, header = ? WHERE id = ?",
+                (sequence, text, identity),
+            )
+        return sequence
+
+    def delete(
+        self,
+        study: str,
+        series: str | None = None,
+        instance: str | None = None,
+        *,
+        partition: str = DEFAULT_PARTITION,
+        at: int | None = None,
+    ) -> list[int]:
+        """Nothing lives under the UIDs; one Delete per instance, all with one timestamp."""
+        with self._writing() as database:
+            moment = self._moment(at)
+            found = _live(database, partition, study, series, instance)
+            return [self._end(database, row[0], moment) for row in found]
+
+    def expire(
+        self,
+        study: str,
+        series: str | None = None,
+        instance: str | None = None,
+        *,
+        partition: str = DEFAULT_PARTITION,
+    ) -> int:
+        """Nothing lives under the UIDs, and the feed has no Delete that says so; how many did."""
+        with self._writing() as database:
+            found = _under(database, partition, study, series, instance)
+            database.executemany(
+                "UPDATE instance SET current = NULL, header = NULL WHERE id = ?",
+                [(row[0],) for row in found],
+            )
+        return len(found)
+
+    def update(
+        self,
+        studies: Sequence[str],
+        changes: Mapping[str, Any],
+        *,
+        partition: str = DEFAULT_PARTITION,
+        at: int | None = None,
+    ) -> list[int]:
+        """The changes are in every live header of the studies; one Update each, one timestamp."""
+        with self._writing() as database:
+            moment = self._moment(at)
+            # A study given twice, or absent, is no reason to refuse the others.
+            found = [
+                row
+                for study in dict.fromkeys(studies)
+                for row in _under(database, partition, study)
+            ]
+            if not found:
+                message = "nothing live in the studies to update"
+                raise NotStored(message)
+            return [self._change(database, row, changes, moment) for row in found]
+
+    def skip_sequences(self, count: int) -> None:
+        """The next sequence is `count` further on, as after rollbacks or a lost identity cache."""
+        with self._writing() as database:
+            top = _top(database)
+            database.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
+            database.execute("INSERT INTO sqlite_sequence VALUES ('entry', ?)", (top + count,))
+
+    def entries(
+        self,
+        *,
+        start: int | None = None,
+        end: int | None = None,
+        offset: int = 0,
+        limit: int = 100,
+        header: bool = True,
+    ) -> list[Entry]:
+        """The entries with start <= ticks < end, by (ticks, sequence), `offset` skipped (v2)."""
+        where = (
+            "WHERE sequence IN (SELECT sequence FROM entry WHERE ticks >= ? AND ticks < ?"
+            " ORDER BY ticks, sequence LIMIT ? OFFSET ?) ORDER BY ticks, entry.sequence"
+        )
+        first = -MAX_INT64 if start is None else start
+        last = MAX_INT64 if end is None else end
+        return self._read(where, (first, last, limit, offset), header=header)
+
+    def entries_by_sequence(
+        self, *, after: int = 0, width: int = 10, header: bool = True
+    ) -> list[Entry]:
+        """The entries with after < sequence <= after + width, by sequence (v1)."""
+        where = "WHERE entry.sequence > ? AND entry.sequence <= ? ORDER BY entry.sequence"
+        last = min(after + width, MAX_INT64)
+        return self._read(where, (after, last), header=header)
+
+    def latest(self, *, by_sequence: bool = False, header: bool = True) -> Entry | None:
+        """The newest entry: the greatest (ticks, sequence), or for v1 the greatest sequence."""
+        order = "sequence DESC" if by_sequence else "ticks DESC, sequence DESC"
+        where = f"WHERE sequence = (SELECT sequence FROM entry ORDER BY {order} LIMIT 1)"  # noqa: S608
+        return next(iter(self._read(where, (), header=header)), None)
+
+    def headers(
+        self,
+        study: str,
+        series: str | None = None,
+        instance: str | None = None,
+        *,
+        partition: str = DEFAULT_PARTITION,
+    ) -> list[str]:
+        """The JSON texts of the live headers under the UIDs, in the order they were stored."""
+        with self._connection() as database:
+            return [row[1] for row in _under(database, partition, study, series, instance)]
+
+    def instances(self, partition: str | None = None) -> Iterator[Instance]:
+        """The live instances, of one data partition or of all, by key."""
+        last = Key(partition or "", "", "", "")
+        # A page at a time: the archive may be written to between two of them.
+        while rows := self._ask(_PAGE_OF_INSTANCES, (*last, partition, partition)):
+            for *key, sequence, text in rows:
+                last = Key(*key)
+                yield Instance(last, sequence, text)
+
+    def remember(self, operation: Operation) -> None:
+        """The operation can be asked for again, by every process that opens the archive."""
+        with self._writing() as database:
+            database.execute("INSERT INTO operation VALUES (?, ?, ?, ?)", operation)
+
+    def operation(self, identifier: str) -> Operation | None:
+        """The operation of that id, if there was one."""
+        rows = self._ask("SELECT * FROM operation WHERE id = ?", (identifier,))
+        return next((Operation(*row) for row in rows), None)
+
+    def close(self) -> None:
+        """Every connection of this object is closed; the directory may be opened again."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop().close()
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for one use; as many exist as were ever in use at once."""
+        with self._lock:
+            idle = self._idle.pop() if self._idle else None
+        connection = _open(self.path) if idle is None else idle
+        try:
+            yield connection
+        finally:
+            with self._lock:
+                self._idle.append(connection)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """All that happens inside is kept together, or none of it."""
+        with self._connection() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+    def _ask(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
+        with self._connection() as database:
+            return database.execute(query, tuple(values)).fetchall()
+
+    def _moment(self, at: int | None) -> int:
+        return self.clock() if at is None else at
+
+    def _read(self, where: str, values: tuple[int, ...], *, header: bool) -> list[Entry]:
+        view = _VIEW.format(header="instance.header" if header else "NULL")
+        return [Entry(*row) for row in self._ask(view + where, values)]
+
+    def _identity(self, database: sqlite3.Connection, key: Key) -> int:
+        """The row of a key that is not live; a new one for a key never seen."""
+        row = database.execute(
+            "SELECT id, header IS NOT NULL FROM instance"
+            " WHERE data_partition = ? AND study = ? AND series = ? AND sop = ?",
+            key,
+        ).fetchone()
+        if row is None:
+            insert = "INSERT INTO instance (data_partition, study, series, sop) VALUES (?, ?, ?, ?)"
+            return _row_id(database.execute(insert, key))
+        identity, live = row
+        if live:
+            message = "the instance is stored already; delete it first"
+            raise AlreadyStored(message)
+        return int(identity)
+
+    def _append(self, database: sqlite3.Connection, identity: int, action: str, moment: int) -> int:
+        insert = "INSERT INTO entry (instance, action, ticks) VALUES (?, ?, ?)"
+        return _row_id(database.execute(insert, (identity, action, moment)))
+
+    def _end(self, database: sqlite3.Connection, identity: int, moment: int) -> int:
+        database.execute(
+            "UPDATE instance SET current = NULL, header = NULL WHERE id = ?", (identity,)
+        )
+        return self._append(database, identity, "Delete", moment)
+
+    def _change(
+        self,
+        database: sqlite3.Connection,
+        row: tuple[int, str],
+        changes: Mapping[str, Any],
+        moment: int,
+    ) -> int:
+        identity, text = row
+        sequence = self._append(database, identity, "Update", moment)
+        database.execute(
+            "UPDATE instance SET current = ?, header = ? WHERE id = ?",
+            (sequence, encode({**json.loads(text), **changes}), identity),
+        )
+        return sequence
+
+
+def _create_tables(database: sqlite3.Connection) -> None:
+    """The tables are there; ArchiveError if another version of this module made them."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        for statement in _SCHEMA.split(";"):
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {_FORMAT}")
+    elif version != _FORMAT:
+        message = f"the archive has format {version}, expected {_FORMAT}: fill a new directory"
+        raise ArchiveError(message)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # close() may come from another thread than the one that opened.
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    # In WAL mode NORMAL may lose the last commits in a power cut, and never corrupts.
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _row_id(cursor: sqlite3.Cursor) -> int:
+    return int(cursor.lastrowid or 0)
+
+
+def _top(database: sqlite3.Connection) -> int:
+    row = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _under(
+    database: sqlite3.Connection,
+    partition: str,
+    study: str,
+    series: str | None = None,
+    instance: str | None = None,
+) -> list[tuple[int, str]]:
+    """The live instances under the UIDs, (id, header), in the order they were first stored."""
+    uids = {"study": study, "series": series, "sop": instance}
+    levels = {"data_partition": partition, **uids}
+    given = [(column, value) for column, value in levels.items() if value is not None]
+    where = " AND ".join(f"{column} = ?" for column, _ in given)
+    return database.execute(
+        f"SELECT id, header FROM instance WHERE {where} AND header IS NOT NULL ORDER BY id",  # noqa: S608
+        [value for _, value in given],
+    ).fetchall()
+
+
+def _live(
+    database: sqlite3.Connection,
+    partition: str,
+    study: str,
+    series: str | None,
+    instance: str | None,
+) -> list[tuple[int, str]]:
+    found = _under(database, partition, study, series, instance)
+    if not found:
+        message = "nothing live lies under the UIDs"
+        raise NotStored(message)
+    return found

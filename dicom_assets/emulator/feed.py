@@ -1,0 +1,157 @@
+"""The change feed over HTTP: its parameters, its pages, its refusals.
+
+Here: `/changefeed` and `/changefeed/latest` in versions 1 and 2, and the JSON form of an entry.
+Not here: what state and metadata an entry has (`archive`, which answers for *now*).
+
+A page is spliced together from texts; headers are stored as JSON and pass through unread.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from starlette.responses import PlainTextResponse, Response
+
+from dicom_assets.emulator import ticks
+from dicom_assets.emulator.archive import MAX_INT64, Archive, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+_WHOLE: Final = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
+_BOOLEANS: Final = {"true": True, "false": False}
+_JSON: Final = {"content-type": "application/json; charset=utf-8"}
+
+
+class Limit(NamedTuple):
+    """What `limit` is when it is not given, and the most it may be."""
+
+    default: int
+    greatest: int
+
+
+LIMITS: Final = {1: Limit(10, 100), 2: Limit(100, 200)}
+
+
+class InvalidParameter(Exception):  # noqa: N818 - answered with 400, no fault of the emulator
+    """A query parameter that the service refuses."""
+
+    def __init__(self, name: str, why: str) -> None:
+        """The message is the body of the service's answer."""
+        super().__init__(f"The query parameter '{name}' is invalid. {why}")
+
+
+class Page(NamedTuple):
+    """What a request for a page asks for; times in ticks, None for open."""
+
+    offset: int
+    limit: int
+    start: int | None
+    end: int | None
+    header: bool
+
+
+def changefeed(request: Request) -> Response:
+    """A page of the feed; the version in the path decides what offset and limit mean."""
+    version = request.path_params["version"]
+    try:
+        page = page_of(_parameters(request), version)
+    except InvalidParameter as problem:
+        return PlainTextResponse(str(problem), status_code=400)
+    entries = _select(request.app.state.archive, page, version)
+    return Response("[" + ",".join(map(entry_text, entries)) + "]", headers=_JSON)
+
+
+def latest(request: Request) -> Response:
+    """The newest entry; 204 without a body when the feed has none."""
+    try:
+        header = _boolean(_parameters(request), "includeMetadata", default=True)
+    except InvalidParameter as problem:
+        return PlainTextResponse(str(problem), status_code=400)
+    archive: Archive = request.app.state.archive
+    entry = archive.latest(by_sequence=request.path_params["version"] == 1, header=header)
+    if entry is None:
+        return Response(status_code=204)
+    return Response(entry_text(entry), headers=_JSON)
+
+
+def entry_text(entry: Entry) -> str:
+    """The entry in JSON; without metadata or file path their keys are absent, not null.
+
+    Names and UIDs were checked when they were stored and hold nothing that JSON escapes.
+    """
+    path = "" if entry.file_path is None else f'"filePath":{json.dumps(entry.file_path)},'
+    metadata = "" if entry.header is None else f',"metadata":{entry.header}'
+    return (
+        f'{{"sequence":{entry.sequence},"partitionName":"{entry.partition}",{path}'
+        f'"studyInstanceUid":"{entry.study}","seriesInstanceUid":"{entry.series}",'
+        f'"sopInstanceUid":"{entry.sop}","action":"{entry.action}",'
+        f'"timestamp":"{ticks.to_text(entry.ticks)}","state":"{entry.state}"{metadata}}}'
+    )
+
+
+def page_of(parameters: Mapping[str, str], version: int) -> Page:
+    """The page that the parameters (lower-case names) ask for; version 1 knows no times."""
+    limit = LIMITS[version]
+    page = Page(
+        offset=_whole(parameters, "Offset", default=0, least=0, greatest=MAX_INT64),
+        limit=_whole(parameters, "Limit", default=limit.default, least=1, greatest=limit.greatest),
+        start=_time(parameters, "StartTime") if version > 1 else None,
+        end=_time(parameters, "EndTime") if version > 1 else None,
+        header=_boolean(parameters, "includeMetadata", default=True),
+    )
+    if page.start is not None and page.end is not None and page.end <= page.start:
+        why = "The end of a window must be after its start."
+        raise InvalidParameter(name="EndTime", why=why)
+    return page
+
+
+def _select(archive: Archive, page: Page, version: int) -> list[Entry]:
+    if version == 1:
+        return archive.entries_by_sequence(after=page.offset, width=page.limit, header=page.header)
+    return archive.entries(**page._asdict())
+
+
+def _parameters(request: Request) -> dict[str, str]:
+    """The parameters by lower-case name; of several alike the first counts."""
+    pairs = reversed(request.query_params.multi_items())
+    return {name.lower(): value for name, value in pairs}
+
+
+def _whole(
+    parameters: Mapping[str, str], name: str, *, default: int, least: int, greatest: int
+) -> int:
+    text = parameters.get(name.lower())
+    if text is None:
+        return default
+    if _WHOLE.fullmatch(text) is None:
+        raise InvalidParameter(name, f"The value is not valid for {name}.")
+    # int() refuses to read thousands of digits; so does an int64.
+    number = int(text) if len(text) <= len(str(MAX_INT64)) + 2 else MAX_INT64 + 1
+    if not least <= number <= greatest:
+        raise InvalidParameter(name, f"The field {name} must be between {least} and {greatest}.")
+    return number
+
+
+def _time(parameters: Mapping[str, str], name: str) -> int | None:
+    text = parameters.get(name.lower())
+    if text is None:
+        return None
+    try:
+        return ticks.parse(text)
+    except ValueError:
+        raise InvalidParameter(name, "A date, a time and a time zone are needed.") from None
+
+
+def _boolean(parameters: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = parameters.get(name.lower())
+    if text is None:
+        return default
+    value = _BOOLEANS.get(text.strip().lower())
+    if value is None:
+        raise InvalidParameter(name, f"The value is not valid for {name}.")
+    return value

@@ -1,0 +1,387 @@
+"""From a DICOM file to the header that the service serves, or to the reason why it refuses.
+
+Here: reading Part 10, the attributes a service insists on, validation of the optional ones, and
+the DICOM JSON model as the service writes it (feed.md, "metadata"). pydicom reads, decodes text
+and validates; this module corrects where the service differs: bulk data is dropped rather than
+inlined, IS and DS are numbers, FL has the digits of a single, an invalid optional attribute is
+left out whole. Not here: what is stored already (`archive`), the answer to a client
+(`application`).
+
+The service's rules are those of microsoft/dicom-server's StoreDatasetValidator, version 2.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import threading
+import warnings
+from contextlib import contextmanager
+from enum import StrEnum
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydicom import config, dcmread
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.errors import InvalidDicomError
+from pydicom.valuerep import AMBIGUOUS_VR, VR, PersonName, validate_value
+
+from dicom_assets.emulator.archive import INVALID, is_uid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydicom.dataset import Dataset
+    from pydicom.tag import BaseTag
+
+STUDY: Final = 0x0020000D
+SERIES: Final = 0x0020000E
+SOP: Final = 0x00080018
+SOP_CLASS: Final = 0x00080016
+PATIENT_ID: Final = 0x00100020
+
+_BULK: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB or OW"})
+_WHOLE_NUMBERS: Final = frozenset({"SL", "SS", "SV", "UL", "US", "UV"})
+_VALIDATED: Final = frozenset(
+    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI"}
+)
+_PADDED: Final = frozenset(
+    {"AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UC", "UR", "UT"}
+)
+_NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
+_FILE_META_GROUP: Final = 2
+_MAX_PATIENT_ID: Final = 64
+_FIRST_CONTROL, _ESCAPE = "\x20", "\x1b"
+_SINGLE_DIGITS: Final = range(6, 10)
+
+# What pydicom raises, seen over its own files and over damaged ones, when a value cannot be
+# decoded.
+_UNDECODABLE: Final = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
+# warnings.catch_warnings changes the whole process: one thread at a time.
+_quiet_lock = threading.Lock()
+
+
+class Reason(StrEnum):
+    """Why a service refuses a file; every one of them is failure reason 43264."""
+
+    NOT_PART_10 = "not-part-10"
+    UNREADABLE = "unreadable"
+    NO_SOP_CLASS = "no-sop-class-uid"
+    NO_STUDY = "no-study-instance-uid"
+    NO_SERIES = "no-series-instance-uid"
+    NO_SOP = "no-sop-instance-uid"
+    NO_PATIENT_ID = "no-patient-id"
+    INVALID_UID = "invalid-uid"
+    INVALID_PATIENT_ID = "invalid-patient-id"
+    OTHER_STUDY = "other-study"
+
+
+class Refused(Exception):  # noqa: N818 - a refusal is an answer of the service
+    """A service would not store this file; `sop_class` and `sop` are known if it was readable."""
+
+    code = INVALID
+
+    def __init__(
+        self, reason: Reason, sop_class: str | None = None, sop: str | None = None
+    ) -> None:
+        """The message is the reason, never a value of the file."""
+        super().__init__(reason.value)
+        self.reason = reason
+        self.sop_class = sop_class
+        self.sop = sop
+
+
+class Parsed(NamedTuple):
+    """A file that a service would store: its header, and the tags of what was left out."""
+
+    header: dict[str, Any]
+    dropped: tuple[str, ...]
+
+
+def parse(content: bytes, study: str | None = None) -> Parsed:
+    """The header of a DICOM file, as the service keeps it; Refused with the reason otherwise.
+
+    With `study`, a file of another study is refused.
+    """
+    with _quiet():
+        dataset = _read(content)
+        _insist(dataset, study)
+        return _parsed(dataset)
+
+
+def header_of(dataset: Dataset) -> dict[str, Any]:
+    """The header of a dataset, whether or not a service would store it."""
+    with _quiet():
+        return _parsed(dataset).header
+
+
+def is_valid_attribute(tag: str, attribute: object) -> bool:
+    """Whether an attribute of the JSON model has its tag's VR, and values that follow it."""
+    match attribute:
+        case {"vr": str(vr), "Value": [*values]}:
+            pass
+        case {"vr": str(vr), **rest} if not rest:
+            values = []
+        case _:
+            return False
+    return vr == dictionary_VR(tag) and _are_valid(vr, [_json_text(value) for value in values])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The warnings of pydicom about the files of strangers are not ours to pass on."""
+    with _quiet_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _read(content: bytes) -> Dataset:
+    try:
+        return dcmread(BytesIO(content))
+    except InvalidDicomError:
+        raise Refused(Reason.NOT_PART_10) from None
+    except _UNDECODABLE:
+        raise Refused(Reason.UNREADABLE) from None
+
+
+# --- what a service insists on ------------------------------------------------------------------
+
+
+def _insist(dataset: Dataset, study: str | None) -> None:
+    """Every attribute that a service requires is there, and fit for use."""
+    sop_class, sop = _one_text(dataset, SOP_CLASS), _one_text(dataset, SOP)
+    reason = _refusal(dataset, study)
+    if reason is not None:
+        raise Refused(reason, sop_class, sop)
+
+
+def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
+    required = {
+        SOP_CLASS: Reason.NO_SOP_CLASS,
+        STUDY: Reason.NO_STUDY,
+        SERIES: Reason.NO_SERIES,
+        SOP: Reason.NO_SOP,
+    }
+    uids = {tag: _one_text(dataset, tag) for tag in required}
+    missing = [reason for tag, reason in required.items() if not uids[tag]]
+    if missing:
+        return missing[0]
+    if not all(map(is_uid, uids.values())):
+        return Reason.INVALID_UID
+    if study is not None and uids[STUDY] != study:
+        return Reason.OTHER_STUDY
+    return _patient_refusal(dataset)
+
+
+def _patient_refusal(dataset: Dataset) -> Reason | None:
+    # Version 2 asks that the attribute is there; it may be empty.
+    if PATIENT_ID not in dataset:
+        return Reason.NO_PATIENT_ID
+    text = _one_text(dataset, PATIENT_ID)
+    fit = text is not None and len(text) <= _MAX_PATIENT_ID and not _has_controls(text)
+    return None if fit else Reason.INVALID_PATIENT_ID
+
+
+def _has_controls(text: str) -> bool:
+    return any(letter < _FIRST_CONTROL and letter != _ESCAPE for letter in text)
+
+
+def _one_text(dataset: Dataset, tag: int) -> str | None:
+    """The single value of a text element: '' if empty, None if there is none or not one."""
+    try:
+        value = dataset[tag].value if tag in dataset else None
+    except _UNDECODABLE:
+        return None
+    if value is None and tag in dataset:
+        return ""
+    return str(value) if isinstance(value, str) else None
+
+
+# --- the JSON model -----------------------------------------------------------------------------
+
+
+def _parsed(dataset: Dataset) -> Parsed:
+    """The service drops, at the top level, each tag found invalid at any depth."""
+    invalid: set[str] = set()
+    header = _items(dataset, invalid)
+    dropped = invalid - {f"{tag:08X}" for tag in (STUDY, SERIES, SOP)}
+    kept = {tag: element for tag, element in header.items() if tag not in dropped}
+    return Parsed(kept, tuple(sorted(dropped)))
+
+
+def _items(dataset: Dataset, invalid: set[str]) -> dict[str, Any]:
+    """The elements of a dataset by ascending tag; the tags of bad ones are put into `invalid`."""
+    tags = sorted(tag for tag in dataset.keys() if _is_served(tag))  # noqa: SIM118 - no values yet
+    served = {}
+    for tag in tags:
+        element = _element(dataset, tag, invalid)
+        if element is not None:
+            served[f"{tag:08X}"] = element
+    return served
+
+
+def _is_served(tag: BaseTag) -> bool:
+    """Neither file meta information nor a group length (PS3.18 F.2.2)."""
+    return tag.group > _FILE_META_GROUP and tag.element != 0
+
+
+def _element(dataset: Dataset, tag: BaseTag, invalid: set[str]) -> dict[str, Any] | None:
+    """One element in JSON; None for bulk data and for what cannot be decoded."""
+    try:
+        element = _decoded(dataset, tag)
+        if element is None or element.VR in _BULK:
+            return None
+        if element.VR == VR.SQ:
+            return _filled("SQ", [_items(item, invalid) for item in element.value or []])
+        if not _are_valid(element.VR, _values(element)) or _is_empty_patient(element):
+            invalid.add(f"{tag:08X}")
+        return _filled(element.VR, _json_values(element.VR, _values(element)))
+    except _UNDECODABLE:
+        invalid.add(f"{tag:08X}")
+        return None
+
+
+def _is_empty_patient(element: DataElement) -> bool:
+    return element.tag == PATIENT_ID and not any(_values(element))
+
+
+def _filled(vr: str, values: list[Any]) -> dict[str, Any]:
+    """An attribute of the JSON model: without values it has no `Value` at all."""
+    return {"vr": str(vr), "Value": values} if values else {"vr": str(vr)}
+
+
+def _decoded(dataset: Dataset, tag: BaseTag) -> DataElement | None:
+    """The element with a VR of its own and its values decoded; None if it may be bulk data.
+
+    IS and DS keep their text, so that a value which is no number can still be shown.
+    """
+    raw: DataElement | RawDataElement = dataset.get_item(tag, keep_deferred=True)
+    if not isinstance(raw, RawDataElement):
+        return dataset[tag]
+    vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else None)
+    if vr in ("IS", "DS"):
+        text = (raw.value or b"").decode("ascii", "replace")
+        return _unchecked(tag, vr, text.split("\\"))
+    if vr in AMBIGUOUS_VR:
+        return _settled(dataset, tag, raw.value or b"") if vr == VR.US_SS else None
+    return _padded(dataset[tag], raw.value or b"")
+
+
+def _unchecked(tag: BaseTag, vr: str, value: object) -> DataElement:
+    return DataElement(tag, vr, value, already_converted=True, validation_mode=config.IGNORE)
+
+
+def _settled(dataset: Dataset, tag: BaseTag, encoded: bytes) -> DataElement:
+    """`US or SS` as PixelRepresentation says; only implicit VR, so little endian, has it."""
+    vr, code = ("SS", "h") if dataset.get("PixelRepresentation") == 1 else ("US", "H")
+    return _unchecked(tag, vr, list(struct.unpack(f"<{len(encoded) // 2}{code}", encoded)))
+
+
+def _padded(element: DataElement, encoded: bytes) -> DataElement:
+    """The element with the nulls at its end, which pydicom strips and the service keeps."""
+    nulls = "\0" * (len(encoded) - len(encoded.rstrip(b"\0")))
+    if not nulls or element.VR not in _PADDED or not _values(element):
+        return element
+    *others, last = _values(element)
+    return _unchecked(element.tag, element.VR, [*others, f"{last}{nulls}"])
+
+
+def _values(element: DataElement) -> list[Any]:
+    """The values one by one; none for an empty element."""
+    value = element.value
+    if value is None or value == "":
+        return []
+    several = not isinstance(value, str | bytes | PersonName) and hasattr(value, "__iter__")
+    values = list(value) if several else [value]
+    if element.VR in ("IS", "DS"):
+        values = [str(getattr(one, "original_string", one)).strip(" \0") for one in values]
+    return values if any(one not in ("", None) for one in values) else []
+
+
+def _are_valid(vr: str, values: list[Any]) -> bool:
+    """Whether every value follows its VR (PS3.5 6.2), null padding and empty values allowed."""
+    if vr not in _VALIDATED:
+        return True
+    try:
+        for value in values:
+            text = str(value or "").rstrip("\0")
+            if text:
+                validate_value(vr, text, config.RAISE)
+    except ValueError:
+        return False
+    return True
+
+
+def _json_text(value: object) -> str:
+    """A value of the JSON model as the text that a file would hold."""
+    if isinstance(value, dict):
+        return "=".join(str(value.get(group, "")) for group in _NAME_GROUPS).rstrip("=")
+    return "" if value is None else str(value)
+
+
+def _json_values(vr: str, values: list[Any]) -> list[Any]:
+    if vr in ("IS", "DS"):
+        return _numbers(values)
+    if vr in ("FL", "FD"):
+        return [_float(value, single=vr == "FL") for value in values]
+    if vr in _WHOLE_NUMBERS:
+        return [int(value) for value in values]
+    if vr == VR.PN:
+        return [_name(value) for value in values]
+    if vr == VR.AT:
+        return [f"{int(value):08X}" for value in values]
+    return [str(value) if value not in ("", None) else None for value in values]
+
+
+def _numbers(texts: list[str]) -> list[Any]:
+    """JSON numbers; the texts as they are when one of them is no number."""
+    try:
+        return [_number(text) if text else None for text in texts]
+    except ValueError:
+        return texts
+
+
+def _number(text: str) -> int | float:
+    if "_" in text:  # Python's own, no DICOM
+        raise ValueError
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _float(value: float, *, single: bool) -> float | str:
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return _shortest_single(value) if single else float(value)
+
+
+def _shortest_single(value: float) -> float:
+    """0.1 rather than 0.10000000149011612: the fewest digits that give the same single."""
+    packed = struct.pack("<f", value)
+    candidates = (float(f"{value:.{digits}g}") for digits in _SINGLE_DIGITS)
+    return next((one for one in candidates if struct.pack("<f", one) == packed), float(value))
+
+
+def _name(value: object) -> dict[str, str] | None:
+    """A person's name by its groups, of which the empty ones are left out."""
+    groups = [group.rstrip("\0 ") for group in PersonName(str(value)).components] if value else []
+    named = {key: text for key, text in zip(_NAME_GROUPS, groups, strict=False) if text}
+    return named or None

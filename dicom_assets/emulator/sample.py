@@ -1,0 +1,293 @@
+"""What the embedded emulator holds: the DICOM files that pydicom ships, as two days of a clinic.
+
+Here: when the archive's time begins, filling it once however many processes ask, and importing a
+user's own files. Not here: reading files (`headers`), what a write does (`archive`).
+
+The story is made by rule, not by chance: the same files give the same feed on every machine,
+moved only by the first hour. Studies arrive by their own date, in minutes of their own, with
+quiet hours between; then some are corrected, some deleted, and one is stored again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from uuid import uuid4
+from zlib import crc32
+
+import pydicom
+from filelock import FileLock
+
+from dicom_assets.emulator import ticks
+from dicom_assets.emulator.archive import AlreadyStored, Archive, key_of
+from dicom_assets.emulator.headers import Refused, parse
+
+Progress = Callable[[int, int], None]
+Header = Mapping[str, Any]
+
+SPAN: Final = timedelta(hours=48)
+ALREADY_STORED: Final = "already-stored"
+UNREADABLE_FILE: Final = "unreadable-file"
+
+_REPORT: Final = "report.json"
+_ARCHIVE: Final = "archive.sqlite"
+
+# Stores come in five hours of six; what is done to a study later still fits into the 48.
+_QUIET: Final = 4
+_BUSY_HOURS: Final = tuple(hour for hour in range(44) if hour % 6 != _QUIET)
+_UPDATED_AFTER: Final = 1 * ticks.PER_HOUR
+_DELETED_AFTER: Final = 2 * ticks.PER_HOUR
+_RECREATED_AFTER: Final = 3 * ticks.PER_HOUR
+# Which studies, of those counted by arrival: every seventh, every ninth, and one.
+_UPDATED: Final = 3
+_DELETED: Final = 5
+_RECREATED: Final = 23  # 23 % 9 is 5, and 23 // 9 % 3 is 2: it was deleted whole
+_CORRECTIONS: Final = (
+    {"00081030": {"vr": "LO", "Value": ["Description corrected"]}},
+    {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Name^Corrected"}]}},
+    {"00080050": {"vr": "SH", "Value": ["CORRECTED-1"]}},
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """How many instances were stored, updated, deleted and re-created; refused files by reason."""
+
+    stored: int = 0
+    updated: int = 0
+    deleted: int = 0
+    recreated: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+
+
+class Action(StrEnum):
+    """What a step of the story does."""
+
+    STORE = "stored"
+    UPDATE = "updated"
+    DELETE = "deleted"
+    RECREATE = "recreated"
+
+
+class Step(NamedTuple):
+    """One thing that happens: its time in ticks, and the header or the UIDs it is about."""
+
+    at: int
+    action: Action
+    header: Header
+    uids: tuple[str, ...] = ()
+
+
+def first_hour(directory: Path, *, now: datetime, delay: timedelta) -> datetime:
+    """The hour in which the archive's time begins, the same for every process from now on.
+
+    The first to ask claims 48 hours that are over; on a disk that cannot be written nothing is
+    claimed, and the answer moves with `now`.
+    """
+    claim = directory.with_name(f"{directory.name}.first-hour")
+    start = (now.astimezone(UTC) - delay).replace(minute=0, second=0, microsecond=0) - SPAN
+    with suppress(OSError):
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        if not claim.exists():
+            _create_whole(claim, start.isoformat())
+        return datetime.fromisoformat(claim.read_text(encoding="utf-8").strip())
+    return start
+
+
+def prepare(directory: Path, *, first_hour: datetime, progress: Progress | None = None) -> Archive:
+    """The archive in the directory, filled with pydicom's files if there was none.
+
+    Whoever comes while another process fills it waits; a fill that was cut short leaves nothing
+    that counts.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory.with_name(f"{directory.name}.lock")):
+        if not (directory / _ARCHIVE).exists():
+            _build(directory, first_hour, progress or _silent)
+    return Archive(directory)
+
+
+def report(directory: Path) -> Report:
+    """What `prepare` did in the directory; FileNotFoundError where it did nothing."""
+    return Report(**json.loads((directory / _REPORT).read_text(encoding="utf-8")))
+
+
+def import_paths(
+    archive: Archive, paths: Iterable[Path], progress: Progress | None = None
+) -> Report:
+    """Every DICOM file at the paths, folders with all that is below them, is stored at now."""
+    files = [file for path in paths for file in _below(path)]
+    stored = 0
+    refused: Counter[str] = Counter()
+    for done, file in enumerate(files, 1):
+        reason = _import(archive, file)
+        stored += reason is None
+        refused.update([reason] if reason else [])
+        (progress or _silent)(done, len(files))
+    return Report(stored=stored, refused=dict(refused))
+
+
+def pydicom_files() -> list[Path]:
+    """The DICOM files in pydicom's own data folder, downloads not among them."""
+    root = Path(pydicom.__file__).parent / "data"
+    return [file for file in _below(root) if file.suffix == ".dcm" or _has_magic(file)]
+
+
+def plan(headers: Iterable[Header], start: int) -> list[Step]:
+    """What happens to the instances in the 48 hours from `start`, by time."""
+    studies: dict[str, list[Header]] = {}
+    for header in sorted(headers, key=_chronology):
+        studies.setdefault(key_of(header).study, []).append(header)
+    steps: list[Step] = []
+    for index, group in enumerate(studies.values()):
+        hour = _BUSY_HOURS[index * len(_BUSY_HOURS) // len(studies)]
+        steps += _life(index, group, start + hour * ticks.PER_HOUR)
+    return sorted(steps, key=lambda step: step.at)
+
+
+def _life(index: int, headers: Sequence[Header], hour: int) -> Iterator[Step]:
+    """The steps of one study: all are stored, and by its place in the row a few have more."""
+    study = key_of(headers[0]).study
+    arrival = hour + _spread(study, 50 * 60 * ticks.PER_SECOND)
+    for place, header in enumerate(headers):
+        yield Step(_moment(arrival, place, header), Action.STORE, header)
+    if index % 7 == _UPDATED:
+        correction = _CORRECTIONS[index // 7 % len(_CORRECTIONS)]
+        yield Step(arrival + _UPDATED_AFTER, Action.UPDATE, correction, (study,))
+    if index % 9 == _DELETED:
+        level = 3 - index // 9 % 3
+        uids = key_of(headers[-1])[1 : 1 + level]
+        yield Step(arrival + _DELETED_AFTER, Action.DELETE, {}, uids)
+    if index == _RECREATED:
+        for place, header in enumerate(headers):
+            moment = _moment(arrival + _RECREATED_AFTER, place, header)
+            yield Step(moment, Action.RECREATE, header)
+
+
+def _moment(arrival: int, place: int, header: Header) -> int:
+    """A second or two after the instance before it, with seven digits of its own."""
+    return arrival + place * ticks.PER_SECOND + _spread(key_of(header).sop, ticks.PER_SECOND)
+
+
+def _spread(text: str, span: int) -> int:
+    """A number below `span` that depends on the text alone."""
+    return crc32(text.encode()) * span >> 32
+
+
+def _chronology(header: Header) -> tuple[str, str, str, str, int, str]:
+    """By the study's own date and time, then study, series, number, instance."""
+    key = key_of(header)
+    number = _first(header, "00200013")
+    place = number if isinstance(number, int) else 0
+    date, time = _first(header, "00080020"), _first(header, "00080030")
+    return str(date or ""), str(time or ""), key.study, key.series, place, key.sop
+
+
+def _first(header: Header, tag: str) -> object:
+    values = header.get(tag, {}).get("Value", [None])
+    return values[0]
+
+
+# --- filling ------------------------------------------------------------------------------------
+
+
+def _build(directory: Path, first_hour: datetime, progress: Progress) -> None:
+    """The directory holds a whole archive; its file appears last, and at once."""
+    building = directory.with_name(f"{directory.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    archive = Archive(building)
+    done = _fill(archive, ticks.of(first_hour), progress)
+    archive.close()
+    (directory / _REPORT).write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
+    os.replace(building / _ARCHIVE, directory / _ARCHIVE)  # noqa: PTH105 - over whatever is there
+    shutil.rmtree(building)
+
+
+def _fill(archive: Archive, start: int, progress: Progress) -> Report:
+    headers, refused = _parse_all(pydicom_files(), progress)
+    done: Counter[str] = Counter()
+    for step in plan(headers, start):
+        try:
+            done[step.action] += _perform(archive, step)
+        except AlreadyStored:
+            refused[ALREADY_STORED] += 1
+    return Report(**{action.value: done[action] for action in Action}, refused=dict(refused))
+
+
+def _parse_all(files: Sequence[Path], progress: Progress) -> tuple[list[Header], Counter[str]]:
+    headers: list[Header] = []
+    refused: Counter[str] = Counter()
+    for done, file in enumerate(files, 1):
+        try:
+            headers.append(parse(file.read_bytes()).header)
+        except Refused as refusal:
+            refused[refusal.reason.value] += 1
+        progress(done, len(files))
+    return headers, refused
+
+
+def _perform(archive: Archive, step: Step) -> int:
+    """How many instances the step touched."""
+    match step.action:
+        case Action.STORE | Action.RECREATE:
+            archive.store(step.header, at=step.at)
+            return 1
+        case Action.UPDATE:
+            return len(archive.update(step.uids, step.header, at=step.at))
+        case Action.DELETE:
+            return len(archive.delete(*step.uids, at=step.at))
+
+
+def _import(archive: Archive, file: Path) -> str | None:
+    """Why the file was not stored; None if it was."""
+    try:
+        archive.store(parse(file.read_bytes()).header)
+    except AlreadyStored:
+        return ALREADY_STORED
+    except Refused as refusal:
+        return refusal.reason.value
+    except OSError:
+        return UNREADABLE_FILE
+    return None
+
+
+def _below(path: Path) -> list[Path]:
+    """The files below a folder by name; a file is only itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _has_magic(file: Path) -> bool:
+    with file.open("rb") as content:
+        return content.read(132)[128:] == b"DICM"
+
+
+def _create_whole(path: Path, text: str) -> None:
+    """The file exists: with this text, or with that of whoever was first."""
+    draft = path.with_name(f"{path.name}.{uuid4().hex}")
+    draft.write_text(f"{text}\n", encoding="utf-8")
+    try:
+        # A link appears whole or not at all, and never in place of another file.
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        # No links on this disk: a reader may see the file empty for an instant.
+        with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+    finally:
+        draft.unlink()
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Nobody watches."""

@@ -1,0 +1,169 @@
+"""Storing over HTTP (STOW-RS): from a request's body to the answer that names each instance.
+
+Here: multipart bodies, the store response and its codes. Not here: what makes a file fit to be
+stored (`headers`), or an instance live (`archive`).
+"""
+
+from __future__ import annotations
+
+from email.message import Message
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from dicom_assets.emulator.archive import ALREADY_STORED, AlreadyStored, Archive
+from dicom_assets.emulator.headers import Parsed, Refused, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DICOM: Final = "application/dicom"
+MULTIPART: Final = "multipart/related"
+
+_WARNED: Final = 1
+_CRLF: Final = b"\r\n"
+
+
+class UnsupportedBody(Exception):  # noqa: N818 - answered with 415, no fault of the emulator
+    """The content type of the body, or of a part, is not one that the service takes."""
+
+
+class MalformedBody(Exception):  # noqa: N818 - answered with 400, no fault of the emulator
+    """The body is not what its content type says."""
+
+
+class Place(NamedTuple):
+    """Where a request stores: its data partition, its study if it names one, and their URL."""
+
+    partition: str
+    study: str | None
+    studies_url: str
+
+
+class Stored(NamedTuple):
+    """A store response: its status, and the DICOM JSON dataset (None without content)."""
+
+    status: int
+    dataset: dict[str, Any] | None
+
+
+def files_of(content_type: str, body: bytes) -> list[bytes]:
+    """The DICOM files of a request: one for a single part, any number for a multipart body."""
+    kind = _described(content_type)
+    if kind.get_content_type() == DICOM:
+        return [body]
+    if kind.get_content_type() != MULTIPART or kind.get_param("type", DICOM) != DICOM:
+        raise UnsupportedBody
+    boundary = kind.get_param("boundary")
+    if not isinstance(boundary, str) or not boundary:
+        raise MalformedBody
+    return [_file(part) for part in _parts(body, boundary.encode("latin-1", "replace"))]
+
+
+def store(archive: Archive, place: Place, files: Sequence[bytes]) -> Stored:
+    """Each file is live, or the answer says why not: 200 all, 202 some or warned, 409 none."""
+    if not files:
+        return Stored(204, None)
+    good: list[dict[str, Any]] = []
+    bad: list[dict[str, Any]] = []
+    for content in files:
+        stored, item = _store(archive, place, content)
+        (good if stored else bad).append(item)
+    return Stored(_status(good, bad), _dataset(place, good, bad))
+
+
+def _store(archive: Archive, place: Place, content: bytes) -> tuple[bool, dict[str, Any]]:
+    try:
+        parsed = parse(content, place.study)
+    except Refused as refusal:
+        return False, _failed(refusal.sop_class, refusal.sop, refusal.code)
+    sop_class, sop = _uid(parsed, "00080016"), _uid(parsed, "00080018")
+    try:
+        archive.store(parsed.header, partition=place.partition)
+    except AlreadyStored:
+        return False, _failed(sop_class, sop, ALREADY_STORED)
+    return True, _referenced(place, parsed)
+
+
+def _status(good: Sequence[dict[str, Any]], bad: Sequence[dict[str, Any]]) -> int:
+    if not good:
+        return 409
+    warned = any("00081196" in item for item in good)
+    return 202 if bad or warned else 200
+
+
+def _dataset(place: Place, good: list[dict[str, Any]], bad: list[dict[str, Any]]) -> dict[str, Any]:
+    dataset: dict[str, Any] = {}
+    if good and place.study is not None:
+        url = f"{place.studies_url}/{place.study}"
+        dataset["00081190"] = {"vr": "UR", "Value": [url]}
+    if bad:
+        dataset["00081198"] = {"vr": "SQ", "Value": bad}
+    if good:
+        dataset["00081199"] = {"vr": "SQ", "Value": good}
+    return dataset
+
+
+def _failed(sop_class: str | None, sop: str | None, code: int) -> dict[str, Any]:
+    """An item of FailedSOPSequence: what could be read of the file, and the reason."""
+    item: dict[str, Any] = {}
+    if sop_class:
+        item["00081150"] = {"vr": "UI", "Value": [sop_class]}
+    if sop:
+        item["00081155"] = {"vr": "UI", "Value": [sop]}
+    item["00081197"] = {"vr": "US", "Value": [code]}
+    return item
+
+
+def _referenced(place: Place, parsed: Parsed) -> dict[str, Any]:
+    """An item of ReferencedSOPSequence; it warns of the attributes that were left out."""
+    study, series = _uid(parsed, "0020000D"), _uid(parsed, "0020000E")
+    sop = _uid(parsed, "00080018")
+    url = f"{place.studies_url}/{study}/series/{series}/instances/{sop}"
+    item: dict[str, Any] = {
+        "00081150": {"vr": "UI", "Value": [_uid(parsed, "00080016")]},
+        "00081155": {"vr": "UI", "Value": [sop]},
+        "00081190": {"vr": "UR", "Value": [url]},
+    }
+    if parsed.dropped:
+        item["00081196"] = {"vr": "US", "Value": [_WARNED]}
+        item["00741048"] = {"vr": "SQ", "Value": [_comment(tag) for tag in parsed.dropped]}
+    return item
+
+
+def _comment(tag: str) -> dict[str, Any]:
+    """Which attribute was invalid. The service quotes its value too; the emulator does not."""
+    text = f"DICOM100: ({tag[:4].lower()},{tag[4:].lower()}) - the value does not validate its VR"
+    return {"00000902": {"vr": "LO", "Value": [text]}}
+
+
+def _uid(parsed: Parsed, tag: str) -> str:
+    return str(parsed.header[tag]["Value"][0])
+
+
+def _described(content_type: str) -> Message:
+    """A content type with its parameters, as the mail standards define them."""
+    described = Message()
+    described["content-type"] = content_type
+    return described
+
+
+def _parts(body: bytes, boundary: bytes) -> list[bytes]:
+    """The parts between the delimiters (RFC 2046 5.1.1), each with its own header lines."""
+    delimiter = _CRLF + b"--" + boundary
+    _, *parts = (_CRLF + body).split(delimiter)
+    ends = [index for index, part in enumerate(parts) if part.startswith(b"--")]
+    if not ends:
+        raise MalformedBody
+    return parts[: ends[0]]
+
+
+def _file(part: bytes) -> bytes:
+    """The content of a part that says, or leaves unsaid, that it is a DICOM file."""
+    head, blank, content = part.partition(_CRLF + _CRLF)
+    if not blank:
+        raise MalformedBody
+    for line in head.split(_CRLF):
+        name, _, value = line.decode("latin-1").partition(":")
+        typed = name.strip().lower() == "content-type"
+        if typed and _described(value.strip()).get_content_type() != DICOM:
+            raise UnsupportedBody
+    return content

@@ -1,0 +1,209 @@
+"""A page's bytes to entries: typed, checked, and never lost for a neighbour's sake.
+
+A page is decoded at once; only when that fails is it cut into its entries, so that one entry that
+cannot be used costs one rejection and the others land. Headers stay bytes here, verbatim: their
+columns are in `header`. Asking for pages is in `client`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
+
+from dicom_assets.window import parse_timestamp
+
+MAX_INT64: Final = 2**63 - 1
+ACTIONS: Final = {"create": "Create", "update": "Update", "delete": "Delete"}
+STATES: Final = {"current": "Current", "replaced": "Replaced", "deleted": "Deleted"}
+
+_REASONS: Final = {
+    "sequence": "sequence is missing or not a 64-bit number",
+    "partitionName": "partitionName is missing or malformed",
+    "studyInstanceUid": "studyInstanceUid is missing or malformed",
+    "seriesInstanceUid": "seriesInstanceUid is missing or malformed",
+    "sopInstanceUid": "sopInstanceUid is missing or malformed",
+    "action": "action is missing",
+    "timestamp": "timestamp is missing",
+    "state": "state is missing",
+    "filePath": "filePath is not text",
+}
+_FIELD_IN_MESSAGE: Final = re.compile(r"(?:`|\$\.)(\w+)`\Z")
+# Whole strings, so that a bracket inside one is none of ours; possessive, so that time is linear.
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
+
+Uid: TypeAlias = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[0-9.]+\Z")]
+DataPartition: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
+Sequence64: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
+
+
+class MalformedError(ValueError):
+    """The bytes are no JSON array that is whole; reading the page again may help."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An entry that cannot be used: where it is and why, never a value."""
+
+    sequence: int | None
+    ticks: int | None
+    reason: str
+
+
+class Entry(msgspec.Struct, frozen=True, gc=False):
+    """An entry that can be used; `header` is its DICOM JSON as it came, or None."""
+
+    sequence: int
+    ticks: int
+    partition: str
+    study: str
+    series: str
+    sop: str
+    action: str
+    state: str
+    file_path: str | None
+    header: bytes | None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """The data partition and the three UIDs."""
+        return self.partition, self.study, self.series, self.sop
+
+
+class _Wire(msgspec.Struct, rename="camel", gc=False):
+    """An entry as it is served; what msgspec cannot check is checked in `_entry`."""
+
+    sequence: Sequence64
+    partition_name: DataPartition
+    study_instance_uid: Uid
+    series_instance_uid: Uid
+    sop_instance_uid: Uid
+    action: str
+    timestamp: str
+    state: str
+    file_path: str | None = None
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+# What a row of a page is known by, also when it has no sequence that could be read.
+Identity: TypeAlias = int
+Row: TypeAlias = tuple[Identity, Entry | Rejection]
+
+_PAGE: Final = msgspec.json.Decoder(list[_Wire])
+
+
+def decode_page(body: bytes) -> list[Row]:
+    """Return the rows of a page in its order; those that cannot be used as rejections.
+
+    Raises MalformedError when the bytes are not one whole JSON array.
+    """
+    try:
+        wires = _PAGE.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return [_row(raw) for raw in split(body)]
+    return [(wire.sequence, _entry(wire)) for wire in wires]
+
+
+def _entry(wire: _Wire) -> Entry | Rejection:
+    try:
+        ticks = parse_timestamp(wire.timestamp)
+    except ValueError:
+        return Rejection(wire.sequence, None, "timestamp cannot be read")
+    action, state = ACTIONS.get(wire.action.lower()), STATES.get(wire.state.lower())
+    if action is None or state is None:
+        reason = "unknown action" if action is None else "unknown state"
+        return Rejection(wire.sequence, ticks, reason)
+    header = bytes(wire.metadata)
+    return Entry(
+        wire.sequence,
+        ticks,
+        wire.partition_name,
+        wire.study_instance_uid,
+        wire.series_instance_uid,
+        wire.sop_instance_uid,
+        action,
+        state,
+        wire.file_path or None,
+        None if header in {b"", b"null"} else header,
+    )
+
+
+def split(body: bytes) -> Iterator[bytes]:
+    """Yield the elements of a JSON array as bytes, without looking into them.
+
+    Raises MalformedError when the array is not whole. Only brackets, commas and strings are
+    looked at, so no depth of nesting is too deep.
+    """
+    text = body.strip()
+    if not text.startswith(b"["):
+        raise MalformedError("not an array")
+    depth, start = 0, 1
+    for token in _TOKEN.finditer(text):
+        mark = token[0]
+        depth += (mark in b"[{") - (mark in b"]}")
+        if (depth == 1 and mark == b",") or depth == 0:
+            element = text[start : token.start()].strip()
+            if element:
+                yield element
+            elif mark == b"," or start > 1:
+                raise MalformedError("an element is empty")
+            start = token.end()
+        if depth == 0:
+            break
+    if depth or start != len(text) or not text.endswith(b"]"):
+        raise MalformedError("the array is not whole")
+
+
+def _row(raw: bytes) -> Row:
+    """Return the row of one entry of a page that could not be decoded at once."""
+    identity = ~abs(hash(raw))
+    try:
+        wire = msgspec.json.decode(raw, type=_Wire)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        rejection = _rejection(raw)
+        return (identity if rejection.sequence is None else rejection.sequence), rejection
+    return wire.sequence, _entry(wire)
+
+
+def _rejection(raw: bytes) -> Rejection:
+    try:
+        fields = msgspec.json.decode(_shallow(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Rejection(None, None, "entry cannot be decoded")
+    if not isinstance(fields, dict):
+        return Rejection(None, None, "entry is not an object")
+    sequence, ticks = _sequence(fields.get("sequence")), _ticks(fields.get("timestamp"))
+    try:
+        msgspec.convert({k: v for k, v in fields.items() if k != "metadata"}, _Wire)
+    except msgspec.ValidationError as error:
+        field = _FIELD_IN_MESSAGE.search(str(error))
+        reason = _REASONS.get(field[1] if field else "", "entry is malformed")
+    else:
+        reason = "header cannot be decoded"
+    return Rejection(sequence, ticks, reason)
+
+
+def _shallow(raw: bytes) -> bytes:
+    """Return an object's JSON with every object and array inside it replaced by null."""
+    kept, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(raw):
+        before = depth
+        depth += (token[0] in b"[{") - (token[0] in b"]}")
+        if (before, depth) == (1, 2):
+            kept.append(raw[start : token.start()])
+        elif (before, depth) == (2, 1):
+            kept.append(b"null")
+            start = token.end()
+    return b"".join([*kept, raw[start:]])
+
+
+def _sequence(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_INT64 else None
+
+
+def _ticks(value: object) -> int | None:
+    try:
+        return parse_timestamp(value) if isinstance(value, str) else None
+    except ValueError:
+        return None

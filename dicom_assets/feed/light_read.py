@@ -1,0 +1,179 @@
+"""The light read: every entry of a window, without headers, and the proof that it is every one.
+
+A page that is short or empty is not believed to be the end: the service is asked how many rows it
+counts. It must be as many as were read, from the beginning of the stretch; so a row that slipped
+in behind the reading is noticed as well as one that was held back. How pages are asked for is in
+`listing`; what the entries mean is decided in `tables`.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.feed.decode import Entry, Identity, Rejection
+from dicom_assets.feed.listing import OUTSIDE, Listed, Listing, Page, Position
+from dicom_assets.schema import CHANGE
+from dicom_assets.window import TICKS_PER_MICROSECOND, Window
+
+# Counting costs the service as many rows as it counts, and a reading that does not add up begins
+# again: so a window is read in stretches of about this many rows, each counted on its own.
+STRETCH_ROWS: Final = 10_000
+MOST_READINGS: Final = 10
+
+
+@dataclass(frozen=True)
+class Entries:
+    """The light read of a window.
+
+    `changes` has the columns of the `change` table, a row per sequence, ordered by
+    (timestamp_ticks, sequence), with the state as served. `skipped` counts the entries of data
+    partitions that are not kept; `bytes` is the size of the pages' JSON.
+    """
+
+    changes: pa.Table
+    rejections: tuple[Rejection, ...]
+    skipped: int
+    pages: int
+    bytes: int
+
+
+@dataclass
+class _Stretch:
+    """A part of the window: its rows so far, over all readings of it."""
+
+    window: Window
+    rows: dict[Identity, Listed] = field(default_factory=dict)
+
+    def add(self, page: Page) -> None:
+        """Keep the page's rows; of a row met before, the later form."""
+        self.rows.update((row.identity, row) for row in page.rows)
+
+    def cut_at(self, ticks: int) -> "_Stretch":
+        """Return the part before a tick."""
+        rows = {identity: row for identity, row in self.rows.items() if row.ticks < ticks}
+        return _Stretch(Window(self.window.start, ticks), rows)
+
+
+class LightRead:
+    """One light read of a window, and what it has cost so far."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        data_partitions: Collection[str] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self._listing = listing
+        self._kept = data_partitions
+        self._progress = progress
+        self._seen = self._pages = self._bytes = self._skipped = 0
+
+    def read(self, window: Window) -> Entries:
+        """Return every entry of the window, once."""
+        tables, rejections = [_changes([])], dict[Identity, Rejection]()
+        start = window.start
+        while start < window.end:
+            stretch = self.stretch(Window(start, window.end))
+            for identity, row in stretch.rows.items():
+                if isinstance(row.row, Rejection) and not _is_stale(row.row, window):
+                    rejections[identity] = row.row
+            tables.append(_changes(self._keep(stretch)))
+            self._seen += len(stretch.rows)
+            start = stretch.window.end
+        changes = pa.concat_tables(tables)
+        found = tuple(rejections.values())
+        return Entries(changes, found, self._skipped, self._pages, self._bytes)
+
+    def _keep(self, stretch: _Stretch) -> list[Entry]:
+        entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
+        kept = [e for e in entries if self._kept is None or e.partition in self._kept]
+        self._skipped += len(entries) - len(kept)
+        return kept
+
+    def stretch(self, window: Window) -> _Stretch:
+        """Return the first stretch of the window, up to its end if it is not long.
+
+        It is believed when the service counts as many rows as were read; or when it is read a
+        second time to an empty page, and nothing new comes to light.
+        """
+        stretch, known = _Stretch(window), -1
+        for _ in range(MOST_READINGS):
+            part, is_counted, last = self._read_once(stretch)
+            if is_counted:
+                return part
+            if not last.rows and len(stretch.rows) in {0, known}:
+                return part
+            if len(stretch.rows) == known:
+                break
+            known = len(stretch.rows)
+        raise ServiceAnswerError(
+            f"the pages of {window} do not add up: {len(stretch.rows)} entries were read, and the "
+            f"service neither counts as many nor comes to an end; run again, and if it stays so, "
+            f"look at what stands between this machine and the service"
+        )
+
+    def _read_once(self, stretch: _Stretch) -> tuple[_Stretch, bool, Page]:
+        """Read from the stretch's start on; return the part read, if it is counted, the last page.
+
+        What is met is kept in `stretch`.
+        """
+        window = stretch.window
+        position, page = Position(window.start, 0), Page([], 0, is_full=False)
+        counted = 0
+        for page in self._listing.pages(window):
+            stretch.add(page)
+            self._note(page, len(stretch.rows))
+            position = position.after(page.rows)
+            if page.is_full and len(stretch.rows) >= STRETCH_ROWS:
+                part = stretch.cut_at(position.ticks)
+                if part.rows:
+                    return part, self._is_counted(part), page
+            if not page.is_full and len(stretch.rows) > counted:
+                counted = len(stretch.rows)
+                if self._is_counted(stretch):
+                    return stretch, True, page
+        return stretch, False, page
+
+    def _is_counted(self, stretch: _Stretch) -> bool:
+        """Whether the service counts as many rows: one after all but the last, none after it."""
+        last = Position(stretch.window.start, len(stretch.rows) - 1)
+        page = self._listing.page(last, stretch.window, 2, headers=False)
+        self._note(page, len(stretch.rows))
+        return len(page.rows) == 1 and page.rows[0].identity in stretch.rows
+
+    def _note(self, page: Page, rows: int) -> None:
+        self._pages += 1
+        self._bytes += page.bytes
+        if self._progress is not None:
+            self._progress(self._seen + rows)
+
+
+def _is_stale(rejection: Rejection, window: Window) -> bool:
+    """Whether the row is only out of place: a page of an earlier stretch was served again."""
+    return (
+        rejection.reason == OUTSIDE
+        and rejection.ticks is not None
+        and window.start <= rejection.ticks < window.end
+    )
+
+
+def _changes(entries: list[Entry]) -> pa.Table:
+    """Return the rows of `change` for entries, ordered by (timestamp_ticks, sequence)."""
+    entries = sorted(entries, key=lambda entry: (entry.ticks, entry.sequence))
+    columns: dict[str, list[int | str | None]] = {
+        "sequence": [e.sequence for e in entries],
+        "partitionName": [e.partition for e in entries],
+        "studyinstanceuid": [e.study for e in entries],
+        "seriesinstanceuid": [e.series for e in entries],
+        "sopinstanceuid": [e.sop for e in entries],
+        "action": [e.action for e in entries],
+        "timestamp": [e.ticks // TICKS_PER_MICROSECOND for e in entries],
+        "timestamp_ticks": [e.ticks for e in entries],
+        "filepath": [e.file_path for e in entries],
+        "state": [e.state for e in entries],
+    }
+    schema = CHANGE.arrow()
+    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)

@@ -1,0 +1,144 @@
+"""Pages in the feed's order, by keyset: each begins exactly after the last row listed.
+
+A page is asked for by a start time and the rows to skip from it; the next one by the time of the
+last row and the rows listed with that very time. So the service never skips far, rows with the
+same timestamp by the thousand are listed once each, and a row that appears before the position
+shifts nothing. When a list has ended is decided by who reads it: `light_read`, `heavy_read`.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import Final
+
+from dicom_assets.feed.connection import Connection
+from dicom_assets.feed.decode import Entry, Identity, Rejection, Row, decode_page
+from dicom_assets.window import Window, format_timestamp
+
+# One page without a new row may be a passing lie, or rows that moved while they were listed.
+MOST_STALE_PAGES: Final = 2
+OUTSIDE: Final = "outside the window that was asked for"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row as the service listed it, and the tick at which it stands in the list."""
+
+    identity: Identity
+    ticks: int
+    row: Entry | Rejection
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer: its rows, the size of its JSON, and whether it held what was asked for."""
+
+    rows: list[Listed]
+    bytes: int
+    is_full: bool
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a page begins: after `offset` of the rows that stand at `ticks` or later."""
+
+    ticks: int
+    offset: int
+
+    def after(self, rows: list[Listed]) -> "Position":
+        """Return the position after a page's rows, in whatever order the page held them."""
+        ticks = max([self.ticks, *(row.ticks for row in rows)])
+        listed = sum(row.ticks == ticks for row in rows)
+        return Position(ticks, listed + (self.offset if ticks == self.ticks else 0))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Lists the entries of one feed; safe to share by threads."""
+
+    connection: Connection
+    path: str
+    batch_size: int
+    stop: threading.Event
+
+    def until(self, stop: threading.Event) -> "Listing":
+        """Return the same listing, but one that waits for the service until `stop` is set."""
+        return replace(self, stop=stop)
+
+    def pages(
+        self,
+        window: Window,
+        *,
+        offset: int = 0,
+        limits: Iterator[int] | None = None,
+        headers: bool = False,
+    ) -> Iterator[Page]:
+        """Yield the window's pages from its `offset`-th row on, for as long as rows are new.
+
+        After a page without a new row, empty or not, the next one is asked for all the same; the
+        second such page in a row is the last. `limits` gives the size of each page, else it is
+        `batch_size`.
+        """
+        position, met, stale_pages = Position(window.start, offset), set[Identity](), 0
+        sizes = repeat(self.batch_size) if limits is None else limits
+        while stale_pages < MOST_STALE_PAGES:
+            page = self.page(position, window, next(sizes), headers=headers)
+            yield page
+            position = position.after(page.rows)
+            before = len(met)
+            met.update(row.identity for row in page.rows)
+            stale_pages = 0 if len(met) > before else stale_pages + 1
+
+    def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
+        """Return the page that begins at the position; rows of other windows are rejections."""
+        parameters: dict[str, str | int] = {
+            "startTime": format_timestamp(position.ticks),
+            "endTime": format_timestamp(window.end),
+            "offset": position.offset,
+            "limit": limit,
+            "includeMetadata": "true" if headers else "false",
+        }
+        rows, size = self.connection.ask(
+            self.path, parameters, _read_page, where=str(window), stop=self.stop
+        )
+        return Page(_listed(rows, position.ticks, window), size, len(rows) >= limit)
+
+    def first(self) -> list[Row]:
+        """Return the feed's first row, in a list; an empty feed has none."""
+        parameters: dict[str, str | int] = {"limit": 1, "includeMetadata": "false"}
+        rows, _ = self.connection.ask(
+            self.path, parameters, _read_page, where="the first entry", stop=self.stop
+        )
+        return rows
+
+    def latest(self) -> list[Row]:
+        """Return the feed's newest row, in a list; an empty feed has none."""
+        path, parameters = f"{self.path}/latest", {"includeMetadata": "false"}
+        return self.connection.ask(
+            path, parameters, _read_one, where="the newest entry", stop=self.stop
+        )
+
+
+def _read_page(body: bytes) -> tuple[list[Row], int]:
+    return decode_page(body), len(body)
+
+
+def _read_one(body: bytes) -> list[Row]:
+    return decode_page(b"[" + body + b"]")
+
+
+def _listed(rows: list[Row], ticks: int, window: Window) -> list[Listed]:
+    """Return the rows with the tick at which each stands.
+
+    A row whose own time cannot be read, or is none of the window's, stands where it was met.
+    """
+    listed = []
+    for identity, row in rows:
+        if row.ticks is not None and window.start <= row.ticks < window.end:
+            ticks = max(ticks, row.ticks)
+            listed.append(Listed(identity, row.ticks, row))
+        else:
+            reason = row.reason if isinstance(row, Rejection) else OUTSIDE
+            listed.append(Listed(identity, ticks, Rejection(row.sequence, row.ticks, reason)))
+    return listed

@@ -1,0 +1,1 @@
+"""Tests of dicom_assets: unit, end to end, property, components, and of the project itself."""

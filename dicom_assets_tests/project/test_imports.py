@@ -1,0 +1,120 @@
+"""The direction of imports is held by contracts, and each contract catches what it is for."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dicom_assets_tests.project.layout import CORE, ROOT, copy_package, pyproject
+
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+PLANTED = [
+    ("layers", "errors.py", "import dicom_assets.schema"),
+    ("layers", "tables/__init__.py", "import dicom_assets.feed"),
+    ("layers", "io_manager.py", "import dicom_assets.assets"),
+    ("layers", "automation.py", "import dicom_assets.presentation"),
+    ("layers", "stray.py", "import json"),
+    ("core", "schema.py", "import dagster"),
+    ("core", "tables/__init__.py", "from dagster_deltalake import LocalConfig"),
+    ("core", "window.py", "import dicom_assets.partitions"),
+    ("http", "tables/__init__.py", "import httpx"),
+    ("http", "resources.py", "def late() -> None:\n    import requests"),
+    ("delta", "feed/__init__.py", "import deltalake"),
+    ("delta", "assets.py", "from deltalake import DeltaTable"),
+    ("emulator", "assets.py", "from dicom_assets.emulator import archive"),
+    ("stand-alone", "emulator/__init__.py", "import dicom_assets.schema"),
+]
+"""A contract, a file, and a line that breaks the contract when it stands in that file."""
+
+
+def contracts() -> dict[str, str]:
+    """Every contract of pyproject.toml: its name by its id."""
+    return {c["id"]: c["name"] for c in pyproject()["tool"]["importlinter"]["contracts"]}
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What import-linter says about the package in the folder."""
+    return subprocess.run(
+        [sys.executable, "-c", LINT_IMPORTS, "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """What a new interpreter does with the code, warnings being errors as in the tests."""
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_tree_keeps_every_contract(tmp_path: Path) -> None:
+    """The package as it stands passes; what a planted line breaks is broken by that line."""
+    result = lint_imports(copy_package(tmp_path))
+    assert result.returncode == 0, result.stdout
+    assert f"{len(contracts())} kept, 0 broken" in result.stdout
+
+
+@pytest.mark.parametrize(("contract", "file", "line"), PLANTED)
+def test_a_contract_catches_what_it_is_for(
+    contract: str, file: str, line: str, tmp_path: Path
+) -> None:
+    """One planted import breaks the contract that forbids it, by name."""
+    target = copy_package(tmp_path) / "dicom_assets" / file
+    before = target.read_text(encoding="utf-8") if target.exists() else ""
+    target.write_text(f"{before}\n{line}\n", encoding="utf-8")
+    result = lint_imports(tmp_path)
+    assert result.returncode != 0, result.stdout
+    assert f"{contracts()[contract]} BROKEN" in result.stdout
+
+
+def test_every_contract_has_a_planted_violation() -> None:
+    """No contract is believed without having been seen to fail."""
+    assert {contract for contract, _, _ in PLANTED} == set(contracts())
+
+
+def test_the_core_is_what_its_contract_says() -> None:
+    """The contract and these tests mean the same modules by "the core"."""
+    core = next(c for c in pyproject()["tool"]["importlinter"]["contracts"] if c["id"] == "core")
+    assert core["source_modules"] == [f"dicom_assets.{name}" for name in CORE]
+
+
+def test_importing_the_core_does_not_import_dagster() -> None:
+    """Every module of the core, down to the last, leaves Dagster unloaded."""
+    result = run_python(
+        "import importlib, pkgutil, sys\n"
+        f"names = ['dicom_assets.' + name for name in {CORE!r}]\n"
+        "for name in names:\n"
+        "    module = importlib.import_module(name)\n"
+        "    inner = pkgutil.walk_packages(getattr(module, '__path__', []), name + '.')\n"
+        "    names.extend(info.name for info in inner if not info.ispkg)\n"
+        "print(sorted(name for name in sys.modules if name.startswith('dagster')))"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.timeout(300)  # it runs a whole folder of tests
+def test_the_unit_tests_pass_where_dagster_cannot_be_imported() -> None:
+    """Unit tests need no Dagster: not at import, not inside a test, not through a plugin."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    plugin = ["-p", "dicom_assets_tests.project.without_dagster"]
+    result = subprocess.run(
+        [*command, *plugin, "dicom_assets_tests/unit"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+
+
+def test_where_dagster_cannot_be_imported_its_import_fails() -> None:
+    """The guard of the test before this one guards."""
+    guarded = "import dicom_assets_tests.project.without_dagster as guard; guard.install()\n"
+    result = run_python(guarded + "import dagster_deltalake")
+    assert "unit tests do not import dagster_deltalake" in result.stderr
