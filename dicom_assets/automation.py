@@ -8,9 +8,7 @@ from dicom_assets.partitions import HOUR, key_of
 from dicom_assets.window import floor_hour
 
 
-def tables_job(
-    name: str, keys: list[dg.AssetKey]
-) -> "dg.UnresolvedAssetJobDefinition":
+def tables_job(name: str, keys: list[dg.AssetKey]) -> "dg.UnresolvedAssetJobDefinition":
     """Return the job that brings all tables to an hour."""
     return dg.define_asset_job(
         name,
@@ -36,8 +34,9 @@ def tables_schedule(
 
     def request(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
-        key = key_of(newest_closed_hour(tick, delay))
-        if not partitions.has_partition_key(key, current_time=tick):
+        hour = newest_closed_hour(tick, delay)
+        key = key_of(hour)
+        if hour < partitions.start or (partitions.end is not None and hour >= partitions.end):
             return dg.SkipReason(f"the hour {key} lies outside DICOM_START_TIME and DICOM_END_TIME")
         return dg.RunRequest(run_key=key, partition_key=key)
 

@@ -42,25 +42,32 @@ def demo() -> None:
     from dicom_assets import demo as first_look
     from dicom_assets.settings import Settings
 
-    if not Settings.from_environment(complete=False).is_embedded:
+    settings = Settings.from_environment(complete=False)
+    if not settings.is_embedded:
         raise click.ClickException(
             "the demo shows the embedded archive, but DICOM_SERVICE_URL is set: unset it, or use "
             "`dagster asset materialize` for your own service"
         )
-    sys.exit(0 if first_look.run(console) else 1)
+    sys.exit(0 if first_look.run(settings, _dagster_home(), console) else 1)
 
 
 @main.command()
 @click.option("--port", default=UI_PORT, show_default=True, help="Port of the page.")
-@click.option("--host", default=UI_HOST, show_default=True, help="Address of the page; it has no login.")
+@click.option("--host", default=UI_HOST, show_default=True, help="Address; the page has no login.")
 def dev(port: int, host: str) -> None:
     """Open Dagster's page and daemon on the tables, with DAGSTER_HOME in data/dagster."""
+    home = _dagster_home()
+    console.print(f"DAGSTER_HOME is {home}; the page comes at http://{host}:{port}")
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "dicom_assets.definitions"]
+    environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    sys.exit(subprocess.call([*command, "-h", host, "-p", str(port)], env=environment))  # noqa: S603 - our own words
+
+
+def _dagster_home() -> Path:
+    """Return the DAGSTER_HOME that is set, else `data/dagster`, made and initialised."""
     from dicom_assets import home
 
-    console.print(f"DAGSTER_HOME is {home.prepare()}; the page comes at http://{host}:{port}")
-    dagster = Path(sys.executable).with_name("dagster")
-    command = [str(dagster), "dev", "-m", "dicom_assets.definitions", "-h", host, "-p", str(port)]
-    sys.exit(subprocess.call(command, env=os.environ))  # noqa: S603 - our own arguments
+    return home.prepare(Path(os.environ.get("DAGSTER_HOME") or home.DIRECTORY))
 
 
 @main.command()
@@ -100,7 +107,9 @@ def emulator(context: click.Context, port: int, archive: Path) -> None:
     from dicom_assets.emulator.archive import Archive
     from dicom_assets.emulator.server import run
 
-    console.print(f"DICOM service at http://{UI_HOST}:{port}, archive in {archive} (Ctrl+C ends it)")
+    console.print(
+        f"DICOM service at http://{UI_HOST}:{port}, archive in {archive} (Ctrl+C ends it)"
+    )
     run(Archive(archive), port)
 
 
@@ -117,7 +126,16 @@ def import_(archive: Path, paths: tuple[Path, ...]) -> None:
         told = sample.import_paths(Archive(archive), paths, progress)
     console.print(f"stored {told.stored}, refused {sum(told.refused.values())}")
     for reason, count in told.refused.items():
-        console.print(f"  {count} × {reason}")
+        console.print(f"  {count} {reason}")
+
+
+@main.command()
+def docs() -> None:
+    """Write the generated pages of the documentation anew, in a checkout."""
+    from dicom_assets import reference
+
+    changed = reference.write(Path.cwd())
+    console.print("\n".join(f"wrote {path}" for path in changed) or "all pages are up to date")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ definitions. `defs` is what Dagster loads for ours; loading asks no network.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -61,10 +64,29 @@ def build_definitions(
     Merge them into your own with `dagster.Definitions.merge`; `key_prefix` goes before our asset
     keys. The executor is left to you; ours runs the four steps in one process.
     """
-    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
+    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or ())
+    with quiet_betas():
+        return _build(settings, prefix)
+
+
+@contextmanager
+def quiet_betas() -> Iterator[None]:
+    """Dagster's beta notices on what we rely on are silent; any other warning goes on.
+
+    Each is an API that has no stable twin: `backfill_policy` makes many hours one run, and the
+    code references lead from an asset to its source.
+    """
+    relied_on = ("`backfill_policy`", "`with_source_code_references`", "CodeReference")
+    with warnings.catch_warnings():
+        for name in relied_on:
+            warnings.filterwarnings("ignore", f".*{name}.* is currently in beta", dg.BetaWarning)
+        yield
+
+
+def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     start = settings.start_time or _embedded_start(settings)
     partitions = hourly(start, settings.end_time)
-    ours = [_asset(settings, partitions, prefix, *story) for story in _STORY]
+    ours = [_asset(settings, partitions, prefix, chapter) for chapter in _STORY]
     job = tables_job(JOB, [key for asset in ours for key in asset.keys])
     delay = timedelta(minutes=settings.delay_minutes)
     running = not settings.is_embedded
@@ -78,36 +100,43 @@ def build_definitions(
     )
 
 
-# Each table, the asset that keeps it, the tables it reads, and whether it asks the service.
-_STORY: tuple[tuple[Table, Callable[..., Derivation], list[Table], bool], ...] = (
-    (CHANGE, assets.change, [], True),
-    (INSTANCE, assets.instance, [CHANGE], True),
-    (SERIES, assets.series, [INSTANCE], False),
-    (STUDY, assets.study, [INSTANCE], False),
+class _Chapter(NamedTuple):
+    """A table, the asset that keeps it, the tables it reads, and whether it asks the service."""
+
+    table: Table
+    function: Callable[..., Derivation]
+    reads: tuple[Table, ...]
+    asks_service: bool
+
+
+_STORY = (
+    _Chapter(CHANGE, assets.change, (), asks_service=True),
+    _Chapter(INSTANCE, assets.instance, (CHANGE,), asks_service=True),
+    _Chapter(SERIES, assets.series, (INSTANCE,), asks_service=False),
+    _Chapter(STUDY, assets.study, (INSTANCE,), asks_service=False),
 )
 
 
-def _asset(  # noqa: PLR0913 - one row of the story
+def _asset(
     settings: Settings,
     partitions: dg.HourlyPartitionsDefinition,
     prefix: list[str],
-    table: Table,
-    function: Callable[..., Derivation],
-    reads: list[Table],
-    asks: bool,  # noqa: FBT001 - one row of the story
+    chapter: _Chapter,
 ) -> dg.AssetsDefinition:
+    table = chapter.table
     decorate = dg.asset(
         name=table.name,
         key_prefix=prefix or None,
-        ins={t.name: dg.AssetIn(key=dg.AssetKey([*prefix, t.name])) for t in reads},
-        deps=[dg.AssetKey([*prefix, presentation.SERVICE])] if asks else [],
+        ins={t.name: dg.AssetIn(key=dg.AssetKey([*prefix, t.name])) for t in chapter.reads},
+        deps=[dg.AssetKey([*prefix, presentation.SERVICE])] if chapter.asks_service else [],
         io_manager_key=IO_MANAGER_KEY,
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
         **presentation.described(table, prefix, settings.table_path(table.name)),
     )
-    return decorate(function)
+    made: dg.AssetsDefinition = decorate(chapter.function)
+    return made
 
 
 def tables(settings: Settings) -> DeltaTables:
@@ -120,7 +149,7 @@ def tables(settings: Settings) -> DeltaTables:
 
 
 def _service(settings: Settings, start: datetime) -> DicomService:
-    shared = {
+    shared: dict[str, Any] = {
         "api_version": settings.api_version,
         "batch_size": settings.batch_size,
         "retry_seconds": settings.retry_seconds,

@@ -4,6 +4,7 @@ It is a person's first look, and uses what everybody uses: the definitions, a Da
 IO manager's tables.
 """
 
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,13 +14,12 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets import home
 from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.emulator import sample
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.partitions import HOUR, key_of
 from dicom_assets.progress import bar
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
 from dicom_assets.tables.store import Store
 from dicom_assets.window import datetime_of, floor_hour
@@ -28,15 +28,16 @@ ASSETS = (CHANGE, INSTANCE, SERIES, STUDY)
 STUDIES_SHOWN = 8
 
 
-def run(console: Console) -> bool:
-    """The tables show the embedded archive, and the terminal shows the tables; True when green."""
-    settings = Settings.from_environment()
-    home.prepare()
+def run(settings: Settings, home: Path, console: Console) -> bool:
+    """The tables show the embedded archive, and the terminal shows the tables; True when green.
+
+    `home` is the DAGSTER_HOME whose instance keeps the run.
+    """
     archive = _archive(settings, console)
     first, last = _hours(settings, archive)
     console.print(f"[bold]Hours[/] {key_of(first)} … {key_of(last)} UTC, one run through Dagster")
     with console.status("materializing change → instance → series, study"):
-        result = _materialize(settings, key_of(first), key_of(last))
+        result = _materialize(settings, home, key_of(first), key_of(last))
     if not result.success:
         console.print("[red]The run failed.[/] `make dev` shows why: open Runs in the page.")
         return False
@@ -67,14 +68,16 @@ def _hours(settings: Settings, archive: Archive) -> tuple[datetime, datetime]:
     return first, min(closed, max(filled, first + sample.SPAN - HOUR))
 
 
-def _materialize(settings: Settings, first: str, last: str) -> dg.ExecuteInProcessResult:
-    """Materialize the hours as Dagster does a range: one run, in the instance of DAGSTER_HOME."""
+def _materialize(
+    settings: Settings, home: Path, first: str, last: str
+) -> dg.ExecuteInProcessResult:
+    """Materialize the hours as Dagster does a range: one run."""
     repository = build_definitions(settings).get_repository_def()
     keys = [dg.AssetKey(table.name) for table in ASSETS]
     job = repository.get_implicit_job_def_for_assets(keys)
     if job is None:
         raise dg.DagsterInvariantViolationError("the four assets do not share their hours")
-    with dg.DagsterInstance.get() as instance:
+    with dg.DagsterInstance.from_config(str(home)) as instance:
         return job.execute_in_process(
             instance=instance,
             asset_selection=keys,
@@ -94,18 +97,26 @@ def _show(console: Console, settings: Settings, store: Store) -> None:
     root = Path(settings.tables_root)
     shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
     console.print(f"The tables lie in [bold]{shown}[/]. Ask DuckDB (paste this line):\n")
-    console.print(_duckdb_line(f"{shown}/{settings.study_table_path}"), style="cyan", soft_wrap=True)
-    console.print("\nNext: [bold]make dev[/] opens the same in Dagster's page, http://127.0.0.1:3000")
+    console.print(
+        _duckdb_line(f"{shown}/{settings.study_table_path}"), style="cyan", soft_wrap=True
+    )
+    console.print(
+        "\nNext: [bold]make dev[/] opens the same in Dagster's page, http://127.0.0.1:3000"
+    )
 
 
 def _duckdb_line(path: str) -> str:
     """Return a command that asks the study table with DuckDB, without downloads."""
-    return (
-        '.venv/bin/python -c "import deltalake, duckdb; '
-        f"study = deltalake.DeltaTable('{path}').scan(); "
-        "print(duckdb.sql('select studyDate, studyDescription, seriesCount, instanceCount "
-        'from study order by instanceCount desc limit 5\'))"'
-    )
+    sql = "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
+    study = f"study = deltalake.DeltaTable('{path}').scan()"
+    return f"{_python()} -c \"import deltalake, duckdb; {study}; print(duckdb.sql('{sql}'))\""
+
+
+def _python() -> str:
+    """Return the interpreter as a person would type it."""
+    running = Path(sys.executable)
+    here = Path.cwd()
+    return str(running.relative_to(here) if running.is_relative_to(here) else running)
 
 
 def _hours_grid(store: Store) -> Grid:
@@ -126,17 +137,19 @@ def _tables_grid(settings: Settings, store: Store) -> Grid:
 
 
 def _studies_grid(store: Store) -> Grid:
-    """Return the studies with the most instances: no name of a patient is printed."""
-    studies = store.open(STUDY).rows(
-        ["studyInstanceUid", "studyDate", "studyDescription", "seriesCount", "instanceCount"]
-    )
+    """Return the studies with the most instances; what could tell of a patient stays in the table.
+
+    A description may hold a name, so it is not printed.
+    """
+    columns = ["studyInstanceUid", "studyDate", "seriesCount", "instanceCount"]
+    studies = store.open(STUDY).rows(columns)
     largest = studies.sort_by([("instanceCount", "descending"), ("studyInstanceUid", "ascending")])
     modalities = _modalities(store)
-    grid = Grid("date", "modalities", "description", "series", "instances", title="largest studies")
+    grid = Grid("date", "modalities", "series", "instances", title="largest studies")
     for row in largest.slice(0, STUDIES_SHOWN).to_pylist():
         kinds = ", ".join(sorted(modalities[row["studyInstanceUid"]]))
         counts = (str(row["seriesCount"]), str(row["instanceCount"]))
-        grid.add_row(str(row["studyDate"] or ""), kinds, row["studyDescription"], *counts)
+        grid.add_row(str(row["studyDate"] or ""), kinds, *counts)
     return grid
 
 

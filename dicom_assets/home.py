@@ -1,27 +1,26 @@
-"""DAGSTER_HOME of the demo and of `dev`: one folder, made once, with this project's dagster.yaml."""
+"""DAGSTER_HOME of `demo` and `dev`: one folder, made once, with this project's dagster.yaml."""
 
-import os
 import shutil
 from pathlib import Path
 
+from dagster import DagsterInstance
 from filelock import FileLock
 
 DIRECTORY = Path("data/dagster")
 CONFIGURATION = "dagster.yaml"
 
 
-def prepare() -> Path:
-    """Return DAGSTER_HOME: the one that is set, or `data/dagster`, made and initialised once.
+def prepare(home: Path) -> Path:
+    """The folder is a DAGSTER_HOME with a dagster.yaml and a database; returns its full path.
 
-    Two processes on a fresh home race for its database, so the first to come makes it alone.
+    Two processes on a fresh home race for its database, so whoever comes first makes it alone.
     """
-    given = os.environ.get("DAGSTER_HOME")
-    home = Path(given) if given else DIRECTORY.absolute()
+    home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".initialising"):
         _provide_configuration(home)
-        os.environ["DAGSTER_HOME"] = str(home)
-        _initialise()
+        with DagsterInstance.from_config(str(home)) as instance:
+            instance.get_runs_count()
     return home
 
 
@@ -37,10 +36,3 @@ def _own_configuration() -> Path:
     package = Path(__file__).parent
     beside = package / CONFIGURATION
     return beside if beside.exists() else package.parent / CONFIGURATION
-
-
-def _initialise() -> None:
-    from dagster import DagsterInstance
-
-    with DagsterInstance.get() as instance:
-        instance.get_runs_count()

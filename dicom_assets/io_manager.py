@@ -1,5 +1,4 @@
-"""The tables as Dagster's IO manager: what an asset derives is committed, what an hour touched is
-loaded.
+"""The tables as Dagster's IO manager: derivations are committed, what an hour touched is loaded.
 
 It stands on dagster-deltalake's IO manager and configuration, with a type handler of our own:
 the one that comes with it overwrites or loses hours. An asset of this project returns a
@@ -23,7 +22,7 @@ from pydantic import Field
 
 from dicom_assets import pool
 from dicom_assets.partitions import key_of, window_of
-from dicom_assets.schema import TABLES, Table
+from dicom_assets.schema import TABLES
 from dicom_assets.tables import touched
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.outcome import Outcome
@@ -53,7 +52,7 @@ class Hours:
     """What an asset of this project gets of the one before it: the tables and the run's hours."""
 
     store: Store
-    window: Window | None
+    window: Window
 
 
 class DeltaTables(DeltaLakeIOManager):
@@ -88,8 +87,10 @@ class DeltaTables(DeltaLakeIOManager):
 
 
 class TableIOManager(DbIOManager):
-    """The base's IO manager on our store: no `partition_expr`, which hours do not need, and no
-    "Query" in the metadata, which nobody runs.
+    """The base's IO manager on our store.
+
+    It asks for no `partition_expr`, which hours do not need, and adds no "Query" to the metadata,
+    which nobody runs.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class TableIOManager(DbIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """The derivation is in its table, and its numbers are on the materialization."""
-        self._check_supported_type(type(obj))
+        self._check_supported_type(type(obj))  # type: ignore[no-untyped-call]  # the base's
         handler = self._resolve_handler(type(obj))
         told = handler.handle_output(context, _slice(context), obj, self._store)
         context.add_output_metadata(told or {})
@@ -116,7 +117,7 @@ class TableIOManager(DbIOManager):
         """Return what the run's hours touched, in the type that the asset asks for."""
         asked = context.dagster_type.typing_type
         load_type = self._default_load_type if asked is Any else asked
-        self._check_supported_type(load_type)
+        self._check_supported_type(load_type)  # type: ignore[no-untyped-call]  # the base's
         return self._resolve_handler(load_type).load_input(context, _slice(context), self._store)
 
 
@@ -134,25 +135,28 @@ class TableHandler(DbTypeHandler[Any]):
         return [Derivation, Hours, pa.Table, pa.RecordBatchReader, Delta]
 
     def handle_output(
-        self, context: dg.OutputContext, table_slice: TableSlice, obj: Any, connection: Store
+        self, context: dg.OutputContext, table_slice: TableSlice, obj: object, connection: Store
     ) -> Mapping[str, Any]:
         """The table is brought to the run's hours; returns the numbers for the materialization."""
+        del table_slice
         if not isinstance(obj, Derivation):
             raise dg.DagsterInvariantViolationError(
                 f"the IO manager of dicom_assets keeps its own tables only; give the asset "
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
         begun = time.monotonic()
-        outcome = obj.apply(store=connection, run=Run(context.run_id, datetime.now(UTC)))
+        outcome = obj.apply(
+            store=connection, run=Run(context.run_id, datetime.now(UTC), context.log.info)
+        )
         return _report(context, outcome, time.monotonic() - begun)
 
     def load_input(
         self, context: dg.InputContext, table_slice: TableSlice, connection: Store
-    ) -> Any:
+    ) -> object:
         """Return the rows that the hours touched, as they stand now; without hours, the table."""
         table, window = _BY_NAME[table_slice.table], _window(context)
         wanted = context.dagster_type.typing_type
-        if wanted is Hours:
+        if wanted is Hours and window is not None:
             return Hours(connection, window)
         if wanted is Delta:
             return connection.delta(table)

@@ -15,9 +15,8 @@ POOL = "dicom_tables"
 OWNER_TAG = "dicom_assets/owner"
 
 
-def process_name(pid: int | None = None) -> str:
+def process_name(process: psutil.Process) -> str:
     """Return host, process id and start time of a process, which name it for good."""
-    process = psutil.Process(pid)
     return f"{socket.gethostname()}:{process.pid}:{process.create_time():.2f}"
 
 
@@ -27,7 +26,7 @@ def is_dead(owner: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return process_name(int(pid)) != owner
+        return process_name(psutil.Process(int(pid))) != owner
     except psutil.NoSuchProcess:
         return True
 
@@ -40,12 +39,29 @@ def take_over(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     storage = instance.event_log_storage
     if instance.is_ephemeral or not storage.supports_global_concurrency_limits:
         return []
-    instance.add_run_tags(run_id, {OWNER_TAG: process_name()})
+    instance.add_run_tags(run_id, {OWNER_TAG: process_name(_worker(instance, run_id))})
     claimed = {slot.run_id for slot in storage.get_concurrency_info(POOL).claimed_slots}
     dead = [held for held in sorted(claimed - {run_id}) if _has_ended(instance, held)]
     for held in dead:
         storage.free_concurrency_slots_for_run(held)
     return dead
+
+
+def _worker(instance: dg.DagsterInstance, run_id: str) -> psutil.Process:
+    """Return the process that lives as long as the run.
+
+    That is this one, or with the multiprocess executor the ancestor that the run's engine events
+    name: a step's own process ends before the run does.
+    """
+    events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    told = {
+        metadata["pid"].value
+        for event in events
+        if event.dagster_event
+        and "pid" in (metadata := event.dagster_event.engine_event_data.metadata)
+    }
+    own = psutil.Process()
+    return next((p for p in (own, *own.parents()) if str(p.pid) in told), own)
 
 
 def _has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:

@@ -4,7 +4,7 @@ Neither package knows the other; both know these. No value in here but the table
 rejection names a sequence, a time and a reason.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -60,8 +60,8 @@ class Headers:
 class Feed(Protocol):
     """What the tables ask of the feed; `feed.ChangeFeed` answers over HTTP."""
 
-    def entries(self, window: Window) -> Entries:
-        """Return every entry of the window, without headers."""
+    def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
+        """Return every entry of the window, without headers; `progress` is told how many so far."""
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterable[Headers]:
         """Yield the headers of the wanted sequences.

@@ -9,7 +9,7 @@ is ours comes after them.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
@@ -44,7 +44,7 @@ class Column:
     source: str | None = None
     aggregate: Aggregate | None = None
 
-    def field(self) -> pa.Field:
+    def field(self) -> "pa.Field[Any]":
         """Return the Arrow field, with the DICOM attribute in its metadata."""
         known = {"dicom.keyword": self.keyword, "dicom.tag": self.tag, "dicom.vr": self.vr}
         return pa.field(self.name, self.type, metadata={k: v for k, v in known.items() if v})

@@ -126,13 +126,13 @@ def _setting(  # noqa: PLR0913 - one line per setting is the point
     *,
     shown: str | None = None,
     template: str = "",
-) -> Any:
+) -> Any:  # noqa: ANN401 - a dataclass field, typed by the class it is in
     metadata = {"variable": variable, "parse": parse, "meaning": meaning}
     metadata |= {"shown": str(default) if shown is None else shown, "template": template}
     return field(default=default, metadata=metadata)
 
 
-def _table(name: str, template: str = "") -> Any:
+def _table(name: str, template: str = "") -> Any:  # noqa: ANN401 - as above
     variable = f"DICOM_{name.upper()}_TABLE_PATH"
     meaning = f"path of the `{name}` table below the tables URL"
     return _setting(variable, _table_path, name, meaning, template=template)
@@ -250,7 +250,7 @@ class Settings:
         Raises SettingsError that names the variable and the remedy, never what the variable held.
         """
         given = os.environ if environment is None else environment
-        values = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
+        values: dict[str, Any] = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
         settings = cls(**values)
         if complete:
             settings._require_for_remote(given)

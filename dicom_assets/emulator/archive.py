@@ -376,10 +376,11 @@ class Archive:
             database.execute("BEGIN IMMEDIATE")
             try:
                 yield database
-            except BaseException:
-                database.execute("ROLLBACK")
-                raise
-            database.execute("COMMIT")
+                database.execute("COMMIT")
+            finally:
+                # A full disk has rolled back by itself.
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
 
     def _ask(self, query: str, values: Iterable[Any] = ()) -> list[Any]:
         with self._connection() as database:

@@ -12,6 +12,7 @@ The service's rules are those of microsoft/dicom-server's StoreDatasetValidator,
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import threading
@@ -69,8 +70,10 @@ _UNDECODABLE: Final = (
     struct.error,
 )
 
-# warnings.catch_warnings changes the whole process: one thread at a time.
+# Warnings and log levels belong to the whole process: one thread at a time.
 _quiet_lock = threading.Lock()
+_pydicom_logger = logging.getLogger("pydicom")
+_SILENT: Final = logging.CRITICAL + 1
 
 
 class Reason(StrEnum):
@@ -141,10 +144,15 @@ def is_valid_attribute(tag: str, attribute: object) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The warnings of pydicom about the files of strangers are not ours to pass on."""
+    """Nothing of what pydicom finds odd in a file is shown: it quotes the values."""
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        level = _pydicom_logger.level
+        _pydicom_logger.setLevel(_SILENT)
+        try:
+            yield
+        finally:
+            _pydicom_logger.setLevel(level)
 
 
 def _read(content: bytes) -> Dataset:

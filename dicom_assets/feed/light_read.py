@@ -130,19 +130,24 @@ class LightRead:
             if page.is_full and len(stretch.rows) >= STRETCH_ROWS:
                 part = stretch.cut_at(position.ticks)
                 if part.rows:
-                    return part, self._is_counted(part), page
+                    return part, self._is_counted(stretch, part), page
             if not page.is_full and len(stretch.rows) > counted:
                 counted = len(stretch.rows)
-                if self._is_counted(stretch):
+                if self._is_counted(stretch, stretch):
                     return stretch, True, page
         return stretch, False, page
 
-    def _is_counted(self, stretch: _Stretch) -> bool:
-        """Whether the service counts as many rows: one after all but the last, none after it."""
-        last = Position(stretch.window.start, len(stretch.rows) - 1)
-        page = self._listing.page(last, stretch.window, 2, headers=False)
+    def _is_counted(self, stretch: _Stretch, part: _Stretch) -> bool:
+        """Whether the service counts as many rows in the part: one after all but one, no more.
+
+        If it shows a row that was not met, that is kept in the stretch as well.
+        """
+        last = Position(part.window.start, len(part.rows) - 1)
+        page = self._listing.page(last, part.window, 2, headers=False)
+        is_known = all(row.identity in part.rows for row in page.rows)
+        stretch.add(page)
         self._note(page, len(stretch.rows))
-        return len(page.rows) == 1 and page.rows[0].identity in stretch.rows
+        return len(page.rows) == 1 and is_known
 
     def _note(self, page: Page, rows: int) -> None:
         self._pages += 1

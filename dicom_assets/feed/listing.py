@@ -47,10 +47,13 @@ class Position:
     offset: int
 
     def after(self, rows: list[Listed]) -> "Position":
-        """Return the position after a page's rows, in whatever order the page held them."""
+        """Return the position after a page's rows, in whatever order, and how often, it held them.
+
+        Where the page goes back behind the position, it stays where it is.
+        """
         ticks = max([self.ticks, *(row.ticks for row in rows)])
-        listed = sum(row.ticks == ticks for row in rows)
-        return Position(ticks, listed + (self.offset if ticks == self.ticks else 0))
+        listed = {row.identity for row in rows if row.ticks == ticks}
+        return Position(ticks, len(listed) + (self.offset if ticks == self.ticks else 0))
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,20 @@ CONFLICT_SECONDS = 120.0
 LONGEST_PAUSE_SECONDS = 2.0
 
 
+def silent(_text: str) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """Who writes, and when: the Dagster run, and the moment that its rows are stamped with."""
+    """Who writes, and when: the Dagster run, and the moment that its rows are stamped with.
+
+    What takes long is said now and then through `say`: counts, never a value.
+    """
 
     run_id: str
     now: datetime
+    say: Callable[[str], None] = silent
 
 
 def converge(attempt: Callable[[], T]) -> T:

@@ -5,27 +5,39 @@ the difference is committed.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
+from typing import Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dicom_assets.reads import Feed, Headers, Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, INT64, TIMESTAMP
+from dicom_assets.schema import CHANGE, INSTANCE, TIMESTAMP
 from dicom_assets.tables import log as change_log
 from dicom_assets.tables import rejections
+from dicom_assets.tables.arrow import (
+    Values,
+    distinct,
+    filter_in,
+    filter_out,
+    ints,
+    numbers,
+    pc,
+    position,
+)
 from dicom_assets.tables.converge import Run, settle
-from dicom_assets.tables.outcome import Outcome, Stopwatch
+from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
 from dicom_assets.tables.seals import seals_of
-from dicom_assets.tables.store import Difference, Snapshot, Store, filter_in
+from dicom_assets.tables.store import Difference, Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window
 
-LAYOUT = [("partitionName", "ascending"), ("studyinstanceuid", "ascending")]
-LAYOUT += [("seriesinstanceuid", "ascending"), ("sequence", "ascending")]
+LAYOUT: list[tuple[str, Literal["ascending", "descending"]]] = [
+    (name, "ascending")
+    for name in ("partitionName", "studyinstanceuid", "seriesinstanceuid", "sequence")
+]
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,9 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     with watch.stage("plan"):
         look = _look(store, window, run)
     with watch.stage("read"):
-        wanted = look.plan.read["sequence"].to_pylist()
-        got = _Read.of(feed.headers(look.neighbours, wanted) if wanted else ())
+        wanted = ints(look.plan.read["sequence"])
+        pieces = feed.headers(look.neighbours, wanted) if wanted else ()
+        got = _Read.of(_counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers")))
     with watch.stage("commit"):
         difference = _difference(look.plan, got, run.now)
         after = look.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
@@ -98,6 +111,14 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     )
 
 
+def _counted(pieces: Iterable[Headers], progress: Progress) -> Iterator[Headers]:
+    count = 0
+    for piece in pieces:
+        count += piece.rows.num_rows
+        progress(count)
+        yield piece
+
+
 def _look(store: Store, window: Window, run: Run) -> _Look:
     # The target is opened before the log: what is committed on it was derived from what came later.
     target, log = store.open(INSTANCE), store.open(CHANGE)
@@ -105,7 +126,7 @@ def _look(store: Store, window: Window, run: Run) -> _Look:
     inside = change_log.rows_in(log, window, LOG_COLUMNS)
     again = log.rows_of("sequence", sorted(due), LOG_COLUMNS)
     touched = pa.concat_tables([inside, again])
-    studies = pc.unique(touched["studyinstanceuid"]).to_pylist()
+    studies = distinct(touched["studyinstanceuid"])
     history = log.rows_of("studyinstanceuid", studies, LOG_COLUMNS)
     stored = target.rows_of("studyinstanceuid", studies, STORED_COLUMNS)
     plan = make_plan(history, stored, pc.unique(key_of(touched)), resting)
@@ -124,20 +145,15 @@ def _neighbours(log: Snapshot, inside: pa.Table, wanted: pa.Table) -> pa.Table:
 
 
 def _hours_outside(inside: pa.Table, wanted: pa.Table) -> list[int]:
-    known = pc.is_in(wanted["sequence"], value_set=_array(inside["sequence"].to_pylist()))
-    ticks = wanted.filter(pc.invert(known))["timestamp_ticks"].to_pylist()
-    return sorted({tick // TICKS_PER_HOUR for tick in ticks})
-
-
-def _array(values: Iterable[int]) -> pa.Array:
-    return pa.array(list(values), INT64)
+    outside = filter_out(wanted, "sequence", inside["sequence"])
+    return sorted({ticks // TICKS_PER_HOUR for ticks in ints(outside["timestamp_ticks"])})
 
 
 def _difference(plan: Plan, got: _Read, now: datetime) -> Difference:
-    at = pc.index_in(got.rows["sequence"], value_set=_array(plan.read["sequence"].to_pylist()))
+    at = position(got.rows["sequence"], plan.read["sequence"])
     rows = _stamped(got.rows, plan.read["received_timestamp"].take(at), now)
     exists = plan.read["exists"].take(at)
-    gone = filter_in(plan.read, "sequence", _array(got.deleted))
+    gone = filter_in(plan.read, "sequence", numbers(got.deleted))
     gone = gone.filter(gone["exists"]).select(plan.deletes.column_names)
     return Difference(
         INSTANCE,
@@ -148,7 +164,7 @@ def _difference(plan: Plan, got: _Read, now: datetime) -> Difference:
     )
 
 
-def _stamped(rows: pa.Table, received: pa.ChunkedArray, now: datetime) -> pa.Table:
+def _stamped(rows: pa.Table, received: Values, now: datetime) -> pa.Table:
     loaded = pa.array([now] * len(rows), TIMESTAMP)
     for name, values in (("received_timestamp", received), ("created_date", loaded)):
         at = rows.schema.get_field_index(name)
@@ -159,7 +175,7 @@ def _stamped(rows: pa.Table, received: pa.ChunkedArray, now: datetime) -> pa.Tab
 def _by_hour(look: _Look, got: _Read) -> dict[int, Counter[str]]:
     outcome = _outcomes(look.plan, got)
     hours: dict[int, Counter[str]] = {}
-    rows = zip(*(look.inside[c].to_pylist() for c in ("timestamp_ticks", "sequence")), strict=True)
+    rows = zip(*(ints(look.inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
     for ticks, sequence in rows:
         hour = hours.setdefault(ticks // TICKS_PER_HOUR * TICKS_PER_HOUR, Counter())
         hour[outcome.get(sequence, "superseded")] += 1
@@ -168,9 +184,9 @@ def _by_hour(look: _Look, got: _Read) -> dict[int, Counter[str]]:
 
 def _outcomes(plan: Plan, got: _Read) -> dict[int, str]:
     """Return what became of the newest entry of each touched key, by sequence."""
-    outcome = dict.fromkeys(plan.newest["sequence"].to_pylist(), "unchanged")
-    outcome |= dict.fromkeys(plan.deletes["sequence"].to_pylist(), "deleted")
+    outcome = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
+    outcome |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
     outcome |= dict.fromkeys(plan.paused, "rejected")
-    outcome |= dict.fromkeys(got.rows["sequence"].to_pylist(), "applied")
+    outcome |= dict.fromkeys(ints(got.rows["sequence"]), "applied")
     outcome |= dict.fromkeys(got.deleted, "deleted") | dict.fromkeys(got.replaced, "awaiting")
     return outcome | {r.sequence: "rejected" for r in got.rejections if r.sequence is not None}

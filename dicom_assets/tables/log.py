@@ -8,16 +8,16 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dicom_assets.errors import ForeignArchiveError
 from dicom_assets.reads import Entries, Feed
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejections, seals
+from dicom_assets.tables.arrow import distinct, filter_in, filter_out, is_in, pc
 from dicom_assets.tables.converge import Run, converge
-from dicom_assets.tables.outcome import Outcome, Stopwatch
+from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
-from dicom_assets.tables.store import Difference, Snapshot, Store, filter_in
+from dicom_assets.tables.store import Difference, Snapshot, Store
 from dicom_assets.window import Window
 
 
@@ -51,7 +51,7 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     watch = Stopwatch()
     with watch.stage("read"):
         require_archive(store, feed)
-        entries = feed.entries(window)
+        entries = feed.entries(window, Progress(run.say, "read {} entries of the feed"))
     with watch.stage("commit"):
         added = converge(lambda: _add(store, window, entries, run))
         rejections.note(store, window, entries.rejections, run)
@@ -83,17 +83,11 @@ class _Added:
 def _add(store: Store, window: Window, entries: Entries, run: Run) -> _Added:
     log = store.open(CHANGE)
     known = rows_in(log, window, ["sequence", "timestamp_ticks", "action", "state"])
-    fresh = filter_out(entries.changes, known)
+    fresh = filter_out(entries.changes, "sequence", known["sequence"])
     difference = Difference(CHANGE, inserts=fresh, patches=_tombstones(log, known, entries.changes))
     after = log.commit(difference, {"run_id": run.run_id, "window": str(window)})
     inside = pa.concat_tables([known, fresh.select(known.column_names)])
     return _Added(inside, difference, log.version, after)
-
-
-def filter_out(changes: pa.Table, known: pa.Table) -> pa.Table:
-    """Return the changes whose sequence is not among those known."""
-    values = pa.array(known["sequence"].to_pylist(), pa.int64())
-    return changes.filter(pc.invert(pc.is_in(changes["sequence"], value_set=values)))
 
 
 def _tombstones(log: Snapshot, known: pa.Table, served: pa.Table) -> pa.Table:
@@ -102,17 +96,12 @@ def _tombstones(log: Snapshot, known: pa.Table, served: pa.Table) -> pa.Table:
     A Delete entry says the same, so the log learns it only where there is none (expiry, changes
     of UIDs). It is lasting: a re-created instance comes with a greater sequence.
     """
-    open_rows = filter_in(known, "sequence", served.filter(is_deleted(served))["sequence"])
-    open_rows = open_rows.filter(pc.invert(is_gone(open_rows)))
-    silent = filter_in(served, "sequence", open_rows["sequence"])
-    studies = pc.unique(silent["studyinstanceuid"]).to_pylist()
+    deleted = served.filter(pc.equal(served["state"], "Deleted"))
+    unsaid = filter_in(known.filter(pc.invert(is_gone(known))), "sequence", deleted["sequence"])
+    silent = filter_in(served, "sequence", unsaid["sequence"])
     columns = ["sequence", "action", "state", *INSTANCE.key]
-    newest = newest_of(log.rows_of("studyinstanceuid", studies, columns))
-    unexplained = newest.filter(pc.invert(is_gone(newest)))
-    keys = pa.array(key_of(unexplained).to_pylist(), pa.string())
-    return silent.filter(pc.is_in(key_of(silent), value_set=keys)).select(["sequence", "state"])
-
-
-def is_deleted(served: pa.Table) -> pa.ChunkedArray:
-    """Return which entries were served as Deleted."""
-    return pc.equal(served["state"], "Deleted")
+    newest = newest_of(
+        log.rows_of("studyinstanceuid", distinct(silent["studyinstanceuid"]), columns)
+    )
+    unexplained = key_of(newest.filter(pc.invert(is_gone(newest))))
+    return silent.filter(is_in(key_of(silent), unexplained)).select(["sequence", "state"])

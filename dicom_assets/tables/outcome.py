@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+PROGRESS_SECONDS = 2.0
 # What an entry of an hour may come to that a later attempt of the same run sees as unchanged.
 _DONE = ("applied", "deleted")
 
@@ -48,6 +49,22 @@ def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
     rest = Counter(after)
     rest["unchanged"] -= min(rest["unchanged"], done.total())
     return done + rest
+
+
+class Progress:
+    """Says how far something has come, every few seconds at most."""
+
+    def __init__(self, say: Callable[[str], None], text: str) -> None:
+        """Begin now; `text` has a place for the count."""
+        self._say = say
+        self._text = text
+        self._next = time.monotonic() + PROGRESS_SECONDS
+
+    def __call__(self, count: int) -> None:
+        """Say the count, if nothing was said for a while."""
+        if time.monotonic() >= self._next:
+            self._say(self._text.format(f"{count:,}"))
+            self._next = time.monotonic() + PROGRESS_SECONDS
 
 
 class Stopwatch:

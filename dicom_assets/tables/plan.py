@@ -15,9 +15,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from dicom_assets.schema import INSTANCE, INT64, STRING, TIMESTAMP
+from dicom_assets.schema import INSTANCE, INT64, TIMESTAMP
+from dicom_assets.tables.arrow import (
+    Values,
+    filter_in,
+    flat,
+    ints,
+    is_in,
+    joined_key,
+    looked_up,
+    numbers,
+    pc,
+    position,
+)
 from dicom_assets.window import TICKS_PER_MICROSECOND
 
 # What the plan reads of the log and of the instance table.
@@ -29,8 +40,6 @@ LOG_COLUMNS = [
     "state",
 ]
 STORED_COLUMNS = [*INSTANCE.key, "sequence", "received_timestamp"]
-# Neither may stand in a UID or in the name of a data partition.
-_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
@@ -50,25 +59,26 @@ class Plan:
     paused: tuple[int, ...]
 
 
-def key_of(table: pa.Table) -> pa.ChunkedArray:
+def key_of(table: pa.Table) -> Values:
     """Return one text per row that stands for the key of its instance."""
-    return pc.binary_join_element_wise(*(table[name] for name in INSTANCE.key), _SEPARATOR)
+    return joined_key(table, INSTANCE.key)
 
 
-def is_gone(table: pa.Table) -> pa.ChunkedArray:
+def is_gone(table: pa.Table) -> Values:
     """Return which log rows say that their instance is gone."""
-    return pc.or_(pc.equal(table["action"], "Delete"), pc.equal(table["state"], "Deleted"))
+    gone: Values = pc.or_(pc.equal(table["action"], "Delete"), pc.equal(table["state"], "Deleted"))
+    return gone
 
 
 def newest_of(log: pa.Table) -> pa.Table:
     """Return the row with the greatest sequence of each key."""
     keyed = log.select(["sequence"]).append_column("key", key_of(log))
-    greatest = keyed.group_by("key").aggregate([("sequence", "max")])["sequence_max"]
-    return log.filter(pc.is_in(log["sequence"], value_set=_flat(greatest, INT64)))
+    greatest = keyed.group_by("key").aggregate([("sequence", "max")])
+    return filter_in(log, "sequence", greatest["sequence_max"])
 
 
 def make_plan(
-    log: pa.Table, stored: pa.Table, touched: pa.ChunkedArray, paused: Collection[int] = ()
+    log: pa.Table, stored: pa.Table, touched: Values, paused: Collection[int] = ()
 ) -> Plan:
     """Return what the rule asks for.
 
@@ -77,12 +87,11 @@ def make_plan(
     them; both tables may hold other keys too. `paused` are sequences that wait for their next
     attempt.
     """
-    keys = _flat(touched, STRING)
-    log = log.filter(pc.is_in(key_of(log), value_set=keys))
+    log = log.filter(is_in(key_of(log), touched))
     newest = _with_held(newest_of(log), stored)
     gone, exists = is_gone(newest), newest["exists"]
     held = pc.fill_null(newest["held"], -1)
-    waiting = pc.is_in(newest["sequence"], value_set=pa.array(list(paused), INT64))
+    waiting = is_in(newest["sequence"], numbers(paused))
     unread = pc.and_(pc.invert(gone), pc.less(held, newest["sequence"]))
     deletes = pc.and_(gone, pc.and_(exists, pc.less_equal(held, newest["sequence"])))
     kept = pc.and_(exists, pc.invert(pc.or_(deletes, unread)))
@@ -91,18 +100,13 @@ def make_plan(
         deletes=newest.filter(deletes).select([*INSTANCE.key, "sequence"]),
         patches=_patches(newest.filter(kept), log),
         newest=newest,
-        paused=tuple(newest.filter(pc.and_(unread, waiting))["sequence"].to_pylist()),
+        paused=tuple(ints(newest.filter(pc.and_(unread, waiting))["sequence"])),
     )
-
-
-def _flat(values: pa.ChunkedArray | pa.Array, type_: pa.DataType) -> pa.Array:
-    chunked = values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values], type_)
-    return chunked.combine_chunks()
 
 
 def _with_held(newest: pa.Table, stored: pa.Table) -> pa.Table:
     """Add to each key what the table holds: `held`, `received` and whether a row `exists`."""
-    row = pc.index_in(key_of(newest), value_set=_flat(key_of(stored), STRING))
+    row = position(key_of(newest), key_of(stored))
     held, received = stored["sequence"].take(row), stored["received_timestamp"].take(row)
     newest = newest.append_column("held", held).append_column("received", received)
     return newest.append_column("exists", pc.is_valid(row))
@@ -117,22 +121,18 @@ def _with_received(rows: pa.Table, log: pa.Table, upto: str) -> pa.Table:
     return rows.append_column("received_timestamp", pc.coalesce(found, rows["received"]))
 
 
-def _received(keys: pa.ChunkedArray, upto: pa.ChunkedArray, log: pa.Table) -> pa.Array:
+def _received(keys: Values, upto: Values, log: pa.Table) -> Values:
     creates = log.filter(pc.equal(log["action"], "Create"))
     creates = creates.select(["sequence", "timestamp_ticks"]).append_column("key", key_of(creates))
-    number = pa.array(range(len(keys)), INT64)
-    wanted = pa.table({"key": keys, "upto": upto, "number": number})
-    pairs = wanted.join(creates, "key", join_type="inner")
+    row = numbers(range(len(keys)))
+    pairs = pa.table({"key": keys, "upto": upto, "row": row}).join(
+        creates, "key", join_type="inner"
+    )
     pairs = pairs.filter(pc.less_equal(pairs["sequence"], pairs["upto"]))
-    greatest = pairs.group_by("number").aggregate([("sequence", "max")])
-    sequence = _looked_up(number, greatest["number"], greatest["sequence_max"])
-    ticks = _looked_up(sequence, creates["sequence"], creates["timestamp_ticks"])
-    return pc.divide(ticks, TICKS_PER_MICROSECOND).cast(TIMESTAMP)
-
-
-def _looked_up(values: pa.Array, keys: pa.ChunkedArray, found: pa.ChunkedArray) -> pa.Array:
-    at = pc.index_in(values, value_set=_flat(keys, INT64))
-    return _flat(found, INT64).take(at)
+    greatest = pairs.group_by("row").aggregate([("sequence", "max")])
+    sequence = looked_up(row, greatest["row"], greatest["sequence_max"])
+    ticks = looked_up(sequence, creates["sequence"], creates["timestamp_ticks"])
+    return flat(pc.divide(ticks, TICKS_PER_MICROSECOND), INT64).cast(TIMESTAMP)
 
 
 def _patches(kept: pa.Table, log: pa.Table) -> pa.Table:

@@ -22,7 +22,8 @@ LONGEST_PAUSE = timedelta(hours=24)
 
 def pause_after(attempts: int) -> timedelta:
     """Return how long an entry rests after so many attempts: an hour, doubling up to a day."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempts - 1, 10))
+    doublings = min(attempts - 1, 10)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))
 
 
 def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run) -> None:

@@ -5,13 +5,16 @@ sequence (a table taken over from the template) comes before any other. Which co
 stands in `schema`.
 """
 
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import Literal, TypeAlias
 
-from dicom_assets.schema import INSTANCE, STRING, Aggregate, Table
+import pyarrow as pa
+
+from dicom_assets.schema import INSTANCE, Aggregate, Table
+from dicom_assets.tables.arrow import Values, is_in, joined_key, pc, position
 from dicom_assets.tables.store import Difference
 
-_FUNCTIONS: dict[Aggregate, str] = {
+_Function: TypeAlias = Literal["last", "max", "count", "count_distinct"]
+_FUNCTIONS: dict[Aggregate, _Function] = {
     "latest": "last",
     "max": "max",
     "count": "count",
@@ -44,29 +47,21 @@ def roll_up(live: pa.Table, table: Table) -> pa.Table:
 
 def compare(existing: pa.Table, derived: pa.Table, table: Table) -> Difference:
     """Return what makes the existing rows equal to the derived ones, by key."""
-    old_keys, new_keys = _keys(existing, table), _keys(derived, table)
-    at = pc.index_in(new_keys, value_set=old_keys)
+    old_keys, new_keys = joined_key(existing, table.key), joined_key(derived, table.key)
+    at = position(new_keys, old_keys)
     is_new = pc.is_null(at)
     same = _same_rows(existing.take(at), derived)
-    gone = pc.invert(pc.is_in(old_keys, value_set=new_keys))
     return Difference(
         table,
         inserts=derived.filter(is_new),
         updates=derived.filter(pc.and_(pc.invert(is_new), pc.invert(same))),
-        deletes=existing.filter(gone).select(list(table.key)),
+        deletes=existing.filter(pc.invert(is_in(old_keys, new_keys))).select(list(table.key)),
     )
 
 
-def _keys(rows: pa.Table, table: Table) -> pa.Array:
-    joined = pc.binary_join_element_wise(*(rows[name] for name in table.key), "|")
-    return pa.chunked_array(
-        [joined] if isinstance(joined, pa.Array) else joined.chunks, STRING
-    ).combine_chunks()
-
-
-def _same_rows(left: pa.Table, right: pa.Table) -> pa.Array:
+def _same_rows(left: pa.Table, right: pa.Table) -> Values:
     """Return which rows are equal in every column, null being equal to null alone."""
-    same = pa.array([True] * len(right))
+    same: Values = pa.array([True] * len(right))
     for name in right.column_names:
         equal = pc.fill_null(pc.equal(left[name], right[name]), False)  # noqa: FBT003 - Arrow's own signature
         both_null = pc.and_(pc.is_null(left[name]), pc.is_null(right[name]))

@@ -8,11 +8,11 @@ from collections import Counter
 from functools import reduce
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.tables import log as change_log
 from dicom_assets.tables import rejections
+from dicom_assets.tables.arrow import distinct, texts
 from dicom_assets.tables.converge import Run, settle
 from dicom_assets.tables.outcome import Outcome, Stopwatch
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
@@ -56,12 +56,7 @@ def touched_studies(store: Store, window: Window) -> list[str]:
     log = store.open(CHANGE)
     touched = change_log.rows_in(log, window, ["studyinstanceuid"])
     again = log.rows_of("sequence", rejections.sequences(store), ["studyinstanceuid"])
-    return _studies(pa.concat_tables([touched, again]))
-
-
-def _studies(rows: pa.Table) -> list[str]:
-    studies: list[str] = pc.unique(rows["studyinstanceuid"]).to_pylist()
-    return sorted(studies)
+    return distinct(pa.concat_tables([touched, again])["studyinstanceuid"])
 
 
 def _difference(store: Store, target: Snapshot, studies: list[str]) -> Difference:
@@ -89,12 +84,12 @@ def _applied(store: Store, sequences: list[int]) -> dict[int, str]:
     """Return the sequences that `instance` shows or has gone beyond, each with its study."""
     log = store.open(CHANGE)
     rows = log.rows_of("sequence", sequences, LOG_COLUMNS)
-    studies = _studies(rows)
+    studies = distinct(rows["studyinstanceuid"])
     newest = newest_of(log.rows_of("studyinstanceuid", studies, LOG_COLUMNS))
-    gone = set(key_of(newest.filter(is_gone(newest))).to_pylist())
+    gone = set(texts(key_of(newest.filter(is_gone(newest)))))
     stored = store.open(INSTANCE).rows_of("studyinstanceuid", studies, STORED_COLUMNS)
-    held = dict(zip(key_of(stored).to_pylist(), stored["sequence"].to_pylist(), strict=True))
-    keyed = zip(key_of(rows).to_pylist(), rows.to_pylist(), strict=True)
+    held = dict(zip(texts(key_of(stored)), stored["sequence"].to_pylist(), strict=True))
+    keyed = zip(texts(key_of(rows)), rows.to_pylist(), strict=True)
     return {
         row["sequence"]: row["studyinstanceuid"]
         for key, row in keyed

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from dicom_assets.errors import NotYetError
 from dicom_assets.reads import Rejection
-from dicom_assets.schema import SYNC, TIMESTAMP
+from dicom_assets.schema import SYNC
 from dicom_assets.tables.converge import Run, converge
 from dicom_assets.tables.store import Difference, Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
@@ -116,7 +116,7 @@ def _sealed(hours: list[Hour], now: datetime) -> pa.Table:
 
 
 def _rows(sync: Snapshot, first: datetime, last: datetime) -> list[dict[str, object]]:
-    bounds = [pa.scalar(moment, TIMESTAMP).as_py().isoformat() for moment in (first, last)]
+    bounds = [moment.isoformat() for moment in (first, last)]
     where = f"\"hour\" >= TIMESTAMP '{bounds[0]}' AND \"hour\" <= TIMESTAMP '{bounds[1]}'"
     rows: list[dict[str, object]] = sync.rows(where=where).to_pylist()
     return rows

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import (
     ColumnProperties,
     CommitProperties,
@@ -277,7 +276,7 @@ def _literals(values: Sequence[str | int]) -> str:
 
 
 def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
-    found = {f.name: f.type for f in pa.schema(delta.schema().to_arrow())}
+    found = {f.name: f.type for f in pa.schema(cast("pa.Schema", delta.schema().to_arrow()))}
     wrong = [f.name for f in table.arrow() if not _same_type(found.get(f.name), f.type)]
     if wrong or list(delta.metadata().partition_columns) != table.partition_columns:
         raise ForeignTableError(
@@ -309,8 +308,3 @@ def _domain_errors(table: Table, url: str) -> Iterator[None]:
 
 def _conflict(table: Table) -> ConflictError:
     return ConflictError(f"another run committed to table {table.name} first")
-
-
-def filter_in(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """Return the rows of an Arrow table whose column holds one of the values."""
-    return table.filter(pc.is_in(table[column], value_set=pa.array(values)))

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables import log as change_log
+from dicom_assets.tables.arrow import distinct, is_in
 from dicom_assets.tables.plan import key_of
 from dicom_assets.tables.rollups import touched_studies
 from dicom_assets.tables.store import Store
@@ -32,11 +32,10 @@ def _changes(store: Store, window: Window, columns: list[str]) -> pa.Table:
 
 def _instances(store: Store, window: Window, columns: list[str]) -> pa.Table:
     touched = _changes(store, window, list(INSTANCE.key))
-    studies = pc.unique(touched["studyinstanceuid"]).to_pylist()
+    studies = distinct(touched["studyinstanceuid"])
     wanted = [n for n in INSTANCE.names if n in columns or n in INSTANCE.key]
     found = store.open(INSTANCE).rows_of("studyinstanceuid", studies, wanted)
-    keys = pa.array(key_of(touched).to_pylist(), pa.string())
-    return found.filter(pc.is_in(key_of(found), value_set=keys)).select(columns)
+    return found.filter(is_in(key_of(found), key_of(touched))).select(columns)
 
 
 def _of_studies(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:

@@ -35,14 +35,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every file of the package, its metadata, no test and no configuration of the clone."""
+    """Every file of the package, Dagster's instance configuration, its metadata, and no test."""
     names = set(ZipFile(wheel).namelist())
     package = {name for name in names if name.startswith("dicom_assets/")}
     version = pyproject()["project"]["version"]
     metadata = {n for n in names if n.startswith(f"dicom_assets-{version}.dist-info/")}
     assert names == package | metadata
     files = (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    assert package == {p.relative_to(ROOT).as_posix() for p in files}
+    own = {p.relative_to(ROOT).as_posix() for p in files}
+    assert package == own | {"dicom_assets/dagster.yaml"}
 
 
 def test_the_wheel_carries_its_licence(wheel: Path) -> None:
