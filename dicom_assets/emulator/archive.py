@@ -67,7 +67,7 @@ CREATE TABLE operation (
 );
 """
 
-# An entry as it stands now: feed.md's "state and metadata describe the instance now".
+# An entry as it stands now: whatever it said when it was new, its instance may have moved on.
 _VIEW: Final = """
 SELECT entry.sequence, data_partition, file_path, study, series, sop, action, ticks,
        CASE WHEN instance.header IS NULL THEN 'Deleted'

@@ -1,0 +1,1 @@
+"""The emulator as a client meets it: over HTTP, on a real socket."""

@@ -1,0 +1,102 @@
+"""Starting and stopping the emulator, in a thread and in the foreground."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from dicom_assets.emulator import server
+from dicom_assets.emulator.archive import Archive
+from dicom_assets_tests.end_to_end.emulator.made import header, sequences
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from starlette.types import Receive, Scope, Send
+
+
+def test_an_archive_is_served_at_once_and_until_closed(tmp_path: Path) -> None:
+    """The first request is answered without a retry; after close nobody listens."""
+    archive = Archive(tmp_path)
+    with server.start(archive) as running:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", running.url)
+        assert httpx.get(f"{running.url}/v2/changefeed").text == "[]"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{running.url}/v2/changefeed")
+    archive.close()
+
+
+def test_an_application_may_be_wrapped_first(tmp_path: Path) -> None:
+    """Any ASGI application is served: the place where faults will be put."""
+
+    async def teapot(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 418, "headers": []})
+        await send({"type": "http.response.body", "body": tmp_path.name.encode()})
+
+    with server.start(teapot) as running:
+        answer = httpx.get(running.url)
+    assert (answer.status_code, answer.text) == (418, tmp_path.name)
+
+
+def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
+    """A port that is taken raises where it was asked for, not in a thread."""
+    archive = Archive(tmp_path)
+    with server.start(archive) as running, pytest.raises(OSError, match="in use"):
+        server.start(archive, port=int(running.url.rpartition(":")[2]))
+    archive.close()
+
+
+def test_closing_twice_is_harmless(tmp_path: Path) -> None:
+    """A closed server may be closed again, and another may start from the same archive."""
+    archive = Archive(tmp_path)
+    running = server.start(archive)
+    running.close()
+    running.close()
+    with server.start(archive) as again:
+        assert httpx.get(f"{again.url}/v2/changefeed/latest").status_code == 204
+    archive.close()
+
+
+def test_it_leaves_no_thread_behind(tmp_path: Path) -> None:
+    """The server's thread ends with it."""
+    archive = Archive(tmp_path)
+    with server.start(archive):
+        names = [thread.name for thread in threading.enumerate()]
+        assert names.count("dicom-emulator") >= 1
+    before = names.count("dicom-emulator")
+    after = [thread.name for thread in threading.enumerate()].count("dicom-emulator")
+    assert after == before - 1
+    archive.close()
+
+
+def test_in_the_foreground_it_serves_what_the_directory_holds(tmp_path: Path) -> None:
+    """Another process serves the same archive on the port that was asked for, in silence."""
+    archive = Archive(tmp_path)
+    archive.store(header())
+    archive.close()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = (
+        "import sys, pathlib\n"
+        "from dicom_assets.emulator import archive, server\n"
+        "server.run(archive.Archive(pathlib.Path(sys.argv[1])), int(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            transport = httpx.HTTPTransport(retries=8)
+            url = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=url, transport=transport) as client:
+                assert sequences(client) == [1]
+        finally:
+            process.terminate()
+            output, errors = process.communicate(timeout=30)
+    assert (output, errors) == (b"", b"")
