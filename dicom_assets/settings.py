@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import UTC, datetime
+from itertools import permutations
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -49,9 +50,9 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
 def _moment(value: str) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         raise _refuse("a time such as 2026-01-31T10:00:00Z is needed") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
 
 
 def _start(value: str) -> datetime:
@@ -67,13 +68,25 @@ def _start(value: str) -> datetime:
 
 
 def _end(value: str) -> datetime | None:
-    return None if value.startswith("9999") else _moment(value)
+    moment = _moment(value)
+    return None if moment.year == LAST_YEAR else moment
+
+
+def _split(value: str, such_as: str) -> SplitResult:
+    # The parser's own errors quote what it was given.
+    try:
+        parts = urlsplit(value)
+        _ = parts.port, parts.hostname
+    except ValueError:
+        raise _refuse(such_as) from None
+    return parts
 
 
 def _service_url(value: str) -> str:
-    parts = urlsplit(value)
+    such_as = "an address such as https://workspace-service.dicom.azurehealthcareapis.com"
+    parts = _split(value, such_as)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise _refuse("an address such as https://workspace-service.dicom.azurehealthcareapis.com")
+        raise _refuse(such_as)
     if parts.username is not None or parts.query or parts.fragment:
         raise _refuse("the address may hold no user, query or fragment")
     if parts.scheme == "http" and not _is_loopback(parts):
@@ -82,17 +95,27 @@ def _service_url(value: str) -> str:
 
 
 def _tables_url(value: str) -> str:
-    scheme = urlsplit(value).scheme if "://" in value else ""
-    if scheme and scheme not in TABLE_SCHEMES:
-        raise _refuse(f"{scheme}:// is not supported: a path, or {', '.join(TABLE_SCHEMES)}://")
     if ".." in re.split(r"[/\\]", value):
         raise _refuse("a path without '..' is needed")
+    if "://" in value:
+        _require_container(value)
     return value.rstrip("/") or "/"
+
+
+def _require_container(value: str) -> None:
+    such_as = f"a path, or a container by {', '.join(f'{s}://' for s in TABLE_SCHEMES)}, is needed"
+    parts = _split(value, such_as)
+    if parts.scheme not in TABLE_SCHEMES or not parts.netloc:
+        raise _refuse(such_as)
+    # `container@account` is how Azure writes it; a colon would make a password of it.
+    if parts.query or parts.fragment or ":" in parts.netloc:
+        raise _refuse("a root without user, query or fragment: secrets go into the environment")
 
 
 def _table_path(value: str) -> str:
     parts = value.split("/")
-    if not all(re.fullmatch(r"[A-Za-z0-9_.=-]+", p, re.ASCII) for p in parts) or ".." in parts:
+    named = all(re.fullmatch(r"[A-Za-z0-9_.=-]+", part, re.ASCII) for part in parts)
+    if not named or {".", ".."} & set(parts):
         raise _refuse("a path below DICOM_TABLES_URL is needed: letters, digits, _ - . = and /")
     return value
 
@@ -105,15 +128,15 @@ def _schedule(value: str) -> str:
 
 def _data_partitions(value: str) -> tuple[str, ...] | None:
     names = tuple(sorted({name.strip() for name in value.split(",") if name.strip()}))
-    if not all(_DATA_PARTITION.fullmatch(name) for name in names):
+    if not names or not all(_DATA_PARTITION.fullmatch(name) for name in names):
         raise _refuse("names of data partitions, separated by commas, are needed")
-    return names or None
+    return names
 
 
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise _refuse("a zone of the IANA database is needed, such as Europe/Vienna") from None
     return value
 
@@ -239,6 +262,13 @@ class Settings:
                 f"DICOM_START_TIME {self.start_time:%Y-%m-%dT%H:%M:%SZ} is not before "
                 f"DICOM_END_TIME {self.end_time:%Y-%m-%dT%H:%M:%SZ}: move one of them"
             )
+        self._refuse_nested_tables()
+
+    def _refuse_nested_tables(self) -> None:
+        paths = {f.name.upper(): f"{getattr(self, f.name)}/" for f in fields(self) if _is_path(f)}
+        for (one, outer), (other, inner) in permutations(paths.items(), 2):
+            if inner.startswith(outer):
+                raise _refuse(f"DICOM_{one} and DICOM_{other} lie in one another: choose two paths")
 
     @classmethod
     def from_environment(
@@ -288,6 +318,10 @@ class Settings:
         """The root of the tables: a URL, or an absolute path."""
         url = self.tables_url
         return url if "://" in url else Path(url).absolute().as_posix()
+
+
+def _is_path(setting: "Field[Any]") -> bool:
+    return setting.name.endswith("_table_path")
 
 
 def _is_set(setting: "Field[Any]", given: Mapping[str, str]) -> bool:

@@ -43,7 +43,7 @@ def parse_timestamp(text: str) -> int:
         raise ValueError(message)
     seconds, fraction, zone = match.groups()
     try:
-        whole = ticks_of(datetime.fromisoformat(seconds + zone))
+        whole = ticks_of(datetime.fromisoformat(seconds + zone).astimezone(UTC))
     except (ValueError, OverflowError):
         message = "not a time that exists"
         raise ValueError(message) from None
@@ -53,7 +53,8 @@ def parse_timestamp(text: str) -> int:
 def format_timestamp(ticks: int) -> str:
     """Return ticks as the feed's parameters take them: `2022-11-25T08:44:12.3524895Z`."""
     whole, fraction = divmod(ticks, TICKS_PER_SECOND)
-    return f"{_EPOCH + timedelta(seconds=whole):%Y-%m-%dT%H:%M:%S}.{fraction:07d}Z"
+    moment = (_EPOCH + timedelta(seconds=whole)).replace(tzinfo=None)
+    return f"{moment.isoformat()}.{fraction:07d}Z"
 
 
 def floor_hour(moment: datetime) -> datetime:

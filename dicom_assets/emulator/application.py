@@ -3,8 +3,8 @@
 Here: the routes, and the ones that only ask the archive (metadata, delete, operations). The feed,
 storing and bulk updates have modules of their own (`feed`, `stow`, `updates`).
 
-Faults belong around this application, not in it: an ASGI middleware sees every request and
-answer. `create_application` takes such middlewares, outermost first.
+Faults are around this application, not in it: `faults` is an ASGI middleware that sees every
+request and answer. `create_application` takes other such middlewares too, outermost first.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ from dicom_assets.emulator.archive import (
     is_partition,
     is_uid,
 )
+from dicom_assets.emulator.faults import Adversary, admin_routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from dicom_assets.emulator.faults import Faults
 
 SUPPORTED_VERSIONS: Final = "1, 2"
 
@@ -91,13 +94,24 @@ class _SupportedVersions:
         await self.app(scope, receive, send_named)
 
 
-def create_application(archive: Archive, *, middleware: Sequence[Middleware] = ()) -> Starlette:
-    """A DICOM service that serves the archive; `middleware` stands between it and the client."""
+def create_application(
+    archive: Archive,
+    *,
+    middleware: Sequence[Middleware] = (),
+    faults: Faults | None = None,
+) -> Starlette:
+    """A DICOM service that serves the archive; `middleware` stands between it and the client.
+
+    With `faults` it does what their plan says, and `/admin/faults` takes another plan.
+    """
+    adversary = [] if faults is None else [Middleware(Adversary, faults)]
+    admin = [] if faults is None else admin_routes(faults)
     application = Starlette(
-        routes=[Route("/", _index), *_routes()],
-        middleware=[*middleware, Middleware(_SupportedVersions)],
+        routes=[Route("/", _index), *admin, *_routes()],
+        middleware=[*middleware, *adversary, Middleware(_SupportedVersions)],
     )
     application.state.archive = archive
+    application.state.faults = faults
     return application
 
 

@@ -62,7 +62,7 @@ def changefeed(request: Request) -> Response:
         page = page_of(_parameters(request), version)
     except InvalidParameter as problem:
         return PlainTextResponse(str(problem), status_code=400)
-    entries = _select(request.app.state.archive, page, version)
+    entries = _select(request, page, version)
     return Response("[" + ",".join(map(entry_text, entries)) + "]", headers=_JSON)
 
 
@@ -73,7 +73,8 @@ def latest(request: Request) -> Response:
     except InvalidParameter as problem:
         return PlainTextResponse(str(problem), status_code=400)
     archive: Archive = request.app.state.archive
-    entry = archive.latest(by_sequence=request.path_params["version"] == 1, header=header)
+    by_sequence = request.path_params["version"] == 1
+    entry = archive.latest(by_sequence=by_sequence, header=header, hidden=_hidden(request))
     if entry is None:
         return Response(status_code=204)
     return Response(entry_text(entry), headers=_JSON)
@@ -110,10 +111,20 @@ def page_of(parameters: Mapping[str, str], version: int) -> Page:
     return page
 
 
-def _select(archive: Archive, page: Page, version: int) -> list[Entry]:
+def _select(request: Request, page: Page, version: int) -> list[Entry]:
+    archive: Archive = request.app.state.archive
+    hidden = _hidden(request)
     if version == 1:
-        return archive.entries_by_sequence(after=page.offset, width=page.limit, header=page.header)
-    return archive.entries(**page._asdict())
+        return archive.entries_by_sequence(
+            after=page.offset, width=page.limit, header=page.header, hidden=hidden
+        )
+    return archive.entries(**page._asdict(), hidden=hidden)
+
+
+def _hidden(request: Request) -> frozenset[int]:
+    """The sequences of entries that a fault keeps from this request."""
+    hidden: frozenset[int] = getattr(request.state, "hidden", frozenset())
+    return hidden
 
 
 def _parameters(request: Request) -> dict[str, str]:

@@ -11,14 +11,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
+from dicom_assets.emulator.faults.wire import TRANSPORT
 
 if TYPE_CHECKING:
+    import asyncio
     from types import TracebackType
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from dicom_assets.emulator.faults import Faults
 
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 30.0
@@ -81,6 +86,22 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
+class _Lending(AutoHTTPProtocol):  # type: ignore[misc,valid-type] # whichever uvicorn has
+    """uvicorn's protocol, lending its connection to the application: faults write to it."""
+
+    app: ASGIApp
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        application: ASGIApp = self.app
+
+        async def lend(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("extensions", {})[TRANSPORT] = transport
+            await application(scope, receive, send)
+
+        self.app = lend
+
+
 def start(
     application_or_archive: ASGIApp | Archive, *, port: int = 0, host: str = _HOST
 ) -> Running:
@@ -94,16 +115,20 @@ def start(
     return Running(_Server(_config(application, log_level="critical")), listener)
 
 
-def run(archive: Archive, port: int, *, host: str = _HOST) -> None:
-    """The archive is served until the process is told to stop (Ctrl+C)."""
+def run(archive: Archive, port: int, *, host: str = _HOST, faults: Faults | None = None) -> None:
+    """The archive is served until the process is told to stop (Ctrl+C).
+
+    With `faults` it does what their plan says, and `/admin/faults` takes another plan.
+    """
     with _bound(host, port) as listener:
-        config = _config(create_application(archive), log_level="warning")
+        config = _config(create_application(archive, faults=faults), log_level="warning")
         uvicorn.Server(config).run([listener])
 
 
 def _config(application: ASGIApp, *, log_level: str) -> uvicorn.Config:
     return uvicorn.Config(
         application,
+        http=_Lending,
         log_level=log_level,
         access_log=False,
         server_header=False,

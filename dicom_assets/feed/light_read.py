@@ -6,7 +6,7 @@ in behind the reading is noticed as well as one that was held back. How pages ar
 `listing`; what the entries mean is decided in `tables`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Identity, Rejection
-from dicom_assets.feed.listing import OUTSIDE, Listed, Listing, Page, Position
+from dicom_assets.feed.listing import Listed, Listing, Page, Position
 from dicom_assets.schema import CHANGE
 from dicom_assets.window import TICKS_PER_MICROSECOND, Window
 
@@ -46,15 +46,30 @@ class _Stretch:
 
     window: Window
     rows: dict[Identity, Listed] = field(default_factory=dict)
+    strays: set[Rejection] = field(default_factory=set)
 
     def add(self, page: Page) -> None:
         """Keep the page's rows; of a row met before, the later form."""
         self.rows.update((row.identity, row) for row in page.rows)
+        self.strays.update(page.strays)
 
     def cut_at(self, ticks: int) -> "_Stretch":
         """Return the part before a tick."""
         rows = {identity: row for identity, row in self.rows.items() if row.ticks < ticks}
-        return _Stretch(Window(self.window.start, ticks), rows)
+        return _Stretch(Window(self.window.start, ticks), rows, self.strays)
+
+    def rejections(self, window: Window) -> Iterator[tuple[object, Rejection]]:
+        """Yield what cannot be used, and what each is known by.
+
+        Of the strays, those from outside the window only: the others are of an earlier stretch of
+        it, of which a page was served again.
+        """
+        for identity, listed in self.rows.items():
+            if isinstance(listed.row, Rejection):
+                yield identity, listed.row
+        for stray in self.strays:
+            if stray.ticks is None or not window.start <= stray.ticks < window.end:
+                yield stray, stray
 
 
 class LightRead:
@@ -73,19 +88,16 @@ class LightRead:
 
     def read(self, window: Window) -> Entries:
         """Return every entry of the window, once."""
-        tables, rejections = [_changes([])], dict[Identity, Rejection]()
+        tables, rejections = [_changes([])], dict[object, Rejection]()
         start = window.start
         while start < window.end:
             stretch = self.stretch(Window(start, window.end))
-            for identity, row in stretch.rows.items():
-                if isinstance(row.row, Rejection) and not _is_stale(row.row, window):
-                    rejections[identity] = row.row
+            rejections |= dict(stretch.rejections(window))
             tables.append(_changes(self._keep(stretch)))
             self._seen += len(stretch.rows)
             start = stretch.window.end
         changes = pa.concat_tables(tables)
-        found = tuple(rejections.values())
-        return Entries(changes, found, self._skipped, self._pages, self._bytes)
+        return Entries(changes, tuple(rejections.values()), self._skipped, self._pages, self._bytes)
 
     def _keep(self, stretch: _Stretch) -> list[Entry]:
         entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
@@ -104,7 +116,7 @@ class LightRead:
             part, is_counted, last = self._read_once(stretch)
             if is_counted:
                 return part
-            if not last.rows and len(stretch.rows) in {0, known}:
+            if last.is_empty and len(stretch.rows) in {0, known}:
                 return part
             if len(stretch.rows) == known:
                 break
@@ -121,7 +133,7 @@ class LightRead:
         What is met is kept in `stretch`.
         """
         window = stretch.window
-        position, page = Position(window.start, 0), Page([], 0, is_full=False)
+        position, page = Position(window.start, 0), Page([], [], 0, is_full=False)
         counted = 0
         for page in self._listing.pages(window):
             stretch.add(page)
@@ -154,15 +166,6 @@ class LightRead:
         self._bytes += page.bytes
         if self._progress is not None:
             self._progress(self._seen + rows)
-
-
-def _is_stale(rejection: Rejection, window: Window) -> bool:
-    """Whether the row is only out of place: a page of an earlier stretch was served again."""
-    return (
-        rejection.reason == OUTSIDE
-        and rejection.ticks is not None
-        and window.start <= rejection.ticks < window.end
-    )
 
 
 def _changes(entries: list[Entry]) -> pa.Table:

@@ -32,11 +32,21 @@ class Listed:
 
 @dataclass(frozen=True)
 class Page:
-    """One answer: its rows, the size of its JSON, and whether it held what was asked for."""
+    """One answer: its rows, and the size of its JSON.
+
+    `strays` are rows of another time than was asked for. They have no place in the list, and so no
+    part in paging. A page is full when it has as many rows as were asked for.
+    """
 
     rows: list[Listed]
+    strays: list[Rejection]
     bytes: int
     is_full: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the service had nothing to show, not even what does not belong there."""
+        return not self.rows and not self.strays
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Listing:
             stale_pages = 0 if len(met) > before else stale_pages + 1
 
     def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
-        """Return the page that begins at the position; rows of other windows are rejections."""
+        """Return the page that begins at the position."""
         parameters: dict[str, str | int] = {
             "startTime": format_timestamp(position.ticks),
             "endTime": format_timestamp(window.end),
@@ -105,7 +115,8 @@ class Listing:
         rows, size = self.connection.ask(
             self.path, parameters, _read_page, where=str(window), stop=self.stop
         )
-        return Page(_listed(rows, position.ticks, window), size, len(rows) >= limit)
+        listed, strays = _place(rows, position.ticks, window)
+        return Page(listed, strays, size, is_full=len(rows) >= limit)
 
     def first(self) -> list[Row]:
         """Return the feed's first row, in a list; an empty feed has none."""
@@ -131,17 +142,18 @@ def _read_one(body: bytes) -> list[Row]:
     return decode_page(b"[" + body + b"]")
 
 
-def _listed(rows: list[Row], ticks: int, window: Window) -> list[Listed]:
-    """Return the rows with the tick at which each stands.
+def _place(rows: list[Row], ticks: int, window: Window) -> tuple[list[Listed], list[Rejection]]:
+    """Return the rows with the tick at which each stands, and those that do not belong there.
 
-    A row whose own time cannot be read, or is none of the window's, stands where it was met.
+    A row whose own time cannot be read stands where it was met.
     """
-    listed = []
+    listed, strays = [], []
     for identity, row in rows:
-        if row.ticks is not None and window.start <= row.ticks < window.end:
+        if row.ticks is None:
+            listed.append(Listed(identity, ticks, row))
+        elif window.start <= row.ticks < window.end:
             ticks = max(ticks, row.ticks)
             listed.append(Listed(identity, row.ticks, row))
         else:
-            reason = row.reason if isinstance(row, Rejection) else OUTSIDE
-            listed.append(Listed(identity, ticks, Rejection(row.sequence, row.ticks, reason)))
-    return listed
+            strays.append(Rejection(row.sequence, row.ticks, OUTSIDE))
+    return listed, strays

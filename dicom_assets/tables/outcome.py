@@ -45,10 +45,12 @@ class Outcome:
 
 
 def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
-    done = Counter({name: before[name] for name in _DONE})
-    rest = Counter(after)
-    rest["unchanged"] -= min(rest["unchanged"], done.total())
-    return done + rest
+    # Only what the second attempt calls unchanged can be what the first one did.
+    both = Counter(after)
+    for name in _DONE:
+        moved = min(before[name], both["unchanged"])
+        both.update({name: moved, "unchanged": -moved})
+    return +both
 
 
 class Progress:

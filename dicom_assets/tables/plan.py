@@ -16,11 +16,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from dicom_assets.schema import INSTANCE, INT64, TIMESTAMP
+from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.arrow import (
     Values,
     filter_in,
-    flat,
     ints,
     is_in,
     joined_key,
@@ -29,13 +28,13 @@ from dicom_assets.tables.arrow import (
     pc,
     position,
 )
-from dicom_assets.window import TICKS_PER_MICROSECOND
 
 # What the plan reads of the log and of the instance table.
 LOG_COLUMNS = [
     "sequence",
     *INSTANCE.key,
     "action",
+    "timestamp",
     "timestamp_ticks",
     "state",
 ]
@@ -123,7 +122,7 @@ def _with_received(rows: pa.Table, log: pa.Table, upto: str) -> pa.Table:
 
 def _received(keys: Values, upto: Values, log: pa.Table) -> Values:
     creates = log.filter(pc.equal(log["action"], "Create"))
-    creates = creates.select(["sequence", "timestamp_ticks"]).append_column("key", key_of(creates))
+    creates = creates.select(["sequence", "timestamp"]).append_column("key", key_of(creates))
     row = numbers(range(len(keys)))
     pairs = pa.table({"key": keys, "upto": upto, "row": row}).join(
         creates, "key", join_type="inner"
@@ -131,8 +130,7 @@ def _received(keys: Values, upto: Values, log: pa.Table) -> Values:
     pairs = pairs.filter(pc.less_equal(pairs["sequence"], pairs["upto"]))
     greatest = pairs.group_by("row").aggregate([("sequence", "max")])
     sequence = looked_up(row, greatest["row"], greatest["sequence_max"])
-    ticks = looked_up(sequence, creates["sequence"], creates["timestamp_ticks"])
-    return flat(pc.divide(ticks, TICKS_PER_MICROSECOND), INT64).cast(TIMESTAMP)
+    return looked_up(sequence, creates["sequence"], creates["timestamp"])
 
 
 def _patches(kept: pa.Table, log: pa.Table) -> pa.Table:

@@ -73,7 +73,9 @@ def _is_due(row: dict[str, object] | None, run: Run) -> bool:
 
 def _again(known: dict[str, object], row: dict[str, object], run: Run) -> dict[str, object]:
     attempts = known["attempts"] if isinstance(known["attempts"], int) else 0
-    return row | {"attempts": attempts + 1, "next_attempt": run.now + pause_after(attempts + 1)}
+    told = {name: row[name] for name in ("reason", "run_id")}
+    pause = pause_after(attempts + 1)
+    return known | told | {"attempts": attempts + 1, "next_attempt": run.now + pause}
 
 
 def _commit(

@@ -61,7 +61,7 @@ def compare(existing: pa.Table, derived: pa.Table, table: Table) -> Difference:
 
 def _same_rows(left: pa.Table, right: pa.Table) -> Values:
     """Return which rows are equal in every column, null being equal to null alone."""
-    same: Values = pa.array([True] * len(right))
+    same: Values = pa.array([True] * len(right), pa.bool_())
     for name in right.column_names:
         equal = pc.fill_null(pc.equal(left[name], right[name]), False)  # noqa: FBT003 - Arrow's own signature
         both_null = pc.and_(pc.is_null(left[name]), pc.is_null(right[name]))

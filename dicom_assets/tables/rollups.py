@@ -93,5 +93,9 @@ def _applied(store: Store, sequences: list[int]) -> dict[int, str]:
     return {
         row["sequence"]: row["studyinstanceuid"]
         for key, row in keyed
-        if (key in gone and key not in held) or (held.get(key) or -1) >= row["sequence"]
+        if (key in gone and key not in held) or _reaches(held.get(key), row["sequence"])
     }
+
+
+def _reaches(held: int | None, sequence: int) -> bool:
+    return held is not None and held >= sequence

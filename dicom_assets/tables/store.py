@@ -7,9 +7,9 @@ two writers at once. This is the only module that speaks Delta; the rule of what
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import TypeAlias, cast
 
 import pyarrow as pa
@@ -69,17 +69,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of one table; a table that does not exist yet is version -1 without rows."""
+    """One version of one table; a table that does not exist yet is version -1 without rows.
+
+    It stays what it was after its own commit, and can be committed on once.
+    """
 
     table: Table
     url: str
     options: Mapping[str, str] = field(repr=False)
     delta: DeltaTable | None
-
-    @property
-    def version(self) -> int:
-        """The Delta version, or -1."""
-        return ABSENT if self.delta is None else self.delta.version()
+    version: int
 
     def rows(self, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
         """Return the rows that fulfil a SQL condition made of constants, all when it is empty."""
@@ -119,7 +118,7 @@ class Snapshot:
         """
         if difference.is_empty:
             return self.version
-        with _domain_errors(self.table, self.url):
+        with _Border(self.table, self.url):
             delta = self.delta or self._create()
             _write(delta, difference, _properties(note, difference))
             return delta.version()
@@ -141,7 +140,7 @@ class Snapshot:
             raise error from None
 
     def _query(self, sql: str) -> pa.Table:
-        with _domain_errors(self.table, self.url):
+        with _Border(self.table, self.url):
             reader = QueryBuilder().register("t", cast("DeltaTable", self.delta)).execute(sql)
             return pa.table(reader.read_all())
 
@@ -160,17 +159,18 @@ class Store:
         TableUnavailableError when the storage did not answer.
         """
         url = self.urls[table.name]
-        with _domain_errors(table, url):
+        with _Border(table, url):
             delta = _open(url, self.options)
         if delta is not None:
             _require_own(table, url, delta)
-        return Snapshot(table, url, self.options, delta)
+        version = ABSENT if delta is None else delta.version()
+        return Snapshot(table, url, self.options, delta, version)
 
     def version(self, table: Table) -> int:
-        """Return the newest version of a table, or -1, without its list of files."""
+        """Return the newest version of a table, or -1."""
         url = self.urls[table.name]
-        with _domain_errors(table, url):
-            delta = _open(url, self.options, without_files=True)
+        with _Border(table, url):
+            delta = _open(url, self.options)
             return ABSENT if delta is None else delta.version()
 
     def delta(self, table: Table) -> DeltaTable:
@@ -183,11 +183,9 @@ class Store:
         return snapshot.delta
 
 
-def _open(
-    url: str, options: Mapping[str, str], *, without_files: bool = False
-) -> DeltaTable | None:
+def _open(url: str, options: Mapping[str, str]) -> DeltaTable | None:
     try:
-        return DeltaTable(url, storage_options=dict(options), without_files=without_files)
+        return DeltaTable(url, storage_options=dict(options))
     except TableNotFoundError:
         return None
 
@@ -291,19 +289,36 @@ def _same_type(found: pa.DataType | None, wanted: pa.DataType) -> bool:
     return found is not None and found.equals(wanted)
 
 
-@contextmanager
-def _domain_errors(table: Table, url: str) -> Iterator[None]:
-    # Texts of Delta and of the storage may quote values of rows, so none of them goes on.
-    try:
-        yield
-    except CommitFailedError:
-        raise _conflict(table) from None
-    except (DeltaError, OSError, pa.ArrowException) as error:
-        kind = type(error).__name__
-        raise TableUnavailableError(
-            f"table {table.name} at {url} could not be read or written ({kind}); it is as it was "
-            "before. Check that the path exists, may be written and has space, then run again"
-        ) from None
+@dataclass(frozen=True)
+class _Border:
+    """What the engine and the storage raise crosses as our own error, without their text.
+
+    Their texts may quote values of rows. The engine's SQL raises plain `Exception`, so that very
+    class counts as an error of the table, and no class below it.
+    """
+
+    table: Table
+    url: str
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            return
+        if issubclass(kind, CommitFailedError):
+            raise _conflict(self.table) from None
+        if kind is Exception or issubclass(kind, (DeltaError, OSError, pa.ArrowException)):
+            raise TableUnavailableError(
+                f"table {self.table.name} at {self.url} could not be read or written "
+                f"({kind.__name__}); it is as it was before. Check that the path exists, may be "
+                "written and has space, then run again"
+            ) from None
 
 
 def _conflict(table: Table) -> ConflictError:
