@@ -1,7 +1,7 @@
 """The service's HTTP face: which path leads where, in versions 1 and 2, with data partitions.
 
 Here: the routes, and the ones that only ask the archive (metadata, delete, operations). The feed,
-storing and bulk updates have modules of their own (`feed`, `stow`, `updates`).
+storing, searching and bulk updates have modules of their own (`feed`, `stow`, `qido`, `updates`).
 
 Faults are around this application, not in it: `faults` is an ASGI middleware that sees every
 request and answer. `create_application` takes other such middlewares too, outermost first.
@@ -10,6 +10,7 @@ request and answer. `create_application` takes other such middlewares too, outer
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
@@ -20,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from dicom_assets.emulator import feed, stow, updates
+from dicom_assets.emulator import feed, qido, stow, updates
 from dicom_assets.emulator.archive import (
     DEFAULT_PARTITION,
     Archive,
@@ -29,9 +30,10 @@ from dicom_assets.emulator.archive import (
     is_uid,
 )
 from dicom_assets.emulator.faults import Adversary, admin_routes
+from dicom_assets.emulator.tokens import Guard, Token, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,11 +49,16 @@ _LEVELS: Final = (
     "/studies/{study}/series/{series}",
     "/studies/{study}/series/{series}/instances/{instance}",
 )
+_SEARCHED: Final = {
+    "studies": qido.Level.STUDY,
+    "series": qido.Level.SERIES,
+    "instances": qido.Level.INSTANCE,
+}
 _INDEX: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>DICOM service emulator</title>
 <h1>A DICOM service on this machine</h1>
 <p>It behaves like the DICOM service of Azure Health Data Services, as far as storing, deleting,
-bulk updating, reading metadata and the change feed go. Nothing here leaves this machine.</p>
+bulk updating, searching, reading metadata and the change feed go. Nothing here leaves this machine.</p>
 <ul>
 <li><a href="v2/changefeed?includeMetadata=false">The change feed</a>,
 <a href="v2/changefeed">with metadata</a></li>
@@ -99,19 +106,24 @@ def create_application(
     *,
     middleware: Sequence[Middleware] = (),
     faults: Faults | None = None,
+    tokens: Tokens | Iterable[Token | str] | None = None,
 ) -> Starlette:
     """A DICOM service that serves the archive; `middleware` stands between it and the client.
 
-    With `faults` it does what their plan says, and `/admin/faults` takes another plan.
+    With `faults` it does what their plan says, and `/admin/faults` takes another plan. With
+    `tokens` it answers nobody else.
     """
     adversary = [] if faults is None else [Middleware(Adversary, faults)]
     admin = [] if faults is None else admin_routes(faults)
+    known = tokens if tokens is None or isinstance(tokens, Tokens) else Tokens(*tokens)
+    guard = [] if known is None else [Middleware(Guard, known)]
     application = Starlette(
         routes=[Route("/", _index), *admin, *_routes()],
-        middleware=[*middleware, *adversary, Middleware(_SupportedVersions)],
+        middleware=[*middleware, *adversary, Middleware(_SupportedVersions), *guard],
     )
     application.state.archive = archive
     application.state.faults = faults
+    application.state.tokens = known
     return application
 
 
@@ -126,8 +138,16 @@ def _routes() -> list[Route]:
     for prefix in ("", "/partitions/{partition}"):
         update = Route(f"/v2{prefix}/studies/$bulkUpdate", _update, methods=["POST"])
         store = Route(f"{root}{prefix}/studies", _store, methods=["POST"])
-        routes += [update, store, *_level_routes(root + prefix)]
+        routes += [update, store, *_level_routes(root + prefix), *_search_routes(f"/v2{prefix}")]
     return routes
+
+
+def _search_routes(root: str) -> list[Route]:
+    return [
+        Route(f"{root}{path}/{name}", partial(_search, level=level), methods=["GET"])
+        for name, level in _SEARCHED.items()
+        for path in ("", *_LEVELS)[:level]
+    ]
 
 
 def _level_routes(root: str) -> list[Route]:
@@ -181,6 +201,25 @@ def _at_level(request: Request, answer: Callable[[Archive, list[str], str], Resp
     if not all(map(is_uid, uids)) or not is_partition(_partition(request)):
         return _refused(400, "An identifier in the path is invalid.")
     return answer(_archive(request), uids, _partition(request))
+
+
+def _search(request: Request, level: qido.Level) -> Response:
+    """The studies, series or instances that match, or 204 without a body."""
+    return _at_level(request, partial(_search_under, request, level))
+
+
+def _search_under(
+    request: Request, level: qido.Level, archive: Archive, uids: list[str], partition: str
+) -> Response:
+    place = qido.Place(partition, tuple(uids))
+    try:
+        query = qido.query_of(level, place, request.query_params.multi_items())
+    except feed.InvalidParameter as problem:
+        return _refused(400, str(problem))
+    found = qido.search(archive, place, query)
+    if not found:
+        return Response(status_code=204)
+    return Response(json.dumps(found, ensure_ascii=False), headers=_DICOM_JSON)
 
 
 async def _store(request: Request) -> Response:

@@ -6,9 +6,9 @@ Not here: HTTP (`application`), reading DICOM files (`headers`), what to put in 
 
 Three tables. `instance` has a row per key that was ever stored; `header` is its DICOM JSON as
 text, null once it is gone; `current` is the sequence of the entry that holds it. `entry` has a
-row per change and is never altered nor removed: an entry reads Deleted when its instance has no
-header, Current when the instance points at it, else Replaced. So a write touches one row of
-`instance` however long its history is.
+row per change and is never removed, nor altered but for its file path: an entry reads Deleted when
+its instance has no header, Current when the instance points at it, else Replaced. So a write
+touches one row of `instance` however long its history is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sqlite3
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zlib import crc32
 
 from dicom_assets.emulator.ticks import now as now_ticks
 
@@ -66,6 +67,12 @@ CREATE TABLE operation (
     instances INTEGER NOT NULL
 );
 """
+
+# With external storage only. Files have numbers of their own, for a delete writes none.
+_FILE_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS file (number INTEGER PRIMARY KEY)",
+    "CREATE INDEX IF NOT EXISTS entry_by_instance ON entry (instance)",
+)
 
 # An entry as it stands now: whatever it said when it was new, its instance may have moved on.
 _VIEW: Final = """
@@ -196,13 +203,23 @@ class Archive:
     Every write is one transaction under SQLite's write lock. `at` gives an entry's timestamp
     in ticks; without it the clock does, read under the lock, so that the feed of one archive
     has its timestamps in the order of its sequences unless a caller wants them otherwise.
+
+    `external_storage` is a folder of Data Lake storage, as text: entries then have file paths in
+    it, and an update gives a new path to every entry of its instances.
     """
 
-    def __init__(self, directory: Path, *, clock: Callable[[], int] = now_ticks) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        clock: Callable[[], int] = now_ticks,
+        external_storage: str | None = None,
+    ) -> None:
         """An archive that holds what the directory held, which is nothing for a new one."""
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "archive.sqlite"
         self.clock = clock
+        self._external_storage = external_storage
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         with self._writing() as database:
@@ -225,7 +242,36 @@ class Archive:
                 "UPDATE instance SET current = ?, header = ? WHERE id = ?",
                 (sequence, text, identity),
             )
+            self._write_file(database, identity, sequence)
         return sequence
+
+    def put(
+        self,
+        header: Mapping[str, Any],
+        *,
+        key: Key | None = None,
+        actions: Sequence[str] = ("Create",),
+        at: int | None = None,
+    ) -> list[int]:
+        """The header is live whatever was there, and one entry per action says so, or none does.
+
+        For what newer services may do: create twice, delete and create, change a header in
+        silence, or under the key of an instance that is named otherwise. The last entry holds
+        the header; without one the entry that held the old header does.
+        """
+        text = encode(header)
+        with self._writing() as database:
+            moment = self._moment(at)
+            identity, is_live = self._row(database, key or key_of(header))
+            if not (is_live or actions):
+                message = "nothing live whose header could be changed in silence"
+                raise NotStored(message)
+            sequences = [self._append(database, identity, name, moment) for name in actions]
+            database.execute(
+                "UPDATE instance SET current = coalesce(?, current), header = ? WHERE id = ?",
+                (max(sequences, default=None), text, identity),
+            )
+        return sequences
 
     def delete(
         self,
@@ -408,6 +454,14 @@ class Archive:
 
     def _identity(self, database: sqlite3.Connection, key: Key) -> int:
         """The row of a key that is not live; a new one for a key never seen."""
+        identity, is_live = self._row(database, key)
+        if is_live:
+            message = "the instance is stored already; delete it first"
+            raise AlreadyStored(message)
+        return identity
+
+    def _row(self, database: sqlite3.Connection, key: Key) -> tuple[int, bool]:
+        """The row of a key, new for one never seen, and whether the instance is live."""
         row = database.execute(
             "SELECT id, header IS NOT NULL FROM instance"
             " WHERE data_partition = ? AND study = ? AND series = ? AND sop = ?",
@@ -415,12 +469,8 @@ class Archive:
         ).fetchone()
         if row is None:
             insert = "INSERT INTO instance (data_partition, study, series, sop) VALUES (?, ?, ?, ?)"
-            return _row_id(database.execute(insert, key))
-        identity, live = row
-        if live:
-            message = "the instance is stored already; delete it first"
-            raise AlreadyStored(message)
-        return int(identity)
+            return _row_id(database.execute(insert, key)), False
+        return int(row[0]), bool(row[1])
 
     def _append(self, database: sqlite3.Connection, identity: int, action: str, moment: int) -> int:
         insert = "INSERT INTO entry (instance, action, ticks) VALUES (?, ?, ?)"
@@ -445,7 +495,23 @@ class Archive:
             "UPDATE instance SET current = ?, header = ? WHERE id = ?",
             (sequence, encode({**json.loads(text), **changes}), identity),
         )
+        self._write_file(database, identity)
         return sequence
+
+    def _write_file(
+        self, database: sqlite3.Connection, identity: int, sequence: int | None = None
+    ) -> None:
+        """The entry, or without one every entry of the instance, has the path of a new file."""
+        if self._external_storage is None:
+            return
+        for statement in _FILE_SCHEMA:
+            database.execute(statement)
+        number = _row_id(database.execute("INSERT INTO file DEFAULT VALUES"))
+        named = "SELECT data_partition FROM instance WHERE id = ?"
+        (partition,) = database.execute(named, (identity,)).fetchone()
+        path = f"{self._external_storage}/{partition}/{number}_{crc32(b'%d' % number):08x}.dcm"
+        column, value = ("instance", identity) if sequence is None else ("sequence", sequence)
+        database.execute(f"UPDATE entry SET file_path = ? WHERE {column} = ?", (path, value))  # noqa: S608 - one of two columns
 
 
 def _create_tables(database: sqlite3.Connection) -> None:

@@ -99,8 +99,8 @@ def page_of(parameters: Mapping[str, str], version: int) -> Page:
     """The page that the parameters (lower-case names) ask for; version 1 knows no times."""
     limit = LIMITS[version]
     page = Page(
-        offset=_whole(parameters, "Offset", default=0, least=0, greatest=MAX_INT64),
-        limit=_whole(parameters, "Limit", default=limit.default, least=1, greatest=limit.greatest),
+        offset=whole(parameters, "Offset", default=0, least=0, greatest=MAX_INT64),
+        limit=whole(parameters, "Limit", default=limit.default, least=1, greatest=limit.greatest),
         start=_time(parameters, "StartTime") if version > 1 else None,
         end=_time(parameters, "EndTime") if version > 1 else None,
         header=_boolean(parameters, "includeMetadata", default=True),
@@ -133,9 +133,10 @@ def _parameters(request: Request) -> dict[str, str]:
     return {name.lower(): value for name, value in pairs}
 
 
-def _whole(
+def whole(
     parameters: Mapping[str, str], name: str, *, default: int, least: int, greatest: int
 ) -> int:
+    """The number that a parameter (lower-case names) holds; InvalidParameter for any other."""
     text = parameters.get(name.lower())
     if text is None:
         return default

@@ -13,6 +13,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.reads import Feed, Headers, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, TIMESTAMP
 from dicom_assets.tables import log as change_log
@@ -82,7 +83,7 @@ def apply(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     Raises NotYetError when an hour of the window is not in the log.
     """
     found = seals_of(store, window)
-    change_log.require_archive(store, feed)
+    change_log.require_archive(store.open(CHANGE), feed)
     attempts = settle(lambda: store.version(CHANGE), lambda: _attempt(store, window, feed, run))
     found.mark(store, "instanceAt", run)
     return reduce(Outcome.then, attempts)
@@ -96,6 +97,7 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
         wanted = ints(look.plan.read["sequence"])
         pieces = feed.headers(look.neighbours, wanted) if wanted else ()
         got = _Read.of(_counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers")))
+        _require_answers(got, wanted, window)
     with watch.stage("commit"):
         difference = _difference(look.plan, got, run.now)
         after = look.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
@@ -109,6 +111,17 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
         unparsable=got.unparsable,
         seconds=watch.seconds,
     )
+
+
+def _require_answers(got: _Read, wanted: list[int], window: Window) -> None:
+    answered = {*ints(got.rows["sequence"]), *got.deleted, *got.replaced}
+    answered |= {r.sequence for r in got.rejections if r.sequence is not None}
+    if missing := len(set(wanted) - answered):
+        raise ServiceAnswerError(
+            f"the two reads of the feed do not agree: of {len(wanted)} entries that the log asks "
+            f"for in the window from {window}, {missing} were not served with their headers. "
+            "Nothing was written; run the hour again, `change` included"
+        )
 
 
 def _counted(pieces: Iterable[Headers], progress: Progress) -> Iterator[Headers]:

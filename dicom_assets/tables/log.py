@@ -13,22 +13,25 @@ from dicom_assets.errors import ForeignArchiveError
 from dicom_assets.reads import Entries, Feed
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejections, seals
-from dicom_assets.tables.arrow import distinct, filter_in, filter_out, is_in, pc
+from dicom_assets.tables.arrow import distinct, filter_in, filter_out, ints, is_in, pc
 from dicom_assets.tables.converge import Run, converge
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.tables.store import Difference, Snapshot, Store
 from dicom_assets.window import Window
 
+# What tells where a key stands.
+_PLACED = ["sequence", *INSTANCE.key, "action", "state"]
 
-def require_archive(store: Store, feed: Feed) -> None:
+
+def require_archive(log: Snapshot, feed: Feed) -> None:
     """The log's newest entry stands in the service as it stood: it is the same archive.
 
     Raises ForeignArchiveError when the entry is absent or has another key. An empty log fits any
     archive.
     """
     columns = ["sequence", "timestamp_ticks", *INSTANCE.key]
-    newest = store.open(CHANGE).greatest("sequence", columns).to_pylist()
+    newest = log.greatest("sequence", columns).to_pylist()
     if not newest:
         return
     found = feed.key_of(newest[0]["sequence"], newest[0]["timestamp_ticks"])
@@ -50,10 +53,11 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     """Every entry that the feed serves for the window is in the log, and its hours are sealed."""
     watch = Stopwatch()
     with watch.stage("read"):
-        require_archive(store, feed)
+        before = store.open(CHANGE)
+        require_archive(before, feed)
         entries = feed.entries(window, Progress(run.say, "read {} entries of the feed"))
     with watch.stage("commit"):
-        added = converge(lambda: _add(store, window, entries, run))
+        added = converge(lambda: _add(store, before, window, entries, run))
         rejections.note(store, window, entries.rejections, run)
         hours = seals.hours_of(window, added.inside, entries.rejections)
         sealed = seals.seal(store, hours, run)
@@ -80,28 +84,35 @@ class _Added:
     version_after: int
 
 
-def _add(store: Store, window: Window, entries: Entries, run: Run) -> _Added:
+def _add(store: Store, before: Snapshot, window: Window, entries: Entries, run: Run) -> _Added:
     log = store.open(CHANGE)
-    known = rows_in(log, window, ["sequence", "timestamp_ticks", "action", "state"])
+    known = rows_in(log, window, ["sequence", "timestamp_ticks", "action"])
     fresh = filter_out(entries.changes, "sequence", known["sequence"])
-    difference = Difference(CHANGE, inserts=fresh, patches=_tombstones(log, known, entries.changes))
+    difference = Difference(
+        CHANGE, inserts=fresh, patches=_tombstones(before, log, entries.changes)
+    )
     after = log.commit(difference, {"run_id": run.run_id, "window": str(window)})
     inside = pa.concat_tables([known, fresh.select(known.column_names)])
     return _Added(inside, difference, log.version, after)
 
 
-def _tombstones(log: Snapshot, known: pa.Table, served: pa.Table) -> pa.Table:
-    """Return a patch for rows now served as Deleted that no newer row explains.
+def _tombstones(before: Snapshot, log: Snapshot, served: pa.Table) -> pa.Table:
+    """Return a patch that marks the newest row of each key that is gone without a Delete entry.
 
-    A Delete entry says the same, so the log learns it only where there is none (expiry, changes
-    of UIDs). It is lasting: a re-created instance comes with a greater sequence.
+    An instance expires, or gets other UIDs, and leaves no entry; but all its entries are served as
+    Deleted from then on. `before` is the log from before the read: what it held of such a key is
+    gone, whichever hour it lies in. The mark is lasting, because a re-created instance comes with
+    a greater sequence.
     """
-    deleted = served.filter(pc.equal(served["state"], "Deleted"))
-    unsaid = filter_in(known.filter(pc.invert(is_gone(known))), "sequence", deleted["sequence"])
-    silent = filter_in(served, "sequence", unsaid["sequence"])
-    columns = ["sequence", "action", "state", *INSTANCE.key]
-    newest = newest_of(
-        log.rows_of("studyinstanceuid", distinct(silent["studyinstanceuid"]), columns)
+    is_deleted = pc.equal(served["state"], "Deleted")
+    deleted, alive = served.filter(is_deleted), served.filter(pc.invert(is_deleted))
+    known = before.rows_of("studyinstanceuid", distinct(deleted["studyinstanceuid"]), _PLACED)
+    fresh = filter_out(served, "sequence", known["sequence"]).select(_PLACED)
+    newest = newest_of(pa.concat_tables([known, fresh]))
+    newest = newest.filter(is_in(key_of(newest), key_of(deleted)))
+    silent = filter_out(
+        filter_in(newest, "sequence", known["sequence"]), "sequence", alive["sequence"]
     )
-    unexplained = key_of(newest.filter(pc.invert(is_gone(newest))))
-    return silent.filter(is_in(key_of(silent), unexplained)).select(["sequence", "state"])
+    current = log.rows_of("sequence", ints(silent["sequence"]), ["sequence", "action", "state"])
+    marked = current.filter(pc.invert(is_gone(current))).select(["sequence"])
+    return marked.append_column("state", pa.array(["Deleted"] * len(marked), pa.string()))

@@ -52,8 +52,7 @@ def _identity(row: dict[str, object]) -> tuple[object, ...]:
 
 
 def _row(rejection: Rejection, window: Window, run: Run) -> dict[str, object]:
-    inside = rejection.ticks is not None and window.start <= rejection.ticks < window.end
-    at = rejection.ticks if inside and rejection.ticks is not None else window.start
+    at = window.start if rejection.ticks is None else rejection.ticks
     return {
         "sequence": rejection.sequence,
         "timestamp_ticks": rejection.ticks,

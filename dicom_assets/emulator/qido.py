@@ -1,0 +1,250 @@
+"""Search over HTTP (QIDO-RS): which studies, series and instances are live.
+
+Here: what may be searched for, what is answered, newest first, as the service's conformance
+statement (version 2) has it. Left out: fuzzy matching, which is accepted and ignored, and
+extended query tags. It reads every live header of a data partition for each request, so it is for
+archives of a test's size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydicom.datadict import (
+    dictionary_has_tag,
+    dictionary_keyword,
+    dictionary_VR,
+    tag_for_keyword,
+)
+
+from dicom_assets.emulator.feed import InvalidParameter, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dicom_assets.emulator.archive import Archive, Instance
+
+Dataset = dict[str, Any]
+
+_MAX_OFFSET: Final = 2**31 - 1
+_MAX_LIMIT: Final = 200
+_TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
+_DATES: Final = re.compile(r"(\d{8})?-(\d{8})?")
+_STUDY: Final = "0020000D"
+_SERIES: Final = "0020000E"
+_MODALITY: Final = "00080060"
+_MODALITIES: Final = "00080061"
+
+
+class Level(IntEnum):
+    """What is searched for; also how many UIDs name one."""
+
+    STUDY = 1
+    SERIES = 2
+    INSTANCE = 3
+
+
+class Tags(NamedTuple):
+    """The attributes of a level: those by default, those of `includefield=all`, the searchable."""
+
+    default: tuple[str, ...]
+    further: tuple[str, ...]
+    searchable: frozenset[str]
+
+
+# docs/resources/v2-conformance-statement.md of microsoft/dicom-server, "Search Response".
+TAGS: Final = {
+    Level.STUDY: Tags(
+        tuple("00080020 00080050 00080090 00081030 00100010 00100020 00100030 0020000D".split()),
+        tuple(
+            "00080005 00080030 00080056 00080063 00080201 00081032 00081060 00081080 00081110"
+            " 00100040 00101010 00101020 00101030 00102180 001021B0 00200010".split()
+        ),
+        frozenset(
+            "00080020 00080050 00080061 00080090 00081030 00100010 00100020 00100030"
+            " 0020000D".split()
+        ),
+    ),
+    Level.SERIES: Tags(
+        tuple("00080060 00081090 0020000E 00400244".split()),
+        tuple(
+            "00080005 00080021 00080031 00080201 0008103E 00200011 00200060 00400245"
+            " 00400275".split()
+        ),
+        frozenset("00080060 00081090 0020000E 00400244".split()),
+    ),
+    Level.INSTANCE: Tags(
+        ("00080018",),
+        tuple(
+            "00080005 00080016 00080056 00080201 00200013 00280008 00280010 00280011"
+            " 00280100".split()
+        ),
+        frozenset({"00080018"}),
+    ),
+}
+
+
+class Place(NamedTuple):
+    """Where to search: the data partition, and the UIDs in the path, study first."""
+
+    partition: str
+    uids: tuple[str, ...] = ()
+
+
+class Query(NamedTuple):
+    """What to search for, and what to tell of it."""
+
+    level: Level
+    filters: tuple[tuple[str, str], ...]
+    include: frozenset[str]
+    offset: int
+    limit: int
+
+
+class Group(NamedTuple):
+    """The live instances of a study, a series, or one instance; the newest is the first."""
+
+    instances: list[Instance]
+    study: list[Instance]
+
+    @property
+    def header(self) -> Dataset:
+        """The header that speaks for all of them: the latest wins."""
+        return self.instances[0].header
+
+    @property
+    def modalities(self) -> list[str]:
+        """The modalities in the study."""
+        found = {text for one in self.study for text in _texts(one.header.get(_MODALITY))}
+        return sorted(found)
+
+
+# Attributes that no header holds, with their VR.
+_COMPUTED: Final[Mapping[str, tuple[str, Callable[[Group], list[Any]]]]] = {
+    _MODALITIES: ("CS", lambda group: group.modalities),
+    "00201206": ("IS", lambda group: [len({one.key.series for one in group.study})]),
+    "00201208": ("IS", lambda group: [len(group.study)]),
+    "00201209": ("IS", lambda group: [_series_size(group)]),
+}
+
+
+def query_of(level: Level, place: Place, parameters: Iterable[tuple[str, str]]) -> Query:
+    """The query that the parameters make; InvalidParameter for what cannot be searched."""
+    given = [(name.lower(), value) for name, value in parameters]
+    paging = dict(reversed(given))
+    attributes = [pair for pair in given if pair[0] not in _WORDS]
+    searchable = frozenset().union(*(TAGS[one].searchable for one in _free(level, place)))
+    filters = tuple((_searchable(name, searchable), value) for name, value in attributes)
+    fields = [part for name, value in given if name == "includefield" for part in value.split(",")]
+    return Query(
+        level,
+        filters,
+        _included(level, place, fields) | {tag for tag, _ in filters},
+        whole(paging, "Offset", default=0, least=0, greatest=_MAX_OFFSET),
+        whole(paging, "Limit", default=100, least=1, greatest=_MAX_LIMIT),
+    )
+
+
+_WORDS: Final = frozenset({"limit", "offset", "fuzzymatching", "includefield"})
+
+
+def search(archive: Archive, place: Place, query: Query) -> list[Dataset]:
+    """The matching datasets of the page, newest first."""
+    groups = _groups(archive, place, query.level)
+    found = [group for group in groups if _matches(group, query.filters)]
+    page = found[query.offset : query.offset + query.limit]
+    return [_dataset(group, query.include) for group in page]
+
+
+def _free(level: Level, place: Place) -> list[Level]:
+    """The levels that the path does not name, down to the one searched for."""
+    return [one for one in Level if len(place.uids) < one <= level]
+
+
+def _included(level: Level, place: Place, fields: Sequence[str]) -> frozenset[str]:
+    tags = {tag for one in _free(level, place) for tag in TAGS[one].default}
+    tags |= {_STUDY, _SERIES} if level is Level.INSTANCE else {_STUDY}
+    if "all" in fields:
+        return frozenset(tags | {tag for one in _free(level, place) for tag in TAGS[one].further})
+    return frozenset(tags | {_tag(field) for field in fields})
+
+
+def _searchable(name: str, searchable: frozenset[str]) -> str:
+    tag = _tag(name)
+    if tag not in searchable:
+        raise InvalidParameter(tag, "The attribute cannot be searched for here.")
+    return tag
+
+
+def _tag(name: str) -> str:
+    """A tag in its digits; keywords in any case."""
+    if _TAG.fullmatch(name):
+        return name.upper()
+    number = tag_for_keyword(_KEYWORDS.get(name.lower(), name))
+    if number is None:
+        raise InvalidParameter("attribute", "It is neither a tag nor a keyword.")
+    return f"{number:08X}"
+
+
+def _keywords() -> dict[str, str]:
+    tags = {tag for level in TAGS.values() for tag in (*level.searchable, *level.further)}
+    words = map(dictionary_keyword, (int(tag, 16) for tag in tags | set(_COMPUTED)))
+    return {word.lower(): word for word in words}
+
+
+_KEYWORDS: Final = _keywords()
+
+
+def _groups(archive: Archive, place: Place, level: Level) -> list[Group]:
+    """What the place holds, at the level, newest first."""
+    live = sorted(archive.instances(place.partition), key=lambda one: -one.sequence)
+    inside = [one for one in live if one.key[1 : 1 + len(place.uids)] == place.uids]
+    groups: dict[tuple[str, ...], list[Instance]] = {}
+    studies: dict[str, list[Instance]] = {}
+    for one in inside:
+        groups.setdefault(one.key[1 : 1 + level], []).append(one)
+        studies.setdefault(one.key.study, []).append(one)
+    return [Group(group, studies[key[0]]) for key, group in groups.items()]
+
+
+def _series_size(group: Group) -> int:
+    return sum(one.key.series == group.instances[0].key.series for one in group.study)
+
+
+def _matches(group: Group, filters: Iterable[tuple[str, str]]) -> bool:
+    return all(_is_match(tag, _values(group, tag), wanted) for tag, wanted in filters)
+
+
+def _values(group: Group, tag: str) -> list[str]:
+    return group.modalities if tag == _MODALITIES else _texts(group.header.get(tag))
+
+
+def _is_match(tag: str, values: list[str], wanted: str) -> bool:
+    dates = _DATES.fullmatch(wanted) if _vr(tag) == "DA" else None
+    if dates is None:
+        return wanted.casefold() in map(str.casefold, values)
+    first, last = dates[1] or "", dates[2] or "99999999"
+    return any(first <= value <= last for value in values)
+
+
+def _vr(tag: str) -> str:
+    return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
+
+
+def _texts(attribute: Dataset | None) -> list[str]:
+    """The values of an attribute as they can be searched for, null padding left out."""
+    values = (attribute or {}).get("Value", [])
+    texts = [one.get("Alphabetic", "") if isinstance(one, dict) else one for one in values]
+    return [str(text).rstrip("\0") for text in texts if text is not None]
+
+
+def _dataset(group: Group, include: frozenset[str]) -> Dataset:
+    header = group.header
+    dataset = {tag: header[tag] for tag in include if tag in header}
+    for tag in include & set(_COMPUTED):
+        vr, compute = _COMPUTED[tag]
+        dataset[tag] = {"vr": vr, "Value": compute(group)}
+    return dict(sorted(dataset.items()))

@@ -1,0 +1,72 @@
+"""Updates of UIDs, as newer versions of the service do them: nobody says what the feed shows then.
+
+Here: the ways in which a client might see it, each of which a test can choose. Not here: updates
+of other attributes (`updates`, `archive`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from dicom_assets.emulator.archive import DEFAULT_PARTITION, Archive, Instance, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_LEVELS: Final = ("0020000D", "0020000E", "00080018")
+
+
+class Effect(StrEnum):
+    """What the feed shows of new UIDs."""
+
+    DELETE_CREATE = "delete-create"
+    """A Delete under the old UIDs, a Create under the new ones: as if stored anew."""
+    CREATE = "create"
+    """A Create under the new UIDs; the old entries read Deleted, but no Delete says so."""
+    UPDATE = "update"
+    """The same with an Update: the first entry of its key is no Create."""
+    MISMATCH = "mismatch"
+    """An Update under the old UIDs, whose metadata has the new ones."""
+    SILENT = "silent"
+    """No entry at all: the metadata of the old ones has the new UIDs."""
+
+
+def change_uids(  # noqa: PLR0913 - where, what, how and when
+    archive: Archive,
+    study: str,
+    uids: Mapping[str, str],
+    effect: Effect,
+    *,
+    partition: str = DEFAULT_PARTITION,
+    at: int | None = None,
+) -> list[int]:
+    """Every live header of the study has the new UIDs for the old; the new sequences."""
+    moment = archive.clock() if at is None else at
+    found = [one for one in archive.instances(partition) if one.key.study == study]
+    return [s for one in found for s in _change(archive, one, uids, effect, moment)]
+
+
+def _change(
+    archive: Archive, old: Instance, uids: Mapping[str, str], effect: Effect, at: int
+) -> list[int]:
+    header = _renamed(old.header, uids)
+    if effect in {Effect.MISMATCH, Effect.SILENT}:
+        actions = () if effect is Effect.SILENT else ("Update",)
+        return archive.put(header, key=old.key, actions=actions, at=at)
+    new = key_of(header, old.key.partition)
+    gone = []
+    if effect is Effect.DELETE_CREATE:
+        gone = archive.delete(*old.key[1:], partition=old.key.partition, at=at)
+    else:
+        archive.expire(*old.key[1:], partition=old.key.partition)
+    action = "Update" if effect is Effect.UPDATE else "Create"
+    return gone + archive.put(header, key=new, actions=(action,), at=at)
+
+
+def _renamed(header: dict[str, Any], uids: Mapping[str, str]) -> dict[str, Any]:
+    new = {}
+    for tag in _LEVELS:
+        (old,) = header[tag]["Value"]
+        new[tag] = {"vr": "UI", "Value": [uids.get(old, old)]}
+    return {**header, **new}

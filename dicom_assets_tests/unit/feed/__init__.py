@@ -1,0 +1,1 @@
+"""Tests of `feed` without a network: bytes to rows, and which pages to ask for."""
