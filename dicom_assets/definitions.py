@@ -25,7 +25,7 @@ from dicom_assets.partitions import hourly
 from dicom_assets.pool import POOL
 from dicom_assets.resources import DicomService
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table
-from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
+from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, Settings
 
 SERVICE_KEY = "dicom_service"
 IO_MANAGER_KEY = "dicom_tables"
@@ -84,7 +84,7 @@ def quiet_betas() -> Iterator[None]:
 
 
 def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
-    start = settings.start_time or _embedded_start(settings)
+    start = settings.start_time or _first_hour(settings)
     partitions = hourly(start, settings.end_time)
     ours = [_asset(settings, partitions, prefix, chapter) for chapter in _STORY]
     job = tables_job(JOB, [key for asset in ours for key in asset.keys])
@@ -145,7 +145,12 @@ def tables(settings: Settings) -> DeltaTables:
     account = urlsplit(root).netloc.partition("@")[2].partition(".")[0]
     storage = AzureConfig(account_name=account) if account else LocalConfig()
     paths = {table.name: settings.table_relative_path(table.name) for table in TABLES}
-    return DeltaTables(root_uri=root, storage_options=storage, paths=paths)
+    return DeltaTables(
+        root_uri=root,
+        storage_options=storage,
+        paths=paths,
+        retention_hours=settings.retention_hours,
+    )
 
 
 def _service(settings: Settings, start: datetime) -> DicomService:
@@ -161,13 +166,15 @@ def _service(settings: Settings, start: datetime) -> DicomService:
     if settings.service_url is not None:
         return DicomService(url=settings.service_url, **shared)
     archive = str(Path(ARCHIVE_DIRECTORY).absolute())
-    first = _embedded_start(settings).isoformat()
+    first = _first_hour(settings).isoformat()
     return EmbeddedDicomService(archive=archive, first_hour=first, **shared)
 
 
-def _embedded_start(settings: Settings) -> datetime:
+def _first_hour(settings: Settings) -> datetime:
+    """Return where time begins when no start is set: 48 hours before the first look, and kept."""
     delay = timedelta(minutes=settings.delay_minutes)
-    return sample.first_hour(Path(ARCHIVE_DIRECTORY), now=datetime.now(UTC), delay=delay)
+    beside = ARCHIVE_DIRECTORY if settings.is_embedded else LOOPBACK_DIRECTORY
+    return sample.first_hour(Path(beside), now=datetime.now(UTC), delay=delay)
 
 
 @dg.definitions

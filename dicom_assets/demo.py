@@ -17,6 +17,7 @@ from rich.table import Table as Grid
 from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.emulator import sample
 from dicom_assets.emulator.archive import Archive
+from dicom_assets.errors import DicomAssetsError
 from dicom_assets.partitions import HOUR, key_of
 from dicom_assets.progress import bar
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES
@@ -39,7 +40,8 @@ def run(settings: Settings, home: Path, console: Console) -> bool:
     with console.status("materializing change → instance → series, study"):
         result = _materialize(settings, home, key_of(first), key_of(last))
     if not result.success:
-        console.print("[red]The run failed.[/] `make dev` shows why: open Runs in the page.")
+        console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
+        console.print("\n".join(_explained(result)), markup=False)
         return False
     store = tables(settings).store()
     _show(console, settings, store)
@@ -85,6 +87,18 @@ def _materialize(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
+
+
+def _explained(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Return our own errors of the failed steps; others may quote what nobody should read."""
+    failures = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    causes = [error.cause or error for error in failures if error is not None]
+    own = {kind.__name__ for kind in _kinds(DicomAssetsError)}
+    return [cause.message for cause in causes if cause.cls_name in own]
+
+
+def _kinds(kind: type[Exception]) -> list[type[Exception]]:
+    return [kind, *(deeper for below in kind.__subclasses__() for deeper in _kinds(below))]
 
 
 # The tags with which Dagster runs a range of partitions as one.

@@ -59,6 +59,9 @@ class DeltaTables(DeltaLakeIOManager):
     """The tables under one root; paths below it are by table name."""
 
     paths: dict[str, str] = Field(description="Path of each table below root_uri, by table name.")
+    retention_hours: int = Field(
+        default=720, description="How long removed files of a new table are kept, in hours."
+    )
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
@@ -83,7 +86,8 @@ class DeltaTables(DeltaLakeIOManager):
         if self.client_options is not None:
             options |= self.client_options.str_dict()
         options.pop("provider", None)
-        return Store({name: f"{root}/{path}" for name, path in self.paths.items()}, options)
+        urls = {name: f"{root}/{path}" for name, path in self.paths.items()}
+        return Store(urls, options, self.retention_hours)
 
 
 class TableIOManager(DbIOManager):

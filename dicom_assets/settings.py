@@ -22,6 +22,7 @@ from dicom_assets.errors import SettingsError
 T = TypeVar("T")
 
 ARCHIVE_DIRECTORY = "data/archive"
+LOOPBACK_DIRECTORY = "data/loopback"
 FIRST_YEAR = 1990
 LAST_YEAR = 9999
 TABLE_SCHEMES = ("abfss", "abfs", "az", "azure", "adl")
@@ -185,7 +186,7 @@ class Settings:
         _start,
         None,
         "first moment that is read (UTC, inclusive); required with a service that is not loopback",
-        shown="embedded: the archive's first hour",
+        shown="embedded: the archive's first hour; loopback: 48 hours before the first look",
         template="StartTime",
     )
     end_time: datetime | None = _setting(

@@ -58,7 +58,8 @@ _INDEX: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>DICOM service emulator</title>
 <h1>A DICOM service on this machine</h1>
 <p>It behaves like the DICOM service of Azure Health Data Services, as far as storing, deleting,
-bulk updating, searching, reading metadata and the change feed go. Nothing here leaves this machine.</p>
+bulk updating, searching, reading metadata and the change feed go. Nothing here leaves this
+machine.</p>
 <ul>
 <li><a href="v2/changefeed?includeMetadata=false">The change feed</a>,
 <a href="v2/changefeed">with metadata</a></li>

@@ -9,7 +9,6 @@ archives of a test's size.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -23,7 +22,7 @@ from pydicom.datadict import (
 from dicom_assets.emulator.feed import InvalidParameter, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from dicom_assets.emulator.archive import Archive, Instance
 
@@ -55,33 +54,32 @@ class Tags(NamedTuple):
     searchable: frozenset[str]
 
 
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # docs/resources/v2-conformance-statement.md of microsoft/dicom-server, "Search Response".
 TAGS: Final = {
     Level.STUDY: Tags(
-        tuple("00080020 00080050 00080090 00081030 00100010 00100020 00100030 0020000D".split()),
-        tuple(
+        _tags("00080020 00080050 00080090 00081030 00100010 00100020 00100030 0020000D"),
+        _tags(
             "00080005 00080030 00080056 00080063 00080201 00081032 00081060 00081080 00081110"
-            " 00100040 00101010 00101020 00101030 00102180 001021B0 00200010".split()
+            " 00100040 00101010 00101020 00101030 00102180 001021B0 00200010"
         ),
         frozenset(
-            "00080020 00080050 00080061 00080090 00081030 00100010 00100020 00100030"
-            " 0020000D".split()
+            _tags(
+                "00080020 00080050 00080061 00080090 00081030 00100010 00100020 00100030 0020000D"
+            )
         ),
     ),
     Level.SERIES: Tags(
-        tuple("00080060 00081090 0020000E 00400244".split()),
-        tuple(
-            "00080005 00080021 00080031 00080201 0008103E 00200011 00200060 00400245"
-            " 00400275".split()
-        ),
-        frozenset("00080060 00081090 0020000E 00400244".split()),
+        _tags("00080060 00081090 0020000E 00400244"),
+        _tags("00080005 00080021 00080031 00080201 0008103E 00200011 00200060 00400245 00400275"),
+        frozenset(_tags("00080060 00081090 0020000E 00400244")),
     ),
     Level.INSTANCE: Tags(
         ("00080018",),
-        tuple(
-            "00080005 00080016 00080056 00080201 00200013 00280008 00280010 00280011"
-            " 00280100".split()
-        ),
+        _tags("00080005 00080016 00080056 00080201 00200013 00280008 00280010 00280011 00280100"),
         frozenset({"00080018"}),
     ),
 }
@@ -225,7 +223,7 @@ def _values(group: Group, tag: str) -> list[str]:
 def _is_match(tag: str, values: list[str], wanted: str) -> bool:
     dates = _DATES.fullmatch(wanted) if _vr(tag) == "DA" else None
     if dates is None:
-        return wanted.casefold() in map(str.casefold, values)
+        return wanted.rstrip("\0").casefold() in map(str.casefold, values)
     first, last = dates[1] or "", dates[2] or "99999999"
     return any(first <= value <= last for value in values)
 

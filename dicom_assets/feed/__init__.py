@@ -1,14 +1,12 @@
 """The change feed over HTTP: no Dagster, no Delta.
 
-Start at `client.ChangeFeed`. Below it: `light_read` and `heavy_read`, the two ways to read;
-`pages`, which pages hold the headers that are wanted; `listing`, how pages follow one another;
-`connection` and `auth`, how a request survives the network and who gets the token; `decode` and
-`header`, how bytes become entries and columns. What is done with the rows is in `tables`.
+`client` is the whole story: the light read, the heavy read, the clock. Below it: `light_read` and
+`heavy_read`, `listing` (keyset paging), `connection` (one request, tried again until it is
+answered), `auth` (who gets the token), `pages` (which pages hold the headers that are wanted),
+`decode` (a page's bytes to entries), `header` (a header's bytes to columns). What a read brings is
+in `reads`; what is done with it is in `tables`.
 """
 
 from dicom_assets.feed.client import ChangeFeed
-from dicom_assets.feed.decode import Rejection
-from dicom_assets.feed.heavy_read import Headers
-from dicom_assets.feed.light_read import Entries
 
-__all__ = ["ChangeFeed", "Entries", "Headers", "Rejection"]
+__all__ = ["ChangeFeed"]

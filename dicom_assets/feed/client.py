@@ -18,9 +18,10 @@ import pyarrow as pa
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.connection import Connection
 from dicom_assets.feed.decode import Entry, Row
-from dicom_assets.feed.heavy_read import Headers, HeavyRead
-from dicom_assets.feed.light_read import Entries, LightRead
+from dicom_assets.feed.heavy_read import HeavyRead
+from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing
+from dicom_assets.reads import Entries, Headers
 from dicom_assets.window import Window
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ columns are in `header`. Asking for pages is in `client`.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
+from dicom_assets.reads import Rejection
 from dicom_assets.window import parse_timestamp
 
 MAX_INT64: Final = 2**63 - 1
@@ -40,15 +40,6 @@ Sequence64: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
 
 class MalformedError(ValueError):
     """The bytes are no JSON array that is whole; reading the page again may help."""
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """An entry that cannot be used: where it is and why, never a value."""
-
-    sequence: int | None
-    ticks: int | None
-    reason: str
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

@@ -18,7 +18,8 @@ from typing import Any, Final, TypeAlias, cast
 import msgspec
 import pyarrow as pa
 
-from dicom_assets.feed.decode import Entry, Rejection
+from dicom_assets.feed.decode import Entry
+from dicom_assets.reads import Rejection
 from dicom_assets.schema import DATE, INSTANCE, Column
 from dicom_assets.window import TICKS_PER_MICROSECOND
 

@@ -7,42 +7,23 @@ that the two reads do not agree, and nobody can say which of them is right.
 """
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
-from dicom_assets.feed.decode import Entry, Rejection
+from dicom_assets.feed.decode import Entry
 from dicom_assets.feed.header import rows_of
 from dicom_assets.feed.listing import Listing, Page
 from dicom_assets.feed.pages import Span, cut
+from dicom_assets.reads import Headers, Rejection
 from dicom_assets.window import Window
 
 # Spans that are waiting or done for each one in flight: none idles while the rows are taken in.
 AHEAD: Final = 2
 LATE: Final = 8
-
-
-@dataclass(frozen=True)
-class Headers:
-    """A piece of the heavy read: the wanted entries of one or more pages.
-
-    `rows` has the columns of the `instance` table for the entries that are Current; its
-    `created_date`, `received_timestamp` and `metadata` are null. `deleted` and `replaced` are
-    wanted sequences in those states. `unparsable` counts per column the values that became null;
-    `bytes` is the size of the pages' JSON.
-    """
-
-    rows: pa.Table
-    deleted: tuple[int, ...]
-    replaced: tuple[int, ...]
-    rejections: tuple[Rejection, ...]
-    unparsable: Mapping[str, int]
-    pages: int
-    bytes: int
 
 
 class HeavyRead:

@@ -13,8 +13,9 @@ from typing import Final
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
-from dicom_assets.feed.decode import Entry, Identity, Rejection
+from dicom_assets.feed.decode import Entry, Identity
 from dicom_assets.feed.listing import Listed, Listing, Page, Position
+from dicom_assets.reads import Entries, Rejection
 from dicom_assets.schema import CHANGE
 from dicom_assets.window import TICKS_PER_MICROSECOND, Window
 
@@ -22,22 +23,6 @@ from dicom_assets.window import TICKS_PER_MICROSECOND, Window
 # again: so a window is read in stretches of about this many rows, each counted on its own.
 STRETCH_ROWS: Final = 10_000
 MOST_READINGS: Final = 10
-
-
-@dataclass(frozen=True)
-class Entries:
-    """The light read of a window.
-
-    `changes` has the columns of the `change` table, a row per sequence, ordered by
-    (timestamp_ticks, sequence), with the state as served. `skipped` counts the entries of data
-    partitions that are not kept; `bytes` is the size of the pages' JSON.
-    """
-
-    changes: pa.Table
-    rejections: tuple[Rejection, ...]
-    skipped: int
-    pages: int
-    bytes: int
 
 
 @dataclass

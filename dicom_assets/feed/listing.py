@@ -13,7 +13,8 @@ from itertools import repeat
 from typing import Final
 
 from dicom_assets.feed.connection import Connection
-from dicom_assets.feed.decode import Entry, Identity, Rejection, Row, decode_page
+from dicom_assets.feed.decode import Entry, Identity, Row, decode_page
+from dicom_assets.reads import Rejection
 from dicom_assets.window import Window, format_timestamp
 
 # One page without a new row may be a passing lie, or rows that moved while they were listed.

@@ -37,6 +37,7 @@ CONFIGURATION = {
     "delta.logRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "true",
 }
+RETENTION = "delta.deletedFileRetentionDuration"
 # Statistics of long texts cost bytes in every commit and help no reader to skip a file.
 WITHOUT_STATISTICS = ("metadata", "metadata_string")
 _ACTION = "_action"
@@ -79,6 +80,7 @@ class Snapshot:
     options: Mapping[str, str] = field(repr=False)
     delta: DeltaTable | None
     version: int
+    retention_hours: int
 
     def rows(self, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
         """Return the rows that fulfil a SQL condition made of constants, all when it is empty."""
@@ -130,7 +132,7 @@ class Snapshot:
                 schema=self.table.arrow(),
                 mode="error",
                 partition_by=self.table.partition_column,
-                configuration=CONFIGURATION,
+                configuration=CONFIGURATION | {RETENTION: f"interval {self.retention_hours} hours"},
                 storage_options=dict(self.options),
             )
         except DeltaError as error:
@@ -147,10 +149,15 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Store:
-    """The tables of one root, by name; `urls` comes from the settings."""
+    """The tables of one root, by name.
+
+    Files that a commit removed are kept for `retention_hours`, which is written into a table when
+    it is created.
+    """
 
     urls: Mapping[str, str]
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    retention_hours: int = 720
 
     def open(self, table: Table) -> Snapshot:
         """Return the newest version of a table; only "not found" means that it is absent.
@@ -164,7 +171,7 @@ class Store:
         if delta is not None:
             _require_own(table, url, delta)
         version = ABSENT if delta is None else delta.version()
-        return Snapshot(table, url, self.options, delta, version)
+        return Snapshot(table, url, self.options, delta, version, self.retention_hours)
 
     def version(self, table: Table) -> int:
         """Return the newest version of a table, or -1."""

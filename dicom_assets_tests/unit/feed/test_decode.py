@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_assets.feed.decode import Entry, MalformedError, Rejection, decode_page, split
+from dicom_assets.feed.decode import Entry, MalformedError, decode_page, split
+from dicom_assets.reads import Rejection
 from dicom_assets_tests.unit.feed.made import SERIES, SOP, STUDY, TICKS, entry, header, page
 
 

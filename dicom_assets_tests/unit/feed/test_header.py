@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_assets.feed.decode import Entry, Rejection, decode_page
+from dicom_assets.feed.decode import Entry, decode_page
 from dicom_assets.feed.header import rows_of
+from dicom_assets.reads import Rejection
 from dicom_assets.schema import INSTANCE
 from dicom_assets_tests.unit.feed.made import Json, entry, header, header_with, page
 

@@ -1,0 +1,1 @@
+"""Tests that need a browser or a foreign service; `make test-components` installs those."""

@@ -1,0 +1,1 @@
+"""Tests over real sockets and real files. A package, so that `dagster` in here shadows nothing."""

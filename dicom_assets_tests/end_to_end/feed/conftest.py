@@ -1,0 +1,50 @@
+"""A service on a port for each test, and a feed that asks it without long pauses."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import tenacity
+
+from dicom_assets.feed import ChangeFeed, connection
+from dicom_assets_tests.end_to_end.feed.service import Running, Service
+
+
+@pytest.fixture
+def service() -> Service:
+    """Return an empty service."""
+    return Service()
+
+
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    """Return the address where the service listens."""
+    with Running(service) as running:
+        yield running.url
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scale the pauses down; what they are in earnest has tests of its own."""
+    monkeypatch.setattr(connection, "_BACKOFF", tenacity.wait_random(0, 0.02))
+    monkeypatch.setattr(connection, "_SPREAD", tenacity.wait_none())
+
+
+@pytest.fixture
+def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
+    """Return what opens a feed at the service; all are closed in the end."""
+    opened: list[ChangeFeed] = []
+
+    def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
+        opened.append(ChangeFeed(url, **({"retry_seconds": 5.0} | settings)))
+        return opened[-1]
+
+    yield open_
+    for feed in opened:
+        feed.close()
+
+
+@pytest.fixture
+def feed(open_feed: Callable[..., ChangeFeed]) -> ChangeFeed:
+    """Return a feed with the default page size."""
+    return open_feed()
