@@ -6,6 +6,7 @@ Materializing, backfilling and looking are Dagster's: `dagster asset materialize
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -105,12 +106,17 @@ def emulator(context: click.Context, port: int, archive: Path) -> None:
     if context.invoked_subcommand is not None:
         return
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.server import run
+    from dicom_assets.emulator.server import start
 
-    console.print(
-        f"DICOM service at http://{UI_HOST}:{port}, archive in {archive} (Ctrl+C ends it)"
-    )
-    run(Archive(archive), port)
+    try:
+        running = start(Archive(archive), port=port)
+    except OSError:
+        raise click.ClickException(
+            f"port {port} is taken, or may not be used: choose another with --port"
+        ) from None
+    with running:
+        console.print(f"DICOM service at {running.url}, archive in {archive} (Ctrl+C ends it)")
+        threading.Event().wait()
 
 
 @emulator.command("import")

@@ -112,7 +112,11 @@ class TableIOManager(DbIOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """The derivation is in its table, and its numbers are on the materialization."""
-        self._check_supported_type(type(obj))  # type: ignore[no-untyped-call]  # the base's
+        if not isinstance(obj, Derivation):
+            raise dg.DagsterInvariantViolationError(
+                "the IO manager of dicom_assets keeps its own tables only; give the asset "
+                f"{context.asset_key.to_user_string()} another io_manager_key"
+            )
         handler = self._resolve_handler(type(obj))
         told = handler.handle_output(context, _slice(context), obj, self._store)
         context.add_output_metadata(told or {})
@@ -139,15 +143,10 @@ class TableHandler(DbTypeHandler[Any]):
         return [Derivation, Hours, pa.Table, pa.RecordBatchReader, Delta]
 
     def handle_output(
-        self, context: dg.OutputContext, table_slice: TableSlice, obj: object, connection: Store
+        self, context: dg.OutputContext, table_slice: TableSlice, obj: Derivation, connection: Store
     ) -> Mapping[str, Any]:
         """The table is brought to the run's hours; returns the numbers for the materialization."""
         del table_slice
-        if not isinstance(obj, Derivation):
-            raise dg.DagsterInvariantViolationError(
-                f"the IO manager of dicom_assets keeps its own tables only; give the asset "
-                f"{context.asset_key.to_user_string()} another io_manager_key"
-            )
         begun = time.monotonic()
         outcome = obj.apply(
             store=connection, run=Run(context.run_id, datetime.now(UTC), context.log.info)

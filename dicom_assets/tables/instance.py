@@ -29,7 +29,7 @@ from dicom_assets.tables.arrow import (
     position,
 )
 from dicom_assets.tables.converge import Run, settle
-from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
+from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
 from dicom_assets.tables.seals import seals_of
 from dicom_assets.tables.store import Difference, Snapshot, Store
@@ -106,8 +106,8 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
         version_before=look.target.version,
         version_after=after,
         rows=store.open(INSTANCE).count(),
-        hours=_by_hour(look, got),
-        totals=Counter(difference.counts()) + Counter(pages=got.pages, bytes=got.bytes),
+        hours=_by_hour(window, look, got),
+        totals=Counter({**difference.counts(), "pages": got.pages, "bytes": got.bytes}),
         unparsable=got.unparsable,
         seconds=watch.seconds,
     )
@@ -185,13 +185,13 @@ def _stamped(rows: pa.Table, received: Values, now: datetime) -> pa.Table:
     return rows
 
 
-def _by_hour(look: _Look, got: _Read) -> dict[int, Counter[str]]:
+def _by_hour(window: Window, look: _Look, got: _Read) -> dict[int, Counter[str]]:
     outcome = _outcomes(look.plan, got)
-    hours: dict[int, Counter[str]] = {}
+    starts = (hour.start // TICKS_PER_HOUR * TICKS_PER_HOUR for hour in window.hours())
+    hours = {start: Counter(dict.fromkeys(FATES, 0)) for start in starts}
     rows = zip(*(ints(look.inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
     for ticks, sequence in rows:
-        hour = hours.setdefault(ticks // TICKS_PER_HOUR * TICKS_PER_HOUR, Counter())
-        hour[outcome.get(sequence, "superseded")] += 1
+        hours[ticks // TICKS_PER_HOUR * TICKS_PER_HOUR][outcome.get(sequence, "superseded")] += 1
     return hours
 
 

@@ -57,16 +57,22 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
         require_archive(before, feed)
         entries = feed.entries(window, Progress(run.say, "read {} entries of the feed"))
     with watch.stage("commit"):
-        added = converge(lambda: _add(store, before, window, entries, run))
+        done = converge(lambda: _add(store, before, window, entries, run))
         rejections.note(store, window, entries.rejections, run)
-        hours = seals.hours_of(window, added.inside, entries.rejections)
+        hours = seals.hours_of(window, done.inside, entries.rejections)
         sealed = seals.seal(store, hours, run)
-    totals = Counter(added.difference.counts()) + Counter(
-        sealed=sealed, skipped=entries.skipped, pages=entries.pages, bytes=entries.bytes
+    totals = Counter(
+        {
+            **done.difference.counts(),
+            "sealed": sealed,
+            "skipped": entries.skipped,
+            "pages": entries.pages,
+            "bytes": entries.bytes,
+        }
     )
     return Outcome(
-        version_before=added.version_before,
-        version_after=added.version_after,
+        version_before=done.version_before,
+        version_after=done.version_after,
         rows=store.open(CHANGE).count(),
         hours={hour.window.start: hour.counts() for hour in hours},
         totals=totals,

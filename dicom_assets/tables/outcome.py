@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PROGRESS_SECONDS = 2.0
+# What may become of an entry, in the order of the rule.
+FATES = ("applied", "deleted", "superseded", "unchanged", "rejected", "awaiting")
 # What an entry of an hour may come to that a later attempt of the same run sees as unchanged.
 _DONE = ("applied", "deleted")
 
@@ -38,10 +40,17 @@ class Outcome:
             version_after=later.version_after,
             rows=later.rows,
             hours=hours | {h: _done_first(self.hours[h], later.hours[h]) for h in both},
-            totals=self.totals + later.totals,
-            unparsable=self.unparsable + later.unparsable,
+            totals=added(self.totals, later.totals),
+            unparsable=added(self.unparsable, later.unparsable),
             seconds={s: self.seconds.get(s, 0.0) + later.seconds.get(s, 0.0) for s in stages},
         )
+
+
+def added(first: Mapping[str, int], second: Mapping[str, int]) -> Counter[str]:
+    """Return the sums by name; what is nought stays, because it was measured."""
+    both = Counter(first)
+    both.update(second)
+    return both
 
 
 def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
@@ -50,7 +59,7 @@ def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
     for name in _DONE:
         moved = min(before[name], both["unchanged"])
         both.update({name: moved, "unchanged": -moved})
-    return +both
+    return both
 
 
 class Progress:

@@ -46,7 +46,7 @@ def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
         version_before=target.version,
         version_after=after,
         rows=store.open(table).count(),
-        totals=Counter(difference.counts()) + Counter(studies=len(studies)),
+        totals=Counter({**difference.counts(), "studies": len(studies)}),
         seconds=watch.seconds,
     )
 

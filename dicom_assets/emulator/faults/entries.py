@@ -6,7 +6,7 @@ They hold on every page that has the entry, so a plan usually gives them for eve
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -19,14 +19,21 @@ if TYPE_CHECKING:
     from dicom_assets.emulator.faults.exchange import Asked, Service
 
 _METADATA: Final = "metadata"
-Fields = dict[str, msgspec.Raw]
+_BEFORE_HEADER: Final = b',"metadata":'
 
 
 class _Named(msgspec.Struct):
     """The part of an entry by which it is found."""
 
     sequence: int
-    metadata: msgspec.Raw = msgspec.Raw()
+
+
+class Parts(NamedTuple):
+    """An entry's sequence, its fields as their texts, and the text of its header, if it has one."""
+
+    sequence: int
+    fields: dict[str, msgspec.Raw]
+    header: bytes
 
 
 class Hide(Fault, frozen=True):
@@ -53,8 +60,8 @@ class Poison(Fault, frozen=True):
         return Answer(self.status, (("content-type", TEXT),), self.body.encode())
 
     def _is_poisoned(self, row: bytes) -> bool:
-        entry = named(row)
-        return entry is not None and entry.sequence in self.sequences and bool(entry.metadata)
+        parts = parts_of(row)
+        return parts is not None and parts.sequence in self.sequences and bool(parts.header)
 
 
 class Override(Fault, frozen=True):
@@ -77,17 +84,13 @@ class Override(Fault, frozen=True):
         return answer.with_body(self._replaced(answer.body)) if answer.is_success else answer
 
     def _replaced(self, row: bytes) -> bytes:
-        entry = named(row)
-        if entry is None or entry.sequence != self.sequence:
+        parts = parts_of(row)
+        if parts is None or parts.sequence != self.sequence:
             return row
         if self.entry is not None:
             return self.entry
-        return spliced(row, self._changes(has_header=bool(entry.metadata)))
-
-    def _changes(self, *, has_header: bool) -> dict[str, bytes | None]:
-        if self.metadata is None or not has_header:
-            return self.fields
-        return {**self.fields, _METADATA: self.metadata}
+        header = self.metadata if self.metadata is not None and parts.header else parts.header
+        return spliced(parts.fields, {_METADATA: header or None, **self.fields})
 
 
 def rows_of(answer: Answer) -> list[bytes]:
@@ -98,20 +101,27 @@ def rows_of(answer: Answer) -> list[bytes]:
     return [answer.body] if answer.is_success else []
 
 
-def named(row: bytes) -> _Named | None:
-    """What an entry says of itself; None for what is no entry."""
+def parts_of(row: bytes) -> Parts | None:
+    """The parts of an entry; None for what is no entry.
+
+    The header is not read, whatever is in it: it is the last field, and none before can hold the
+    text that leads to it.
+    """
+    head, mark, header = row.partition(_BEFORE_HEADER)
+    head, header = (head + b"}", header[:-1]) if mark else (head, b"")
     try:
-        return msgspec.json.decode(row, type=_Named)
+        sequence = msgspec.json.decode(head, type=_Named).sequence
+        return Parts(sequence, msgspec.json.decode(head, type=dict[str, msgspec.Raw]), header)
     except msgspec.DecodeError:
         return None
 
 
-def spliced(row: bytes, changes: Mapping[str, bytes | None]) -> bytes:
-    """The JSON object with some of its values replaced by these bytes, whatever they are."""
-    fields: dict[str, bytes | None] = dict(msgspec.json.decode(row, type=Fields)) | dict(changes)
-    texts = [
-        msgspec.json.encode(name) + b":" + bytes(value)
-        for name, value in fields.items()
-        if value is not None
+def spliced(fields: Mapping[str, msgspec.Raw], changes: Mapping[str, bytes | None]) -> bytes:
+    """A JSON object of the fields, some replaced by these bytes, whatever they are, or left out."""
+    texts: dict[str, bytes | msgspec.Raw | None] = {**fields, **changes}
+    pairs = [
+        msgspec.json.encode(name) + b":" + bytes(text)
+        for name, text in texts.items()
+        if text is not None
     ]
-    return b"{" + b",".join(texts) + b"}"
+    return b"{" + b",".join(pairs) + b"}"

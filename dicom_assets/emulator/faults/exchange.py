@@ -7,6 +7,7 @@ are in `answers`, `pages`, `entries` and `wire`; which request gets which is in 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
@@ -30,6 +31,7 @@ LEAVES: Final = frozenset({*GROUPS["feed"], "metadata", "store", "delete", "upda
 OTHER: Final = "other"
 
 _OK: Final = 200
+_SCANNER: Final = json.JSONDecoder()
 _FIRST_SUCCESS, _FIRST_REDIRECT = 200, 300
 
 
@@ -74,11 +76,25 @@ class Answer:
         try:
             return [bytes(row) for row in msgspec.json.decode(self.body, type=list[msgspec.Raw])]
         except msgspec.DecodeError:
-            return None
+            return _rows(self.body.decode("utf-8", "surrogateescape"))
 
     def with_rows(self, rows: list[bytes]) -> Answer:
         """The answer as a page of these entries."""
         return self.with_body(b"[" + b",".join(rows) + b"]")
+
+
+def _rows(page: str) -> list[bytes] | None:
+    """The same for a page whose texts msgspec refuses: a lone surrogate is in one of them."""
+    rows, place = [], 1
+    try:
+        # Each row ends before a comma, the last one before the bracket.
+        while place < len(page):
+            _, end = _SCANNER.raw_decode(page, place)
+            rows.append(page[place:end].encode("utf-8", "surrogateescape"))
+            place = end + 1
+    except json.JSONDecodeError:
+        return None
+    return rows if page.startswith("[") and page.endswith("]") else None
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,10 @@ class Whole(WireFault, frozen=True):
 
 
 class Reset(WireFault, frozen=True):
-    """The connection is reset after `at` bytes of the answer, its head included (None: half)."""
+    """The connection is reset after `at` bytes of the answer, its head included (None: half).
+
+    Of megabytes fewer may arrive: a reset takes back what the system holds for a slow reader.
+    """
 
     at: int | None = None
 

@@ -10,6 +10,7 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
+from dicom_assets.emulator.faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
     """The application under test; `archive` puts another archive into it for each test."""
-    return create_application(Archive(tmp_path_factory.mktemp("unused")))
+    return create_application(Archive(tmp_path_factory.mktemp("unused")), faults=Faults())
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,14 @@ def archive(application: Starlette, tmp_path: Path) -> Iterator[Archive]:
     application.state.archive = archive
     yield archive
     archive.close()
+
+
+@pytest.fixture
+def faults(application: Starlette) -> Iterator[Faults]:
+    """What goes wrong during a test; nothing, until it says so."""
+    faults: Faults = application.state.faults
+    yield faults
+    faults.clear()
 
 
 @pytest.fixture

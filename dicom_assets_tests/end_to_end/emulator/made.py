@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from dicom_assets.emulator import ticks
+
 if TYPE_CHECKING:
     import httpx
 
+    from dicom_assets.emulator.archive import Archive
+
+TEN: Final = ticks.parse("2026-01-01T10:00:00Z")
 SECONDARY_CAPTURE: Final = UID("1.2.840.10008.5.1.4.1.1.7")
 BOUNDARY: Final = "a-boundary"
 
@@ -57,6 +63,49 @@ def post(client: httpx.Client, path: str, *files: bytes) -> httpx.Response:
     kind = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
     body = parts + b"--" + BOUNDARY.encode() + b"--\r\n"
     return client.post(path, content=body, headers={"content-type": kind})
+
+
+def many(archive: Archive, count: int) -> None:
+    """Instances 1 to `count` of one series, a second apart from ten o'clock on."""
+    for place in range(count):
+        archive.store(header(sop=place + 1), at=TEN + place * ticks.PER_SECOND)
+
+
+class Raw(NamedTuple):
+    """What came over a socket until it ended, and whether it ended with a reset."""
+
+    content: bytes
+    was_reset: bool = False
+
+    @property
+    def head(self) -> bytes:
+        """The status line and the headers."""
+        return self.content.partition(b"\r\n\r\n")[0]
+
+    @property
+    def body(self) -> bytes:
+        """All that came after the headers."""
+        return self.content.partition(b"\r\n\r\n")[2]
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of a header."""
+        lines = dict(line.split(b": ", 1) for line in self.head.split(b"\r\n")[1:])
+        return lines.get(name)
+
+
+def raw(url: str, target: str, *, seconds: float = 30.0) -> Raw:
+    """What a socket gets for one GET request, no HTTP library between."""
+    host, port = url.removeprefix("http://").split(":")
+    content = b""
+    with socket.create_connection((host, int(port)), timeout=seconds) as connection:
+        lines = (f"GET {target} HTTP/1.1", f"Host: {host}", "Connection: close", "", "")
+        connection.sendall("\r\n".join(lines).encode())
+        try:
+            while part := connection.recv(65536):
+                content += part
+        except ConnectionResetError:
+            return Raw(content, was_reset=True)
+    return Raw(content)
 
 
 def feed(client: httpx.Client, query: str = "", version: int = 2) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The facts about the change feed, numbered as in the list of conformance, one test each.
 
-Facts 29 (external storage), 33 (401 and 403), and 35 to 38 (faults) are not the emulator's yet.
+Facts 29 (external storage), 33 (401 and 403), and 35 to 38 (faults) are in `test_conformance_odd`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from dicom_assets_tests.end_to_end.emulator.made import (
+    TEN,
     dataset,
     feed,
     header,
+    many,
     part_10,
     post,
     sequences,
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
     from dicom_assets.emulator.archive import Archive
 
-# 2026-01-01T10:00:00Z in ticks of 100 ns, counted from 1970.
-TEN: Final = 17_672_616_000_000_000
 SECOND: Final = 10_000_000
 
 WITHOUT_METADATA: Final = [
@@ -49,12 +49,6 @@ def refusal(client: httpx.Client, query: str, version: int = 2) -> str:
     blamed = re.match(r"The query parameter '(\w+)' is invalid\. \S", answer.text)
     assert blamed is not None, answer.text
     return blamed[1]
-
-
-def many(archive: Archive, count: int) -> None:
-    """Instances 1 to `count` of one series, a second apart from ten o'clock on."""
-    for place in range(count):
-        archive.store(header(sop=place + 1), at=TEN + place * SECOND)
 
 
 def test_fact_01_an_empty_service_answers_an_empty_list(client: httpx.Client) -> None:

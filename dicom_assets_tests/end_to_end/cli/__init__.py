@@ -1,0 +1,1 @@
+"""The command `dicom-assets`, started as a user starts it."""

@@ -1,0 +1,1 @@
+"""The project through the real Dagster: real Delta tables, and the emulator over real sockets."""

@@ -1,0 +1,63 @@
+"""One service with the six hours' history for all that only read it; `filled` has followed it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dicom_assets import home
+from dicom_assets.emulator.archive import Archive
+from dicom_assets_tests.end_to_end.dagster.history import FIRST, LAST, tell
+from dicom_assets_tests.end_to_end.dagster.service import Service, serving
+from dicom_assets_tests.end_to_end.dagster.world import World, world
+
+# Warnings of others about others; each one by its message.
+THEIRS = (
+    # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
+    "ignore:The `dict` method is deprecated; use `model_dump` instead",
+)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """In this folder the warnings in THEIRS are no errors."""
+    for warning in THEIRS:
+        item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service at rest after the six hours; a test that changes it takes `own_service`."""
+    with serving(tell(Archive(tmp_path_factory.mktemp("archive")))) as service:
+        yield service
+
+
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[Service]:
+    """A service with an empty archive, for one test."""
+    with serving(Archive(tmp_path / "own-archive")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def filled(service: Service, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Tables that one run over all six hours has filled; nobody changes them."""
+    made = world(service, tmp_path_factory.mktemp("filled"))
+    made.run(FIRST, LAST, instance=dg.DagsterInstance.ephemeral())
+    return made
+
+
+@pytest.fixture(scope="session")
+def fresh_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAGSTER_HOME with the project's dagster.yaml and empty databases; tests copy it.
+
+    Two processes on a fresh SQLite home race for its tables, so it is initialised here, once.
+    """
+    return home.prepare(tmp_path_factory.mktemp("fresh") / "home")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance in memory, for one test."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
