@@ -28,7 +28,6 @@ Callback = Callable[["Archive"], object]
 PAGES: Final = frozenset({"light", "heavy"})
 GROUPS: Final[Mapping[str, frozenset[str]]] = {"page": PAGES, "feed": PAGES | {"latest"}}
 LEAVES: Final = frozenset({*GROUPS["feed"], "metadata", "store", "delete", "update", "query"})
-OTHER: Final = "other"
 
 _OK: Final = 200
 _SCANNER: Final = json.JSONDecoder()
@@ -160,7 +159,7 @@ def route_of(method: str, path: str, parameters: Mapping[str, str]) -> str:
         return "update" if path.endswith("/$bulkUpdate") else "store"
     if method == "DELETE":
         return "delete"
-    return "query" if path.endswith(("/studies", "/series", "/instances")) else OTHER
+    return "query" if path.endswith(("/studies", "/series", "/instances")) else "other"
 
 
 class Fault(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import msgspec
 
 from dicom_assets.emulator.faults import answers, entries, operations, pages, wire
-from dicom_assets.emulator.faults.exchange import GROUPS, OTHER, PAGES, Answer, Asked, Fault
+from dicom_assets.emulator.faults.exchange import GROUPS, PAGES, Answer, Asked, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -248,7 +248,7 @@ class Faults:
 
     def remember(self, route: str, answer: Answer) -> None:
         """The page is the one that the route answered last."""
-        if route in PAGES and route != OTHER and answer.is_success:
+        if route in PAGES and answer.is_success:
             self._previous[route] = answer
 
 
