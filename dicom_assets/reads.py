@@ -41,11 +41,12 @@ class Entries:
 
 @dataclass(frozen=True)
 class Headers:
-    """A piece of the heavy read: the rows of the entries that were asked for and are Current.
+    """A piece of the heavy read: the rows of the entries that were asked for and are not Deleted.
 
     `rows` has the columns of `schema.INSTANCE`; created_date and received_timestamp are null.
-    `deleted` and `replaced` hold the sequences served in those states; `unparsable` counts, by
-    column, the values that became null.
+    `deleted` and `replaced` hold the sequences served in those states; the rows of the replaced
+    show the instance as it stands now, under the sequence that was asked for. `unparsable` counts,
+    by column, the values that became null.
     """
 
     rows: pa.Table

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from dicom_assets.emulator.faults import Faults
 
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 30.0
@@ -114,15 +113,6 @@ def start(
     listener = _bound(host, port)
     return Running(_Server(_config(application, log_level="critical")), listener)
 
-
-def run(archive: Archive, port: int, *, host: str = _HOST, faults: Faults | None = None) -> None:
-    """The archive is served until the process is told to stop (Ctrl+C).
-
-    With `faults` it does what their plan says, and `/admin/faults` takes another plan.
-    """
-    with _bound(host, port) as listener:
-        config = _config(create_application(archive, faults=faults), log_level="warning")
-        uvicorn.Server(config).run([listener])
 
 
 def _config(application: ASGIApp, *, log_level: str) -> uvicorn.Config:

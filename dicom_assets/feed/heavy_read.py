@@ -108,7 +108,7 @@ class _Search:
         """Return what was found."""
         entries = [row for row in self._found if isinstance(row, Entry)]
         unusable = [row for row in self._found if isinstance(row, Rejection)]
-        rows, rejections, unparsable = rows_of([e for e in entries if e.state == "Current"])
+        rows, rejections, unparsable = rows_of([e for e in entries if e.state != "Deleted"])
         return Headers(
             rows=rows,
             deleted=tuple(entry.sequence for entry in entries if entry.state == "Deleted"),

@@ -57,46 +57,53 @@ class _Read:
 
     rows: pa.Table
     deleted: frozenset[int]
-    replaced: frozenset[int]
+    awaiting: frozenset[int]
     rejections: tuple[Rejection, ...]
     unparsable: Counter[str]
     pages: int
     bytes: int
 
     @classmethod
-    def of(cls, pieces: Iterable[Headers]) -> "_Read":
+    def of(cls, pieces: Iterable[Headers], *, reads_on: bool) -> "_Read":
         got = list(pieces)
+        rows = pa.concat_tables([INSTANCE.arrow().empty_table(), *(p.rows for p in got)])
+        awaiting = frozenset(s for p in got for s in p.replaced if reads_on)
         return cls(
-            pa.concat_tables([INSTANCE.arrow().empty_table(), *(p.rows for p in got)]),
+            filter_out(rows, "sequence", numbers(awaiting)),
             frozenset(s for p in got for s in p.deleted),
-            frozenset(s for p in got for s in p.replaced),
-            tuple(r for p in got for r in p.rejections),
+            awaiting,
+            tuple(r for p in got for r in p.rejections if r.sequence not in awaiting),
             sum((Counter(p.unparsable) for p in got), Counter()),
             sum(p.pages for p in got),
             sum(p.bytes for p in got),
         )
 
 
-def apply(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
+def apply(store: Store, window: Window, feed: Feed, run: Run, *, reads_on: bool = True) -> Outcome:
     """The table is at least as new as the log says for every key that the window touched.
 
+    An entry served as Replaced awaits the later hour that replaced it. Where reading stops at an
+    end (not `reads_on`), that hour may never come: then the instance is taken as it stands now.
     Raises NotYetError when an hour of the window is not in the log.
     """
     found = seals_of(store, window)
     change_log.require_archive(store.open(CHANGE), feed)
-    attempts = settle(lambda: store.version(CHANGE), lambda: _attempt(store, window, feed, run))
+    attempts = settle(
+        lambda: store.version(CHANGE), lambda: _attempt(store, window, feed, run, reads_on)
+    )
     found.mark(store, "instanceAt", run)
     return reduce(Outcome.then, attempts)
 
 
-def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
+def _attempt(store: Store, window: Window, feed: Feed, run: Run, reads_on: bool) -> Outcome:  # noqa: FBT001 - handed on
     watch = Stopwatch()
     with watch.stage("plan"):
         look = _look(store, window, run)
     with watch.stage("read"):
         wanted = ints(look.plan.read["sequence"])
         pieces = feed.headers(look.neighbours, wanted) if wanted else ()
-        got = _Read.of(_counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers")))
+        counted = _counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers"))
+        got = _Read.of(counted, reads_on=reads_on)
         _require_answers(got, wanted, window)
     with watch.stage("commit"):
         difference = _difference(look.plan, got, run.now)
@@ -114,7 +121,7 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
 
 
 def _require_answers(got: _Read, wanted: list[int], window: Window) -> None:
-    answered = {*ints(got.rows["sequence"]), *got.deleted, *got.replaced}
+    answered = {*ints(got.rows["sequence"]), *got.deleted, *got.awaiting}
     answered |= {r.sequence for r in got.rejections if r.sequence is not None}
     if missing := len(set(wanted) - answered):
         raise ServiceAnswerError(
@@ -201,5 +208,5 @@ def _outcomes(plan: Plan, got: _Read) -> dict[int, str]:
     outcome |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
     outcome |= dict.fromkeys(plan.paused, "rejected")
     outcome |= dict.fromkeys(ints(got.rows["sequence"]), "applied")
-    outcome |= dict.fromkeys(got.deleted, "deleted") | dict.fromkeys(got.replaced, "awaiting")
+    outcome |= dict.fromkeys(got.deleted, "deleted") | dict.fromkeys(got.awaiting, "awaiting")
     return outcome | {r.sequence: "rejected" for r in got.rejections if r.sequence is not None}

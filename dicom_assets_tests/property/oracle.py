@@ -254,15 +254,18 @@ class Replay:
         return [entry for entry in self.entries if span.holds(entry)]
 
     def instances(self, span: Span) -> list[Row]:
-        """The rows of `instance`: what lives, if its newest entry had to be read."""
+        """The rows of `instance`: what lives, if an entry of it had to be read.
+
+        One that was changed after the end shows as it stands now, at the newest entry that was
+        read: an end is no snapshot.
+        """
         history: dict[Key, list[Entry]] = {}
         for entry in self.read(span):
             history.setdefault(entry.key, []).append(entry)
-        newest = {key: max(entries) for key, entries in history.items()}
         return [
-            self.row(newest[key], history[key])
-            for key in newest
-            if key in self.headers and newest[key].sequence == self.current[key]
+            self.row(max(entries), entries)
+            for key, entries in history.items()
+            if key in self.headers
         ]
 
     def row(self, entry: Entry, history: list[Entry]) -> Row:

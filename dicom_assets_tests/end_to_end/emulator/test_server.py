@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
-import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,7 +11,6 @@ import pytest
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets_tests.end_to_end.emulator.made import header, sequences
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,29 +70,3 @@ def test_it_leaves_no_thread_behind(tmp_path: Path) -> None:
     after = [thread.name for thread in threading.enumerate()].count("dicom-emulator")
     assert after == before - 1
     archive.close()
-
-
-def test_in_the_foreground_it_serves_what_the_directory_holds(tmp_path: Path) -> None:
-    """Another process serves the same archive on the port that was asked for, in silence."""
-    archive = Archive(tmp_path)
-    archive.store(header())
-    archive.close()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    code = (
-        "import sys, pathlib\n"
-        "from dicom_assets.emulator import archive, server\n"
-        "server.run(archive.Archive(pathlib.Path(sys.argv[1])), int(sys.argv[2]))\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path), str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            transport = httpx.HTTPTransport(retries=8)
-            url = f"http://127.0.0.1:{port}"
-            with httpx.Client(base_url=url, transport=transport) as client:
-                assert sequences(client) == [1]
-        finally:
-            process.terminate()
-            output, errors = process.communicate(timeout=30)
-    assert (output, errors) == (b"", b"")

@@ -155,7 +155,7 @@ def test_an_entry_that_is_nowhere_is_an_error(
 
 
 def test_states_are_told_apart(service: Service, feed: ChangeFeed) -> None:
-    """Of what is wanted, Current becomes rows, and the others are named."""
+    """Of what is wanted, all but the Deleted become rows, and all but the Current are named."""
     service.add(
         made(0, HOUR),
         made(1, HOUR, state="Deleted"),
@@ -164,7 +164,7 @@ def test_states_are_told_apart(service: Service, feed: ChangeFeed) -> None:
         made(4, HOUR, state="Deleted"),
     )
     [piece] = read(feed, log_of([HOUR] * 5), [0, 1, 2, 3])
-    assert landed([piece]) == [0]
+    assert landed([piece]) == [0, 2]
     assert (piece.deleted, piece.replaced, piece.rejections) == ((1, 3), (2,), ())
 
 

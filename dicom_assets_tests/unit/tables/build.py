@@ -184,12 +184,12 @@ class Archive:
         if sequence in self.unreadable:
             moment, reason = _number(entry, "timestamp_ticks"), self.unreadable[sequence]
             return Headers(none, rejections=(Rejection(sequence, moment, reason),), pages=1)
-        if entry["state"] != "Current":
-            gone = {str(entry["state"]).lower(): (sequence,)}
-            return Headers(none, gone.get("deleted", ()), gone.get("replaced", ()), pages=1)
+        if entry["state"] == "Deleted":
+            return Headers(none, deleted=(sequence,), pages=1)
         seen = {"sequence": sequence, "lastModifiedTimestamp": entry["timestamp"]}
         of = _key_in(entry)
-        return Headers(instances(seen | self.live[of], of=of), pages=1)
+        replaced = (sequence,) if entry["state"] == "Replaced" else ()
+        return Headers(instances(seen | self.live[of], of=of), replaced=replaced, pages=1)
 
     def key_of(self, sequence: int, ticks: int) -> Key | None:
         """The key of the entry with that sequence and time."""
@@ -225,9 +225,9 @@ class Bench:
         """The window is in the log."""
         return log.add(self.store, window, self.archive, by or run())
 
-    def instance(self, window: Window, by: Run | None = None) -> Outcome:
+    def instance(self, window: Window, by: Run | None = None, *, reads_on: bool = True) -> Outcome:
         """`instance` follows the log for the window."""
-        return instance.apply(self.store, window, self.archive, by or run())
+        return instance.apply(self.store, window, self.archive, by or run(), reads_on=reads_on)
 
     def rollup(self, table: Table, window: Window, by: Run | None = None) -> Outcome:
         """`series` or `study` follows `instance` for the window."""

@@ -168,6 +168,20 @@ def test_an_entry_that_was_replaced_meanwhile_waits_for_the_hour_of_its_successo
     assert shown(bench) == [("1", 3, "C")]
 
 
+def test_where_reading_stops_what_was_replaced_shows_as_it_stands_now(bench: Bench) -> None:
+    """The hour of its successor may never be read: an end is no snapshot, and loses nothing."""
+    bench.archive.create(10, patientid="A")
+    bench.change(hours(0))
+    bench.archive.update(70, patientid="B")
+    assert total(bench.instance(hours(0), reads_on=False)) == {"applied": 1}
+    assert shown(bench) == [("1", 1, "B")]
+    bench.archive.asked.clear()
+    assert total(bench.instance(hours(0), reads_on=False)) == {"unchanged": 1}
+    assert bench.archive.asked == []
+    step(bench, 1)
+    assert shown(bench) == [("1", 2, "B")]
+
+
 def test_an_old_hour_after_a_new_one_changes_nothing_but_the_time_of_receipt(bench: Bench) -> None:
     """A deleted row stays deleted, a newer row stays newer."""
     bench.archive.create(10, patientid="A")
