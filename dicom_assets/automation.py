@@ -1,11 +1,31 @@
-"""When hours are asked for: the job over the four assets, and its schedule."""
+"""When hours are asked for, and when they are checked: jobs, schedules, and a sensor."""
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from dicom_assets.partitions import HOUR, key_of
+from dicom_assets.tables.audit import reopened
+from dicom_assets.tables.store import Store
 from dicom_assets.window import floor_hour
+
+AUDIT_JOB = "dicom_audit"
+REOPENED = "dicom_reopened_hours"
+# Outside the minute in which the hours themselves are asked for.
+AUDIT_CRON = "45 */6 * * *"
+SENSOR_SECONDS = 60
+# After a run that failed, so that an hour that cannot be read does not fill the list of runs.
+PAUSE = timedelta(hours=1)
+# The tags with which Dagster runs a range of partitions as one.
+RANGE_TAG = "dagster/asset_partition_range_{}"
+_UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def tables_job(name: str, keys: list[dg.AssetKey]) -> "dg.UnresolvedAssetJobDefinition":
@@ -40,13 +60,98 @@ def tables_schedule(
             return dg.SkipReason(f"the hour {key} lies outside DICOM_START_TIME and DICOM_END_TIME")
         return dg.RunRequest(run_key=key, partition_key=key)
 
-    status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return dg.ScheduleDefinition(
         name=f"{job.name}_schedule",
         job=job,
         cron_schedule=cron,
         execution_timezone="UTC",
         execution_fn=request,
-        default_status=status,
+        default_status=_status(running=running),
         description="Ask for the newest hour that is closed.",
     )
+
+
+def _status(*, running: bool) -> dg.DefaultScheduleStatus:
+    return dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
+
+
+def audit_job(checks: Iterable[dg.AssetChecksDefinition]) -> "dg.UnresolvedAssetJobDefinition":
+    """Return the job that runs the checks on the service."""
+    return dg.define_asset_job(
+        AUDIT_JOB,
+        selection=dg.AssetSelection.checks(*checks),
+        description="Compare what the DICOM service serves now with what the tables hold.",
+    )
+
+
+def audit_schedule(
+    job: "dg.UnresolvedAssetJobDefinition", *, running: bool
+) -> dg.ScheduleDefinition:
+    """Return the schedule that audits every six hours; an audit covers the last two days."""
+    return dg.ScheduleDefinition(
+        name=f"{job.name}_schedule",
+        job=job,
+        cron_schedule=AUDIT_CRON,
+        execution_timezone="UTC",
+        default_status=_status(running=running),
+        description="Read the last closed hours again and compare them with their seals.",
+    )
+
+
+def reopened_sensor(
+    job: "dg.UnresolvedAssetJobDefinition",
+    partitions: dg.HourlyPartitionsDefinition,
+    store: Callable[[], Store],
+    *,
+    running: bool,
+) -> dg.SensorDefinition:
+    """Return the sensor that asks for the hours whose seal the audit has removed."""
+    status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
+
+    @dg.sensor(
+        name=REOPENED,
+        job=job,
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=status,
+        description="Ask again for hours that the audit has opened.",
+    )
+    def ask(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        hours = [hour for hour in reopened(store()) if _lies_in(hour, partitions)]
+        if not hours:
+            return dg.SkipReason("every hour that was read is sealed")
+        if _is_busy(context.instance):
+            return dg.SkipReason(
+                f"{len(hours)} hours are open, and a run for such hours is not over"
+            )
+        return [_request(first, last) for first, last in spans(hours)]
+
+    return ask
+
+
+def _lies_in(hour: datetime, partitions: dg.HourlyPartitionsDefinition) -> bool:
+    return hour >= partitions.start and (partitions.end is None or hour < partitions.end)
+
+
+def _is_busy(instance: dg.DagsterInstance) -> bool:
+    """Whether a run that this sensor asked for is not over, or has failed a short while ago."""
+    ours = {"dagster/sensor_name": REOPENED}
+    unfinished = dg.RunsFilter(tags=ours, statuses=_UNFINISHED)
+    since = datetime.now(UTC) - PAUSE
+    failed = dg.RunsFilter(tags=ours, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    return any(instance.get_runs(filters, limit=1) for filters in (unfinished, failed))
+
+
+def spans(hours: list[datetime]) -> list[tuple[datetime, datetime]]:
+    """Return the first and the last hour of each gapless span of hours given in order."""
+    found: list[tuple[datetime, datetime]] = []
+    for hour in hours:
+        if found and found[-1][1] + HOUR == hour:
+            found[-1] = (found[-1][0], hour)
+        else:
+            found.append((hour, hour))
+    return found
+
+
+def _request(first: datetime, last: datetime) -> dg.RunRequest:
+    bounds = {"start": key_of(first), "end": key_of(last)}
+    return dg.RunRequest(tags={RANGE_TAG.format(name): key for name, key in bounds.items()})

@@ -18,7 +18,14 @@ import dagster as dg
 from dagster_deltalake import AzureConfig, LocalConfig
 
 from dicom_assets import assets, presentation
-from dicom_assets.automation import tables_job, tables_schedule
+from dicom_assets.automation import (
+    audit_job,
+    audit_schedule,
+    reopened_sensor,
+    tables_job,
+    tables_schedule,
+)
+from dicom_assets.checks import audit_check
 from dicom_assets.emulator import sample, server
 from dicom_assets.io_manager import DeltaTables, Derivation
 from dicom_assets.partitions import hourly
@@ -92,10 +99,15 @@ def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     running = not settings.is_embedded
     schedule = tables_schedule(job, partitions, settings.schedule, delay, running=running)
     upstream = presentation.service_spec(prefix, settings.service_url or ARCHIVE_DIRECTORY)
+    checks = [audit_check(upstream.key)]
+    audits = audit_job(checks)
+    store = tables(settings).store
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(ours)],
-        jobs=[job],
-        schedules=[schedule],
+        asset_checks=checks,
+        jobs=[job, audits],
+        schedules=[schedule, audit_schedule(audits, running=running)],
+        sensors=[reopened_sensor(job, partitions, store, running=running)],
         resources={SERVICE_KEY: _service(settings, start), IO_MANAGER_KEY: tables(settings)},
     )
 

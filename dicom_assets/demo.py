@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
+from dicom_assets.automation import RANGE_TAG
 from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.emulator import sample
 from dicom_assets.emulator.archive import Archive
@@ -22,7 +23,7 @@ from dicom_assets.partitions import HOUR, key_of
 from dicom_assets.progress import bar
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
-from dicom_assets.tables.store import Store
+from dicom_assets.tables.store import ABSENT, Store
 from dicom_assets.window import datetime_of, floor_hour
 
 ASSETS = (CHANGE, INSTANCE, SERIES, STUDY)
@@ -83,7 +84,7 @@ def _materialize(
         return job.execute_in_process(
             instance=instance,
             asset_selection=keys,
-            tags={_RANGE.format("start"): first, _RANGE.format("end"): last},
+            tags={RANGE_TAG.format("start"): first, RANGE_TAG.format("end"): last},
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
@@ -99,10 +100,6 @@ def _explained(result: dg.ExecuteInProcessResult) -> list[str]:
 
 def _kinds(kind: type[Exception]) -> list[type[Exception]]:
     return [kind, *(deeper for below in kind.__subclasses__() for deeper in _kinds(below))]
-
-
-# The tags with which Dagster runs a range of partitions as one.
-_RANGE = "dagster/asset_partition_range_{}"
 
 
 def _show(console: Console, settings: Settings, store: Store) -> None:
@@ -146,7 +143,8 @@ def _tables_grid(settings: Settings, store: Store) -> Grid:
     for table in TABLES:
         snapshot = store.open(table)
         path = settings.table_relative_path(table.name)
-        grid.add_row(table.name, str(snapshot.count()), str(snapshot.version), path)
+        version = "none yet" if snapshot.version == ABSENT else str(snapshot.version)
+        grid.add_row(table.name, str(snapshot.count()), version, path)
     return grid
 
 

@@ -108,7 +108,7 @@ class TableIOManager(DbIOManager):
             io_manager_name="DeltaTables",
             default_load_type=load_type,
         )
-        self._store = store
+        self.store = store
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """The derivation is in its table, and its numbers are on the materialization."""
@@ -118,7 +118,7 @@ class TableIOManager(DbIOManager):
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
         handler = self._resolve_handler(type(obj))
-        told = handler.handle_output(context, _slice(context), obj, self._store)
+        told = handler.handle_output(context, _slice(context), obj, self.store)
         context.add_output_metadata(told or {})
 
     def load_input(self, context: dg.InputContext) -> object:
@@ -126,7 +126,7 @@ class TableIOManager(DbIOManager):
         asked = context.dagster_type.typing_type
         load_type = self._default_load_type if asked is Any else asked
         self._check_supported_type(load_type)  # type: ignore[no-untyped-call]  # the base's
-        return self._resolve_handler(load_type).load_input(context, _slice(context), self._store)
+        return self._resolve_handler(load_type).load_input(context, _slice(context), self.store)
 
 
 def _slice(context: dg.OutputContext | dg.InputContext) -> TableSlice:

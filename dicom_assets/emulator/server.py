@@ -114,7 +114,6 @@ def start(
     return Running(_Server(_config(application, log_level="critical")), listener)
 
 
-
 def _config(application: ASGIApp, *, log_level: str) -> uvicorn.Config:
     return uvicorn.Config(
         application,

@@ -47,14 +47,19 @@ class Hour:
         counts = {column: self.actions.get(action, 0) for column, action in _ACTIONS.items()}
         return Counter({**counts, "rejected": self.rejected})
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 over the sequences in ascending order, 8 bytes each."""
+        packed = struct.pack(f"<{len(self.sequences)}q", *self.sequences)
+        return hashlib.sha256(packed).hexdigest()
+
     def said(self) -> dict[str, object]:
         """Return what the hour's seal says."""
-        packed = struct.pack(f"<{len(self.sequences)}q", *self.sequences)
         return {
             **self.counts(),
             "firstSequence": self.sequences[0] if self.sequences else None,
             "lastSequence": self.sequences[-1] if self.sequences else None,
-            "digest": hashlib.sha256(packed).hexdigest(),
+            "digest": self.digest,
             "windowStart": datetime_of(self.window.start),
             "windowEnd": datetime_of(self.window.end),
         }
@@ -157,12 +162,27 @@ def _still(row: Mapping[str, object], ready: Mapping[object, object]) -> bool:
     return row["sealedAt"] is not None and ready.get(row["hour"]) == row["digest"]
 
 
+def sealed(store: Store, window: Window) -> dict[datetime, str]:
+    """Return the digest of each hour of the window that has a seal."""
+    starts = _starts(window)
+    rows = _rows(store.open(SYNC), starts[0], starts[-1]) if starts else []
+    return {
+        row["hour"]: str(row["digest"])
+        for row in rows
+        if row["sealedAt"] is not None and isinstance(row["hour"], datetime)
+    }
+
+
+def _starts(window: Window) -> list[datetime]:
+    return [datetime_of(h.start // TICKS_PER_HOUR * TICKS_PER_HOUR) for h in window.hours()]
+
+
 def seals_of(store: Store, window: Window) -> Seals:
     """Return the seals of a window's hours; raises NotYetError when one is not in the log."""
-    starts = [hour.start // TICKS_PER_HOUR * TICKS_PER_HOUR for hour in window.hours()]
+    starts = _starts(window)
     if not starts:
         return Seals(())
-    found = _rows(store.open(SYNC), datetime_of(starts[0]), datetime_of(starts[-1]))
+    found = _rows(store.open(SYNC), starts[0], starts[-1])
     rows = tuple(row for row in found if row["sealedAt"] is not None)
     if len(rows) < len(starts):
         raise NotYetError(

@@ -12,6 +12,7 @@ from dicom_assets_tests.end_to_end.dagster.history import END, START
 
 LOOPBACK = "http://127.0.0.1:9"
 JOB = "dicom_tables"
+SCHEDULE = "dicom_tables_schedule"
 
 
 def _settings(tmp_path: Path, delay_minutes: int = 15, cron: str = "15 * * * *") -> Settings:
@@ -28,7 +29,7 @@ def _settings(tmp_path: Path, delay_minutes: int = 15, cron: str = "15 * * * *")
 def _tick(settings: Settings, moment: datetime) -> dg.RunRequest | str:
     """What the schedule asks for at the moment, or why it asks for nothing."""
     repository = build_definitions(settings).get_repository_def()
-    (schedule,) = repository.schedule_defs
+    schedule = repository.get_schedule_def(SCHEDULE)
     with dg.build_schedule_context(
         scheduled_execution_time=moment, repository_def=repository
     ) as context:
@@ -96,7 +97,7 @@ def test_it_runs_for_a_service_and_rests_for_the_embedded_one(
         (_settings(tmp_path), dg.DefaultScheduleStatus.RUNNING),
         (Settings(), dg.DefaultScheduleStatus.STOPPED),
     ):
-        (schedule,) = build_definitions(settings).get_repository_def().schedule_defs
+        schedule = build_definitions(settings).get_repository_def().get_schedule_def(SCHEDULE)
         assert schedule.default_status is status
         assert schedule.execution_timezone == "UTC"
 
@@ -104,7 +105,7 @@ def test_it_runs_for_a_service_and_rests_for_the_embedded_one(
 def test_its_job_brings_all_four_tables(tmp_path: Path) -> None:
     """The job that it starts has the four assets; the cron is the setting."""
     repository = build_definitions(_settings(tmp_path, cron="5 3 * * *")).get_repository_def()
-    (schedule,) = repository.schedule_defs
+    schedule = repository.get_schedule_def(SCHEDULE)
     assert schedule.cron_schedule == "5 3 * * *"
     assert schedule.job_name == JOB
     keys = repository.get_job(JOB).asset_layer.executable_asset_keys

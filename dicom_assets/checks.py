@@ -1,0 +1,100 @@
+"""Asset checks on the DICOM service: do the tables still hold what it serves?
+
+They stand on the external asset of the service, not on the tables: a check of a table runs with
+every materialization, and these read many hours. They have a job and a schedule of their own
+(`automation`). What is compared, and how, is in `tables`.
+"""
+
+from datetime import timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from dicom_assets.io_manager import TableIOManager
+from dicom_assets.partitions import HOUR, key_of
+from dicom_assets.resources import DicomService
+from dicom_assets.tables.audit import Audit, audit
+from dicom_assets.tables.converge import Run
+from dicom_assets.tables.outcome import Progress
+from dicom_assets.window import Window, datetime_of, floor_hour, ticks_of
+
+AUDIT = "audit"
+HOURS_NAMED = 48
+
+
+class AuditConfig(dg.Config):
+    """What an audit looks at."""
+
+    hours: int = Field(default=48, ge=1, description="How many closed hours are read again.")
+
+
+def audit_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
+    """Return the check that reads closed hours again and compares them with their seals."""
+
+    @dg.asset_check(
+        asset=service,
+        name=AUDIT,
+        description=(
+            "Reads the entries of the last closed hours again, without headers, and compares them "
+            "with what was sealed. An hour that differs (a late entry, or one lost to a page that "
+            "shifted) loses its seal and is materialized again by the sensor "
+            "`dicom_reopened_hours`."
+        ),
+    )
+    def audit_hours(
+        context: dg.AssetCheckExecutionContext,
+        config: AuditConfig,
+        dicom_service: DicomService,
+        dicom_tables: dg.ResourceParam[TableIOManager],
+    ) -> dg.AssetCheckResult:
+        now, say = dicom_service.feed.now(), context.log.info
+        window = _closed(dicom_service, config.hours)
+        run = Run(context.run.run_id, now, say)
+        progress = Progress(say, "read {} entries of the feed")
+        found = audit(dicom_tables.store, window, dicom_service.feed, run, progress)
+        return _told(found, window)
+
+    return audit_hours
+
+
+def _closed(service: DicomService, hours: int) -> Window:
+    """Return the window of the newest closed hours before the end, from the start at the most."""
+    closed = floor_hour(service.feed.now() - timedelta(minutes=service.delay_minutes))
+    newest = datetime_of(service.clip(Window(0, ticks_of(closed))).end)
+    return service.clip(Window.between(floor_hour(newest - hours * HOUR), newest))
+
+
+def _told(found: Audit, window: Window) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=found.passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=_sentence(found, window),
+        metadata={
+            "hours_compared": found.compared,
+            "hours_without_seal": found.unsealed,
+            "hours_reopened": len(found.reopened),
+            "reopened": [key_of(hour) for hour in found.reopened[:HOURS_NAMED]],
+            "entries_late": found.late,
+            "entries_lost": found.lost,
+            "instances_overdue": found.overdue,
+        },
+    )
+
+
+def _sentence(found: Audit, window: Window) -> str:
+    if found.passed:
+        return f"{found.compared} hours from {window} are as they were sealed."
+    said = []
+    if found.reopened:
+        said.append(
+            f"{len(found.reopened)} of {found.compared} hours differ from their seals: "
+            f"{found.late} entries came late, {found.lost} are no longer served. The hours were "
+            "opened again and are materialized by themselves; nothing has to be done unless they "
+            "stay on this list."
+        )
+    if found.overdue:
+        said.append(
+            f"{found.overdue} instances have been replaced in the service for more than a day "
+            "without an entry that says so. Look at them with `dicom-assets find SEQUENCE`."
+        )
+    return " ".join(said)

@@ -1,0 +1,136 @@
+"""The audit through Dagster: a late entry and a lost one are found, and repaired by nobody."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dicom_assets.automation import AUDIT_JOB, REOPENED, spans
+from dicom_assets.emulator import server
+from dicom_assets.emulator.application import create_application
+from dicom_assets.emulator.archive import Archive
+from dicom_assets.emulator.faults import Faults, Hide
+from dicom_assets.schema import CHANGE
+from dicom_assets_tests.end_to_end.dagster.history import FIRST, LAST, alive, at, header, tell
+from dicom_assets_tests.end_to_end.dagster.service import Service
+from dicom_assets_tests.end_to_end.dagster.world import World, world
+
+LATE = 2
+
+
+@pytest.fixture
+def followed(own_service: Service, tmp_path: Path) -> World:
+    """Tables that have followed a service which a test may change."""
+    tell(own_service.archive)
+    made = world(own_service, tmp_path / "tables")
+    made.run(FIRST, LAST)
+    return made
+
+
+def _audited(world: World, instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
+    """The check as its job runs it."""
+    job = world.definitions.resolve_job_def(AUDIT_JOB)
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    (evaluation,) = result.get_asset_check_evaluations()
+    return evaluation
+
+
+def _asked(world: World, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    """What the sensor asks for."""
+    repository = world.definitions.get_repository_def()
+    sensor = repository.get_sensor_def(REOPENED)
+    with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+        return list(sensor.evaluate_tick(context).run_requests or ())
+
+
+def _repair(world: World, instance: dg.DagsterInstance) -> list[str]:
+    """The runs that the sensor asks for are carried out; the keys they begin with."""
+    requests = _asked(world, instance)
+    job = world.definitions.resolve_job_def("dicom_tables")
+    for request in requests:
+        assert job.execute_in_process(instance=instance, tags=request.tags).success
+    return [request.tags["dagster/asset_partition_range_start"] for request in requests]
+
+
+def test_tables_that_are_in_step_pass(followed: World, instance: dg.DagsterInstance) -> None:
+    """The six hours before the end are compared, and no hour is asked for."""
+    told = _audited(followed, instance)
+    assert told.passed
+    assert told.metadata["hours_compared"].value == 6
+    assert _asked(followed, instance) == []
+
+
+def test_a_late_entry_is_found_and_repaired_without_a_person(
+    followed: World, own_service: Service, instance: dg.DagsterInstance
+) -> None:
+    """The check fails and names the hour; the sensor asks for it; the next audit passes."""
+    own_service.archive.store(header(9), at=at(LATE, 30))
+    told = _audited(followed, instance)
+    assert not told.passed
+    assert told.metadata["entries_late"].value == 1
+    assert told.metadata["reopened"].value == ["2024-03-01-02:00"]
+    assert _repair(followed, instance) == ["2024-03-01-02:00"]
+    assert followed.alive() == alive(own_service.archive)
+    assert _audited(followed, instance).passed
+    assert _asked(followed, instance) == []
+
+
+def test_an_entry_that_a_page_did_not_show_is_found_and_repaired(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """It was there all along, and the pages that were read did not hold it."""
+    archive = tell(Archive(tmp_path / "archive"))
+    faults = Faults(Hide(frozenset({5})))
+    with server.start(create_application(archive, faults=faults)) as running:
+        made = world(Service(archive, running.url), tmp_path / "tables")
+        made.run(FIRST, LAST)
+        assert 5 not in {row["sequence"] for row in made.rows(CHANGE)}
+        faults.clear()
+        told = _audited(made, instance)
+        assert told.metadata["reopened"].value == [FIRST]
+        assert _repair(made, instance) == [FIRST]
+        assert made.alive() == alive(archive)
+        assert _audited(made, instance).passed
+
+
+def test_a_failed_audit_tells_no_uid(
+    followed: World, own_service: Service, instance: dg.DagsterInstance
+) -> None:
+    """Counts and hours; who needs the UIDs asks on the terminal."""
+    own_service.archive.store(header(9), at=at(LATE, 30))
+    told = _audited(followed, instance)
+    assert "1.2.826" not in f"{told.description} {told.metadata}"
+    assert told.description is not None
+    assert "1 of 6 hours differ from their seals: 1 entries came late" in told.description
+
+
+def test_the_sensor_waits_for_a_run_that_is_not_over(
+    followed: World, own_service: Service, instance: dg.DagsterInstance
+) -> None:
+    """An hour in flight is not asked for twice."""
+    own_service.archive.store(header(9), at=at(LATE, 30))
+    _audited(followed, instance)
+    job = followed.definitions.resolve_job_def("dicom_tables")
+    tags = {"dagster/sensor_name": REOPENED}
+    run = instance.create_run_for_job(job, tags=tags)
+    assert _asked(followed, instance) == []
+    instance.report_run_failed(run)
+    assert _asked(followed, instance) == [], "it rests for an hour after a failure"
+
+
+def test_hours_outside_start_and_end_are_not_asked_for(
+    followed: World, own_service: Service, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """They are no partitions any more."""
+    own_service.archive.store(header(9), at=at(LATE, 30))
+    _audited(followed, instance)
+    start = datetime(2024, 3, 1, 3, tzinfo=UTC)
+    assert _asked(world(own_service, tmp_path / "tables", start_time=start), instance) == []
+
+
+def test_gapless_hours_are_one_span() -> None:
+    """One ranged run for each."""
+    first, second, third, later = (datetime(2024, 3, 1, hour, tzinfo=UTC) for hour in (0, 1, 2, 5))
+    assert spans([first, second, third, later]) == [(first, third), (later, later)]
+    assert spans([]) == []
