@@ -79,6 +79,10 @@ class Window:
         first, last = datetime_of(self.start), datetime_of(self.end)
         return f"{first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
 
+    def holds(self, ticks: int) -> bool:
+        """Return whether a moment lies in the window."""
+        return self.start <= ticks < self.end
+
     def clip(self, start: datetime | None, end: datetime | None) -> "Window":
         """Return the part of the window that lies between two moments; None bounds nothing."""
         first = self.start if start is None else max(self.start, ticks_of(start))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dicom_assets.errors import ForeignArchiveError
-from dicom_assets.reads import Entries, Feed
+from dicom_assets.reads import Entries, Feed, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejections, seals
 from dicom_assets.tables.arrow import distinct, filter_in, filter_out, ints, is_in, pc
@@ -20,6 +20,9 @@ from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.tables.store import Difference, Snapshot, Store
 from dicom_assets.window import Window
 
+NO_LONGER_SERVED = "no longer served"
+# A run reads no more of them than this, each with two small requests; the next run goes on.
+RETRIED_AT_ONCE = 100
 # What tells where a key stands.
 _PLACED = ["sequence", *INSTANCE.key, "action", "state"]
 
@@ -59,6 +62,9 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     with watch.stage("commit"):
         done = converge(lambda: _add(store, before, window, entries, run))
         rejections.note(store, window, entries.rejections, run)
+    with watch.stage("retry"):
+        _try_again(store, before, window, feed, run)
+    with watch.stage("seal"):
         hours = seals.hours_of(window, done.inside, entries.rejections)
         sealed = seals.seal(store, hours, run)
     totals = Counter(
@@ -78,6 +84,28 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
         totals=totals,
         seconds=watch.seconds,
     )
+
+
+def _try_again(store: Store, before: Snapshot, window: Window, feed: Feed, run: Run) -> None:
+    """Entries outside the window that could not be used are read again once their pause is over.
+
+    Each is looked for at its own time. One that can be used by now is in the log, and `instance`
+    plans it, because it is still in `rejected`.
+    """
+    due = {s: at for s, at in rejections.due(store, run.now).items() if not window.holds(at)}
+    known = ints(before.rows_of("sequence", sorted(due), ["sequence"])["sequence"])
+    for sequence, at in sorted(due.items())[:RETRIED_AT_ONCE]:
+        if sequence not in known:
+            _try(store, before, Rejection(sequence, at, NO_LONGER_SERVED), feed, run)
+
+
+def _try(store: Store, before: Snapshot, missing: Rejection, feed: Feed, run: Run) -> None:
+    instant = Window(missing.ticks or 0, (missing.ticks or 0) + 1)
+    entries = feed.entries(instant)
+    converge(lambda: _add(store, before, instant, entries, run))
+    served = {*ints(entries.changes["sequence"]), *(r.sequence for r in entries.rejections)}
+    lost = () if missing.sequence in served else (missing,)
+    rejections.note(store, instant, (*entries.rejections, *lost), run)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,14 @@ def waiting(store: Store, now: datetime) -> tuple[set[int], set[int]]:
     return resting, {row["sequence"] for row in known} - resting
 
 
+def due(store: Store, now: datetime) -> dict[int, int]:
+    """Return the sequences whose pause has passed, with the ticks at which they stand."""
+    columns = ["sequence", "timestamp_ticks", "next_attempt"]
+    rows = store.open(REJECTED).rows(columns).to_pylist()
+    placed = [r for r in rows if r["sequence"] is not None and r["timestamp_ticks"] is not None]
+    return {r["sequence"]: r["timestamp_ticks"] for r in placed if r["next_attempt"] <= now}
+
+
 def sequences(store: Store) -> list[int]:
     """Return the sequences in the table, ascending."""
     rows = store.open(REJECTED).rows(["sequence"])["sequence"].to_pylist()

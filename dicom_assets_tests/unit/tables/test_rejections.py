@@ -230,3 +230,35 @@ def test_an_entry_that_the_light_read_rejected_is_cleared_once_it_can_be_used(be
     bench.sync(hours(0), DUE)
     assert rejections.sequences(bench.store) == []
     assert live(bench) == [(1,), (1, 1)]
+
+
+def test_an_entry_of_another_hour_is_tried_again_by_any_run(bench: Bench) -> None:
+    """The run of a later hour finds it usable: it lands, with its study, and is cleared."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.sync(hours(5), DUE)
+    assert live(bench) == [(1,), (1, 1)]
+    assert rejections.sequences(bench.store) == []
+
+
+def test_an_entry_of_another_hour_rests_until_its_pause_is_over(bench: Bench) -> None:
+    """Before, no request is spent on it."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.sync(hours(5))
+    assert contents(bench.store, INSTANCE, "sequence") == []
+    assert rejections.sequences(bench.store) == [1]
+
+
+def test_an_entry_that_is_no_longer_served_says_so_and_rests_longer(bench: Bench) -> None:
+    """It stays, because rows of the feed never vanish: somebody should know."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.sync(hours(5), DUE)
+    columns = ("sequence", "reason", "attempts")
+    assert contents(bench.store, REJECTED, *columns) == [(1, "no longer served", 2)]
