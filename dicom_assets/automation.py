@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from dicom_assets.partitions import HOUR, key_of
-from dicom_assets.tables.audit import reopened
+from dicom_assets.tables.audit import unfollowed
 from dicom_assets.tables.store import Store
 from dicom_assets.window import floor_hour
 
@@ -105,7 +105,10 @@ def reopened_sensor(
     *,
     running: bool,
 ) -> dg.SensorDefinition:
-    """Return the sensor that asks for the hours whose seal the audit has removed."""
+    """Return the sensor that asks for hours that were read and that not all tables show.
+
+    The audit has removed their seal, or a run ended before the last table.
+    """
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
     @dg.sensor(
@@ -113,15 +116,15 @@ def reopened_sensor(
         job=job,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=status,
-        description="Ask again for hours that the audit has opened.",
+        description="Ask again for hours that the audit has opened, or that a run has left open.",
     )
     def ask(context: dg.SensorEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        hours = [hour for hour in reopened(store()) if _lies_in(hour, partitions)]
+        hours = [hour for hour in unfollowed(store()) if _lies_in(hour, partitions)]
         if not hours:
-            return dg.SkipReason("every hour that was read is sealed")
+            return dg.SkipReason("all tables show every hour that was read")
         if _is_busy(context.instance):
             return dg.SkipReason(
-                f"{len(hours)} hours are open, and a run for such hours is not over"
+                f"{len(hours)} hours are open, and a run is not over, or has failed"
             )
         return [_request(first, last) for first, last in spans(hours)]
 
@@ -133,12 +136,14 @@ def _lies_in(hour: datetime, partitions: dg.HourlyPartitionsDefinition) -> bool:
 
 
 def _is_busy(instance: dg.DagsterInstance) -> bool:
-    """Whether a run that this sensor asked for is not over, or has failed a short while ago."""
-    ours = {"dagster/sensor_name": REOPENED}
-    unfinished = dg.RunsFilter(tags=ours, statuses=_UNFINISHED)
+    """Whether a run that may be at these hours is not over, or one for them failed just now."""
+    unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+    if any(run.job_name != AUDIT_JOB for run in unfinished):
+        return True
     since = datetime.now(UTC) - PAUSE
+    ours = {"dagster/sensor_name": REOPENED}
     failed = dg.RunsFilter(tags=ours, statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
-    return any(instance.get_runs(filters, limit=1) for filters in (unfinished, failed))
+    return bool(instance.get_runs(failed, limit=1))
 
 
 def spans(hours: list[datetime]) -> list[tuple[datetime, datetime]]:

@@ -10,15 +10,18 @@ from datetime import timedelta
 import dagster as dg
 from pydantic import Field
 
+from dicom_assets.errors import ServiceError
 from dicom_assets.io_manager import TableIOManager
 from dicom_assets.partitions import HOUR, key_of
 from dicom_assets.resources import DicomService
 from dicom_assets.tables.audit import Audit, audit
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.outcome import Progress
+from dicom_assets.tables.reconcile import SAMPLE, Reconciliation, reconcile
 from dicom_assets.window import Window, datetime_of, floor_hour, ticks_of
 
 AUDIT = "audit"
+RECONCILIATION = "reconciliation"
 HOURS_NAMED = 48
 
 
@@ -55,6 +58,75 @@ def audit_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
         return _told(found, window)
 
     return audit_hours
+
+
+class ReconciliationConfig(dg.Config):
+    """How much a reconciliation compares."""
+
+    studies: int | None = Field(
+        default=SAMPLE, description="How many studies are compared, chosen by chance; all for null."
+    )
+
+
+def reconciliation_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
+    """Return the check that compares instance counts per study with the service's search."""
+
+    @dg.asset_check(
+        asset=service,
+        name=RECONCILIATION,
+        description=(
+            "Asks the service's search (QIDO-RS) how many instances studies have, and compares "
+            "with the tables. What the tables were not asked to read yet is no difference."
+        ),
+    )
+    def reconcile_studies(
+        context: dg.AssetCheckExecutionContext,
+        config: ReconciliationConfig,
+        dicom_service: DicomService,
+        dicom_tables: dg.ResourceParam[TableIOManager],
+    ) -> dg.AssetCheckResult:
+        now = dicom_service.feed.now()
+        context.log.info("comparing studies with the service's search")
+        try:
+            with dicom_service.counts() as counts:
+                seed = int(now.timestamp())
+                size = config.studies
+                found = reconcile(dicom_tables.store, counts, now, sample=size, seed=seed)
+        except ServiceError as error:
+            return _not_looked(error)
+        return _compared(found)
+
+    return reconcile_studies
+
+
+def _not_looked(error: ServiceError) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"Could not look, so nothing is known: {error}",
+    )
+
+
+def _compared(found: Reconciliation) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=found.passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=(
+            f"{found.compared} studies are as large as the service says."
+            if found.passed
+            else f"{found.drift} of {found.compared} studies are not as large as the service says: "
+            f"{found.missing} are missing, {found.surplus} are too many, {found.different} differ. "
+            "Materialize the hours that are named, and ask `dicom-assets find STUDY_UID`."
+        ),
+        metadata={
+            "studies_compared": found.compared,
+            "studies_missing": found.missing,
+            "studies_surplus": found.surplus,
+            "studies_different": found.different,
+            "studies_not_due": found.not_due,
+            "hours": [key_of(hour) for hour in found.hours[:HOURS_NAMED]],
+        },
+    )
 
 
 def _closed(service: DicomService, hours: int) -> Window:

@@ -4,6 +4,7 @@ Materializing, backfilling and looking are Dagster's: `dagster asset materialize
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -137,6 +138,23 @@ def import_(archive: Path, paths: tuple[Path, ...]) -> None:
     console.print(f"stored {told.stored}, refused {sum(told.refused.values())}")
     for reason, count in told.refused.items():
         console.print(f"  {count} {reason}")
+
+
+@main.command()
+@click.argument("asked", metavar="STUDY_UID|SEQUENCE")
+@click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
+def find(asked: str, as_json: bool) -> None:
+    """Say why a study, series, instance or sequence is in the tables, or why not."""
+    from datetime import UTC, datetime
+
+    from dicom_assets.settings import Settings
+
+    if not re.fullmatch(r"[0-9]{1,18}|(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+", asked, re.ASCII):
+        raise click.BadParameter("a UID of DICOM or a sequence of the feed is needed")
+    settings = Settings.from_environment()
+    with Console(stderr=True).status("opening the tables"):
+        from dicom_assets import find as finding  # Dagster's import takes seconds
+    sys.exit(0 if finding.run(settings, asked, datetime.now(UTC), console, as_json=as_json) else 1)
 
 
 @main.command()

@@ -25,7 +25,7 @@ from dicom_assets.automation import (
     tables_job,
     tables_schedule,
 )
-from dicom_assets.checks import audit_check
+from dicom_assets.checks import audit_check, reconciliation_check
 from dicom_assets.emulator import sample, server
 from dicom_assets.io_manager import DeltaTables, Derivation
 from dicom_assets.partitions import hourly
@@ -99,7 +99,7 @@ def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     running = not settings.is_embedded
     schedule = tables_schedule(job, partitions, settings.schedule, delay, running=running)
     upstream = presentation.service_spec(prefix, settings.service_url or ARCHIVE_DIRECTORY)
-    checks = [audit_check(upstream.key)]
+    checks = [audit_check(upstream.key), reconciliation_check(upstream.key)]
     audits = audit_job(checks)
     store = tables(settings).store
     return dg.Definitions(

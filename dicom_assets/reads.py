@@ -6,13 +6,15 @@ rejection names a sequence, a time and a reason.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 import pyarrow as pa
 
 from dicom_assets.window import Window
 
 Key = tuple[str, str, str, str]
+# The key of an entry that stands where it stood, in a form that cannot be used now.
+UNREADABLE: Final[Key] = ("", "", "", "")
 
 
 @dataclass(frozen=True)
@@ -71,4 +73,7 @@ class Feed(Protocol):
         """
 
     def key_of(self, sequence: int, ticks: int) -> Key | None:
-        """Return the key of the entry with this sequence and time: partitionName and three UIDs."""
+        """Return the key of the entry with this sequence and time: partitionName and three UIDs.
+
+        None when there is none; UNREADABLE when it is there and cannot be used.
+        """

@@ -12,6 +12,7 @@ from pydantic import Field, PrivateAttr
 
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed import ChangeFeed
+from dicom_assets.feed.counts import StudyCounts
 from dicom_assets.window import Window, datetime_of
 
 LONGEST_SLEEP_SECONDS = 5.0
@@ -58,6 +59,12 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
             batch_size=self.batch_size,
             retry_seconds=self.retry_seconds,
             data_partitions=self.data_partitions,
+        )
+
+    def counts(self) -> StudyCounts:
+        """Return the service's search for studies, to be closed by who asked for it."""
+        return StudyCounts(
+            self.address(), api_version=self.api_version, retry_seconds=self.retry_seconds
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

@@ -21,7 +21,8 @@ from dicom_assets.feed.decode import Entry, Row
 from dicom_assets.feed.heavy_read import HeavyRead
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing
-from dicom_assets.reads import Entries, Headers
+from dicom_assets.feed.patience import PATIENCE, Patience
+from dicom_assets.reads import UNREADABLE, Entries, Headers
 from dicom_assets.window import Window
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class ChangeFeed:
         credential: "TokenCredential | None" = None,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], datetime] = utc_now,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._in_flight = in_flight
         self._data_partitions = None if data_partitions is None else frozenset(data_partitions)
@@ -60,6 +62,7 @@ class ChangeFeed:
             connections=in_flight,
             credential=credential,
             transport=transport,
+            patience=patience,
             heard=self._hear,
         )
         path = f"v{api_version}/changefeed"
@@ -108,7 +111,9 @@ class ChangeFeed:
         """
         stretch = LightRead(self._listing).stretch(Window(ticks, ticks + 1))
         listed = stretch.rows.get(sequence)
-        return listed.row.key if listed is not None and isinstance(listed.row, Entry) else None
+        if listed is None:
+            return None
+        return listed.row.key if isinstance(listed.row, Entry) else UNREADABLE
 
     def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
         """Return every entry of the window, without headers.

@@ -1,68 +1,66 @@
-"""One request to the service, tried again until it is answered whole or refused for good.
+"""One request to the service, asked again until it is answered whole or refused for good.
 
-Here: what an answer must be to be believed, which failures pass, how long to wait, and what each
-refusal means. What is asked, and what the answers mean, is in `client`. The address, the window
-and the status are all that a message tells: bodies and headers stay here.
+Here: one question and its attempts, the deadline of each, and the error in the end. What an answer
+means is in `answers`, how long is waited in `patience`, how many ask at once in `throttle`, who
+gets the token in `auth`. The window and the status are all that a message tells: addresses, bodies
+and headers stay here.
 """
 
 import logging
-import socket
-import ssl
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 import httpx
 import tenacity
 
-from dicom_assets.errors import (
-    ServiceAnswerError,
-    ServiceError,
-    ServiceRefusedError,
-    ServiceUnavailableError,
-)
-from dicom_assets.feed.auth import TokenAuth
+from dicom_assets.feed import answers
+from dicom_assets.feed.answers import Failure
+from dicom_assets.feed.auth import Tokens, service_address
+from dicom_assets.feed.body import TooLargeError, read_body
+from dicom_assets.feed.deadline import bind, within
 from dicom_assets.feed.decode import MalformedError
+from dicom_assets.feed.patience import Patience
+from dicom_assets.feed.throttle import Throttle
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 T = TypeVar("T")
 _LOG: Final = logging.getLogger(__name__)
-Parameters = Mapping[str, str | int]
 
-CONNECT_TIMEOUT_SECONDS: Final = 10.0
-# Between two pieces of an answer; a page of 200 headers is read from 200 blobs before the first.
-READ_TIMEOUT_SECONDS: Final = 60.0
-BACKOFF_SECONDS: Final = 0.5
-BACKOFF_MOST_SECONDS: Final = 30.0
-RETRY_AFTER_MOST_SECONDS: Final = 3600.0
-SPREAD_SECONDS: Final = 1.0
-
-# A storage read that was cancelled inside the server is answered 400, too; only this one is ours.
-_PERMANENT_400: Final = b"The query parameter '"
-_CERTIFICATE: Final = "its certificate is not trusted: SSL_CERT_FILE names the authorities"
-_NETWORK: Final = "is DICOM_SERVICE_URL right, and the network open?"
-_NAME: Final = "its name cannot be resolved: is DICOM_SERVICE_URL right?"
-_REMEDIES: Final = {
-    400: "is DICOM_API_VERSION right?",
-    401: "the token was refused twice: is the identity of the service's tenant?",
-    403: 'the identity lacks the role "DICOM Data Reader" on the service',
-    404: "is DICOM_SERVICE_URL the address of a DICOM service, and DICOM_API_VERSION right?",
-    424: "the service cannot use its customer-managed key or its storage: its owner must act",
-}
+# The last attempt is given at least this part of the time in which all must be over.
+_LAST_PART: Final = 0.1
 
 
-class _PassingError(Exception):
-    """A failure that may pass; its text holds neither the address nor anything of a body."""
+@dataclass(frozen=True)
+class Question(Generic[T]):
+    """What is asked, and what `read` makes of the body; its MalformedError means: ask again.
 
-    def __init__(self, what: str, *, kind: type[ServiceError], after: float | None = None) -> None:
-        super().__init__(what)
-        self.kind = kind
-        self.after_seconds = after
+    `path` is relative to the service's address; `where` names the window in messages.
+    """
+
+    path: str
+    parameters: Mapping[str, str | int]
+    read: Callable[[bytes], T]
+    where: str
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether headers are asked for."""
+        return self.parameters.get("includeMetadata") == "true"
+
+
+class StubbornError(Exception):
+    """A request with headers failed as it would if one of them could not be read."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.is_certain = failure.meaning.is_certain
+        self.reason = failure.meaning.reason
 
 
 class Connection:
@@ -76,208 +74,273 @@ class Connection:
         connections: int,
         credential: "TokenCredential | None",
         transport: httpx.BaseTransport | None,
+        patience: Patience,
         heard: Callable[[datetime], None],
     ) -> None:
-        self._retry_seconds = retry_seconds
+        self.retry_seconds = retry_seconds
+        self.patience = patience
+        # Requests that failed so far: where some did, what others say is looked at twice.
+        self.troubles = 0
+        # Headers come from another storage than entries: one may be in trouble, the other well.
+        self._throttles = {kind: Throttle(connections, patience) for kind in (False, True)}
         self._heard = heard
-        self._client = _client(url, connections, credential, transport)
+        address = service_address(url)
+        self._tokens = Tokens(address, credential, patience)
+        self._client = _client(address, connections, transport, patience)
 
     def close(self) -> None:
         """Close every connection; requests in flight fail."""
         self._client.close()
+        self._tokens.close()
 
     def ask(
         self,
-        path: str,
-        parameters: Parameters,
-        read: Callable[[bytes], T],
+        question: Question[T],
         *,
-        where: str,
         stop: threading.Event,
+        since: float | None = None,
+        tries: int | None = None,
     ) -> T:
-        """Return what `read` makes of the answer's body; its MalformedError means: ask again.
+        """Return what the question's `read` makes of the answer.
 
         Raises ServiceRefusedError at once for what will not pass; for what may, after
-        `retry_seconds` or when `stop` is set, ServiceUnavailableError or ServiceAnswerError.
+        `retry_seconds` (counted from `since`, if that is given) or when `stop` is set,
+        ServiceUnavailableError or ServiceAnswerError. With `tries`, StubbornError after so many
+        attempts, if a header may be the reason.
         """
+        began = self.patience.now() if since is None else since
+        asking = _Asking(question, stop, began, self.retry_seconds, self.patience, tries)
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_PassingError),
-            wait=self._pause,
-            stop=tenacity.stop_after_delay(self._retry_seconds)
-            | tenacity.stop_when_event_set(stop),
-            sleep=tenacity.sleep_using_event(stop),
-            before_sleep=lambda state: _log_wait(state, where),
+            retry=tenacity.retry_if_exception(_may_pass),
+            wait=asking.pause,
+            stop=asking.is_over,
+            sleep=asking.sleep,
+            before_sleep=asking.log,
             reraise=True,
         )
         try:
-            answer: T = retrying(self._attempt, path, parameters, read, where)
-        except _PassingError as error:
-            kind, what = error.kind, str(error)
+            answer: T = retrying(self._attempt, asking)
+        except Failure as error:
+            failure = error
         else:
             return answer
-        raise kind(
-            f"{what}, for {where}, and so it stayed for {self._retry_seconds:g} s "
-            f"(DICOM_RETRY_SECONDS); running again is safe"
+        raise asking.error(failure)
+
+    def _attempt(self, asking: "_Asking[T]") -> T:
+        asking.attempts += 1
+        request = self._client.build_request(
+            "GET", asking.question.path, params=dict(asking.question.parameters)
         )
-
-    def _attempt(
-        self, path: str, parameters: Parameters, read: Callable[[bytes], T], where: str
-    ) -> T:
+        self._tokens.sign(request)
+        throttle = self._throttles[asking.question.has_headers]
+        with throttle.turn(asking.stop, asking.ends) as has_turn:
+            if not has_turn or asking.stop.is_set():
+                asking.attempts -= 1
+                raise asking.failure
+            body = self._throttled(throttle, request, asking)
         try:
-            response = self._client.get(path, params=dict(parameters))
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            what, is_final = _transport_text(error)
-            if is_final:
-                raise ServiceRefusedError(f"{what}, for {where}") from None
-            raise _PassingError(what, kind=ServiceUnavailableError) from None
-        except ServiceUnavailableError as error:
-            raise _PassingError(str(error), kind=ServiceUnavailableError) from None
-        self._listen(response)
-        _check_status(response, where)
-        try:
-            return read(_body(response))
+            return asking.question.read(body)
         except MalformedError as error:
-            what = f"the DICOM service gave an answer that cannot be used ({error})"
-            raise _PassingError(what, kind=ServiceAnswerError) from None
+            self.troubles += 1
+            asking.failure = _malformed(error)
+        raise asking.failure
 
-    def _listen(self, response: httpx.Response) -> None:
-        served = _date(response)
+    def _throttled(self, throttle: Throttle, request: httpx.Request, asking: "_Asking[T]") -> bytes:
+        """Return the body; what comes of the request decides how many may run at once."""
+        try:
+            body = self._fetch(request, asking.seconds())
+        except Failure as failure:
+            self.troubles += 1
+            asking.failure = asking.told(failure)
+            if failure.meaning.throttles:
+                throttle.slow_down()
+            raise
+        throttle.speed_up()
+        return body
+
+    def _fetch(self, request: httpx.Request, seconds: float) -> bytes:
+        """Return the body of an answer of success, all of it within so many seconds."""
+        try:
+            with within(seconds):
+                response = self._client.send(request, stream=True)
+                try:
+                    return self._body(response)
+                finally:
+                    self._give_back(response)
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            failure = answers.failure_of(error)
+        except MalformedError as error:
+            failure = _malformed(error)
+        raise failure
+
+    def _give_back(self, response: httpx.Response) -> None:
+        """The answer's connection is free, or closed like all others.
+
+        A pool that is closed forgets the connections that are being opened.
+        """
+        response.close()
+        if self._client.is_closed and "network_stream" in response.extensions:
+            response.extensions["network_stream"].close()
+
+    def _body(self, response: httpx.Response) -> bytes:
+        served = answers.served_at(response)
         if served is not None:
             self._heard(served)
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            raise self._unauthorized(response)
+        self._tokens.accept(response.request)
+        answers.check_status(response, self.patience.retry_after_most_seconds)
+        body = read_body(response)
+        answers.check_type(response, body)
+        return body
 
-    def _pause(self, state: tenacity.RetryCallState) -> float:
+    def _unauthorized(self, response: httpx.Response) -> Failure:
+        what = f"the DICOM service answered {answers.status_text(response.status_code)}"
+        if "Authorization" not in response.request.headers:
+            return Failure(what, answers.NO_TOKEN_SENT)
+        is_renewed = self._tokens.refuse(response.request)
+        return Failure(what, answers.TOKEN_REFUSED, is_renewed=is_renewed)
+
+
+class _Asking(Generic[T]):
+    """One question while it is asked: when to stop, how long to pause, what to say."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - all that one question is
+        self,
+        question: Question[T],
+        stop: threading.Event,
+        began: float,
+        retry_seconds: float,
+        patience: Patience,
+        tries: int | None,
+    ) -> None:
+        self.question = question
+        self.stop = stop
+        self.ends = began + retry_seconds
+        self.attempts = 0
+        # What is told when no further attempt gets its turn.
+        self.failure = Failure("the read of the DICOM service was given up", answers.GIVEN_UP)
+        self._began = began
+        self._retry_seconds = retry_seconds
+        self._patience = patience
+        self._tries = tries
+        most = patience.backoff_most_seconds
+        self._backoff = tenacity.wait_random_exponential(patience.backoff_seconds, most)
+        self._spread = tenacity.wait_random(0, patience.spread_seconds)
+
+    def seconds(self) -> float:
+        """Return the time for this attempt: what is left, but the first always has its own."""
+        now, whole = self._patience.now(), self._patience.request_seconds
+        if self.attempts == 1 and now - self._began < whole:
+            return whole
+        return min(whole, max(self.ends - now, _LAST_PART * self._retry_seconds))
+
+    def told(self, failure: Failure) -> Failure:
+        """Return the failure that says more: that a last, short attempt was late says nothing."""
+        is_late = failure.meaning is answers.TIMEOUT
+        return self.failure if is_late and self.failure.meaning is not answers.GIVEN_UP else failure
+
+    def _most_seconds(self, failure: Failure) -> float:
+        if failure.meaning.is_about_identity:
+            return min(self._retry_seconds, self._patience.refused_seconds)
+        return self._retry_seconds
+
+    def is_over(self, state: tenacity.RetryCallState) -> bool:
+        """Whether nothing is asked again after this attempt."""
+        failure = _failure_in(state)
+        if self.stop.is_set() or self._is_stubborn(failure):
+            return True
+        if failure.is_renewed and self.attempts == 1:
+            return False
+        return self._patience.now() - self._began >= self._most_seconds(failure)
+
+    def _is_stubborn(self, failure: Failure) -> bool:
+        if self._tries is None or not failure.meaning.may_be_header:
+            return False
+        return failure.meaning.is_certain or self.attempts >= self._tries
+
+    def pause(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds to wait: what the service asks for, else more and more, at random."""
-        error = state.outcome.exception() if state.outcome else None
-        after = error.after_seconds if isinstance(error, _PassingError) else None
-        pause = _BACKOFF(state) if after is None else after + _SPREAD(state)
-        left = self._retry_seconds - (state.seconds_since_start or 0.0)
+        failure = _failure_in(state)
+        if failure.is_renewed:
+            return 0.0
+        after = failure.after_seconds
+        pause = self._backoff(state) if after is None else after + self._spread(state)
+        left = self._began + self._most_seconds(failure) - self._patience.now()
         return max(0.0, min(pause, left))
 
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless the read is given up."""
+        self._patience.sleep(seconds, self.stop)
 
-_BACKOFF: Final = tenacity.wait_random_exponential(BACKOFF_SECONDS, BACKOFF_MOST_SECONDS)
-# So that eight threads that were all sent away do not all come back in the same instant.
-_SPREAD: Final = tenacity.wait_random(0, SPREAD_SECONDS)
+    def log(self, state: tenacity.RetryCallState) -> None:
+        """Say why it is asked again, and when."""
+        seconds = state.next_action.sleep if state.next_action else 0.0
+        failure, where = _failure_in(state), self.question.where
+        _LOG.warning("%s, for %s; asking again in %.1f s", failure, where, seconds)
+
+    def error(self, failure: Failure) -> Exception:
+        """Return the error that is raised for the last failure."""
+        if self._is_stubborn(failure):
+            return StubbornError(failure)
+        failure = self.told(failure)
+        meaning = failure.meaning
+        if not meaning.may_pass:
+            return meaning.error(f"{failure}, for {self.question.where}: {meaning.remedy}")
+        times = f"{self.attempts} time{'s' if self.attempts > 1 else ''}"
+        seconds = self._most_seconds(failure)
+        setting = " (DICOM_RETRY_SECONDS)" if seconds == self._retry_seconds else ""
+        return meaning.error(
+            f"{failure}, for {self.question.where}; asked {times} in {seconds:g} s{setting}: "
+            f"{meaning.remedy}. Running again is safe"
+        )
 
 
-def _log_wait(state: tenacity.RetryCallState, where: str) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    seconds = state.next_action.sleep if state.next_action else 0.0
-    _LOG.warning("%s, for %s; asking again in %.1f s", error, where, seconds)
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, Failure) and error.meaning.may_pass
+
+
+def _failure_in(state: tenacity.RetryCallState) -> Failure:
+    return cast("Failure", state.outcome.exception() if state.outcome else None)
+
+
+def _malformed(error: MalformedError) -> Failure:
+    what = f"the DICOM service gave an answer that cannot be used ({error})"
+    is_large = isinstance(error, TooLargeError)
+    return Failure(what, answers.TOO_LARGE if is_large else answers.MALFORMED)
 
 
 def _client(
-    url: str,
+    address: httpx.URL,
     connections: int,
-    credential: "TokenCredential | None",
     transport: httpx.BaseTransport | None,
+    patience: Patience,
 ) -> httpx.Client:
     _quieten()
-    base = httpx.URL(url.rstrip("/") + "/")
-    return httpx.Client(
-        base_url=base,
-        auth=TokenAuth(base, credential),
+    client = httpx.Client(
+        base_url=address,
         headers={"Accept": "application/json", "Accept-Encoding": "gzip"},
-        timeout=httpx.Timeout(READ_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+        timeout=httpx.Timeout(patience.read_seconds, connect=patience.connect_seconds),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
         # A proxy of the environment is not for a service on this machine.
-        trust_env=base.scheme == "https",
+        trust_env=address.scheme == "https",
         transport=transport,
     )
+    bind(client)
+    return client
 
 
 def _quieten() -> None:
-    """Let httpx log warnings only, unless somebody set its level.
+    """Let what stands below us log its errors only, unless somebody set its level.
 
-    At INFO it writes a line per request. Where Dagster manages the root logger
-    (`managed_python_loggers: [root]`), each would become a row in its event log.
+    At INFO httpx writes a line per request, and azure-identity's warnings name tenants and
+    addresses. Where Dagster manages the root logger (`managed_python_loggers: [root]`), each would
+    become a row in its event log.
     """
-    for name in ("httpx", "httpcore"):
+    levels = {"httpx": logging.WARNING, "httpcore": logging.WARNING}
+    levels |= {"azure": logging.ERROR, "msal": logging.ERROR, "urllib3": logging.ERROR}
+    for name, level in levels.items():
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
-
-
-def _check_status(response: httpx.Response, where: str) -> None:
-    """Raise unless the status is one of success: a passing failure, or the refusal it is."""
-    status = response.status_code
-    if status in {200, 204}:
-        return
-    cancelled = status == HTTPStatus.BAD_REQUEST and not response.content.startswith(_PERMANENT_400)
-    if cancelled or status in {408, 429} or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        what = f"the DICOM service answered {_status_text(status)}"
-        raise _PassingError(what, kind=ServiceUnavailableError, after=_retry_after(response))
-    if response.is_redirect:
-        raise ServiceRefusedError(
-            f"the DICOM service answered {_status_text(status)}, for {where}; redirects are not "
-            f"followed, because they would carry the token away: is DICOM_SERVICE_URL right?"
-        )
-    if response.is_client_error:
-        remedy = _REMEDIES.get(status, "the service's documentation explains the status")
-        raise ServiceRefusedError(
-            f"the DICOM service answered {_status_text(status)}, for {where}: {remedy}"
-        )
-    what = f"the DICOM service answered {_status_text(status)}"
-    raise _PassingError(what, kind=ServiceAnswerError)
-
-
-def _status_text(status: int) -> str:
-    # Not the reason phrase of the answer: that is the server's text.
-    return f"{status} {httpx.codes.get_reason_phrase(status)}".strip()
-
-
-def _body(response: httpx.Response) -> bytes:
-    if not response.content:
-        return b""
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type not in {"application/json", "application/dicom+json"}:
-        raise MalformedError("its content type is not JSON")
-    return response.content
-
-
-def _transport_text(error: Exception) -> tuple[str, bool]:
-    """Return what went wrong on the way, in our words, and whether it will stay so."""
-    causes = _causes(error)
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return f"the DICOM service could not be reached ({_CERTIFICATE})", True
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return f"the DICOM service could not be reached ({_NAME})", False
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return f"the DICOM service could not be reached ({_NETWORK})", False
-    if isinstance(error, httpx.TimeoutException):
-        return "the DICOM service did not answer in time", False
-    return f"the DICOM service broke off its answer ({type(error).__name__})", False
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    causes: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        cause = cause.__cause__ or cause.__context__
-    return causes
-
-
-def _date(response: httpx.Response) -> datetime | None:
-    return _http_date(response.headers.get("Date", ""))
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds that the service asks us to wait; None when it does not, or absurdly."""
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text)
-    elif (moment := _http_date(text)) is not None:
-        served = _date(response) or datetime.now(UTC)
-        seconds = (moment - served).total_seconds()
-    else:
-        return None
-    return seconds if 0 <= seconds <= RETRY_AFTER_MOST_SECONDS else None
+            logger.setLevel(level)

@@ -2,8 +2,9 @@
 
 The log says where they stand (`pages`); the service may hold more than the log knows, and then
 they stand a little later. So each wanted entry is looked for until it is found: in the page where
-it should be, in those that follow, and in the list of its very tick. One that is nowhere means
-that the two reads do not agree, and nobody can say which of them is right.
+it should be, in those that follow, and several times in the list of its very tick. One that is
+nowhere means that the two reads do not agree, and nobody can say which of them is right. A page
+that fails for one bad header is the affair of `poison`.
 """
 
 import threading
@@ -18,12 +19,15 @@ from dicom_assets.feed.decode import Entry
 from dicom_assets.feed.header import rows_of
 from dicom_assets.feed.listing import Listing, Page
 from dicom_assets.feed.pages import Span, cut
+from dicom_assets.feed.poison import HeaderListing
 from dicom_assets.reads import Headers, Rejection
 from dicom_assets.window import Window
 
 # Spans that are waiting or done for each one in flight: none idles while the rows are taken in.
 AHEAD: Final = 2
 LATE: Final = 8
+# How often the list of a tick is read, before the two reads are said not to agree.
+READINGS: Final = 3
 
 
 class HeavyRead:
@@ -31,7 +35,9 @@ class HeavyRead:
 
     def __init__(self, listing: Listing, in_flight: int) -> None:
         self._stop = threading.Event()
-        self._listing = listing.until(self._stop)
+        self._listing = HeaderListing(
+            listing.connection, listing.path, listing.batch_size, self._stop
+        )
         self._in_flight = in_flight
 
     def read(self, log: pa.Table, wanted: Collection[int]) -> Iterator[Headers]:
@@ -61,8 +67,10 @@ class HeavyRead:
         window = Window(span.start, span.end)
         limits = _limits(span.limit, self._listing.batch_size)
         search.through(self._listing.pages(window, offset=span.offset, limits=limits, headers=True))
-        for ticks in sorted(set(search.missing.values())):
-            search.through(self._listing.pages(Window(ticks, ticks + 1), headers=True), at=ticks)
+        for ticks in sorted(set(search.missing.values())) * READINGS:
+            if ticks in search.missing.values():
+                pages = self._listing.pages(Window(ticks, ticks + 1), headers=True)
+                search.through(pages, at=ticks)
         if search.missing:
             raise ServiceAnswerError(
                 f"the two reads do not agree: {len(search.missing)} of {len(span.wanted)} entries "

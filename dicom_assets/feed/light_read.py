@@ -23,6 +23,11 @@ from dicom_assets.window import TICKS_PER_MICROSECOND, Window
 # again: so a window is read in stretches of about this many rows, each counted on its own.
 STRETCH_ROWS: Final = 10_000
 MOST_READINGS: Final = 10
+# Readings in a row that bring the same rows, and a count that is not theirs: more would not help.
+STEADY_READINGS: Final = 3
+# A service that has told the truth so far is asked once for its count. One that failed or lied may
+# hold back the same row from the page and from the count.
+CONFIRMATIONS: Final = 3
 
 
 @dataclass
@@ -37,6 +42,10 @@ class _Stretch:
         """Keep the page's rows; of a row met before, the later form."""
         self.rows.update((row.identity, row) for row in page.rows)
         self.strays.update(page.strays)
+
+    def has_nameless(self) -> bool:
+        """Whether there are rows without a sequence that can be read."""
+        return any(listed.row.sequence is None for listed in self.rows.values())
 
     def cut_at(self, ticks: int) -> "_Stretch":
         """Return the part before a tick."""
@@ -70,6 +79,8 @@ class LightRead:
         self._kept = data_partitions
         self._progress = progress
         self._seen = self._pages = self._bytes = self._skipped = 0
+        self._troubles = listing.connection.troubles
+        self._has_lied = False
 
     def read(self, window: Window) -> Entries:
         """Return every entry of the window, once."""
@@ -94,18 +105,20 @@ class LightRead:
         """Return the first stretch of the window, up to its end if it is not long.
 
         It is believed when the service counts as many rows as were read; or when it is read a
-        second time to an empty page, and nothing new comes to light.
+        second time to an empty page, nothing new comes to light, and either there is nothing, or
+        there are rows without a sequence, of which nobody can say how many are the same.
         """
-        stretch, known = _Stretch(window), -1
+        stretch, known, steady = _Stretch(window), -1, 1
         for _ in range(MOST_READINGS):
             part, is_counted, last = self._read_once(stretch)
             if is_counted:
                 return part
-            if last.is_empty and len(stretch.rows) in {0, known}:
-                return part
-            if len(stretch.rows) == known:
-                break
+            steady = steady + 1 if len(stretch.rows) == known else 1
             known = len(stretch.rows)
+            if last.is_empty and self._may_end(stretch, steady):
+                return part
+            if steady == STEADY_READINGS:
+                break
         raise ServiceAnswerError(
             f"the pages of {window} do not add up: {len(stretch.rows)} entries were read, and the "
             f"service neither counts as many nor comes to an end; run again, and if it stays so, "
@@ -135,16 +148,35 @@ class LightRead:
         return stretch, False, page
 
     def _is_counted(self, stretch: _Stretch, part: _Stretch) -> bool:
+        """Whether the service counts as many rows in the part, each time that it is asked."""
+        confirmed = 0
+        while confirmed < (CONFIRMATIONS if self._is_doubtful() else 1):
+            if not self._counts(stretch, part):
+                self._has_lied = True
+                return False
+            confirmed += 1
+        return True
+
+    def _may_end(self, stretch: _Stretch, steady: int) -> bool:
+        """Whether an empty page may be the end, though no count confirms it."""
+        if not stretch.rows:
+            return steady > 1 or not self._is_doubtful()
+        return steady > 1 and stretch.has_nameless()
+
+    def _is_doubtful(self) -> bool:
+        return self._has_lied or self._listing.connection.troubles > self._troubles
+
+    def _counts(self, stretch: _Stretch, part: _Stretch) -> bool:
         """Whether the service counts as many rows in the part: one after all but one, no more.
 
         If it shows a row that was not met, that is kept in the stretch as well.
         """
         last = Position(part.window.start, len(part.rows) - 1)
         page = self._listing.page(last, part.window, 2, headers=False)
-        is_known = all(row.identity in part.rows for row in page.rows)
+        identities = {row.identity for row in page.rows}
         stretch.add(page)
         self._note(page, len(stretch.rows))
-        return len(page.rows) == 1 and is_known
+        return len(identities) == 1 and identities <= part.rows.keys()
 
     def _note(self, page: Page, rows: int) -> None:
         self._pages += 1

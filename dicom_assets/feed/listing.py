@@ -8,11 +8,11 @@ shifts nothing. When a list has ended is decided by who reads it: `light_read`, 
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
-from dicom_assets.feed.connection import Connection
+from dicom_assets.feed.connection import Connection, Question
 from dicom_assets.feed.decode import Entry, Identity, Row, decode_page
 from dicom_assets.reads import Rejection
 from dicom_assets.window import Window, format_timestamp
@@ -76,10 +76,6 @@ class Listing:
     batch_size: int
     stop: threading.Event
 
-    def until(self, stop: threading.Event) -> "Listing":
-        """Return the same listing, but one that waits for the service until `stop` is set."""
-        return replace(self, stop=stop)
-
     def pages(
         self,
         window: Window,
@@ -106,6 +102,19 @@ class Listing:
 
     def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
         """Return the page that begins at the position."""
+        return self.attempt(position, window, limit, headers=headers)
+
+    def attempt(  # noqa: PLR0913 - a page, and how long to try
+        self,
+        position: Position,
+        window: Window,
+        limit: int,
+        *,
+        headers: bool,
+        since: float | None = None,
+        tries: int | None = None,
+    ) -> Page:
+        """Return the page, or raise StubbornError after so many tries: see `Connection.ask`."""
         parameters: dict[str, str | int] = {
             "startTime": format_timestamp(position.ticks),
             "endTime": format_timestamp(window.end),
@@ -113,26 +122,23 @@ class Listing:
             "limit": limit,
             "includeMetadata": "true" if headers else "false",
         }
-        rows, size = self.connection.ask(
-            self.path, parameters, _read_page, where=str(window), stop=self.stop
-        )
+        question = Question(self.path, parameters, _read_page, str(window))
+        rows, size = self.connection.ask(question, stop=self.stop, since=since, tries=tries)
         listed, strays = _place(rows, position.ticks, window)
         return Page(listed, strays, size, is_full=len(rows) >= limit)
 
     def first(self) -> list[Row]:
         """Return the feed's first row, in a list; an empty feed has none."""
         parameters: dict[str, str | int] = {"limit": 1, "includeMetadata": "false"}
-        rows, _ = self.connection.ask(
-            self.path, parameters, _read_page, where="the first entry", stop=self.stop
-        )
+        question = Question(self.path, parameters, _read_page, "the first entry")
+        rows, _ = self.connection.ask(question, stop=self.stop)
         return rows
 
     def latest(self) -> list[Row]:
         """Return the feed's newest row, in a list; an empty feed has none."""
-        path, parameters = f"{self.path}/latest", {"includeMetadata": "false"}
-        return self.connection.ask(
-            path, parameters, _read_one, where="the newest entry", stop=self.stop
-        )
+        parameters = {"includeMetadata": "false"}
+        question = Question(f"{self.path}/latest", parameters, _read_one, "the newest entry")
+        return self.connection.ask(question, stop=self.stop)
 
 
 def _read_page(body: bytes) -> tuple[list[Row], int]:

@@ -6,9 +6,11 @@ loses its seal, and is asked for again. What became of the entries is looked at 
 whose newest entry is a day old and still not in `instance` is reported.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
 
 import pyarrow as pa
 
@@ -44,7 +46,7 @@ class Audit:
     @property
     def passed(self) -> bool:
         """Whether the tables hold what the service serves."""
-        return not self.reopened and not self.overdue
+        return not self.reopened and not self.lost and not self.overdue
 
 
 def audit(
@@ -59,33 +61,36 @@ def audit(
         return Audit(0, 0, (), 0, 0, 0)
     # The seals first: an hour that is sealed anew meanwhile is only asked for once more.
     sealed = seals.sealed(store, window)
+    change_log.require_archive(store.open(CHANGE), feed)
     entries = feed.entries(window, progress)
     served = {h.start: h for h in seals.hours_of(window, entries.changes, entries.rejections)}
     differing = [hour for hour, digest in sealed.items() if served[hour].digest != digest]
-    late, lost = _moved(store, window, set(differing), served)
+    late, lost = _moved(store, window, differing, served)
+    # What is no longer served does not come back by reading again: a person has to look.
+    differing = [hour for hour in differing if late[hour] or not lost[hour]]
     reopen(store, differing, run)
     return Audit(
         compared=len(sealed),
         unsealed=len(served) - len(sealed),
         reopened=tuple(sorted(differing)),
-        late=late,
-        lost=lost,
+        late=late.total(),
+        lost=lost.total(),
         overdue=_overdue(store, window, run),
     )
 
 
 def _moved(
-    store: Store, window: Window, differing: set[datetime], served: dict[datetime, seals.Hour]
-) -> tuple[int, int]:
-    """Return how many entries of the differing hours the log lacks, and the service lacks."""
+    store: Store, window: Window, differing: list[datetime], served: dict[datetime, seals.Hour]
+) -> tuple[Counter[datetime], Counter[datetime]]:
+    """Return how many entries of each differing hour the log lacks, and the service lacks."""
     known = change_log.rows_in(
         store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"]
     )
     logged = {hour.start: set(hour.sequences) for hour in seals.hours_of(window, known, ())}
     rejected = set(rejections.sequences(store))
     now = {hour: set(served[hour].sequences) for hour in differing}
-    late = sum(len(now[hour] - logged[hour] - rejected) for hour in differing)
-    return late, sum(len(logged[hour] - now[hour]) for hour in differing)
+    late = Counter({hour: len(now[hour] - logged[hour] - rejected) for hour in differing})
+    return late, Counter({hour: len(logged[hour] - now[hour]) for hour in differing})
 
 
 def reopen(store: Store, hours: list[datetime], run: Run) -> None:
@@ -103,10 +108,15 @@ def reopen(store: Store, hours: list[datetime], run: Run) -> None:
         converge(attempt)
 
 
-def reopened(store: Store) -> list[datetime]:
-    """Return the hours that were sealed once and have lost the seal, in order."""
-    rows = store.open(SYNC).rows(["hour", "sealedAt"])
-    hours = rows.filter(pc.is_null(rows["sealedAt"]))["hour"].to_pylist()
+def unfollowed(store: Store) -> list[datetime]:
+    """Return the hours that were read once and that not all tables show, in order.
+
+    The audit has opened them, or a run has ended between the log and the last table.
+    """
+    marks = ["sealedAt", "instanceAt", "seriesAt", "studyAt"]
+    rows = store.open(SYNC).rows(["hour", *marks])
+    missing = reduce(pc.or_, (pc.is_null(rows[mark]) for mark in marks))
+    hours = rows.filter(missing)["hour"].to_pylist()
     return sorted(hour for hour in hours if hour is not None)
 
 

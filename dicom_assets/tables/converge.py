@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    stop_all,
+    wait_random_exponential,
+)
 
 from dicom_assets.errors import ConflictError
 
 T = TypeVar("T")
 
 CONFLICT_SECONDS = 120.0
+LEAST_ATTEMPTS = 5
 LONGEST_PAUSE_SECONDS = 2.0
 
 
@@ -38,11 +46,12 @@ class Run:
 def converge(attempt: Callable[[], T]) -> T:
     """Return what the attempt returns, made again for as long as other runs commit first.
 
-    Raises ConflictError when that has not ended after two minutes.
+    Raises ConflictError when that has not ended after two minutes and five attempts.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(ConflictError),
-        stop=stop_after_delay(CONFLICT_SECONDS),
+        # An attempt may itself take longer, where it reads many headers.
+        stop=stop_all(stop_after_delay(CONFLICT_SECONDS), stop_after_attempt(LEAST_ATTEMPTS)),
         wait=wait_random_exponential(multiplier=0.05, max=LONGEST_PAUSE_SECONDS),
         reraise=True,
     )

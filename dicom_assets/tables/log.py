@@ -6,15 +6,17 @@ that a row may learn later is that its instance is gone without a Delete entry (
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 import pyarrow as pa
 
 from dicom_assets.errors import ForeignArchiveError
-from dicom_assets.reads import Entries, Feed, Rejection
+from dicom_assets.reads import UNREADABLE, Entries, Feed, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejections, seals
-from dicom_assets.tables.arrow import distinct, filter_in, filter_out, ints, is_in, pc
-from dicom_assets.tables.converge import Run, converge
+from dicom_assets.tables.arrow import distinct, filter_in, filter_out, ints, is_in, numbers, pc
+from dicom_assets.tables.converge import Run, converge, settle
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.tables.store import Difference, Snapshot, Store
@@ -38,7 +40,7 @@ def require_archive(log: Snapshot, feed: Feed) -> None:
     if not newest:
         return
     found = feed.key_of(newest[0]["sequence"], newest[0]["timestamp_ticks"])
-    if found != tuple(newest[0][column] for column in INSTANCE.key):
+    if found != UNREADABLE and found != tuple(newest[0][column] for column in INSTANCE.key):
         raise ForeignArchiveError(
             f"the tables were filled from another or a re-created DICOM service: its entry with "
             f"sequence {newest[0]['sequence']} is not in this one. Nothing was written. Set "
@@ -65,8 +67,9 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     with watch.stage("retry"):
         _try_again(store, before, window, feed, run)
     with watch.stage("seal"):
-        hours = seals.hours_of(window, done.inside, entries.rejections)
-        sealed = seals.seal(store, hours, run)
+        # Another run may add to the log meanwhile: the seal says what the log holds at the end.
+        attempts = settle(lambda: store.version(CHANGE), lambda: _seal(store, window, entries, run))
+        hours, sealed = attempts[-1][0], sum(changed for _, changed in attempts)
     totals = Counter(
         {
             **done.difference.counts(),
@@ -86,6 +89,12 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     )
 
 
+def _seal(store: Store, window: Window, entries: Entries, run: Run) -> tuple[list[seals.Hour], int]:
+    inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
+    hours = seals.hours_of(window, inside, entries.rejections)
+    return hours, seals.seal(store, hours, run)
+
+
 def _try_again(store: Store, before: Snapshot, window: Window, feed: Feed, run: Run) -> None:
     """Entries outside the window that could not be used are read again once their pause is over.
 
@@ -93,26 +102,36 @@ def _try_again(store: Store, before: Snapshot, window: Window, feed: Feed, run: 
     plans it, because it is still in `rejected`.
     """
     due = {s: at for s, at in rejections.due(store, run.now).items() if not window.holds(at)}
-    known = ints(before.rows_of("sequence", sorted(due), ["sequence"])["sequence"])
-    for sequence, at in sorted(due.items())[:RETRIED_AT_ONCE]:
-        if sequence not in known:
-            _try(store, before, Rejection(sequence, at, NO_LONGER_SERVED), feed, run)
+    known = set(ints(before.rows_of("sequence", sorted(due), ["sequence"])["sequence"]))
+    wanted = sorted((at, s) for s, at in due.items() if s not in known)
+    for at, group in groupby(wanted[:RETRIED_AT_ONCE], itemgetter(0)):
+        instant = Window(at, at + 1)
+        wanted_now = {sequence for _, sequence in group}
+        entries = _only(feed.entries(instant), wanted_now, at)
+        _take_in(store, before, instant, entries, run)
 
 
-def _try(store: Store, before: Snapshot, missing: Rejection, feed: Feed, run: Run) -> None:
-    instant = Window(missing.ticks or 0, (missing.ticks or 0) + 1)
-    entries = feed.entries(instant)
-    converge(lambda: _add(store, before, instant, entries, run))
-    served = {*ints(entries.changes["sequence"]), *(r.sequence for r in entries.rejections)}
-    lost = () if missing.sequence in served else (missing,)
-    rejections.note(store, instant, (*entries.rejections, *lost), run)
+def _take_in(store: Store, before: Snapshot, window: Window, entries: Entries, run: Run) -> None:
+    converge(lambda: _add(store, before, window, entries, run))
+    rejections.note(store, window, entries.rejections, run)
+
+
+def _only(read: Entries, wanted: set[int], at: int) -> Entries:
+    """Return what a read says of the wanted sequences.
+
+    An entry that came late at the same time is the affair of its own hour.
+    """
+    usable = filter_in(read.changes, "sequence", numbers(wanted))
+    refused = tuple(r for r in read.rejections if r.sequence in wanted)
+    served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
+    lost = (Rejection(sequence, at, NO_LONGER_SERVED) for sequence in sorted(wanted - served))
+    return Entries(usable, (*refused, *lost))
 
 
 @dataclass(frozen=True)
 class _Added:
-    """What one attempt committed, and all that the log holds inside the window after it."""
+    """What one attempt committed, and between which versions."""
 
-    inside: pa.Table
     difference: Difference
     version_before: int
     version_after: int
@@ -120,14 +139,33 @@ class _Added:
 
 def _add(store: Store, before: Snapshot, window: Window, entries: Entries, run: Run) -> _Added:
     log = store.open(CHANGE)
-    known = rows_in(log, window, ["sequence", "timestamp_ticks", "action"])
+    known = rows_in(log, window, ["sequence"])
     fresh = filter_out(entries.changes, "sequence", known["sequence"])
-    difference = Difference(
-        CHANGE, inserts=fresh, patches=_tombstones(before, log, entries.changes)
-    )
+    tombstones = _tombstones(before, log, entries.changes)
+    if tombstones.num_rows:
+        # Before the commit: a run that dies between the two leaves hours open, never false marks.
+        seals.unmark(store, window, run)
+    difference = Difference(CHANGE, inserts=fresh, patches=tombstones)
     after = log.commit(difference, {"run_id": run.run_id, "window": str(window)})
-    inside = pa.concat_tables([known, fresh.select(known.column_names)])
-    return _Added(inside, difference, log.version, after)
+    return _Added(difference, log.version, after)
+
+
+def bury(store: Store, sequences: set[int], run: Run) -> None:
+    """The rows of entries whose headers were served as Deleted say so."""
+
+    def attempt() -> None:
+        log = store.open(CHANGE)
+        rows = log.rows_of("sequence", sorted(sequences), ["sequence", "action", "state"])
+        patch = _marked(rows.filter(pc.invert(is_gone(rows))))
+        log.commit(Difference(CHANGE, patches=patch), {"run_id": run.run_id})
+
+    if sequences:
+        converge(attempt)
+
+
+def _marked(rows: pa.Table) -> pa.Table:
+    deleted = pa.array(["Deleted"] * len(rows), pa.string())
+    return rows.select(["sequence"]).append_column("state", deleted)
 
 
 def _tombstones(before: Snapshot, log: Snapshot, served: pa.Table) -> pa.Table:
@@ -148,5 +186,4 @@ def _tombstones(before: Snapshot, log: Snapshot, served: pa.Table) -> pa.Table:
         filter_in(newest, "sequence", known["sequence"]), "sequence", alive["sequence"]
     )
     current = log.rows_of("sequence", ints(silent["sequence"]), ["sequence", "action", "state"])
-    marked = current.filter(pc.invert(is_gone(current))).select(["sequence"])
-    return marked.append_column("state", pa.array(["Deleted"] * len(marked), pa.string()))
+    return _marked(current.filter(pc.invert(is_gone(current))))

@@ -145,6 +145,9 @@ class Seals:
             if column == "instanceAt" or row["instanceAt"] is not None
         }
 
+        if len(ready) < len(self.rows):
+            run.say(f"{len(self.rows) - len(ready)} hours stay open: instance has to follow first")
+
         def attempt() -> int:
             sync = store.open(SYNC)
             hours = [h for h in ready if isinstance(h, datetime)]
@@ -160,6 +163,23 @@ class Seals:
 
 def _still(row: Mapping[str, object], ready: Mapping[object, object]) -> bool:
     return row["sealedAt"] is not None and ready.get(row["hour"]) == row["digest"]
+
+
+def unmark(store: Store, window: Window, run: Run) -> None:
+    """No table counts as having followed the hours of the window; their seals stay."""
+    starts = _starts(window)
+
+    def attempt() -> None:
+        sync = store.open(SYNC)
+        marked = [
+            r["hour"] for r in _rows(sync, starts[0], starts[-1]) if any(r[m] for m in _MARKS)
+        ]
+        rows = [{"hour": hour, **dict.fromkeys(_MARKS)} for hour in marked]
+        patch = pa.Table.from_pylist(rows, schema=SYNC.arrow(["hour", *_MARKS]))
+        sync.commit(Difference(SYNC, patches=patch), {"run_id": run.run_id})
+
+    if starts:
+        converge(attempt)
 
 
 def sealed(store: Store, window: Window) -> dict[datetime, str]:

@@ -8,7 +8,6 @@ from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC,
 from dicom_assets.tables import log as change_log
 from dicom_assets.tables.arrow import distinct, is_in
 from dicom_assets.tables.plan import key_of
-from dicom_assets.tables.rollups import touched_studies
 from dicom_assets.tables.store import Store
 from dicom_assets.window import Window, datetime_of
 
@@ -40,7 +39,7 @@ def _instances(store: Store, window: Window, columns: list[str]) -> pa.Table:
 
 def _of_studies(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:
     def read(store: Store, window: Window, columns: list[str]) -> pa.Table:
-        studies = touched_studies(store, window)
+        studies = distinct(_changes(store, window, ["studyinstanceuid"])["studyinstanceuid"])
         return store.open(table).rows_of("studyInstanceUid", studies, columns)
 
     return read

@@ -23,6 +23,7 @@ from starlette.middleware import Middleware
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
+from dicom_assets.emulator.faults import Faults, Plan
 from dicom_assets_tests.property.histories import START, Operation, perform
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Entry, Replay
 
@@ -116,18 +117,23 @@ class _Listening:
 def _application() -> tuple[str, Starlette]:
     empty = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, empty, ignore_errors=True)
-    application = create_application(Archive(Path(empty)), middleware=[Middleware(_Listening)])
+    application = create_application(
+        Archive(Path(empty)), middleware=[Middleware(_Listening)], faults=Faults()
+    )
     return server.start(application).url, application
 
 
 @contextmanager
-def serve(told: Told) -> Iterator[str]:
-    """The archive is served at the URL that is given."""
+def serve(told: Told, faults: Plan | None = None) -> Iterator[str]:
+    """The archive is served at the URL that is given, with whatever goes wrong on the way."""
     url, application = _application()
     _Listening.told = told
     application.state.archive = told.archive
+    if faults is not None:
+        application.state.faults.replace(faults)
     try:
         yield url
     finally:
         _Listening.told = None
+        application.state.faults.clear()
         told.archive.close()

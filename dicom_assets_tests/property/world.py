@@ -25,6 +25,7 @@ from dicom_assets import schema
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed import ChangeFeed
+from dicom_assets.feed.patience import Patience
 from dicom_assets.tables import instance, log, rollups
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.store import Snapshot, Store
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from dicom_assets.emulator.faults import Plan
     from dicom_assets.reads import Entries, Headers
 
 HALF_HOUR = TICKS_PER_HOUR // 2
@@ -76,7 +78,8 @@ class Scenario:
     order; each of `between` begins inside of them, at the n-th point of its kind, after one more
     operation. What the runs have not seen of an archive that moved is run `again`, hour by hour
     in this order.
-    Every `short`-th page that is not tiny holds half of what was asked for.
+    Every `short`-th page that is not tiny holds half of what was asked for; `faults` are what
+    else goes wrong with the service's answers.
     """
 
     history: History
@@ -90,6 +93,7 @@ class Scenario:
     short: int = 0
     clip: bool = False
     partitions: tuple[str, ...] | None = None
+    faults: Plan | None = None
 
     def span(self) -> Span:
         """What the tables are brought to."""
@@ -152,6 +156,15 @@ def scenarios(draw: st.DrawFn, *, moves: bool) -> Scenario:
     return scenario_of(draw(st.randoms(use_true_random=False)), moves=moves)
 
 
+# Pauses for tests: production's defaults are tested under a clock of their own.
+QUICK = Patience(
+    backoff_seconds=0.001,
+    backoff_most_seconds=0.01,
+    retry_after_most_seconds=0.02,
+    spread_seconds=0.001,
+    storm_seconds=0.002,
+    doubt_seconds=0.2,
+)
 NEVER = 1_000_000
 
 
@@ -291,7 +304,7 @@ class World:
             Archive(self.root / "archive"), operations, self.scenario.every, self.scenario.short
         )
         self.told.happen(self.scenario.settled)
-        self.url = self._left.enter_context(serve(self.told))
+        self.url = self._left.enter_context(serve(self.told, self.scenario.faults))
         self.feed = self._left.enter_context(self.connect())
         self._between = Between(deque(self.scenario.between), self.interrupt)
         self.store = WatchedStore(urls(self.root), between=self._between)
@@ -311,9 +324,10 @@ class World:
         return ChangeFeed(
             self.url,
             batch_size=self.scenario.batch_size,
-            retry_seconds=5,
+            retry_seconds=20,
             in_flight=self.scenario.in_flight,
             data_partitions=self.scenario.partitions,
+            patience=QUICK,
         )
 
     def window(self, hours: Hours) -> Window:

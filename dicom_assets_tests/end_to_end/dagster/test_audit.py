@@ -7,12 +7,21 @@ import dagster as dg
 import pytest
 
 from dicom_assets.automation import AUDIT_JOB, REOPENED, spans
+from dicom_assets.checks import AUDIT, RECONCILIATION
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.faults import Faults, Hide
-from dicom_assets.schema import CHANGE
-from dicom_assets_tests.end_to_end.dagster.history import FIRST, LAST, alive, at, header, tell
+from dicom_assets.schema import CHANGE, INSTANCE, STUDY
+from dicom_assets_tests.end_to_end.dagster.history import (
+    FIRST,
+    LAST,
+    alive,
+    at,
+    header,
+    study_uid,
+    tell,
+)
 from dicom_assets_tests.end_to_end.dagster.service import Service
 from dicom_assets_tests.end_to_end.dagster.world import World, world
 
@@ -28,12 +37,14 @@ def followed(own_service: Service, tmp_path: Path) -> World:
     return made
 
 
-def _audited(world: World, instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
+def _audited(
+    world: World, instance: dg.DagsterInstance, name: str = AUDIT
+) -> dg.AssetCheckEvaluation:
     """The check as its job runs it."""
     job = world.definitions.resolve_job_def(AUDIT_JOB)
     result = job.execute_in_process(instance=instance, raise_on_error=False)
-    (evaluation,) = result.get_asset_check_evaluations()
-    return evaluation
+    by_name = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    return by_name[name]
 
 
 def _asked(world: World, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
@@ -103,6 +114,48 @@ def test_a_failed_audit_tells_no_uid(
     assert "1.2.826" not in f"{told.description} {told.metadata}"
     assert told.description is not None
     assert "1 of 6 hours differ from their seals: 1 entries came late" in told.description
+
+
+def test_studies_of_the_size_that_the_service_says_pass(
+    followed: World, instance: dg.DagsterInstance
+) -> None:
+    """The search is asked for each study of both sides."""
+    told = _audited(followed, instance, RECONCILIATION)
+    assert told.passed, told.description
+    assert told.metadata["studies_compared"].value == len(followed.rows(STUDY))
+
+
+def test_a_study_that_the_tables_lost_is_drift_with_its_hours_and_without_its_uid(
+    followed: World, instance: dg.DagsterInstance
+) -> None:
+    """Somebody has deleted rows: the hours to run again are named."""
+    for table, column in ((INSTANCE, "studyinstanceuid"), (STUDY, "studyInstanceUid")):
+        followed.store.delta(table).delete(f"\"{column}\" = '{study_uid(1)}'")
+    told = _audited(followed, instance, RECONCILIATION)
+    assert not told.passed
+    assert told.metadata["studies_missing"].value == 1
+    assert FIRST in str(told.metadata["hours"].value)
+    assert study_uid(1) not in f"{told.description} {told.metadata}"
+
+
+def test_a_search_that_does_not_answer_is_not_agreement(
+    followed: World, own_service: Service, instance: dg.DagsterInstance
+) -> None:
+    """A warning that says so."""
+    own_service.answer = (403, b"Authorization failed.")
+    job = followed.definitions.resolve_job_def(AUDIT_JOB)
+    assert not job.execute_in_process(instance=instance, raise_on_error=False).success
+
+
+def test_an_hour_that_a_run_left_open_is_asked_for_again(
+    followed: World, own_service: Service, instance: dg.DagsterInstance
+) -> None:
+    """The log has it, and the run ended before the other tables: nobody has to notice."""
+    own_service.archive.store(header(9), at=at(LATE, 30))
+    followed.run("2024-03-01-02:00", only=[CHANGE])
+    assert _repair(followed, instance) == ["2024-03-01-02:00"]
+    assert followed.alive() == alive(own_service.archive)
+    assert _asked(followed, instance) == []
 
 
 def test_the_sensor_waits_for_a_run_that_is_not_over(

@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import tenacity
 
-from dicom_assets.feed import ChangeFeed, connection
-from dicom_assets_tests.end_to_end.feed.service import Running, Service
+from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.end_to_end.feed.service import QUICK, Running, Service
 
 
 @pytest.fixture
@@ -23,20 +22,14 @@ def url(service: Service) -> Iterator[str]:
         yield running.url
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scale the pauses down; what they are in earnest has tests of its own."""
-    monkeypatch.setattr(connection, "_BACKOFF", tenacity.wait_random(0, 0.02))
-    monkeypatch.setattr(connection, "_SPREAD", tenacity.wait_none())
-
-
 @pytest.fixture
 def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
     """Return what opens a feed at the service; all are closed in the end."""
     opened: list[ChangeFeed] = []
 
     def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
-        opened.append(ChangeFeed(url, **({"retry_seconds": 5.0} | settings)))
+        usual: dict[str, Any] = {"retry_seconds": 5.0, "patience": QUICK}
+        opened.append(ChangeFeed(url, **(usual | settings)))
         return opened[-1]
 
     yield open_

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
+from dicom_assets.feed.patience import Patience
 from dicom_assets_tests.unit.feed.made import Json, entry, header
 
 if TYPE_CHECKING:
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 HOUR = 17_676_000_000_000_000  # 2026-01-05 08:00:00 UTC, in ticks of 100 ns since 1970
 DATE = "Mon, 05 Jan 2026 12:00:00 GMT"
+QUICK = Patience(
+    backoff_seconds=0.005,
+    backoff_most_seconds=0.02,
+    spread_seconds=0.0,
+    storm_seconds=0.0,
+    doubt_seconds=0.05,
+)
+"""The pauses scaled down; what they are in earnest has tests of its own."""
 
 
 def stamp(ticks: int) -> str:

@@ -61,7 +61,10 @@ def test_a_history_is_read_as_it_stands(archive: Archive, feed: ChangeFeed) -> N
 
     wanted = [sequence for sequence in changes["sequence"].to_pylist() if sequence is not None]
     pieces = list(feed.headers(changes, wanted))
+    replaced = {sequence for piece in pieces for sequence in piece.replaced}
     rows = [row for piece in pieces for row in piece.rows.to_pylist()]
+    assert len(rows) == 3 + len(replaced)
+    rows = [row for row in rows if row["sequence"] not in replaced]
     assert sorted(
         (row["sopinstanceuid"], row["patientid"], row["partitionName"]) for row in rows
     ) == [
@@ -70,7 +73,7 @@ def test_a_history_is_read_as_it_stands(archive: Archive, feed: ChangeFeed) -> N
         ("2.1", "ID1", "other"),
     ]
     assert sum(len(piece.deleted) for piece in pieces) == 2
-    assert sum(len(piece.replaced) for piece in pieces) == 4
+    assert len(replaced) == 4
     assert (feed.first(), feed.latest()) == (HOUR, HOUR + 4)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from dicom_assets.reads import Rejection
 from dicom_assets.schema import SYNC
-from dicom_assets.tables.audit import Audit, audit, reopened
+from dicom_assets.tables.audit import Audit, audit, unfollowed
 from dicom_assets_tests.unit.tables.build import Bench, at, contents, hours, key, run, ticks
 
 
@@ -41,7 +41,7 @@ def test_a_late_entry_opens_its_hour_and_only_that(bench: Bench) -> None:
     found = audited(bench, 0, 2)
     assert (found.reopened, found.late, found.lost, found.passed) == ((at(0),), 1, 0, False)
     assert seals(bench) == [(at(0), False), (at(60), True)]
-    assert reopened(bench.store) == [at(0)]
+    assert unfollowed(bench.store) == [at(0)]
 
 
 def test_an_opened_hour_is_whole_after_it_was_read_again(bench: Bench) -> None:
@@ -51,7 +51,7 @@ def test_an_opened_hour_is_whole_after_it_was_read_again(bench: Bench) -> None:
     bench.archive.create(20, of=key("2"))
     audited(bench)
     bench.sync(hours(0))
-    assert reopened(bench.store) == []
+    assert unfollowed(bench.store) == []
     assert audited(bench).passed
 
 
