@@ -10,6 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
 LOCK_FLAGS ?=
+FAULTS ?= 20
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -37,8 +38,9 @@ lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
 bench: ## the benchmarks (come later)
 	@echo "make bench: the benchmarks come later" >&2; exit 2
 
-soak: ## the long run under faults (comes later)
-	@echo "make soak: the soak test comes later" >&2; exit 2
+soak: $(STAMP) ## every fault and many histories under faults, FAULTS (20) times over
+	@FAULTS=$(FAULTS) $(BIN)/python -m pytest -n 2 dicom_assets_tests/property/test_faults.py \
+	  dicom_assets_tests/end_to_end/faults dicom_assets_tests/end_to_end/emulator
 
 docs: $(STAMP) ## write the generated reference pages anew
 	@$(BIN)/dicom-assets docs

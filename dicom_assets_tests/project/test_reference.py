@@ -39,7 +39,7 @@ def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     marked = "before\n<!-- configuration: generated -->\nold\n<!-- end -->\nafter\n"
     readme.write_text(marked, encoding="utf-8")
-    assert len(reference.write(tmp_path)) == 3
+    assert len(reference.write(tmp_path)) == 4
     assert reference.write(tmp_path) == []
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("before\n")

@@ -58,7 +58,7 @@ def test_help_is_the_default_and_lists_every_target(bare: Path) -> None:
     assert not (bare / ".venv").exists()
 
 
-@pytest.mark.parametrize("target", ["bench", "soak"])
+@pytest.mark.parametrize("target", ["bench"])
 def test_what_comes_later_says_so_and_fails(target: str, bare: Path) -> None:
     """Nobody takes silence for a benchmark that passed."""
     result = make(bare, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from starlette.applications import Starlette
+
+
+TIMES = int(os.environ.get("FAULTS", "1"))
+
+
+@pytest.fixture
+def repetition(request: pytest.FixtureRequest) -> int:
+    """Which time of many a test runs: in `make soak` each runs FAULTS times."""
+    return int(request.param)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test of the folder runs FAULTS times."""
+    if TIMES > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(TIMES), indirect=True)
 
 
 @pytest.fixture(scope="session")

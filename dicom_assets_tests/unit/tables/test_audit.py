@@ -4,8 +4,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from dicom_assets.errors import ForeignArchiveError
 from dicom_assets.reads import Rejection
-from dicom_assets.schema import SYNC
+from dicom_assets.schema import INSTANCE, SYNC
 from dicom_assets.tables.audit import Audit, audit, unfollowed
 from dicom_assets_tests.unit.tables.build import Bench, at, contents, hours, key, run, ticks
 
@@ -114,3 +115,46 @@ def test_a_rejected_instance_is_not_overdue(bench: Bench) -> None:
     bench.archive.unreadable = {1: "header absent"}
     bench.sync(hours(0))
     assert audited(bench, days=2).passed
+
+
+def test_an_audit_of_another_archive_opens_nothing(bench: Bench) -> None:
+    """A wrong address for an hour must not cost the seals of two days."""
+    bench.archive.create(10)
+    bench.sync(hours(0))
+    another = type(bench.archive)()
+    another.create(10, of=key("9"))
+    with pytest.raises(ForeignArchiveError):
+        audit(bench.store, hours(0), another, run())
+    assert seals(bench) == [(at(0), True)]
+
+
+def test_an_entry_that_is_lost_is_reported_and_not_asked_for(bench: Bench) -> None:
+    """Reading again does not bring it back."""
+    bench.archive.create(10)
+    bench.archive.create(20, of=key("2"))
+    bench.sync(hours(0))
+    del bench.archive.entries_[0]
+    assert audited(bench).reopened == ()
+    assert unfollowed(bench.store) == []
+
+
+def test_an_hour_that_only_the_log_has_is_open(bench: Bench) -> None:
+    """A run that ended after `change`: the audit has nothing against the seal, the marks have."""
+    bench.archive.create(10)
+    bench.change(hours(0))
+    assert audited(bench).reopened == ()
+    assert unfollowed(bench.store) == [at(0)]
+    bench.sync(hours(0))
+    assert unfollowed(bench.store) == []
+
+
+def test_an_expiry_that_only_the_log_has_leaves_the_hour_open(bench: Bench) -> None:
+    """The digest is the same, but the tables have to follow."""
+    bench.archive.create(10)
+    bench.sync(hours(0))
+    bench.archive.expire()
+    bench.change(hours(0))
+    assert unfollowed(bench.store) == [at(0)]
+    bench.sync(hours(0))
+    assert unfollowed(bench.store) == []
+    assert contents(bench.store, INSTANCE, "sequence") == []

@@ -89,3 +89,10 @@ def test_a_run_says_nothing_unless_it_was_given_a_voice() -> None:
     """And is equal to itself."""
     run().say("text")
     assert run() == run()
+
+
+def test_an_attempt_longer_than_all_patience_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backfill that reads for an hour and meets one other commit does not end with it."""
+    monkeypatch.setattr(converge, "CONFLICT_SECONDS", 0.0)
+    errors, made = conflicting(4), list[int]()
+    assert converge.converge(lambda: attempt(errors, made)) == 5

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from dicom_assets.reads import Rejection
-from dicom_assets.schema import INSTANCE, REJECTED, SERIES, STUDY, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, Table
 from dicom_assets.tables import rejections
 from dicom_assets.tables.store import Store
 from dicom_assets_tests.unit.tables.build import (
@@ -262,3 +262,28 @@ def test_an_entry_that_is_no_longer_served_says_so_and_rests_longer(bench: Bench
     bench.sync(hours(5), DUE)
     columns = ("sequence", "reason", "attempts")
     assert contents(bench.store, REJECTED, *columns) == [(1, "no longer served", 2)]
+
+
+def test_what_came_late_at_the_same_time_waits_for_its_own_hour(bench: Bench) -> None:
+    """Only the entry that is due is taken in; the audit finds the other."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.archive.create(10, of=key("2"))
+    bench.sync(hours(5), DUE)
+    assert contents(bench.store, CHANGE, "sequence") == [(1,)]
+
+
+def test_a_rejected_header_whose_instance_is_gone_is_cleared(bench: Bench) -> None:
+    """It expired without an entry: the header's answer is all that tells."""
+    bench.archive.create(10)
+    bench.archive.unreadable = {1: "header cannot be decoded"}
+    bench.sync(hours(0))
+    bench.archive.unreadable = {}
+    bench.archive.expire()
+    bench.sync(hours(5), DUE)
+    assert rejections.sequences(bench.store) == []
+    bench.archive.asked.clear()
+    bench.sync(hours(5), DUE)
+    assert bench.archive.asked == []
