@@ -26,7 +26,7 @@ from dicom_assets.emulator.faults import (
 from dicom_assets.errors import ServiceError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.end_to_end.faults.truth import SHOWN, WINDOW, current
-from dicom_assets_tests.end_to_end.feed.service import QUICK
+from dicom_assets_tests.end_to_end.feed.service import QUICK, SOON
 
 if TYPE_CHECKING:
     from dicom_assets.emulator.archive import Archive
@@ -57,7 +57,7 @@ def test_a_service_that_only_fails_is_red_within_the_deadline(
     began = time.monotonic()
     with pytest.raises(ServiceError) as error:
         feed.entries(WINDOW) if route == "light" else current(feed, entries)
-    assert time.monotonic() - began < 0.4 * 1.1 + 0.2
+    assert time.monotonic() - began < SOON
     message = str(error.value)
     assert re.search(
         r"; asked \d+ times? in 0.4 s \(DICOM_RETRY_SECONDS\): .+again is safe", message

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HOUR = 17_676_000_000_000_000  # 2026-01-05 08:00:00 UTC, in ticks of 100 ns since 1970
 DATE = "Mon, 05 Jan 2026 12:00:00 GMT"
+# In seconds: late enough for a loaded machine, and long before what would be without a deadline.
+SOON = 5.0
 QUICK = Patience(
     backoff_seconds=0.005,
     backoff_most_seconds=0.02,
