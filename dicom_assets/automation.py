@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from dicom_assets.partitions import HOUR, key_of
+from dicom_assets.pool import OWNER_TAG, is_dead
 from dicom_assets.tables.audit import unfollowed
 from dicom_assets.tables.store import Store
 from dicom_assets.window import floor_hour
@@ -138,7 +139,8 @@ def _lies_in(hour: datetime, partitions: dg.HourlyPartitionsDefinition) -> bool:
 def _is_busy(instance: dg.DagsterInstance) -> bool:
     """Whether a run that may be at these hours is not over, or one for them failed just now."""
     unfinished = instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
-    if any(run.job_name != AUDIT_JOB for run in unfinished):
+    alive = (run for run in unfinished if not is_dead(run.tags.get(OWNER_TAG, ""), run.run_id))
+    if any(run.job_name != AUDIT_JOB for run in alive):
         return True
     since = datetime.now(UTC) - PAUSE
     ours = {"dagster/sensor_name": REOPENED}

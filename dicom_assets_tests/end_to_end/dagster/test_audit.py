@@ -1,5 +1,7 @@
 """The audit through Dagster: a late entry and a lost one are found, and repaired by nobody."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.faults import Faults, Hide
+from dicom_assets.pool import OWNER_TAG, owner_of
 from dicom_assets.schema import CHANGE, INSTANCE, STUDY
 from dicom_assets_tests.end_to_end.dagster.history import (
     FIRST,
@@ -170,6 +173,21 @@ def test_the_sensor_waits_for_a_run_that_is_not_over(
     assert _asked(followed, instance) == []
     instance.report_run_failed(run)
     assert _asked(followed, instance) == [], "it rests for an hour after a failure"
+
+
+def test_the_sensor_does_not_wait_for_a_run_whose_process_is_gone(
+    followed: World, own_service: Service, instance: dg.DagsterInstance
+) -> None:
+    """Killed, it looks as if it ran: the hours that it left open are asked for all the same."""
+    own_service.archive.store(header(9), at=at(LATE, 30))
+    _audited(followed, instance)
+    job = followed.definitions.resolve_job_def("dicom_tables")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert _asked(followed, instance) == []
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        owner = owner_of(run.run_id, process.pid)
+    instance.add_run_tags(run.run_id, {OWNER_TAG: owner})
+    assert len(_asked(followed, instance)) == 1
 
 
 def test_hours_outside_start_and_end_are_not_asked_for(
