@@ -9,9 +9,10 @@
 | 401 | the token is refused | a new one at once, then again for `refused_seconds` |
 | 401 over http | no token is ever sent | refused at once |
 | 403, 404, 407, 409, 424, any other 4xx | somebody must act | refused at once |
+| 501 | the service has no such thing | refused at once |
 | 3xx | it would carry the token away | refused at once |
 | 408, 425, 429 | too much | again, fewer at once |
-| 5xx | trouble, or a header | again, fewer at once; perhaps a header |
+| any other 5xx | trouble, or a header | again, fewer at once; perhaps a header |
 | any other status | not of a feed | again |
 | refused, unreachable, no such name | an outage, or a wrong address | again, fewer at once |
 | a certificate that is not trusted | somebody must act | refused at once |
@@ -160,6 +161,7 @@ STATUSES: Final[Mapping[int, Meaning]] = {
     ),
     425: _THROTTLED,
     429: _THROTTLED,
+    501: _refused("the service does not offer this; asking again changes nothing"),
 }
 
 # A storage read that was cancelled inside the server is answered 400, too; only this one is ours.

@@ -177,7 +177,7 @@ def test_a_service_that_ignores_the_uid_cannot_be_compared_with(
         (404, ServiceRefusedError),
         (403, ServiceRefusedError),
         (406, ServiceRefusedError),
-        (501, (ServiceRefusedError, ServiceUnavailableError)),
+        (501, ServiceRefusedError),
         (503, ServiceUnavailableError),
     ],
 )
