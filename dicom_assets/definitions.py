@@ -101,14 +101,14 @@ def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     upstream = presentation.service_spec(prefix, settings.service_url or ARCHIVE_DIRECTORY)
     checks = [audit_check(upstream.key), reconciliation_check(upstream.key)]
     audits = audit_job(checks)
-    store = tables(settings).store
+    kept = tables(settings)
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(ours)],
         asset_checks=checks,
         jobs=[job, audits],
         schedules=[schedule, audit_schedule(audits, running=running)],
-        sensors=[reopened_sensor(job, partitions, store, running=running)],
-        resources={SERVICE_KEY: _service(settings, start), IO_MANAGER_KEY: tables(settings)},
+        sensors=[reopened_sensor(job, partitions, kept.store, running=running)],
+        resources={SERVICE_KEY: _service(settings, start), IO_MANAGER_KEY: kept},
     )
 
 

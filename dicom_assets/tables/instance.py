@@ -110,7 +110,8 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run, reads_on: bool)
         after = look.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
         rejections.note(store, window, got.rejections, run)
         # What was rejected once and is gone now has no Delete entry: nothing else would settle it.
-        change_log.bury(store, set(rejections.sequences(store)) & got.deleted, run)
+        if got.deleted:
+            change_log.bury(store, set(rejections.sequences(store)) & got.deleted, run)
     return Outcome(
         version_before=look.target.version,
         version_after=after,

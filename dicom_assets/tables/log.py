@@ -62,8 +62,7 @@ def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
         require_archive(before, feed)
         entries = feed.entries(window, Progress(run.say, "read {} entries of the feed"))
     with watch.stage("commit"):
-        done = converge(lambda: _add(store, before, window, entries, run))
-        rejections.note(store, window, entries.rejections, run)
+        done = _take_in(store, before, window, entries, run)
     with watch.stage("retry"):
         _try_again(store, before, window, feed, run)
     with watch.stage("seal"):
@@ -111,9 +110,13 @@ def _try_again(store: Store, before: Snapshot, window: Window, feed: Feed, run: 
         _take_in(store, before, instant, entries, run)
 
 
-def _take_in(store: Store, before: Snapshot, window: Window, entries: Entries, run: Run) -> None:
-    converge(lambda: _add(store, before, window, entries, run))
+def _take_in(
+    store: Store, before: Snapshot, window: Window, entries: Entries, run: Run
+) -> "_Added":
+    """The entries are in the log, and those that cannot be used in `rejected`."""
+    added = converge(lambda: _add(store, before, window, entries, run))
     rejections.note(store, window, entries.rejections, run)
+    return added
 
 
 def _only(read: Entries, wanted: set[int], at: int) -> Entries:

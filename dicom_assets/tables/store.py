@@ -84,9 +84,9 @@ class Snapshot:
 
     def rows(self, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
         """Return the rows that fulfil a SQL condition made of constants, all when it is empty."""
-        schema = self.table.arrow(list(columns) if columns is not None else None)
         if self.delta is None:
-            return schema.empty_table()
+            return self._none(columns)
+        schema = self._schema(columns)
         names = ", ".join(f'"{name}"' for name in schema.names)
         condition = f" WHERE {where}" if where else ""
         return self._query(f"SELECT {names} FROM t{condition}").cast(schema)  # noqa: S608 - constants and escaped literals only
@@ -99,14 +99,20 @@ class Snapshot:
             self.rows(columns, f'"{column}" IN ({_literals(values[i : i + VALUES_PER_QUERY])})')
             for i in range(0, len(values), VALUES_PER_QUERY)
         ]
-        return pa.concat_tables(pieces) if pieces else self.rows(columns, "false")
+        return pa.concat_tables(pieces) if pieces else self._none(columns)
 
     def greatest(self, column: str, columns: Sequence[str]) -> pa.Table:
         """Return the row with the greatest value of a column, or no row."""
         if self.delta is None:
             return self.rows(columns)
         top = self._query(f'SELECT max("{column}") AS top FROM t')["top"][0].as_py()  # noqa: S608
-        return self.rows(columns, "false" if top is None else f'"{column}" = {top}')
+        return self._none(columns) if top is None else self.rows(columns, f'"{column}" = {top}')
+
+    def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
+        return self.table.arrow(list(columns) if columns is not None else None)
+
+    def _none(self, columns: Sequence[str] | None) -> pa.Table:
+        return self._schema(columns).empty_table()
 
     def count(self) -> int:
         """Return the number of rows, from the log's statistics."""
