@@ -38,9 +38,10 @@ lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
 bench: ## the benchmarks (come later)
 	@echo "make bench: the benchmarks come later" >&2; exit 2
 
-soak: $(STAMP) ## every fault and many histories under faults, FAULTS (20) times over
-	@FAULTS=$(FAULTS) $(BIN)/python -m pytest -n 2 dicom_assets_tests/property/test_faults.py \
-	  dicom_assets_tests/end_to_end/faults dicom_assets_tests/end_to_end/emulator
+soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
+	@FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 \
+	  dicom_assets_tests/property dicom_assets_tests/end_to_end/faults \
+	  dicom_assets_tests/end_to_end/emulator
 
 docs: $(STAMP) ## write the generated reference pages anew
 	@$(BIN)/dicom-assets docs

@@ -257,7 +257,8 @@ class Replay:
         """The rows of `instance`: what lives, if an entry of it had to be read.
 
         One that was changed after the end shows as it stands now, at the newest entry that was
-        read: an end is no snapshot.
+        read: an end is no snapshot. One that had been deleted by the end is gone, although it was
+        stored again later: nothing that was read speaks of the new one.
         """
         history: dict[Key, list[Entry]] = {}
         for entry in self.read(span):
@@ -265,7 +266,7 @@ class Replay:
         return [
             self.row(max(entries), entries)
             for key, entries in history.items()
-            if key in self.headers
+            if key in self.headers and max(entries).action != "Delete"
         ]
 
     def row(self, entry: Entry, history: list[Entry]) -> Row:
