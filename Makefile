@@ -35,8 +35,8 @@ lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: ## the benchmarks (come later)
-	@echo "make bench: the benchmarks come later" >&2; exit 2
+bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md
+	@$(BIN)/python -m dicom_assets_tests.bench
 
 soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 	@FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 \

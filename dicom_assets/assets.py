@@ -28,7 +28,11 @@ def change(context: dg.AssetExecutionContext, dicom_service: DicomService) -> De
 
 def instance(change: Hours, dicom_service: DicomService) -> Derivation:
     """The table is at least as new as the hour: one row for each instance that is alive."""
-    follow = partial(instance_table.apply, reads_on=dicom_service.end_time is None)
+    follow = partial(
+        instance_table.apply,
+        reads_on=dicom_service.end_time is None,
+        keeps_form=dicom_service.header_columns is None,
+    )
     return Derivation(partial(follow, window=change.window, feed=dicom_service.feed))
 
 

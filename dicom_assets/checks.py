@@ -17,11 +17,15 @@ from dicom_assets.resources import DicomService
 from dicom_assets.tables.audit import Audit, audit
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.outcome import Progress
+from dicom_assets.tables.parsing import Parsing, look
 from dicom_assets.tables.reconcile import SAMPLE, Reconciliation, reconcile
+from dicom_assets.tables.stored import waiting
 from dicom_assets.window import Window, datetime_of, floor_hour, ticks_of
 
 AUDIT = "audit"
 RECONCILIATION = "reconciliation"
+PARSING = "parsing"
+COLUMNS = "columns"
 HOURS_NAMED = 48
 
 
@@ -97,6 +101,93 @@ def reconciliation_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
         return _compared(found)
 
     return reconcile_studies
+
+
+class ParsingConfig(dg.Config):
+    """What the headers of the newest instances are held against."""
+
+    instances: int = Field(default=1000, ge=1, description="How many headers are looked at.")
+    rate: float = Field(
+        default=0.05, ge=0, le=1, description="Which part of a column's values may not parse."
+    )
+
+
+def parsing_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
+    """Return the check that counts values which are none of their VR."""
+
+    @dg.asset_check(
+        asset=service,
+        name=PARSING,
+        description=(
+            "Reads the headers of the newest instances into columns once more and counts what is "
+            "null because its value does not parse: a date that is none, a number out of range. "
+            "Such values are wrong in the files; the header as it is stays in metadata_string."
+        ),
+    )
+    def parse_headers(
+        config: ParsingConfig,
+        dicom_service: DicomService,
+        dicom_tables: dg.ResourceParam[TableIOManager],
+    ) -> dg.AssetCheckResult:
+        found = look(dicom_tables.store, dicom_service.site_time_zone, config.instances)
+        return _parsed(found, config.rate)
+
+    return parse_headers
+
+
+def _parsed(found: Parsing, rate: float) -> dg.AssetCheckResult:
+    rates = found.rates()
+    above = [name for name, share in rates.items() if share > rate]
+    return dg.AssetCheckResult(
+        passed=not above,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=(
+            f"Of {found.headers} headers no column has more than {rate:.0%} of values that do not "
+            "parse."
+            if not above
+            else f"Of {found.headers} headers more than {rate:.0%} of the values do not parse in "
+            f"{', '.join(above)}: they are null there. Somebody writes them wrong: ask for "
+            "`manufacturer` and `stationname` of the rows that are null, and tell the device's "
+            "owner."
+        ),
+        metadata={
+            "headers": found.headers,
+            **{f"rate_{name}": round(share, 4) for name, share in rates.items()},
+            **{f"unparsable_{told}": count for told, count in found.unparsable.items()},
+        },
+    )
+
+
+def columns_check(service: dg.AssetKey, job: str) -> dg.AssetChecksDefinition:
+    """Return the check that added columns are filled in old rows; `job` fills them."""
+
+    @dg.asset_check(
+        asset=service,
+        name=COLUMNS,
+        description=(
+            "Tells columns that were added to a table with rows and are null in the older ones, "
+            f"because the job `{job}` has not filled them yet."
+        ),
+    )
+    def filled_columns(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+        return _filled(waiting(dicom_tables.store), job)
+
+    return filled_columns
+
+
+def _filled(found: dict[str, list[str]], job: str) -> dg.AssetCheckResult:
+    named = "; ".join(f"{table}: {', '.join(names)}" for table, names in found.items())
+    return dg.AssetCheckResult(
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=(
+            "Every column has its values in every row."
+            if not found
+            else f"Older rows are null in columns that were added ({named}). Run the job "
+            f"`{job}` once; it reads the headers that the table keeps, and not the service."
+        ),
+        metadata={f"columns_{table}": len(names) for table, names in found.items()},
+    )
 
 
 def _not_looked(error: ServiceError) -> dg.AssetCheckResult:

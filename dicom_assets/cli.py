@@ -9,11 +9,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from dicom_assets.errors import DicomAssetsError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from dicom_assets.settings import Settings
 
 UI_HOST = "127.0.0.1"
 UI_PORT = 3000
@@ -155,6 +161,92 @@ def find(asked: str, as_json: bool) -> None:
     with Console(stderr=True).status("opening the tables"):
         from dicom_assets import find as finding  # Dagster's import takes seconds
     sys.exit(0 if finding.run(settings, asked, datetime.now(UTC), console, as_json=as_json) else 1)
+
+
+@main.command()
+@click.option(
+    "--dialect",
+    type=click.Choice(["duckdb", "spark", "tsql"]),
+    default="duckdb",
+    show_default=True,
+    help="Whose SQL is written; tsql is for Fabric and SQL Server.",
+)
+def view(dialect: str) -> None:
+    """Print SQL that shows the tables under DICOM's keywords, your own columns among them."""
+    from dicom_assets.schema import added, views
+    from dicom_assets.settings import Settings
+
+    settings = Settings.from_environment(complete=False)
+    click.echo(views.definitions(added.tables(settings.columns_file), dialect), nl=False)
+
+
+@main.group()
+def migrate() -> None:
+    """Take over the tables that Data Factory's template wrote."""
+
+
+def _rooted(root: str | None) -> "Settings":
+    """Return the settings for the tables below another root than DICOM_TABLES_URL."""
+    from dicom_assets.settings import Settings
+
+    given = {"DICOM_TABLES_URL": root} if root else {}
+    return Settings.from_environment({**os.environ, **given}, complete=False)
+
+
+@migrate.command("check")
+@click.argument("root", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
+def migrate_check(root: str | None, as_json: bool) -> None:
+    """Say what taking over the tables at ROOT (DICOM_TABLES_URL) means; nothing is changed."""
+    from datetime import UTC, datetime
+
+    settings = _rooted(root)
+    with Console(stderr=True).status("looking at the tables"):
+        from dicom_assets import migrate as migration  # Dagster's import takes seconds
+
+        ready = migration.check(settings, datetime.now(UTC), console, as_json=as_json)
+    sys.exit(0 if ready else 1)
+
+
+@migrate.command("apply")
+@click.argument("root", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
+def migrate_apply(root: str | None, as_json: bool) -> None:
+    """Take over the tables at ROOT (DICOM_TABLES_URL), in place, and say how to go back."""
+    from datetime import UTC, datetime
+
+    from dicom_assets import migrate as migration
+
+    migration.apply(_rooted(root), datetime.now(UTC), console, as_json=as_json)
+
+
+@migrate.command("compare")
+@click.argument("old")
+@click.argument("new")
+@click.option(
+    "--until",
+    type=click.DateTime(),
+    help="Up to when the template has read (UTC); else the hour before its newest commit.",
+)
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the keys of the rows that differ into this file (CSV); UIDs identify.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
+def migrate_compare(
+    old: str, new: str, until: "datetime | None", keys: Path | None, as_json: bool
+) -> None:
+    """Hold the template's tables at OLD against ours of the same service at NEW."""
+    from datetime import UTC
+
+    sides = _rooted(old), _rooted(new)
+    until = None if until is None else until.replace(tzinfo=UTC)
+    with Console(stderr=True).status("comparing the tables"):
+        from dicom_assets import migrate as migration  # Dagster's import takes seconds
+
+        explained = migration.compare(*sides, until, keys, console, as_json=as_json)
+    sys.exit(0 if explained else 1)
 
 
 @main.command()

@@ -6,7 +6,7 @@ definitions. `defs` is what Dagster loads for ours; loading asks no network.
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -19,19 +19,26 @@ from dagster_deltalake import AzureConfig, LocalConfig
 
 from dicom_assets import assets, presentation
 from dicom_assets.automation import (
+    COLUMNS_JOB,
     audit_job,
     audit_schedule,
+    columns_job,
     reopened_sensor,
     tables_job,
     tables_schedule,
 )
-from dicom_assets.checks import audit_check, reconciliation_check
+from dicom_assets.checks import (
+    audit_check,
+    columns_check,
+    parsing_check,
+    reconciliation_check,
+)
 from dicom_assets.emulator import sample, server
 from dicom_assets.io_manager import DeltaTables, Derivation
 from dicom_assets.partitions import hourly
 from dicom_assets.pool import POOL
 from dicom_assets.resources import DicomService
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table, added
 from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, Settings
 
 SERVICE_KEY = "dicom_service"
@@ -93,19 +100,22 @@ def quiet_betas() -> Iterator[None]:
 def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     start = settings.start_time or _first_hour(settings)
     partitions = hourly(start, settings.end_time)
-    ours = [_asset(settings, partitions, prefix, chapter) for chapter in _STORY]
+    shown = added.tables(settings.columns_file)
+    ours = [_asset(settings, shown, partitions, prefix, chapter) for chapter in _STORY]
     job = tables_job(JOB, [key for asset in ours for key in asset.keys])
     delay = timedelta(minutes=settings.delay_minutes)
     running = not settings.is_embedded
     schedule = tables_schedule(job, partitions, settings.schedule, delay, running=running)
-    upstream = presentation.service_spec(prefix, settings.service_url or ARCHIVE_DIRECTORY)
-    checks = [audit_check(upstream.key), reconciliation_check(upstream.key)]
+    address = settings.service_url or ARCHIVE_DIRECTORY
+    upstream = presentation.service_spec(prefix, address, shown[INSTANCE.name])
+    made = (audit_check, reconciliation_check, parsing_check)
+    checks = [*(check(upstream.key) for check in made), columns_check(upstream.key, COLUMNS_JOB)]
     audits = audit_job(checks)
     kept = tables(settings)
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(ours)],
         asset_checks=checks,
-        jobs=[job, audits],
+        jobs=[job, audits, columns_job()],
         schedules=[schedule, audit_schedule(audits, running=running)],
         sensors=[reopened_sensor(job, partitions, kept.store, running=running)],
         resources={SERVICE_KEY: _service(settings, start), IO_MANAGER_KEY: kept},
@@ -131,11 +141,12 @@ _STORY = (
 
 def _asset(
     settings: Settings,
+    shown: Mapping[str, Table],
     partitions: dg.HourlyPartitionsDefinition,
     prefix: list[str],
     chapter: _Chapter,
 ) -> dg.AssetsDefinition:
-    table = chapter.table
+    table = shown[chapter.table.name]
     decorate = dg.asset(
         name=table.name,
         key_prefix=prefix or None,
@@ -162,6 +173,8 @@ def tables(settings: Settings) -> DeltaTables:
         storage_options=storage,
         paths=paths,
         retention_hours=settings.retention_hours,
+        columns_file=settings.columns_file,
+        service_base=settings.service_url and f"{settings.service_url}/v{settings.api_version}",
     )
 
 
@@ -174,6 +187,9 @@ def _service(settings: Settings, start: datetime) -> DicomService:
         "data_partitions": settings.data_partitions and list(settings.data_partitions),
         "start_time": start.isoformat(),
         "end_time": settings.end_time and settings.end_time.isoformat(),
+        "site_time_zone": settings.site_time_zone,
+        "columns_file": settings.columns_file,
+        "header_columns": settings.header_columns,
     }
     if settings.service_url is not None:
         return DicomService(url=settings.service_url, **shared)

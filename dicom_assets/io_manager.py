@@ -22,7 +22,7 @@ from pydantic import Field
 
 from dicom_assets import pool
 from dicom_assets.partitions import key_of, window_of
-from dicom_assets.schema import TABLES
+from dicom_assets.schema import TABLES, added
 from dicom_assets.tables import touched
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.outcome import Outcome
@@ -62,6 +62,12 @@ class DeltaTables(DeltaLakeIOManager):
     retention_hours: int = Field(
         default=720, description="How long removed files of a new table are kept, in hours."
     )
+    columns_file: str | None = Field(
+        default=None, description="File that names the columns that were added to the tables."
+    )
+    service_base: str | None = Field(
+        default=None, description="Address of the service with its version, if it has one."
+    )
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
@@ -87,7 +93,13 @@ class DeltaTables(DeltaLakeIOManager):
             options |= self.client_options.str_dict()
         options.pop("provider", None)
         urls = {name: f"{root}/{path}" for name, path in self.paths.items()}
-        return Store(urls, options, self.retention_hours)
+        return Store(
+            urls,
+            options,
+            self.retention_hours,
+            added.tables(self.columns_file),
+            self.service_base,
+        )
 
 
 class TableIOManager(DbIOManager):

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Column, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Column, Path, Table
 
 GROUP = "dicom"
 OWNER = "team:dicom"
@@ -51,13 +51,12 @@ def described(table: Table, prefix: Sequence[str], location: str) -> dict[str, A
     }
 
 
-def service_spec(prefix: Sequence[str], address: str) -> dg.AssetSpec:
+def service_spec(prefix: Sequence[str], address: str, instance: Table = INSTANCE) -> dg.AssetSpec:
     """Return the DICOM service as an external asset; its columns are the attributes we read."""
-    keywords = {c.keyword: c for c in INSTANCE.columns if c.keyword}
+    paths = {path.text: path for column in instance.columns for path in column.paths}
     columns = [
-        dg.TableColumn(name, _vr(column), description=f"({column.tag[:4]},{column.tag[4:]})")
-        for name, column in keywords.items()
-        if name and column.tag
+        dg.TableColumn(name, path.attribute.vr, description=_tag(path))
+        for name, path in paths.items()
     ]
     return dg.AssetSpec(
         dg.AssetKey([*prefix, SERVICE]),
@@ -78,13 +77,14 @@ def column_schema(table: Table) -> dg.TableSchema:
 
 
 def _column(column: Column) -> dg.TableColumn:
-    known = {"dicom.keyword": column.keyword, "dicom.tag": column.tag, "dicom.vr": column.vr}
-    tags = {name: value for name, value in known.items() if value}
-    return dg.TableColumn(column.name, str(column.type), description=column.meaning, tags=tags)
+    return dg.TableColumn(
+        column.name, str(column.type), description=column.meaning, tags=column.known
+    )
 
 
-def _vr(column: Column) -> str:
-    return column.vr or "string"
+def _tag(path: Path) -> str:
+    tags = (step.attribute.tag for step in path.steps)
+    return " ".join(f"({tag[:4]},{tag[4:]})" for tag in tags)
 
 
 def column_lineage(table: Table, prefix: Sequence[str]) -> dg.TableColumnLineage:
@@ -100,11 +100,15 @@ def column_lineage(table: Table, prefix: Sequence[str]) -> dg.TableColumnLineage
 
 
 def _origins(table: Table, column: Column) -> list[tuple[str, str]]:
-    if column.source:
-        return [(INSTANCE.name, column.source)]
-    if table is INSTANCE and column.name in _FROM_LOG:
+    if column.sources:
+        return [(INSTANCE.name, source) for source in column.sources]
+    if table.name == INSTANCE.name and column.name in _FROM_LOG:
         return [(CHANGE.name, _FROM_LOG[column.name])]
-    return [(SERVICE, column.keyword)] if column.keyword else []
+    return [(SERVICE, path.text) for path in column.paths] or _of_service(table, column)
+
+
+def _of_service(table: Table, column: Column) -> list[tuple[str, str]]:
+    return [(SERVICE, column.keyword)] if table.name == CHANGE.name and column.keyword else []
 
 
 _FROM_LOG: Mapping[str, str] = {

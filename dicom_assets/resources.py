@@ -13,6 +13,9 @@ from pydantic import Field, PrivateAttr
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.counts import StudyCounts
+from dicom_assets.feed.rows import RowReader
+from dicom_assets.schema import INSTANCE, added
+from dicom_assets.settings import HEADER_COLUMNS
 from dicom_assets.window import Window, datetime_of
 
 LONGEST_SLEEP_SECONDS = 5.0
@@ -39,6 +42,16 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
     end_time: str | None = Field(
         default=None, description="Moment at which reading stops (UTC, ISO 8601, exclusive)."
     )
+    site_time_zone: str | None = Field(
+        default=None, description="Zone (IANA) of DICOM times without offset; unknown when unset."
+    )
+    columns_file: str | None = Field(
+        default=None, description="File that names the columns that were added to the tables."
+    )
+    header_columns: str | None = Field(
+        default=None,
+        description="Form in which the header is kept: string, map or both; as the table says.",
+    )
     _feed: ChangeFeed | None = PrivateAttr(default=None)
 
     def address(self) -> str:
@@ -59,6 +72,11 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
             batch_size=self.batch_size,
             retry_seconds=self.retry_seconds,
             data_partitions=self.data_partitions,
+            reader=RowReader(
+                added.tables(self.columns_file)[INSTANCE.name],
+                self.site_time_zone,
+                self.header_columns or HEADER_COLUMNS[0],
+            ),
         )
 
     def counts(self) -> StudyCounts:

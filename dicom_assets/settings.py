@@ -25,6 +25,7 @@ ARCHIVE_DIRECTORY = "data/archive"
 LOOPBACK_DIRECTORY = "data/loopback"
 FIRST_YEAR = 1990
 LAST_YEAR = 9999
+HEADER_COLUMNS = ("string", "map", "both")
 TABLE_SCHEMES = ("abfss", "abfs", "az", "azure", "adl")
 _DATA_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
@@ -142,6 +143,17 @@ def _zone(value: str) -> str:
     return value
 
 
+def _header_columns(value: str) -> str:
+    if value not in HEADER_COLUMNS:
+        raise _refuse(f"one of {', '.join(HEADER_COLUMNS)} is needed")
+    return value
+
+
+def _file(value: str) -> str:
+    # A run may have another working directory than the process that started it.
+    return str(Path(value).absolute())
+
+
 def _setting(  # noqa: PLR0913 - one line per setting is the point
     variable: str,
     parse: Callable[[str], T],
@@ -254,6 +266,22 @@ class Settings:
         "zone of DICOM times without offset; unset, they give no UTC timestamp, never an assumed "
         "one",
         shown="unset",
+    )
+    columns_file: str | None = _setting(
+        "DICOM_COLUMNS_FILE",
+        _file,
+        None,
+        "a file that names columns of your own and ready packs (docs/own-columns.md)",
+        shown="unset",
+    )
+    header_columns: str | None = _setting(
+        "DICOM_HEADER_COLUMNS",
+        _header_columns,
+        None,
+        "in which form `instance` keeps the header: `string` (`metadata_string`), `map` "
+        "(`metadata`, the template's form, which costs a merge four times as much) or `both`; "
+        "columns of your own are filled from `metadata_string` only",
+        shown="string; both in a table that was taken over with its map filled",
     )
 
     def __post_init__(self) -> None:

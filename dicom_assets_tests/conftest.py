@@ -1,4 +1,7 @@
-"""What holds for every test: how hypothesis runs. Fixtures live in the folder that uses them."""
+"""What holds for every test: how hypothesis runs, and that no value of a patient is left behind.
+
+Fixtures live in the folder that uses them.
+"""
 
 import os
 
@@ -10,3 +13,6 @@ from hypothesis import settings
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True, database=None)
 settings.register_profile("soak", deadline=None, derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# No test leaves a patient's value outside the tables.
+pytest_plugins = ("dicom_assets_tests.canary",)

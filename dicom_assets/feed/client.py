@@ -22,6 +22,7 @@ from dicom_assets.feed.heavy_read import HeavyRead
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing
 from dicom_assets.feed.patience import PATIENCE, Patience
+from dicom_assets.feed.rows import RowReader
 from dicom_assets.reads import UNREADABLE, Entries, Headers
 from dicom_assets.window import Window
 
@@ -46,12 +47,14 @@ class ChangeFeed:
         retry_seconds: float = 600.0,
         in_flight: int = 8,
         data_partitions: Collection[str] | None = None,
+        reader: RowReader | None = None,
         credential: "TokenCredential | None" = None,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], datetime] = utc_now,
         patience: Patience = PATIENCE,
     ) -> None:
         self._in_flight = in_flight
+        self._reader = reader or RowReader()
         self._data_partitions = None if data_partitions is None else frozenset(data_partitions)
         self._clock = clock
         self._behind: timedelta | None = None
@@ -128,7 +131,7 @@ class ChangeFeed:
         `log` has the columns sequence and timestamp_ticks: rows of the log that include every
         wanted one, and whatever neighbours are known.
         """
-        return HeavyRead(self._listing, self._in_flight).read(log, wanted)
+        return HeavyRead(self._listing, self._in_flight, self._reader).read(log, wanted)
 
 
 def _only_ticks(rows: list[Row]) -> int | None:

@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry
-from dicom_assets.feed.header import rows_of
 from dicom_assets.feed.listing import Listing, Page
 from dicom_assets.feed.pages import Span, cut
 from dicom_assets.feed.poison import HeaderListing
+from dicom_assets.feed.rows import RowReader
 from dicom_assets.reads import Headers, Rejection
 from dicom_assets.window import Window
 
@@ -33,12 +33,13 @@ READINGS: Final = 3
 class HeavyRead:
     """One heavy read."""
 
-    def __init__(self, listing: Listing, in_flight: int) -> None:
+    def __init__(self, listing: Listing, in_flight: int, reader: RowReader) -> None:
         self._stop = threading.Event()
         self._listing = HeaderListing(
             listing.connection, listing.path, listing.batch_size, self._stop
         )
         self._in_flight = in_flight
+        self._reader = reader
 
     def read(self, log: pa.Table, wanted: Collection[int]) -> Iterator[Headers]:
         """Yield the headers of the wanted sequences as they arrive, in any order.
@@ -63,7 +64,7 @@ class HeavyRead:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _read_span(self, span: Span) -> Headers:
-        search = _Search(dict(span.wanted))
+        search = _Search(dict(span.wanted), self._reader)
         window = Window(span.start, span.end)
         limits = _limits(span.limit, self._listing.batch_size)
         search.through(self._listing.pages(window, offset=span.offset, limits=limits, headers=True))
@@ -96,8 +97,9 @@ def _limits(first: int, batch_size: int) -> Iterator[int]:
 class _Search:
     """Looks for wanted entries in pages; `missing` holds those not found yet, with their ticks."""
 
-    def __init__(self, missing: dict[int, int]) -> None:
+    def __init__(self, missing: dict[int, int], reader: RowReader) -> None:
         self.missing = missing
+        self._reader = reader
         self._found: list[Entry | Rejection] = []
         self._pages = self._bytes = 0
 
@@ -116,7 +118,9 @@ class _Search:
         """Return what was found."""
         entries = [row for row in self._found if isinstance(row, Entry)]
         unusable = [row for row in self._found if isinstance(row, Rejection)]
-        rows, rejections, unparsable = rows_of([e for e in entries if e.state != "Deleted"])
+        rows, rejections, unparsable = self._reader.read(
+            [entry for entry in entries if entry.state != "Deleted"]
+        )
         return Headers(
             rows=rows,
             deleted=tuple(entry.sequence for entry in entries if entry.state == "Deleted"),

@@ -32,10 +32,11 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceError
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema.columns import DEFAULT_PARTITION
 from dicom_assets.tables.arrow import Values, distinct, filter_out, ints, is_in, pc
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, newest_of
-from dicom_assets.tables.reconcile import DEFAULT_PARTITION, Counts, Followed, Reading, backwards
-from dicom_assets.tables.rollup import columns_read, compare, roll_up
+from dicom_assets.tables.reconcile import Counts, Followed, Reading, backwards
+from dicom_assets.tables.rollups import difference_of
 from dicom_assets.tables.store import Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
 
@@ -252,10 +253,8 @@ class _Known:
         return {"series": series.num_rows, "study": studies.num_rows}
 
     def _is_stale(self, table: Table) -> bool:
-        studies = self._studies()
-        existing = self.store.open(table).rows_of("studyInstanceUid", studies)
-        live = self.store.open(INSTANCE).rows_of(_STUDY, studies, columns_read(table))
-        return not compare(existing, roll_up(live, table), table).is_empty
+        difference = difference_of(self.store, self.store.open(table), self._studies())
+        return not difference.is_empty
 
 
 _STUDY = _COLUMN["study"]

@@ -6,16 +6,17 @@ the difference is committed.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
-from typing import Literal
+from typing import Final, Literal
 
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.header.extraction import header_map
 from dicom_assets.reads import Feed, Headers, Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, TIMESTAMP
+from dicom_assets.schema import CHANGE, HEADER_MAP, INSTANCE, TIMESTAMP
 from dicom_assets.tables import log as change_log
 from dicom_assets.tables import rejections
 from dicom_assets.tables.arrow import (
@@ -35,10 +36,21 @@ from dicom_assets.tables.seals import seals_of
 from dicom_assets.tables.store import Difference, Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window
 
+# A property of the table: in which form it keeps headers where no setting says so.
+HEADER_COLUMNS: Final = "dicom_assets.headerColumns"
+BOTH: Final = "both"
 LAYOUT: list[tuple[str, Literal["ascending", "descending"]]] = [
     (name, "ascending")
     for name in ("partitionName", "studyinstanceuid", "seriesinstanceuid", "sequence")
 ]
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What holds for all hours: whether reading goes on, and whether the table's form counts."""
+
+    reads_on: bool
+    keeps_form: bool
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class _Read:
     @classmethod
     def of(cls, pieces: Iterable[Headers], *, reads_on: bool) -> "_Read":
         got = list(pieces)
-        rows = pa.concat_tables([INSTANCE.arrow().empty_table(), *(p.rows for p in got)])
+        rows = pa.concat_tables([p.rows for p in got] or [INSTANCE.arrow().empty_table()])
         awaiting = frozenset(s for p in got for s in p.replaced if reads_on)
         return cls(
             filter_out(rows, "sequence", numbers(awaiting)),
@@ -79,34 +91,47 @@ class _Read:
         )
 
 
-def apply(store: Store, window: Window, feed: Feed, run: Run, *, reads_on: bool = True) -> Outcome:
+def apply(  # noqa: PLR0913 - two switches beside what every step is given
+    store: Store,
+    window: Window,
+    feed: Feed,
+    run: Run,
+    *,
+    reads_on: bool = True,
+    keeps_form: bool = True,
+) -> Outcome:
     """The table is at least as new as the log says for every key that the window touched.
 
     An entry served as Replaced awaits the later hour that replaced it. Where reading stops at an
     end (not `reads_on`), that hour may never come: then the instance is taken as it stands now.
+    A table that was taken over with its map filled gets the map too (`keeps_form`), unless a
+    setting says in which form headers are kept.
     Raises NotYetError when an hour of the window is not in the log.
     """
     found = seals_of(store, window)
     change_log.require_archive(store.open(CHANGE), feed)
+    rules = _Rules(reads_on, keeps_form)
     attempts = settle(
-        lambda: store.version(CHANGE), lambda: _attempt(store, window, feed, run, reads_on)
+        lambda: store.version(CHANGE), lambda: _attempt(store, window, feed, run, rules)
     )
     found.mark(store, "instanceAt", run)
     return reduce(Outcome.then, attempts)
 
 
-def _attempt(store: Store, window: Window, feed: Feed, run: Run, reads_on: bool) -> Outcome:  # noqa: FBT001 - handed on
+def _attempt(store: Store, window: Window, feed: Feed, run: Run, rules: _Rules) -> Outcome:
     watch = Stopwatch()
     with watch.stage("plan"):
         look = _look(store, window, run)
     with watch.stage("read"):
         wanted = ints(look.plan.read["sequence"])
         pieces = feed.headers(look.neighbours, wanted) if wanted else ()
+        if rules.keeps_form and look.target.told(HEADER_COLUMNS) == BOTH:
+            pieces = map(_with_map, pieces)
         counted = _counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers"))
-        got = _Read.of(counted, reads_on=reads_on)
+        got = _Read.of(counted, reads_on=rules.reads_on)
         _require_answers(got, wanted, window)
     with watch.stage("commit"):
-        difference = _difference(look.plan, got, run.now)
+        difference = _difference(look, got, run.now)
         after = look.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
         rejections.note(store, window, got.rejections, run)
         # What was rejected once and is gone now has no Delete entry: nothing else would settle it.
@@ -121,6 +146,15 @@ def _attempt(store: Store, window: Window, feed: Feed, run: Run, reads_on: bool)
         unparsable=got.unparsable,
         seconds=watch.seconds,
     )
+
+
+def _with_map(piece: Headers) -> Headers:
+    """Return a piece whose rows hold the header as a map too."""
+    texts = piece.rows["metadata_string"].to_pylist()
+    maps = [None if text is None else header_map(text.encode()) for text in texts]
+    at = piece.rows.schema.get_field_index("metadata")
+    field = piece.rows.schema.field(at)
+    return replace(piece, rows=piece.rows.set_column(at, field, pa.array(maps, HEADER_MAP)))
 
 
 def _require_answers(got: _Read, wanted: list[int], window: Window) -> None:
@@ -172,14 +206,15 @@ def _hours_outside(inside: pa.Table, wanted: pa.Table) -> list[int]:
     return sorted({ticks // TICKS_PER_HOUR for ticks in ints(outside["timestamp_ticks"])})
 
 
-def _difference(plan: Plan, got: _Read, now: datetime) -> Difference:
+def _difference(look: _Look, got: _Read, now: datetime) -> Difference:
+    plan = look.plan
     at = position(got.rows["sequence"], plan.read["sequence"])
     rows = _stamped(got.rows, plan.read["received_timestamp"].take(at), now)
     exists = plan.read["exists"].take(at)
     gone = filter_in(plan.read, "sequence", numbers(got.deleted))
     gone = gone.filter(gone["exists"]).select(plan.deletes.column_names)
     return Difference(
-        INSTANCE,
+        look.target.table,
         inserts=rows.filter(pc.invert(exists)).sort_by(LAYOUT),
         updates=rows.filter(exists).sort_by(LAYOUT),
         deletes=pa.concat_tables([plan.deletes, gone]),

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 
 from dicom_assets.schema import CHANGE, INSTANCE, INT64, STRING, STUDY, SYNC
+from dicom_assets.schema.columns import DEFAULT_PARTITION
 from dicom_assets.tables.arrow import (
     Values,
     filter_out,
@@ -31,7 +32,6 @@ from dicom_assets.tables.store import VALUES_PER_QUERY, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
 SAMPLE = 100
-DEFAULT_PARTITION = "Microsoft.Default"
 # Of entries that the tables have not read, and of those in which a lost one is looked for: a
 # thousand requests. What lies beyond is not judged.
 MOST_ENTRIES = 200_000

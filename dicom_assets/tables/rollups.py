@@ -39,7 +39,7 @@ def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
     with watch.stage("plan"):
         target = store.open(table)
         studies = touched_studies(store, window)
-        difference = _difference(store, target, studies)
+        difference = difference_of(store, target, studies)
     with watch.stage("commit"):
         after = target.commit(difference, {"run_id": run.run_id, "window": str(window)})
     return Outcome(
@@ -59,12 +59,14 @@ def touched_studies(store: Store, window: Window) -> list[str]:
     return distinct(pa.concat_tables([touched, again])["studyinstanceuid"])
 
 
-def _difference(store: Store, target: Snapshot, studies: list[str]) -> Difference:
+def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Difference:
+    """Return what makes the rows of some studies show their live instances."""
     # The target was opened before: what is derived here is newer than what it is compared with.
     existing = target.rows_of(_STUDY_COLUMN, studies)
     columns = columns_read(target.table)
     live = store.open(INSTANCE).rows_of("studyinstanceuid", studies, columns)
-    return compare(existing, roll_up(live, target.table), target.table)
+    derived = roll_up(live, target.table, store.service_base)
+    return compare(existing, derived, target.table)
 
 
 def _clear_settled(store: Store, run: Run) -> None:
@@ -76,7 +78,7 @@ def _clear_settled(store: Store, run: Run) -> None:
     settled = _applied(store, known) if known else {}
     for study in sorted(set(settled.values())):
         targets = [store.open(table) for table in (SERIES, STUDY)]
-        if all(_difference(store, target, [study]).is_empty for target in targets):
+        if all(difference_of(store, target, [study]).is_empty for target in targets):
             rejections.clear(store, [s for s, owner in settled.items() if owner == study], run)
 
 

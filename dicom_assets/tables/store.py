@@ -9,8 +9,9 @@ two writers at once. This is the only module that speaks Delta; the rule of what
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import pyarrow as pa
 from deltalake import (
@@ -22,9 +23,10 @@ from deltalake import (
     write_deltalake,
 )
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.schema import Field
 
 from dicom_assets.errors import ConflictError, ForeignTableError, TableUnavailableError
-from dicom_assets.schema import Table
+from dicom_assets.schema import TABLES, Column, Table
 
 # A table itself, for those who go on with it lazily.
 Delta: TypeAlias = DeltaTable
@@ -40,6 +42,11 @@ CONFIGURATION = {
 RETENTION = "delta.deletedFileRetentionDuration"
 # Statistics of long texts cost bytes in every commit and help no reader to skip a file.
 WITHOUT_STATISTICS = ("metadata", "metadata_string")
+# In the metadata of a column: "false" when it was added to a table with rows, or rows came while it
+# was not kept; and since when, for all that, every row has its values.
+FILLED = "dicom_assets.filled"
+FILLED_AT = "dicom_assets.filled_at"
+_PATH = "dicom.path"
 _ACTION = "_action"
 
 
@@ -72,7 +79,8 @@ class Difference:
 class Snapshot:
     """One version of one table; a table that does not exist yet is version -1 without rows.
 
-    It stays what it was after its own commit, and can be committed on once.
+    It stays what it was after its own commit, and can be committed on once. A column that the
+    table does not have yet is null in every row, and comes to it with the first commit.
     """
 
     table: Table
@@ -87,9 +95,12 @@ class Snapshot:
         if self.delta is None:
             return self._none(columns)
         schema = self._schema(columns)
-        names = ", ".join(f'"{name}"' for name in schema.names)
+        # The key is read even when it is not asked for: else a row of added columns only is none.
+        held = [n for n in self._schema([*schema.names, *self.table.key]).names if n in self._held]
+        names = ", ".join(f'"{name}"' for name in held)
         condition = f" WHERE {where}" if where else ""
-        return self._query(f"SELECT {names} FROM t{condition}").cast(schema)  # noqa: S608 - constants and escaped literals only
+        found = self._query(f"SELECT {names} FROM t{condition}")  # noqa: S608 - constants and escaped literals only
+        return _padded(found, schema)
 
     def rows_of(
         self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
@@ -108,11 +119,33 @@ class Snapshot:
         top = self._query(f'SELECT max("{column}") AS top FROM t')["top"][0].as_py()  # noqa: S608
         return self._none(columns) if top is None else self.rows(columns, f'"{column}" = {top}')
 
+    def greatest_values(self, column: str, count: int) -> pa.Table:
+        """Return so many of the greatest values of a column, in no order; null is none."""
+        if self.delta is None:
+            return self._none([column])
+        sql = f'SELECT "{column}" FROM t WHERE "{column}" IS NOT NULL '  # noqa: S608 - a column
+        return self._query(f'{sql} ORDER BY "{column}" DESC LIMIT {count}')
+
+    def counts(self, column: str) -> pa.Table:
+        """Return each value of a column, and as `count` how many rows have it."""
+        if self.delta is None:
+            return self._none([column]).append_column("count", pa.array([], pa.int64()))
+        return self._query(f'SELECT "{column}", count(*) AS count FROM t GROUP BY "{column}"')  # noqa: S608 - a column
+
     def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
         return self.table.arrow(list(columns) if columns is not None else None)
 
+    @cached_property
+    def _held(self) -> frozenset[str]:
+        """The names of the columns that the table has at this version."""
+        return frozenset(_arrow_schema(self.delta).names)
+
     def _none(self, columns: Sequence[str] | None) -> pa.Table:
         return self._schema(columns).empty_table()
+
+    def told(self, name: str) -> str | None:
+        """Return a property of the table, None when it has none of that name."""
+        return None if self.delta is None else self.delta.metadata().configuration.get(name)
 
     def count(self) -> int:
         """Return the number of rows, from the log's statistics."""
@@ -126,8 +159,10 @@ class Snapshot:
         """
         if difference.is_empty:
             return self.version
-        with _Border(self.table, self.url):
+        with Border(self.table, self.url):
             delta = self.delta or self._create()
+            add_missing(delta, self.table)
+            _mark_stale(delta, self.table)
             _write(delta, difference, _properties(note, difference))
             return delta.version()
 
@@ -148,7 +183,7 @@ class Snapshot:
             raise error from None
 
     def _query(self, sql: str) -> pa.Table:
-        with _Border(self.table, self.url):
+        with Border(self.table, self.url):
             reader = QueryBuilder().register("t", cast("DeltaTable", self.delta)).execute(sql)
             return pa.table(reader.read_all())
 
@@ -158,21 +193,25 @@ class Store:
     """The tables of one root, by name.
 
     Files that a commit removed are kept for `retention_hours`, which is written into a table when
-    it is created.
+    it is created. `tables` are those of a user who added columns; `service_base` is the address of
+    the service with its version, None when it has none that lasts.
     """
 
     urls: Mapping[str, str]
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     retention_hours: int = 720
+    tables: Mapping[str, Table] = field(default_factory=lambda: {t.name: t for t in TABLES})
+    service_base: str | None = None
 
     def open(self, table: Table) -> Snapshot:
         """Return the newest version of a table; only "not found" means that it is absent.
 
+        The snapshot's table has the columns that the user added.
         Raises ForeignTableError when the columns at the path are not this table's, and
         TableUnavailableError when the storage did not answer.
         """
-        url = self.urls[table.name]
-        with _Border(table, url):
+        url, table = self.urls[table.name], self.tables.get(table.name, table)
+        with Border(table, url):
             delta = _open(url, self.options)
         if delta is not None:
             _require_own(table, url, delta)
@@ -182,7 +221,7 @@ class Store:
     def version(self, table: Table) -> int:
         """Return the newest version of a table, or -1."""
         url = self.urls[table.name]
-        with _Border(table, url):
+        with Border(table, url):
             delta = _open(url, self.options)
             return ABSENT if delta is None else delta.version()
 
@@ -208,8 +247,9 @@ def _write(delta: DeltaTable, difference: Difference, properties: CommitProperti
     inserts = difference.inserts
     if inserts is not None and counts["inserts"] == sum(counts.values()):
         writer = _writer_properties(difference.table)
+        rows = _padded(inserts, _arrow_schema(delta))
         write_deltalake(
-            delta, inserts, mode="append", commit_properties=properties, writer_properties=writer
+            delta, rows, mode="append", commit_properties=properties, writer_properties=writer
         )
     else:
         _merge(delta, difference, properties)
@@ -286,24 +326,85 @@ def _literals(values: Sequence[str | int]) -> str:
     )
 
 
+def _arrow_schema(delta: DeltaTable | None) -> pa.Schema:
+    return pa.schema([] if delta is None else cast("pa.Schema", delta.schema().to_arrow()))
+
+
+def add_missing(delta: DeltaTable, table: Table) -> None:
+    """The table has every column; what is new is marked, because older rows lack its values."""
+    held = set(_arrow_schema(delta).names)
+    if missing := [column for column in table.columns if column.name not in held]:
+        fields = [Field.from_arrow(unfilled_field(column)) for column in missing]
+        delta.alter.add_columns(fields, commit_properties=CommitProperties(max_commit_retries=0))
+
+
+def unfilled_field(column: Column) -> "pa.Field[Any]":
+    """Return the field of a column that is added to a table with rows."""
+    known: dict[str | bytes, str | bytes] = dict(column.known.items())
+    return column.field().with_metadata({**known, FILLED: "false"})
+
+
+def unfilled(delta: DeltaTable) -> list[str]:
+    """Return the columns of which some row may lack the value."""
+    return [f.name for f in delta.schema().fields if _is_unfilled(f)]
+
+
+def _is_unfilled(held: Field) -> bool:
+    return held.metadata.get(FILLED) == "false" and not held.metadata.get(FILLED_AT)
+
+
+def _mark_stale(delta: DeltaTable, table: Table) -> None:
+    """A column that rows come without, or that is made of another path now, is not filled."""
+    wanted = {column.name: column for column in table.columns}
+    for held in delta.schema().fields:
+        path, column = held.metadata.get(_PATH), wanted.get(held.name)
+        if path is None or _is_unfilled(held):
+            continue
+        if column is None or column.known.get(_PATH) != path:
+            told = {} if column is None else column.known
+            delta.alter.set_column_metadata(
+                held.name,
+                {**told, FILLED: "false", FILLED_AT: ""},
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )
+
+
 def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
-    found = {f.name: f.type for f in pa.schema(cast("pa.Schema", delta.schema().to_arrow()))}
-    wrong = [f.name for f in table.arrow() if not _same_type(found.get(f.name), f.type)]
-    if wrong or list(delta.metadata().partition_columns) != table.partition_columns:
-        raise ForeignTableError(
-            f"the Delta table at {url} is not the {table.name} table of this version: "
-            f"{len(wrong)} of {len(table.columns)} columns are missing or of another type"
-            f"{' (' + ', '.join(wrong[:5]) + ')' if wrong else ''}. Nothing was written. Choose "
-            f"another DICOM_{table.name.upper()}_TABLE_PATH or DICOM_TABLES_URL"
-        )
+    """What the table must have is there, and what it has is of the type that is wanted."""
+    held = {f.name: f.type for f in _arrow_schema(delta)}
+    must = [column for column in table.columns if not column.added]
+    other = [c for c in table.columns if c.name in held and not held[c.name].equals(c.type)]
+    missing = [column.name for column in must if column.name not in held]
+    if missing:
+        raise _foreign(table, url, f"{len(missing)} of {len(must)} columns are missing", missing)
+    if wrong := [column.name for column in other if not column.added]:
+        raise _foreign(table, url, f"{len(wrong)} columns are of another type", wrong)
+    if list(delta.metadata().partition_columns) != table.partition_columns:
+        wanted = ", ".join(table.partition_columns) or "nothing"
+        raise _foreign(table, url, "its files do not lie by", [wanted])
+    if other:
+        raise _of_another_type(table, url, other[0], held[other[0].name])
 
 
-def _same_type(found: pa.DataType | None, wanted: pa.DataType) -> bool:
-    return found is not None and found.equals(wanted)
+def _of_another_type(table: Table, url: str, column: Column, held: pa.DataType) -> Exception:
+    return ForeignTableError(
+        f"column {column.name} of the {table.name} table at {url} is {held}, and {column.type} is "
+        "asked for. A column does not change its type: give the new one another name in "
+        "DICOM_COLUMNS_FILE, or ask for the type that it has"
+    )
+
+
+def _foreign(table: Table, url: str, what: str, names: list[str]) -> ForeignTableError:
+    return ForeignTableError(
+        f"the Delta table at {url} is not the {table.name} table of this version: {what} "
+        f"({', '.join(names[:5])}). Nothing was written. If Data Factory's template wrote it, "
+        "`dicom-assets migrate check` tells how it is taken over; else choose another "
+        f"DICOM_{table.name.upper()}_TABLE_PATH or DICOM_TABLES_URL"
+    )
 
 
 @dataclass(frozen=True)
-class _Border:
+class Border:
     """What the engine and the storage raise crosses as our own error, without their text.
 
     Their texts may quote values of rows. The engine's SQL raises plain `Exception`, so that very

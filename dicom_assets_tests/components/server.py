@@ -18,6 +18,7 @@ import httpx
 import psutil
 
 from dicom_assets.emulator import sample
+from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.project.layout import ROOT
 
 START_SECONDS = 90.0
@@ -74,6 +75,7 @@ def running(folder: Path) -> Iterator[Server]:
             yield Server(url, folder)
         finally:
             _end(process)
+            overhear(log.read_text(encoding="utf-8"))
 
 
 def _free_port() -> int:

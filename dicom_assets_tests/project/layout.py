@@ -9,7 +9,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "dicom_assets"
 TESTS = ROOT / "dicom_assets_tests"
 
-CORE = ("emulator", "errors", "feed", "reads", "schema", "settings", "tables", "window")
+CORE = (
+    *("emulator", "errors", "feed", "header", "reads"),
+    *("schema", "settings", "tables", "window"),
+)
 """The modules and packages that never reach Dagster."""
 
 

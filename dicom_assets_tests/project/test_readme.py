@@ -13,6 +13,7 @@ import pytest
 from dicom_assets.cli import main
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
+from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.project.layout import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,7 +55,9 @@ def python(folder: Path, *arguments: str) -> str:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder after the demo, and what the demo said."""
     folder = tmp_path_factory.mktemp("clone")
-    return folder, python(folder, "-m", "dicom_assets.cli", "demo")
+    said = python(folder, "-m", "dicom_assets.cli", "demo")
+    overhear(said)
+    return folder, said
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))

@@ -58,15 +58,6 @@ def test_help_is_the_default_and_lists_every_target(bare: Path) -> None:
     assert not (bare / ".venv").exists()
 
 
-@pytest.mark.parametrize("target", ["bench"])
-def test_what_comes_later_says_so_and_fails(target: str, bare: Path) -> None:
-    """Nobody takes silence for a benchmark that passed."""
-    result = make(bare, target)
-    assert result.returncode != 0
-    assert f"make {target}" in result.stderr
-    assert "later" in result.stderr
-
-
 def test_a_python_without_venv_is_told_the_remedy(bare: Path, tmp_path: Path) -> None:
     """Debian's bare python3: the message names the package to install."""
     result = make(bare, "lint", PYTHON=interpreter(tmp_path, refuses="ensurepip"))

@@ -2,22 +2,27 @@
 
 A history is made from a `random.Random`: a seeded one for sweeps of thousands, or hypothesis' own,
 which records every choice, so that it can shrink the history and print a blob that replays it.
-Here: operations and how they are told to an archive and to the oracle. The runs over a history are
-in `world` and `pure`.
+Here: operations and how they are told to an archive and to the oracle. What headers hold is in
+`headers`, the runs over a history are in `world` and `pure`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from random import Random
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Header, Key, Replay
+from dicom_assets_tests.property.headers import RICH, changes, header
+from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Key, Replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from random import Random
+
+    from dicom_assets_tests.property.expected import Header
 
 START = 1_767_225_600 * 10_000_000  # 2026-01-01 00:00 UTC
+# Before every UID, so that it is long enough to be told from other numbers with dots.
+UIDS = "1.2.826.0.1"
 PARTITIONS = ("Microsoft.Default", "clinic-b")
 GAPS = (1, 2, 50, 2**31, 2**33)
 
@@ -134,75 +139,6 @@ class Imagined:
         return list(range(self.top - count + 1, self.top + 1))
 
 
-# --- headers -------------------------------------------------------------------------------------
-
-TEXTS = ("HEAD", "Kopf ", " lead", "a\0", "", "  ", "çé 漢字 🩻", "it's", 'say "so"', "x|y", "null")
-NAMES: tuple[dict[str, str] | None, ...] = (
-    {"Alphabetic": "Doe^Jane"},
-    {"Alphabetic": "Äö^ß ", "Ideographic": "山田^太郎", "Phonetic": "やまだ^たろう"},
-    {"Ideographic": "山田^太郎"},
-    {"Alphabetic": ""},
-    {},
-    None,
-)
-POOLS: dict[str, tuple[Any, ...]] = {
-    "DA": ("20260131", "2024.02.29", "20230229", "20260131 ", "00000000", "2023-02-03", "2026", ""),
-    "TM": ("101530.123", "0915", "10:15:30", "", "23 "),
-    "IS": (3, 0, -7, 2**31, "12", " 12 ", "+5", "five", "", 41),
-    "CS": ("CT", "MR", "", "US ", "Ct"),
-    "SH": ("A1", "+0100", "", "x "),
-    "UI": ("1.2.840.10008.5.1.4.1.1.2", "1.2.3\0", ""),
-    "LO": TEXTS,
-    "ST": (*TEXTS, "one\\two", "two\r\nlines"),
-    "PN": NAMES,
-}
-ATTRIBUTES = {
-    "00080020": "DA", "00081030": "LO", "00100021": "LO", "00100020": "LO", "00100010": "PN",
-    "00080060": "CS", "00080016": "UI", "00100030": "DA", "00080050": "SH", "00080090": "PN",
-    "00080061": "CS", "00400244": "DA", "00081090": "LO", "00080030": "TM", "00080201": "SH",
-    "00201206": "IS", "00201208": "IS", "00200011": "IS", "0008103E": "LO", "00201209": "IS",
-    "00180015": "CS", "00200060": "CS", "00080021": "DA", "00080031": "TM", "00200013": "IS",
-    "00420010": "ST",
-}  # fmt: skip
-ROLLED = ("00080020", "00081030", "00100021", "00100020", "00100010", "00080060")
-NOT_SHOWN: Header = {
-    "00081140": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2"]}}, {}]},
-    "00180050": {"vr": "DS", "Value": [1.0, 2.5]},
-    "00091001": {"vr": "LT", "Value": ["private \u2028 text"]},
-}
-
-
-def element(random: Random, vr: str) -> Header:
-    """An attribute: empty in one of three ways, or with one or several values."""
-    form = random.randrange(10)
-    if form < 2:
-        return {"vr": vr} if form else {"vr": vr, "Value": [None]}
-    pool = POOLS[vr]
-    several = random.randrange(2, 4) if form > 7 else 1
-    return {"vr": vr, "Value": [random.choice(pool) for _ in range(several)]}
-
-
-def minimal_header(key: Key) -> Header:
-    """A header that names its instance, and nothing else."""
-    uids = zip(("0020000D", "0020000E", "00080018"), key[1:], strict=True)
-    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids}
-
-
-def header(random: Random, key: Key, most: int) -> Header:
-    """A header of an instance with up to so many attributes, and those of the rollups."""
-    made = minimal_header(key)
-    tags = random.sample(list(ATTRIBUTES), random.randrange(most + 1))
-    tags += [tag for tag in ROLLED if random.randrange(4)]
-    made |= {tag: element(random, ATTRIBUTES[tag]) for tag in tags}
-    return made | (NOT_SHOWN if random.randrange(4) == 0 else {})
-
-
-def changes(random: Random) -> Header:
-    """What a bulk update changes: a few attributes, some of them emptied."""
-    tags = random.sample(ROLLED[1:5], random.randrange(1, 4))
-    return {tag: element(random, ATTRIBUTES[tag]) for tag in tags}
-
-
 # --- histories -----------------------------------------------------------------------------------
 
 
@@ -234,8 +170,8 @@ class _Maker:
     def key(self) -> Key:
         """A key of a small world: partitions share studies, studies share series' UIDs."""
         r = self.random
-        study, series = f"{self.root}.{r.randrange(2)}", f"1.7.{r.randrange(2)}"
-        return Key(PARTITIONS[r.randrange(3) == 0], study, series, f"1.8.{r.randrange(3)}")
+        study, series = f"{self.root}.{r.randrange(2)}", f"{UIDS}.7.{r.randrange(2)}"
+        return Key(PARTITIONS[r.randrange(3) == 0], study, series, f"{UIDS}.8.{r.randrange(3)}")
 
     def operations(self, count: int) -> list[Operation]:
         """So many operations; the later ones are mostly later, or at any time."""
@@ -276,11 +212,18 @@ class _Maker:
     def store(self, at: int, key: Key) -> Operation:
         """A store of the key."""
         self.stored.append(key)
-        return Operation("store", at, *key, header=header(self.random, key, self.attributes))
+        made = header(self.chooser(), key, self.attributes)
+        return Operation("store", at, *key, header=made)
+
+    def chooser(self) -> Random:
+        """What a header is chosen by: for a rich one, hypothesis would record a hundred choices."""
+        if self.attributes < RICH:
+            return self.random
+        return Random(self.random.getrandbits(64))
 
 
 def history_of(
-    random: Random, *, hours: int, operations: int, root: str = "1.5", attributes: int = 8
+    random: Random, *, hours: int, operations: int, root: str = f"{UIDS}.5", attributes: int = RICH
 ) -> History:
     """A history of so many operations within so many hours."""
     maker = _Maker(random, hours, root, attributes)

@@ -1,26 +1,23 @@
 """The oracle: what the tables must hold, replayed in plain Python from what the archive was told.
 
-Here: the archive's rules (what each write does to an instance and to the feed) and the columns,
-both written from the specification. Nothing of the project is imported, nor Arrow, nor pydicom, so
-that a fault on either side shows. How histories come about is in `histories`, how the tables are
-read and compared in `world`.
+Here: the archive's rules, what each write does to an instance and to the feed, written from the
+specification. Nothing of the project is imported, nor Arrow, nor pydicom, so that a fault on either
+side shows. What the columns show is in `expected`, how histories come about in `histories`, how the
+tables are read and compared in `world`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from dicom_assets_tests.property.expected import INSTANCE, KEY, Column, Header, Row, shown
 
 TICKS_PER_HOUR = 36_000_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-STRING, LONG, DATE, TIMESTAMP = "string", "long", "date", "timestamp"
-
-Header = dict[str, Any]
-Row = dict[str, Any]
 
 
 class Key(NamedTuple):
@@ -54,133 +51,6 @@ class Span(NamedTuple):
         return kept and self.start <= entry.ticks < self.end
 
 
-# --- the columns of `instance`: name, Delta type, tag, and how it is read ------------------------
-
-_HEADER_MAP = {
-    "type": "map",
-    "keyType": "string",
-    "valueType": {
-        "type": "struct",
-        "fields": [
-            {"name": "vr", "type": "string", "nullable": True, "metadata": {}},
-            {
-                "name": "Value",
-                "type": {"type": "array", "elementType": "string", "containsNull": True},
-                "nullable": True,
-                "metadata": {},
-            },
-        ],
-    },
-    "valueContainsNull": True,
-}
-
-INSTANCE: tuple[tuple[str, Any, str, str], ...] = (
-    ("partitionName", STRING, "", ""),
-    ("studyinstanceuid", STRING, "", ""),
-    ("seriesinstanceuid", STRING, "", ""),
-    ("sopinstanceuid", STRING, "", ""),
-    ("lastModifiedTimestamp", TIMESTAMP, "", ""),
-    ("studydate", STRING, "00080020", "text"),
-    ("studydate_formatted", DATE, "00080020", "date"),
-    ("studydescription", STRING, "00081030", "text"),
-    ("issuerofpatientid", STRING, "00100021", "text"),
-    ("patientid", STRING, "00100020", "text"),
-    ("patientname", STRING, "00100010", "name"),
-    ("modality", STRING, "00080060", "text"),
-    ("sopclassuid", STRING, "00080016", "text"),
-    ("filepath", STRING, "", ""),
-    ("metadata", _HEADER_MAP, "", ""),
-    ("metadata_string", STRING, "", ""),
-    ("created_date", TIMESTAMP, "", ""),
-    ("patientbirthdate", STRING, "00100030", "text"),
-    ("accessionnumber", STRING, "00080050", "text"),
-    ("referringphysicianname", STRING, "00080090", "name"),
-    ("modalitiesinstudy", STRING, "00080061", "text"),
-    ("performedprocedurestepstartdate", STRING, "00400244", "text"),
-    ("manufacturermodelname", STRING, "00081090", "text"),
-    ("studytime", STRING, "00080030", "text"),
-    ("timezoneoffsetfromutc", STRING, "00080201", "text"),
-    ("numberofstudyrelatedseries", STRING, "00201206", "number"),
-    ("numberofstudyrelatedinstances", STRING, "00201208", "number"),
-    ("seriesnumber", STRING, "00200011", "number"),
-    ("seriesdescription", STRING, "0008103E", "text"),
-    ("numberofseriesrelatedinstances", STRING, "00201209", "number"),
-    ("bodypartexamined", STRING, "00180015", "text"),
-    ("laterality", STRING, "00200060", "text"),
-    ("seriesdate", STRING, "00080021", "text"),
-    ("seriestime", STRING, "00080031", "text"),
-    ("instancenumber", STRING, "00200013", "number"),
-    ("documenttitle", STRING, "00420010", "text"),
-    ("sequence", LONG, "", ""),
-    ("received_timestamp", TIMESTAMP, "", ""),
-)
-
-_OF_STUDY: tuple[tuple[str, Any, str], ...] = (
-    ("lastModifiedTimestamp", TIMESTAMP, "lastModifiedTimestamp"),
-    ("studyDate", DATE, "studydate_formatted"),
-    ("studyDescription", STRING, "studydescription"),
-    ("issuerOfPatientId", STRING, "issuerofpatientid"),
-    ("patientId", STRING, "patientid"),
-    ("patientName", STRING, "patientname"),
-)
-SERIES: tuple[tuple[str, Any, str], ...] = (
-    ("partitionName", STRING, "partitionName"),
-    ("studyInstanceUid", STRING, "studyinstanceuid"),
-    ("seriesInstanceUid", STRING, "seriesinstanceuid"),
-    *_OF_STUDY,
-    ("modality", STRING, "modality"),
-    ("instanceCount", LONG, "#instances"),
-    ("sequence", LONG, "sequence"),
-)
-STUDY: tuple[tuple[str, Any, str], ...] = (
-    ("partitionName", STRING, "partitionName"),
-    ("studyInstanceUid", STRING, "studyinstanceuid"),
-    *_OF_STUDY,
-    ("seriesCount", LONG, "#series"),
-    ("instanceCount", LONG, "#instances"),
-    ("sequence", LONG, "sequence"),
-)
-
-COLUMNS: dict[str, list[tuple[str, Any]]] = {
-    "instance": [(name, type_) for name, type_, _, _ in INSTANCE],
-    "series": [(name, type_) for name, type_, _ in SERIES],
-    "study": [(name, type_) for name, type_, _ in STUDY],
-}
-
-
-def text_of(values: list[Any]) -> str | None:
-    r"""Values without their padding, joined by `\`; null when nothing but padding is left."""
-    texts = ["" if value is None else str(value).rstrip(" \0") for value in values]
-    return "\\".join(texts) if any(texts) else None
-
-
-def name_of(values: list[Any]) -> str | None:
-    """The alphabetic groups of persons' names."""
-    return text_of([(value or {}).get("Alphabetic") for value in values])
-
-
-def number_of(values: list[Any]) -> str | None:
-    """Whole numbers as text; spaces on both sides are padding (PS3.5 6.2, IS)."""
-    text = text_of(values)
-    return None if text is None else text.strip(" ") or None
-
-
-def date_of(values: list[Any]) -> date | None:
-    """The day of `YYYYMMDD` or `YYYY.MM.DD`; null for anything else."""
-    text = text_of(values) or ""
-    if re.fullmatch(r"[0-9]{4}\.[0-9]{2}\.[0-9]{2}", text):
-        text = text.replace(".", "")
-    if not re.fullmatch(r"[0-9]{8}", text):
-        return None
-    try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
-    except ValueError:
-        return None
-
-
-_READ = {"text": text_of, "name": name_of, "number": number_of, "date": date_of}
-
-
 def moment_of(ticks: int) -> datetime:
     """The moment of a tick, cut to the microsecond."""
     return EPOCH + timedelta(microseconds=ticks // 10)
@@ -196,13 +66,15 @@ def served(header: Header) -> str:
 class Replay:
     """The archive, replayed: `entries` is the feed, `headers` what lives, `current` who holds it.
 
-    A write is told the sequences that the archive gave to it.
+    A write is told the sequences that the archive gave to it. `columns` are those that rows of
+    `instance` show of headers.
     """
 
     entries: list[Entry] = field(default_factory=list)
     headers: dict[Key, Header] = field(default_factory=dict)
     current: dict[Key, int] = field(default_factory=dict)
     known: list[Key] = field(default_factory=list)
+    columns: tuple[Column, ...] = INSTANCE
 
     def live(
         self, partition: str, study: str, series: str | None = None, sop: str | None = None
@@ -272,12 +144,8 @@ class Replay:
     def row(self, entry: Entry, history: list[Entry]) -> Row:
         """The row of `instance` that a Current entry makes; `history` holds its key's entries."""
         header = self.headers[entry.key]
-        row: Row = {
-            name: _READ[how](header.get(tag, {}).get("Value") or [])
-            for name, _, tag, how in INSTANCE
-            if tag
-        }
-        row |= zip(_KEY, entry.key, strict=True)
+        row = shown(header, self.columns)
+        row |= zip(KEY, entry.key, strict=True)
         row |= {"filepath": None, "metadata": None, "metadata_string": served(header)}
         row |= {"sequence": entry.sequence, "lastModifiedTimestamp": moment_of(entry.ticks)}
         return row | {"received_timestamp": received(entry.sequence, history)}
@@ -292,7 +160,6 @@ class Replay:
 
 
 _HOUR = TICKS_PER_HOUR
-_KEY = ("partitionName", "studyinstanceuid", "seriesinstanceuid", "sopinstanceuid")
 
 
 def received(sequence: int, history: list[Entry]) -> datetime | None:
@@ -317,31 +184,3 @@ def _hour(start: int, span: Span, entries: list[Entry]) -> Row:
         "windowStart": moment_of(max(start, span.start)),
         "windowEnd": moment_of(min(start + _HOUR, span.end)),
     }
-
-
-def roll_up(
-    instances: list[Row], columns: tuple[tuple[str, Any, str], ...], depth: int
-) -> list[Row]:
-    """The rows of `series` (depth 3) or `study` (depth 2) that the rows of `instance` make."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in sorted(instances, key=lambda row: -row["sequence"]):
-        groups.setdefault(tuple(row[name] for name in _KEY[:depth]), []).append(row)
-    return [{name: _rolled(of, rows) for name, _, of in columns} for rows in groups.values()]
-
-
-def _rolled(source: str, newest_first: list[Row]) -> object:
-    if source == "#instances":
-        return len(newest_first)
-    if source == "#series":
-        return len({row["seriesinstanceuid"] for row in newest_first})
-    return next((row[source] for row in newest_first if row[source] is not None), None)
-
-
-def series_of(instances: list[Row]) -> list[Row]:
-    """The rows of `series`."""
-    return roll_up(instances, SERIES, 3)
-
-
-def studies_of(instances: list[Row]) -> list[Row]:
-    """The rows of `study`."""
-    return roll_up(instances, STUDY, 2)

@@ -1,8 +1,9 @@
 """Thousands of histories through the pure parts, `tables.plan` and `tables.rollup`, in memory.
 
 The tables are dictionaries, the archive is the oracle's own replay, and nothing is decided but by
-the functions under test. Histories share neither a study nor a sequence, so many are played in
-step and the plans of all are made by one call: what Arrow costs is paid once for all of them.
+the functions under test; `series` and `study` have the template's columns only. Histories share
+neither a study nor a sequence, so many are played in step and the plans of all are made by one
+call: what Arrow costs is paid once for all of them.
 
 Each history has up to three runs at once, interleaved at every phase (read, log, plan, headers,
 commit, look again), and an archive that moves between any two phases.
@@ -11,7 +12,7 @@ commit, look again), and an archive that moves between any two phases.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -19,6 +20,7 @@ import pyarrow as pa
 
 from dicom_assets import schema
 from dicom_assets.tables import plan, rollup
+from dicom_assets_tests.property.expected import INSTANCE, SERIES, STUDY, Column, Row, roll_up
 from dicom_assets_tests.property.histories import (
     START,
     History,
@@ -27,23 +29,30 @@ from dicom_assets_tests.property.histories import (
     history_of,
     perform,
 )
-from dicom_assets_tests.property.oracle import (
-    TICKS_PER_HOUR,
-    Entry,
-    Key,
-    Replay,
-    Row,
-    Span,
-    series_of,
-    studies_of,
-)
+from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Entry, Key, Replay, Span
 
 if TYPE_CHECKING:
     from dicom_assets.tables.store import Difference
 
 KEY = schema.INSTANCE.key
-ROLLUPS = (schema.SERIES, schema.STUDY)
-EXPECTED = {"series": series_of, "study": studies_of}
+
+
+def _plain(table: schema.Table) -> schema.Table:
+    """The table with the template's columns and `sequence`: enough for what is decided here."""
+    return replace(table, columns=tuple(c for c in table.columns if not c.added))
+
+
+def _expected(columns: tuple[Column, ...], table: schema.Table) -> tuple[Column, ...]:
+    return tuple(column for column in columns if column.name in table.names)
+
+
+ROLLUPS = (_plain(schema.SERIES), _plain(schema.STUDY))
+EXPECTED = {
+    table.name: (_expected(columns, table), len(table.key))
+    for table, columns in zip(ROLLUPS, (SERIES, STUDY), strict=True)
+}
+_SOURCES = {name for columns, _ in EXPECTED.values() for column in columns for name in column.of}
+SHOWN = tuple(column for column in INSTANCE if column.name in _SOURCES)
 
 
 class Logged(NamedTuple):
@@ -82,7 +91,7 @@ class Game:
     history: History
     random: Random
     above: int = 0
-    replay: Replay = field(default_factory=Replay)
+    replay: Replay = field(default_factory=lambda: Replay(columns=SHOWN))
     log: dict[int, Logged] = field(default_factory=dict)
     tables: dict[str, dict[tuple[Any, ...], Row]] = field(
         default_factory=lambda: {"instance": {}, "series": {}, "study": {}}
@@ -269,9 +278,9 @@ class Game:
         expected = self.replay.instances(self.span(0, self.history.hours))
         got = list(self.tables["instance"].values())
         assert _sorted(got) == _sorted(expected), f"instance: {_apart(got, expected)}"
-        for name, made in EXPECTED.items():
+        for name, (columns, depth) in EXPECTED.items():
             rows = list(self.tables[name].values())
-            wanted = made(expected)
+            wanted = roll_up(expected, columns, depth)
             assert _sorted(rows) == _sorted(wanted), f"{name}: {_apart(rows, wanted)}"
 
 

@@ -18,6 +18,7 @@ from dicom_assets.definitions import build_definitions
 from dicom_assets.partitions import key_of
 from dicom_assets.settings import Settings
 from dicom_assets.window import datetime_of
+from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.histories import START
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR
@@ -83,7 +84,7 @@ def test_materialized_hours_are_the_archive(scenario: Scenario) -> None:
         materialize = _materializing(world)
         for hours in scenario.runs:
             materialize(hours, instance)
-        world.check()
+        world.check(world.url)
 
 
 @pytest.mark.timeout(600)  # two starts of Dagster's command line
@@ -112,5 +113,6 @@ def test_the_command_line_brings_a_range_of_hours(tmp_path: Path) -> None:
             text=True,
             check=False,
         )
+        overhear(done.stdout, done.stderr)
         assert done.returncode == 0, done.stderr[-2000:]
-        made.check()
+        made.check(made.url)

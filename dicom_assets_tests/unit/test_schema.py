@@ -1,10 +1,28 @@
 """The columns: the template's byte for byte, ours after them, each with its DICOM attribute."""
 
+from typing import get_args
+
 import pyarrow as pa
 import pytest
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, TABLES, Table
+from dicom_assets.schema import (
+    ATTRIBUTES,
+    CHANGE,
+    INSTANCE,
+    REJECTED,
+    SERIES,
+    STUDY,
+    SYNC,
+    TABLES,
+    Aggregate,
+    Attribute,
+    Column,
+    Form,
+    Table,
+    path,
+)
+from dicom_assets.schema.columns import camel
 
 TIMESTAMP = "timestamp[us, tz=UTC]"
 MAP = "map<string, struct<vr: string, Value: list<item: string>>>"  # map<keys, struct<vr, Value>>
@@ -81,9 +99,182 @@ TEMPLATE_STUDY = [
 ROLLUPS = [(SERIES, TEMPLATE_SERIES), (STUDY, TEMPLATE_STUDY)]
 
 
-def typed(table: Table, count: int) -> list[tuple[str, str]]:
-    """Name and Arrow type of the first columns of a table."""
-    return [(f.name, type_name(f.type)) for f in list(table.arrow())[:count]]
+# name, type, and the paths that its value is made of; None for what is not in the header
+ADDED_INSTANCE: list[tuple[str, str, str | None]] = [
+    ("sequence", "int64", None),
+    ("received_timestamp", TIMESTAMP, None),
+    ("study_timestamp", TIMESTAMP, "StudyDate StudyTime TimezoneOffsetFromUTC"),
+    ("series_timestamp", TIMESTAMP, "SeriesDate SeriesTime TimezoneOffsetFromUTC"),
+    (
+        "acquisition_timestamp",
+        TIMESTAMP,
+        "AcquisitionDateTime AcquisitionDate AcquisitionTime TimezoneOffsetFromUTC",
+    ),
+    ("content_timestamp", TIMESTAMP, "ContentDate ContentTime TimezoneOffsetFromUTC"),
+    ("patientsex", "string", "PatientSex"),
+    ("patientage", "string", "PatientAge"),
+    ("patientage_years", "double", "PatientAge PatientBirthDate StudyDate"),
+    ("patientbirthdate_formatted", "date32[day]", "PatientBirthDate"),
+    ("studyid", "string", "StudyID"),
+    ("manufacturer", "string", "Manufacturer"),
+    ("institutionname", "string", "InstitutionName"),
+    ("institutionaldepartmentname", "string", "InstitutionalDepartmentName"),
+    ("stationname", "string", "StationName"),
+    ("deviceserialnumber", "string", "DeviceSerialNumber"),
+    ("softwareversions", "string", "SoftwareVersions"),
+    ("operatorsname", "string", "OperatorsName"),
+    ("performingphysicianname", "string", "PerformingPhysicianName"),
+    ("protocolname", "string", "ProtocolName"),
+    ("requestedproceduredescription", "string", "RequestedProcedureDescription"),
+    ("performedprocedurestepdescription", "string", "PerformedProcedureStepDescription"),
+    ("performedprocedurestepstarttime", "string", "PerformedProcedureStepStartTime"),
+    (
+        "procedure_code",
+        "string",
+        (
+            "ProcedureCodeSequence[0].CodingSchemeDesignator ProcedureCodeSequence[0].CodeValue "
+            "ProcedureCodeSequence[0].LongCodeValue ProcedureCodeSequence[0].URNCodeValue"
+        ),
+    ),
+    ("procedure_code_meaning", "string", "ProcedureCodeSequence[0].CodeMeaning"),
+    (
+        "anatomic_region_code",
+        "string",
+        (
+            "AnatomicRegionSequence[0].CodingSchemeDesignator AnatomicRegionSequence[0].CodeValue "
+            "AnatomicRegionSequence[0].LongCodeValue AnatomicRegionSequence[0].URNCodeValue"
+        ),
+    ),
+    ("anatomic_region_code_meaning", "string", "AnatomicRegionSequence[0].CodeMeaning"),
+    ("patientposition", "string", "PatientPosition"),
+    ("viewposition", "string", "ViewPosition"),
+    ("imagelaterality", "string", "ImageLaterality"),
+    ("frameofreferenceuid", "string", "FrameOfReferenceUID"),
+    ("acquisitionnumber", "int32", "AcquisitionNumber"),
+    ("imagetype", "string", "ImageType"),
+    ("numberofframes", "int32", "NumberOfFrames"),
+    ("rows", "int32", "Rows"),
+    ("columns", "int32", "Columns"),
+    ("bitsallocated", "int32", "BitsAllocated"),
+    ("bitsstored", "int32", "BitsStored"),
+    ("samplesperpixel", "int32", "SamplesPerPixel"),
+    ("photometricinterpretation", "string", "PhotometricInterpretation"),
+    ("pixelspacing_row", "double", "PixelSpacing[0]"),
+    ("pixelspacing_column", "double", "PixelSpacing[1]"),
+    ("slicethickness", "double", "SliceThickness"),
+    ("lossyimagecompression", "string", "LossyImageCompression"),
+    ("burnedinannotation", "string", "BurnedInAnnotation"),
+    ("patientidentityremoved", "string", "PatientIdentityRemoved"),
+    ("presentationintenttype", "string", "PresentationIntentType"),
+    ("contrastbolusagent", "string", "ContrastBolusAgent"),
+    ("specificcharacterset", "string", "SpecificCharacterSet"),
+]
+# name, type, aggregate, columns of `instance`
+ACQUIRED = "acquisition_timestamp content_timestamp"
+ADDED_SERIES = [
+    ("sequence", "int64", "max", "sequence"),
+    ("seriesNumber", "int32", "latest", "seriesnumber"),
+    ("seriesDescription", "string", "latest", "seriesdescription"),
+    ("protocolName", "string", "latest", "protocolname"),
+    ("bodyPartExamined", "string", "latest", "bodypartexamined"),
+    ("laterality", "string", "latest", "laterality"),
+    ("patientPosition", "string", "latest", "patientposition"),
+    ("frameOfReferenceUid", "string", "latest", "frameofreferenceuid"),
+    ("seriesTimestamp", TIMESTAMP, "latest", "series_timestamp"),
+    ("manufacturer", "string", "latest", "manufacturer"),
+    ("manufacturerModelName", "string", "latest", "manufacturermodelname"),
+    ("stationName", "string", "latest", "stationname"),
+    ("deviceSerialNumber", "string", "latest", "deviceserialnumber"),
+    ("softwareVersions", "string", "latest", "softwareversions"),
+    ("institutionName", "string", "latest", "institutionname"),
+    ("institutionalDepartmentName", "string", "latest", "institutionaldepartmentname"),
+    ("operatorsName", "string", "latest", "operatorsname"),
+    ("performedProcedureStepDescription", "string", "latest", "performedprocedurestepdescription"),
+    ("performedProcedureStepStartDate", "string", "latest", "performedprocedurestepstartdate"),
+    ("sopClassUids", "string", "distinct", "sopclassuid"),
+    ("sopClassNames", "string", "names", "sopclassuid"),
+    ("frameCount", "int64", "frames", "numberofframes"),
+    ("firstAcquisitionTimestamp", TIMESTAMP, "min", ACQUIRED),
+    ("lastAcquisitionTimestamp", TIMESTAMP, "max", ACQUIRED),
+    ("firstReceivedTimestamp", TIMESTAMP, "min", "received_timestamp"),
+    ("rows", "int32", "same", "rows"),
+    ("columns", "int32", "same", "columns"),
+    ("sliceThickness", "double", "same", "slicethickness"),
+    ("accessionNumber", "string", "latest", "accessionnumber"),
+    ("patientSex", "string", "latest", "patientsex"),
+    ("patientBirthDate", "date32[day]", "latest", "patientbirthdate_formatted"),
+    ("patientAge", "string", "latest", "patientage"),
+    (
+        "conflictCount",
+        "int32",
+        "conflicts",
+        (
+            "modality seriesnumber seriesdescription protocolname bodypartexamined laterality "
+            "patientposition frameofreferenceuid manufacturer manufacturermodelname stationname "
+            "deviceserialnumber softwareversions institutionname institutionaldepartmentname "
+            "operatorsname performedprocedurestepdescription performedprocedurestepstartdate"
+        ),
+    ),
+]
+ADDED_STUDY = [
+    ("sequence", "int64", "max", "sequence"),
+    ("accessionNumber", "string", "latest", "accessionnumber"),
+    ("studyId", "string", "latest", "studyid"),
+    ("referringPhysicianName", "string", "latest", "referringphysicianname"),
+    ("requestedProcedureDescription", "string", "latest", "requestedproceduredescription"),
+    ("procedureCode", "string", "latest", "procedure_code"),
+    ("procedureCodeMeaning", "string", "latest", "procedure_code_meaning"),
+    ("studyTime", "string", "latest", "studytime"),
+    ("studyTimestamp", TIMESTAMP, "latest", "study_timestamp"),
+    ("patientBirthDate", "date32[day]", "latest", "patientbirthdate_formatted"),
+    ("patientSex", "string", "latest", "patientsex"),
+    ("patientAge", "string", "latest", "patientage"),
+    ("patientAgeYears", "double", "latest", "patientage_years"),
+    ("modalitiesInStudy", "string", "distinct", "modality"),
+    ("sopClassesInStudy", "string", "distinct", "sopclassuid"),
+    ("bodyPartsExamined", "string", "distinct", "bodypartexamined"),
+    ("manufacturers", "string", "distinct", "manufacturer"),
+    ("stationNames", "string", "distinct", "stationname"),
+    ("institutionNames", "string", "distinct", "institutionname"),
+    ("frameCount", "int64", "frames", "numberofframes"),
+    ("firstAcquisitionTimestamp", TIMESTAMP, "min", ACQUIRED),
+    ("lastAcquisitionTimestamp", TIMESTAMP, "max", ACQUIRED),
+    ("acquisitionDurationSeconds", "double", "span", ACQUIRED),
+    ("firstReceivedTimestamp", TIMESTAMP, "min", "received_timestamp"),
+    ("wadoRsUri", "string", "address", "studyinstanceuid"),
+    ("patientIdCount", "int32", "count_distinct", "patientid"),
+    (
+        "conflictCount",
+        "int32",
+        "conflicts",
+        (
+            "studydate_formatted studydescription issuerofpatientid patientid patientname "
+            "accessionnumber studyid referringphysicianname requestedproceduredescription "
+            "procedure_code procedure_code_meaning studytime patientbirthdate_formatted patientsex "
+            "patientage"
+        ),
+    ),
+]
+ADDED = [(SERIES, ADDED_SERIES), (STUDY, ADDED_STUDY)]
+# PS3.15 Table E.1-1; every other attribute of the catalogue is not in it.
+CLASSES = {
+    "U": "StudyInstanceUID SeriesInstanceUID SOPInstanceUID FrameOfReferenceUID",
+    "Z": "PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime "
+    "ReferringPhysicianName",
+    "Z/D": "PatientID ContentDate ContentTime ContrastBolusAgent",
+    "X": "IssuerOfPatientID PatientAge StudyDescription SeriesDescription PerformingPhysicianName "
+    "PerformedProcedureStepStartDate PerformedProcedureStepStartTime "
+    "PerformedProcedureStepDescription InstitutionalDepartmentName TimezoneOffsetFromUTC "
+    "DocumentTitle",
+    "X/D": "SeriesDate SeriesTime ProtocolName",
+    "X/Z": "AcquisitionDate AcquisitionTime RequestedProcedureDescription",
+    "X/Z/D": "InstitutionName StationName DeviceSerialNumber OperatorsName AcquisitionDateTime",
+}
+
+
+def typed(table: Table, start: int, end: int | None = None) -> list[tuple[str, str]]:
+    """Name and Arrow type of some columns of a table."""
+    return [(f.name, type_name(f.type)) for f in list(table.arrow())[start:end]]
 
 
 def type_name(type_: pa.DataType) -> str:
@@ -93,38 +284,54 @@ def type_name(type_: pa.DataType) -> str:
     return str(type_)
 
 
-def attribute_columns() -> list[tuple[str, str, str, str, str]]:
-    """Table, column, keyword, tag and VR of every column that shows a DICOM attribute."""
-    return [
-        (table.name, column.name, column.keyword, column.tag or "", column.vr or "")
-        for table in TABLES
-        for column in table.columns
-        if column.keyword
-    ]
-
-
 def lower_camel(keyword: str) -> str:
     """The template's name of an attribute in `series` and `study`."""
     renamed = keyword.replace("UID", "Uid").replace("ID", "Id")
     return renamed[0].lower() + renamed[1:]
 
 
+def shown(keyword: str | None, *paths: str) -> dict[bytes, bytes] | None:
+    """What a field's metadata says of an attribute, by PS3.6 and PS3.15."""
+    if keyword is None:
+        return None
+    known = {
+        "keyword": keyword,
+        "tag": f"{tag_for_keyword(keyword):08X}",
+        "vr": dictionary_VR(keyword),
+        "vm": dictionary_VM(keyword),
+        "ps315": class_of(keyword),
+    }
+    told = known | ({"path": paths[0]} if len(paths) == 1 else {})
+    return {f"dicom.{name}".encode(): value.encode() for name, value in told.items()}
+
+
+def class_of(keyword: str) -> str:
+    """The class of an attribute in Table E.1-1; "-" where the table does not have it."""
+    return next((name for name, listed in CLASSES.items() if keyword in listed.split()), "-")
+
+
+def columns_with_paths() -> list[Column]:
+    """The columns that are made of a header."""
+    return [column for column in INSTANCE.columns if column.paths]
+
+
 def test_instance_begins_with_the_templates_36_columns() -> None:
     """Name, case, order and type: Fabric's SQL endpoint is case-sensitive."""
     assert len(TEMPLATE_INSTANCE) == 36
-    assert typed(INSTANCE, 36) == [(name, type_) for name, *_, type_ in TEMPLATE_INSTANCE]
+    assert typed(INSTANCE, 0, 36) == [(name, type_) for name, *_, type_ in TEMPLATE_INSTANCE]
 
 
 @pytest.mark.parametrize(("name", "keyword", "tag", "vr", "type_"), TEMPLATE_INSTANCE)
 def test_a_column_of_the_template_shows_its_attribute(
     name: str, keyword: str | None, tag: str | None, vr: str | None, type_: str
 ) -> None:
-    """Keyword, tag and VR, in the field's metadata too."""
-    assert (INSTANCE[name].keyword, INSTANCE[name].tag, INSTANCE[name].vr) == (keyword, tag, vr)
-    known = {"dicom.keyword": keyword, "dicom.tag": tag, "dicom.vr": vr}
-    expected = {k.encode(): v.encode() for k, v in known.items() if v} or None
-    assert (INSTANCE.arrow().field(name).metadata or None) == expected
-    assert type_name(INSTANCE.arrow().field(name).type) == type_
+    """Keyword, tag and VR; the field's metadata have VM, PS3.15 class and path too."""
+    column, field = INSTANCE[name], INSTANCE.arrow().field(name)
+    assert (column.keyword, column.tag, column.vr) == (keyword, tag, vr)
+    assert (field.metadata or None) == shown(keyword, keyword or "")
+    assert [p.text for p in column.paths] == ([keyword] if keyword else [])
+    assert not column.added
+    assert type_name(field.type) == type_
 
 
 @pytest.mark.parametrize(("table", "template"), ROLLUPS, ids=["series", "study"])
@@ -133,19 +340,49 @@ def test_a_rollup_begins_with_the_templates_columns(
 ) -> None:
     """Eleven in series, ten in study, each from its column of `instance`."""
     assert len(template) == {"series": 11, "study": 10}[table.name]
-    assert typed(table, len(template)) == [(name, type_) for name, _, type_ in template]
-    assert [(n, table[n].source) for n, _, _ in template] == [(n, s) for n, s, _ in template]
+    assert typed(table, 0, len(template)) == [(name, type_) for name, _, type_ in template]
+    assert [(n, table[n].sources) for n, _, _ in template] == [(n, (s,)) for n, s, _ in template]
+    assert not any(table[name].added for name, _, _ in template)
 
 
-@pytest.mark.parametrize(
-    ("table", "ours"),
-    [(INSTANCE, ["sequence", "received_timestamp"]), (SERIES, ["sequence"]), (STUDY, ["sequence"])],
-    ids=lambda value: getattr(value, "name", None),
-)
-def test_our_columns_come_after_the_templates(table: Table, ours: list[str]) -> None:
-    """So `SELECT *` and positions stay as they were."""
-    template = {"instance": 36, "series": 11, "study": 10}[table.name]
-    assert table.names[template : template + len(ours)] == ours
+def test_what_is_ours_in_instance_comes_after_the_templates() -> None:
+    """So `SELECT *` and positions stay as they were; name, order and type are held here."""
+    assert typed(INSTANCE, 36) == [(name, type_) for name, type_, _ in ADDED_INSTANCE]
+    assert len(INSTANCE.columns) == 85
+
+
+@pytest.mark.parametrize(("table", "added"), ADDED, ids=["series", "study"])
+def test_what_is_ours_in_a_rollup_comes_after_the_templates(
+    table: Table, added: list[tuple[str, str, str, str]]
+) -> None:
+    """Name, order and type, and of which columns of `instance` each is made how."""
+    start = {"series": 11, "study": 10}[table.name]
+    assert typed(table, start) == [(name, type_) for name, type_, _, _ in added]
+    made = [(c.name, c.aggregate, " ".join(c.sources)) for c in table.columns[start:]]
+    assert made == [(name, aggregate, sources) for name, _, aggregate, sources in added]
+    assert len(table.columns) == {"series": 44, "study": 37}[table.name]
+
+
+@pytest.mark.parametrize(("name", "_type", "paths"), ADDED_INSTANCE)
+def test_a_column_of_ours_is_made_of_its_paths(name: str, _type: str, paths: str | None) -> None:
+    """In this order, which its form relies on."""
+    assert [p.text for p in INSTANCE[name].paths] == (paths.split() if paths else [])
+    assert (INSTANCE[name].form is None) == (paths is None)
+
+
+@pytest.mark.parametrize("table", [INSTANCE, SERIES, STUDY], ids=lambda table: table.name)
+def test_only_columns_that_rows_cannot_be_without_are_not_added(table: Table) -> None:
+    """A table of the first version has them; what came later is null in old rows."""
+    start = {"instance": 36, "series": 11, "study": 10}[table.name]
+    required = [c.name for c in table.columns[start:] if not c.added]
+    both = ["sequence", "received_timestamp"]
+    assert required == (both if table is INSTANCE else ["sequence"])
+
+
+def test_what_the_address_of_the_service_decides_is_not_compared() -> None:
+    """Else a new address would write every study anew."""
+    columns = [column for table in TABLES for column in table.columns]
+    assert [c.name for c in columns if not c.compared] == ["wadoRsUri"]
 
 
 def test_the_type_of_sequence_is_wide_enough() -> None:
@@ -155,28 +392,118 @@ def test_the_type_of_sequence_is_wide_enough() -> None:
     assert str(INSTANCE["received_timestamp"].type) == TIMESTAMP
 
 
-@pytest.mark.parametrize(("table", "column", "keyword", "tag", "vr"), attribute_columns())
-def test_tag_and_vr_are_the_dictionarys(
-    table: str, column: str, keyword: str, tag: str, vr: str
-) -> None:
+@pytest.mark.parametrize("attribute", ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_tag_vr_and_vm_are_the_dictionarys(attribute: Attribute) -> None:
     """PS3.6 as pydicom has it."""
-    assert f"{tag_for_keyword(keyword):08X}" == tag
-    assert dictionary_VR(keyword) == vr
+    keyword = attribute.keyword
+    assert f"{tag_for_keyword(keyword):08X}" == attribute.tag
+    assert dictionary_VR(keyword) == attribute.vr
+    assert dictionary_VM(keyword) == attribute.vm
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_the_class_is_the_tables(attribute: Attribute) -> None:
+    """PS3.15 Table E.1-1; DocumentTitle, which it lacks, can hold free text and counts as X."""
+    assert attribute.ps315 == class_of(attribute.keyword)
+
+
+def test_every_class_is_of_an_attribute_of_ours() -> None:
+    """Nothing is in the list above for nothing."""
+    assert {k for listed in CLASSES.values() for k in listed.split()} <= ATTRIBUTES.keys()
+
+
+def test_every_attribute_is_at_some_path_or_shown() -> None:
+    """No attribute is listed for nothing."""
+    at_paths = {s.attribute.keyword for c in columns_with_paths() for p in c.paths for s in p.steps}
+    assert at_paths == set(ATTRIBUTES)
+
+
+@pytest.mark.parametrize("column", columns_with_paths(), ids=lambda column: column.name)
+def test_every_path_resolves(column: Column) -> None:
+    """From its text alone it is the same; one step inside another is in a sequence."""
+    for held in column.paths:
+        assert path(held.text) == held
+        assert [step.attribute.vr for step in held.steps[:-1]] == ["SQ"] * (len(held.steps) - 1)
+        assert all(step.attribute is ATTRIBUTES[step.attribute.keyword] for step in held.steps)
+        assert held.attribute.vr != "SQ"
+
+
+@pytest.mark.parametrize("column", columns_with_paths(), ids=lambda column: column.name)
+def test_a_field_tells_what_dicom_says_of_it(column: Column) -> None:
+    """Only what shows one attribute does; the path too, when there is one."""
+    found = column.field().metadata or None
+    assert found == shown(column.keyword, *(p.text for p in column.paths))
+
+
+@pytest.mark.parametrize("column", columns_with_paths(), ids=lambda column: column.name)
+def test_the_form_of_a_column_fits_its_type(column: Column) -> None:
+    """Times in UTC are timestamps, and so on."""
+    types = {
+        "text": "string",
+        "number_text": "string",
+        "name": "string",
+        "code": "string",
+        "whole": "int32",
+        "real": "double",
+        "years": "double",
+        "day": "date32[day]",
+        "moment": TIMESTAMP,
+        "instant": TIMESTAMP,
+    }
+    assert str(column.type) == types[column.form or ""]
+    numbers = {"IS", "US", "DS"}
+    assert (column.form in {"whole", "real", "number_text"}) == (column.vr in numbers)
+    assert (column.form == "name") == (column.vr == "PN")
 
 
 def test_a_name_in_instance_is_the_keyword_in_lower_case() -> None:
-    """An underscore marks what is derived from it."""
+    """An underscore marks what is derived from it, or lies inside it."""
     named = [(c.name, c.keyword.lower()) for c in INSTANCE.columns if c.keyword]
-    assert [pair for pair in named if pair[0] != pair[1]] == [("studydate_formatted", "studydate")]
+    assert [pair for pair in named if pair[0] != pair[1]] == [
+        ("studydate_formatted", "studydate"),
+        ("patientbirthdate_formatted", "patientbirthdate"),
+        ("procedure_code", "procedurecodesequence"),
+        ("procedure_code_meaning", "codemeaning"),
+        ("anatomic_region_code", "anatomicregionsequence"),
+        ("anatomic_region_code_meaning", "codemeaning"),
+        ("pixelspacing_row", "pixelspacing"),
+        ("pixelspacing_column", "pixelspacing"),
+    ]
+
+
+def test_what_no_attribute_gives_has_an_underscore_in_instance() -> None:
+    """But for the feed's own fields, which the template named."""
+    plain = [c.name for c in INSTANCE.columns if not c.keyword and "_" not in c.name]
+    feed = ["partitionName", "lastModifiedTimestamp", "filepath", "metadata", "sequence"]
+    assert plain == feed
 
 
 @pytest.mark.parametrize("table", [SERIES, STUDY], ids=["series", "study"])
 def test_a_name_in_a_rollup_is_the_keyword_in_lower_camel(table: Table) -> None:
-    """With Uid and Id, as the template writes them."""
-    latest = [c for c in table.columns if c.keyword and c.aggregate == "latest"]
-    assert [c.name for c in latest] == [lower_camel(c.keyword) for c in latest if c.keyword]
-    assert lower_camel("SeriesInstanceUID") == "seriesInstanceUid"
-    assert lower_camel("IssuerOfPatientID") == "issuerOfPatientId"
+    """With Uid and Id, as the template writes them; codes are named after their sequence."""
+    shown = [c for c in table.columns if c.keyword and c.aggregate in {"latest", "same"}]
+    codes = {"procedureCode", "procedureCodeMeaning"}
+    plain = [c for c in shown if c.name not in codes]
+    assert [c.name for c in plain] == [lower_camel(c.keyword) for c in plain if c.keyword]
+    assert {c.name for c in shown} & codes == (codes if table is STUDY else set())
+
+
+@pytest.mark.parametrize(
+    ("keyword", "name"),
+    [
+        ("SeriesInstanceUID", "seriesInstanceUid"),
+        ("IssuerOfPatientID", "issuerOfPatientId"),
+        ("OtherPatientIDs", "otherPatientIds"),
+        ("Rows", "rows"),
+        ("KVP", "kvp"),
+        ("SOPClassUID", "sopClassUid"),
+        ("PatientID", "patientId"),
+        ("MRAcquisitionType", "mrAcquisitionType"),
+    ],
+)
+def test_camel(keyword: str, name: str) -> None:
+    """A keyword that begins with an abbreviation does so in small letters."""
+    assert camel(keyword) == name
 
 
 @pytest.mark.parametrize(
@@ -221,7 +548,7 @@ def test_no_two_columns_have_one_name(table: Table) -> None:
 def test_every_engine_reads_every_type(table: Table) -> None:
     """No unsigned number, no time of day, no timestamp without zone."""
     types = {str(f.type) for f in table.arrow() if not isinstance(f.type, pa.MapType)}
-    assert types <= {"string", "int64", "date32[day]", TIMESTAMP}
+    assert types <= {"string", "int32", "int64", "double", "date32[day]", TIMESTAMP}
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -231,12 +558,23 @@ def test_every_column_says_what_it_means(table: Table) -> None:
 
 
 @pytest.mark.parametrize("table", [SERIES, STUDY], ids=["series", "study"])
-def test_every_rollup_column_reads_a_column_of_instance(table: Table) -> None:
-    """And the latest value has the type of what it reads."""
+def test_every_rollup_column_reads_columns_of_instance(table: Table) -> None:
+    """And a value of one of them has the type of what it reads, or of the number it is."""
     for column in table.columns:
-        assert column.source in INSTANCE.names
-        if column.aggregate == "latest":
-            assert column.type == INSTANCE[column.source].type
+        assert column.sources
+        assert set(column.sources) <= set(INSTANCE.names)
+        if column.aggregate in {"latest", "same", "min", "max", "distinct"}:
+            source = INSTANCE[column.sources[0]]
+            is_number = (source.vr, column.type) == ("IS", pa.int32())
+            assert column.type == source.type or is_number
+
+
+def test_forms_and_aggregates_are_all_used_or_for_a_users_columns() -> None:
+    """No word of the catalogue stands for nothing."""
+    forms = {column.form for column in columns_with_paths()}
+    assert set(get_args(Form)) - forms == {"datetime", "ideographic", "phonetic"}
+    aggregates = {c.aggregate for table in (SERIES, STUDY) for c in table.columns}
+    assert set(get_args(Aggregate)) - aggregates == {"sum", "mean"}
 
 
 def test_a_choice_of_columns_keeps_the_tables_order() -> None:

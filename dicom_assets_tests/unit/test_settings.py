@@ -39,6 +39,8 @@ CONTRACT: list[tuple[str, str, object, str, object]] = [
     ("retry_seconds", "DICOM_RETRY_SECONDS", 600, "5", 5),
     ("data_partitions", "DICOM_DATA_PARTITIONS", None, " b, a ,b", ("a", "b")),
     ("site_time_zone", "DICOM_SITE_TIME_ZONE", None, "Europe/Vienna", "Europe/Vienna"),
+    ("columns_file", "DICOM_COLUMNS_FILE", None, "/etc/columns.toml", "/etc/columns.toml"),
+    ("header_columns", "DICOM_HEADER_COLUMNS", None, "both", "both"),
 ]
 
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from dicom_assets_tests.canary import overhear
+
 ROOT: Final = Path(__file__).resolve().parents[3]
 MODULE: Final = "dicom_assets.cli"
 SECONDS: Final = 120
@@ -19,7 +21,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """The command has ended; nothing is said about how."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", MODULE, *words],
         cwd=folder,
         env=environment(**settings),
@@ -28,6 +30,8 @@ def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProce
         check=False,
         timeout=SECONDS,
     )
+    overhear(done.stdout, done.stderr)
+    return done
 
 
 def told(folder: Path, *words: str, **settings: str) -> str:

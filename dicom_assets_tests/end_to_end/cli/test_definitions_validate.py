@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.end_to_end.cli.command import ROOT, environment
 
 
@@ -34,6 +35,7 @@ def test_wrong_settings_are_refused_with_the_remedy(
         timeout=120,
     )
     said = done.stdout + done.stderr
+    overhear(said)
     assert done.returncode != 0
     assert "SettingsError" in said
     assert [text for text in named if text not in said] == []

@@ -15,6 +15,7 @@ import httpx
 import pydicom
 import pytest
 
+from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.end_to_end.cli.command import MODULE, complaint, environment, told
 
 SECONDS: Final = 30
@@ -42,7 +43,8 @@ def _serving(folder: Path, archive: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            _, errors = process.communicate(timeout=SECONDS)
+            said, errors = process.communicate(timeout=SECONDS)
+            overhear(said.decode())
     assert errors == b""
 
 

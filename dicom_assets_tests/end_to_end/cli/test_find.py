@@ -20,6 +20,7 @@ from dicom_assets.tables import instance, log, rollups
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.find import ALL_TABLES, Verdict
 from dicom_assets.window import Window, floor_hour, ticks_of
+from dicom_assets_tests.canary import MARK, overhear
 from dicom_assets_tests.end_to_end.cli.command import run
 from dicom_assets_tests.end_to_end.dagster.history import header, study_uid
 from dicom_assets_tests.unit.tables.build import store_in
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FIRST: Final = floor_hour(datetime.now(UTC)) - timedelta(hours=12)
-CANARY: Final = "PHI^Canary"
+CANARY: Final = f"{MARK}Canary"
 # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")
 IN_STEP, DELETED, UNREAD, YOUNG = 1, 2, 3, 4
@@ -54,6 +55,7 @@ class World:
     def find(self, *words: str, **settings: str) -> tuple[int, str]:
         """The exit code, and what the command said; in this process, which has Dagster loaded."""
         done = CliRunner().invoke(main, ["find", *words], env=self.settings(**settings))
+        overhear(done.output)
         assert done.exception is None or isinstance(done.exception, SystemExit)
         assert "PHI" not in done.output
         return done.exit_code, re.sub(r"\s+", " ", done.stdout)
@@ -89,6 +91,7 @@ def _fill(folder: Path, url: str) -> None:
         rollups.apply(store, table, window, run_)
 
 
+@pytest.mark.shows_patients("the UID that was asked for")
 def test_a_study_in_step_ends_with_zero(world: World) -> None:
     """Its entry, its hour, its rows, what the service says; and nothing to do. As a process."""
     done = run(world.folder, "find", study_uid(IN_STEP), **world.settings())
@@ -101,6 +104,7 @@ def test_a_study_in_step_ends_with_zero(world: World) -> None:
     assert "materialize" not in said
 
 
+@pytest.mark.shows_patients("the UID that was asked for")
 def test_a_deleted_study_ends_with_zero(world: World) -> None:
     """By its UID, and by the sequence of its first entry."""
     for asked in (study_uid(DELETED), "2"):
@@ -109,6 +113,7 @@ def test_a_deleted_study_ends_with_zero(world: World) -> None:
         assert "deleted: deleted in the service in the hour" in said
 
 
+@pytest.mark.shows_patients("the UID that was asked for")
 def test_an_hour_that_was_not_read_ends_with_one_and_the_command(world: World) -> None:
     """What to paste is one line, with the hour's own key."""
     code, said = world.find(study_uid(UNREAD))
@@ -121,6 +126,7 @@ def test_an_hour_that_was_not_read_ends_with_one_and_the_command(world: World) -
     )
 
 
+@pytest.mark.shows_patients("the UID that was asked for")
 def test_json_gives_the_same_facts(world: World) -> None:
     """For scripts: nothing but JSON on stdout."""
     code, said = world.find(study_uid(YOUNG), "--json")
@@ -135,6 +141,7 @@ def test_json_gives_the_same_facts(world: World) -> None:
     assert len(told["commands"]) == 1
 
 
+@pytest.mark.shows_patients("the UID that was asked for")
 def test_a_service_that_cannot_be_reached_is_said_and_not_fatal(world: World) -> None:
     """What the tables know is told all the same."""
     code, said = world.find(study_uid(IN_STEP), DICOM_SERVICE_URL="http://127.0.0.1:9")
@@ -149,6 +156,7 @@ def test_a_service_that_cannot_be_reached_is_said_and_not_fatal(world: World) ->
 def test_what_is_neither_uid_nor_sequence_ends_with_two(asked: str) -> None:
     """The argument is not repeated: somebody may have typed a name."""
     done = CliRunner().invoke(main, ["find", "--", asked])
+    overhear(done.output)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "a UID of DICOM or a sequence of the feed is needed" in done.stderr
     assert not asked.startswith("Doe") or asked not in done.stderr

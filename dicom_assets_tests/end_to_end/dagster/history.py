@@ -14,6 +14,7 @@ from typing import Any, Final
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.partitions import HOUR
 from dicom_assets.window import ticks_of
+from dicom_assets_tests.canary import MARK
 
 START: Final = datetime(2024, 3, 1, tzinfo=UTC)
 HOURS: Final = 6
@@ -23,6 +24,7 @@ FIRST, LAST = KEYS[0], KEYS[-1]
 OTHER_PARTITION: Final = "clinic-b"
 QUIET_HOUR: Final = 2
 ROOT_UID: Final = "1.2.826.0.1.3680043.10.77"
+NAME: Final = f"{MARK}A^One"
 
 
 def study_uid(study: int) -> str:
@@ -40,7 +42,7 @@ def sop_uid(study: int, series: int, sop: int) -> str:
     return f"{series_uid(study, series)}.{sop}"
 
 
-def header(study: int, series: int = 1, sop: int = 1, name: str = "A^One") -> dict[str, Any]:
+def header(study: int, series: int = 1, sop: int = 1, name: str = NAME) -> dict[str, Any]:
     """The header of an instance; every text attribute but the UIDs holds `name`."""
     texts = {"00081030": "LO", "00100020": "LO", "00080090": "PN", "0008103E": "LO"}
     texts |= {"00100010": "PN", "00080050": "SH", "00081090": "LO", "00420010": "ST"}
@@ -69,7 +71,7 @@ def at(hour: int, minute: int = 0, second: int = 0) -> int:
     return ticks_of(START + timedelta(hours=hour, minutes=minute, seconds=second)) + 7
 
 
-def tell(archive: Archive, name: str = "A^One") -> Archive:
+def tell(archive: Archive, name: str = NAME) -> Archive:
     """The archive has lived through the six hours."""
     for place, (series, sop) in enumerate([(1, 1), (1, 2), (2, 1), (2, 2)]):
         archive.store(header(1, series, sop, name), at=at(0, 5, place))

@@ -11,6 +11,7 @@ from typing import Final
 import dagster as dg
 
 from dicom_assets.pool import POOL
+from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.end_to_end.dagster.history import END, FIRST, LAST, START
 from dicom_assets_tests.end_to_end.dagster.service import Service
 
@@ -80,6 +81,7 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str]]:
             if process.poll() is None:
                 process.kill()
                 process.communicate()
+    overhear(*(text for streams in ended for text in streams))
     return [
         (process.returncode, output + errors)
         for process, (output, errors) in zip(processes, ended, strict=True)

@@ -1,28 +1,39 @@
 """No value of a patient, and no UID, leaves the tables: not by logs, errors, or Dagster's storage.
 
-Every text attribute of the archive holds a canary. Then runs go well and go wrong in every way in
-which a text of somebody else's could be passed on, and all that was written outside the tables is
-searched.
+Every text attribute of the archive holds a canary. Then runs and checks go well and go wrong in
+every way in which a text of somebody else's could be passed on, and all that was written outside
+the tables is searched. What all other tests leave is searched by the plugin `canary`.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
 import pyarrow as pa
 import pytest
+from dagster._utils.error import serializable_error_info_from_exc_info
 from deltalake import write_deltalake
 
+from dicom_assets.automation import AUDIT_JOB, REOPENED
+from dicom_assets.checks import AUDIT, RECONCILIATION
+from dicom_assets.emulator import server
+from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.schema import INSTANCE, REJECTED, STUDY
+from dicom_assets.emulator.faults import Faults, Rule, Status
+from dicom_assets.errors import TableError
+from dicom_assets.schema import INSTANCE, REJECTED, STUDY, SYNC, Table
+from dicom_assets_tests.canary import MARK, hits_in_home
 from dicom_assets_tests.end_to_end.dagster.history import (
+    END,
     FIRST,
     KEYS,
     LAST,
     ROOT_UID,
+    START,
     at,
     header,
     sop_uid,
@@ -33,7 +44,7 @@ from dicom_assets_tests.end_to_end.dagster.processes import copy_home
 from dicom_assets_tests.end_to_end.dagster.service import Service, serving
 from dicom_assets_tests.end_to_end.dagster.world import World, world
 
-CANARY = f"PHI-{uuid4()}"
+CANARY = f"{MARK}{uuid4()}"
 OTHERS = study_uid(90)
 
 
@@ -108,34 +119,37 @@ def test_two_green_hours_one_by_one_tell_nothing(
     assert _hits(_written(home, capfd)) == []
 
 
-def _a_file_for_a_table(made: World) -> None:
-    path = Path(made.settings.table_path(INSTANCE.name))
+def _a_file_for_a_table(made: World, table: Table) -> None:
+    path = Path(made.settings.table_path(table.name))
     path.parent.mkdir(parents=True)
     path.write_text(CANARY, encoding="utf-8")
 
 
-def _a_foreign_table(made: World) -> None:
+def _a_foreign_table(made: World, table: Table) -> None:
     column = pa.table({CANARY: [CANARY]})
-    write_deltalake(made.settings.table_path(INSTANCE.name), column)
+    write_deltalake(made.settings.table_path(table.name), column)
 
 
-def _a_broken_log(made: World) -> None:
-    log = Path(made.settings.table_path(INSTANCE.name)) / "_delta_log"
+def _a_broken_log(made: World, table: Table) -> None:
+    log = Path(made.settings.table_path(table.name)) / "_delta_log"
     log.mkdir(parents=True)
     (log / f"{0:020d}.json").write_text(f'{{"add":"{CANARY}"', encoding="utf-8")
 
 
-@pytest.mark.parametrize("spoil", [_a_file_for_a_table, _a_foreign_table, _a_broken_log])
+SPOILT = pytest.mark.parametrize("spoil", [_a_file_for_a_table, _a_foreign_table, _a_broken_log])
+
+
+@SPOILT
 def test_a_table_that_fails_tells_nothing(
     singing: Service,
     home: Path,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
-    spoil: Callable[[World], None],
+    spoil: Callable[[World, Table], None],
 ) -> None:
     """Delta's and the storage's own texts are not passed on, nor kept as causes."""
     made = world(singing, tmp_path / "tables")
-    spoil(made)
+    spoil(made, INSTANCE)
     assert not _run(made, home, FIRST)
     assert _hits(_written(home, capfd)) == []
 
@@ -185,3 +199,93 @@ def test_an_entry_that_cannot_be_used_tells_its_sequence_only(
     assert rejected["sequence"] == 77
     assert _hits({"rejected": str(rejected).encode()}) == []
     assert _hits(_written(home, capfd)) == []
+
+
+@pytest.fixture
+def spoiled(tmp_path: Path) -> Iterator[tuple[Service, Faults]]:
+    """A service of the test's own whose every text is the canary, and what goes wrong with it."""
+    archive, faults = tell(Archive(tmp_path / "archive"), CANARY), Faults()
+    with server.start(create_application(archive, faults=faults)) as running:
+        yield Service(archive, running.url), faults
+    archive.close()
+
+
+def _checked(made: World, home: Path) -> tuple[bool, bool]:
+    """The service's checks have run as their job runs them; whether audit and counts passed."""
+    job = made.definitions.resolve_job_def(AUDIT_JOB)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        ended = job.execute_in_process(instance=instance, raise_on_error=False)
+    passed = {told.check_name: told.passed for told in ended.get_asset_check_evaluations()}
+    return passed[AUDIT], passed[RECONCILIATION]
+
+
+def _ticked(made: World, home: Path) -> str:
+    """What the daemon keeps of a tick of the sensor and of each schedule; the asked runs have run.
+
+    Skip reasons, cursors, run keys and tags are in it.
+    """
+    repository = made.definitions.get_repository_def()
+    job = made.definitions.resolve_job_def("dicom_tables")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+            asked = repository.get_sensor_def(REOPENED).evaluate_tick(context)
+        for request in asked.run_requests or ():
+            assert job.execute_in_process(instance=instance, tags=request.tags).success
+    return "\n".join([dg.serialize_value(asked), *_scheduled(repository)])
+
+
+def _scheduled(repository: dg.RepositoryDefinition) -> Iterator[str]:
+    """A tick of every schedule within the history, and one after its end."""
+    for schedule in repository.schedule_defs:
+        for moment in (START + timedelta(hours=2), END + timedelta(hours=2)):
+            with dg.build_schedule_context(
+                scheduled_execution_time=moment, repository_def=repository
+            ) as context:
+                yield dg.serialize_value(schedule.evaluate_tick(context))
+
+
+def _drift(made: World, archive: Archive) -> None:
+    """An instance has come late, with a date that is none; somebody has deleted a study's rows."""
+    late = header(2, sop=2, name=CANARY) | {"00080020": {"vr": "DA", "Value": [CANARY]}}
+    archive.store(late, at=at(2, 30))
+    for table, column in ((INSTANCE, "studyinstanceuid"), (STUDY, "studyInstanceUid")):
+        made.store.delta(table).delete(f"\"{column}\" = '{study_uid(1)}'")
+
+
+def test_a_check_and_a_tick_tell_nothing_whatever_they_find(
+    spoiled: tuple[Service, Faults],
+    home: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Tables in step, then a late entry and a lost study, then a search that is refused."""
+    service, faults = spoiled
+    made = world(service, tmp_path / "tables")
+    assert _run(made, home, FIRST, LAST)
+    assert _checked(made, home) == (True, True)
+    ticks = _ticked(made, home)
+    _drift(made, service.archive)
+    assert _checked(made, home) == (False, False)
+    ticks += _ticked(made, home)
+    faults.replace(Rule(Status(403, body=f"{CANARY} {study_uid(1)}"), "query"))
+    assert _checked(made, home) == (False, False)
+    for said in ("all tables show every hour", "asset_partition_range_start", "DICOM_END_TIME"):
+        assert said in ticks
+    kept = _written(home, capfd)
+    for told in (b"1 entries came late", b"1 are missing", b"Could not look"):
+        assert any(told in content for content in kept.values()), "it was evaluated elsewhere"
+    assert _hits(kept | {"ticks": ticks.encode()}) == []
+    assert hits_in_home(home) == []
+
+
+@SPOILT
+def test_a_tick_that_fails_tells_nothing(
+    singing: Service, home: Path, tmp_path: Path, spoil: Callable[[World, Table], None]
+) -> None:
+    """The daemon keeps the error of a tick, its causes and its contexts."""
+    made = world(singing, tmp_path / "tables")
+    spoil(made, SYNC)
+    with pytest.raises(TableError) as raised:
+        _ticked(made, home)
+    error = serializable_error_info_from_exc_info((raised.type, raised.value, raised.tb))
+    assert _hits({"tick": dg.serialize_value(error).encode()}) == []

@@ -21,6 +21,7 @@ from dicom_assets_tests.end_to_end.dagster.history import (
     FIRST,
     KEYS,
     LAST,
+    NAME,
     QUIET_HOUR,
     START,
     sop_uid,
@@ -81,7 +82,7 @@ def test_an_hour_gets_exactly_the_rows_it_touched_as_they_stand_now(filled: Worl
     alive = [sop_uid(1, 1, 2), sop_uid(1, 2, 1), sop_uid(2, 1, 1)]
     assert _sops(rows) == alive
     names = Counter(rows["patientname"].to_pylist())
-    assert names == {"A^One^Second": 2, "A^One^Reborn": 1}
+    assert names == {f"{NAME}^Second": 2, f"{NAME}^Reborn": 1}
 
 
 def test_an_hour_of_deletes_gets_what_lives_again(filled: World) -> None:

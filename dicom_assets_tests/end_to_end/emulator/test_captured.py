@@ -1,8 +1,8 @@
 """The emulator against what was captured of a real service, and derived from its SQL.
 
-`captured_page.json` is a page of a real feed (microsoft/FHIR-Analytics-Pipelines, MIT), its
-entries put on a line each. `state_transitions.json` is the feed after each of five writes, worked
-out from the stored procedures of microsoft/dicom-server (MIT), with storage inside the service.
+The captured page is in the tests' `data`. `state_transitions.json`, beside this, is the feed after
+each of five writes, worked out from the stored procedures of microsoft/dicom-server (MIT), with
+storage inside the service.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dicom_assets.emulator.archive import Archive
 
 HERE: Final = Path(__file__).parent
+CAPTURED: Final = HERE.parents[1] / "data" / "captured_page.json"
 KEY: Final = ("studyInstanceUid", "seriesInstanceUid", "sopInstanceUid")
 
 
@@ -40,7 +41,7 @@ def read(name: str) -> Any:  # noqa: ANN401 - whatever the file holds
 @pytest.fixture
 def captured(archive: Archive) -> list[dict[str, Any]]:
     """The captured entries, which the archive holds too: same sequences, same timestamps."""
-    entries: list[dict[str, Any]] = read("captured_page.json")
+    entries: list[dict[str, Any]] = json.loads(CAPTURED.read_text(encoding="utf-8"))
     archive.skip_sequences(entries[0]["sequence"] - 1)
     for entry in entries:
         archive.store(entry["metadata"], at=ticks(entry["timestamp"]))

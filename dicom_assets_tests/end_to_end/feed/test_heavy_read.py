@@ -197,7 +197,10 @@ def test_values_that_do_not_parse_are_counted(service: Service, feed: ChangeFeed
         *(made(i, HOUR, metadata=header("1.2.0", "1.2.0.1", f"1.3.{i}") | odd) for i in (0, 1))
     )
     [piece] = read(feed, log_of([HOUR, HOUR]), [0, 1])
-    assert piece.unparsable == {"studydate_formatted": 2}
+    assert piece.unparsable == {
+        "studydate_formatted: not a date": 2,
+        "study_timestamp: not a date": 2,
+    }
     assert landed([piece]) == [0, 1]
 
 

@@ -55,7 +55,10 @@ def test_a_gzip_that_is_cut_is_not_whole(cut: int) -> None:
         read_body(answer(gzip.compress(TEXT)[:-cut], "gzip"))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", gzip.compress(TEXT)[:5], b"\x1f\x8b" + b"x" * 50])
+CUT = gzip.compress(TEXT, mtime=0)[:5]  # with the time in it, it had another name by the second
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", CUT, b"\x1f\x8b" + b"x" * 50])
 def test_what_is_no_gzip_is_none(body: bytes) -> None:
     """Whatever the header says."""
     with pytest.raises(MalformedError):

@@ -1,6 +1,7 @@
 """Rollups: what the live rows of `instance` make of a series and a study, and what differs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TypeAlias
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dicom_assets.reads import Key
-from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
+from dicom_assets.schema import DOUBLE, INSTANCE, SERIES, STUDY, Column, Table
 from dicom_assets.tables.rollup import columns_read, compare, roll_up
 from dicom_assets.tables.store import Difference
 from dicom_assets_tests.unit.tables.build import Row, key
@@ -38,51 +39,86 @@ def only(table: Table, *rows: Live) -> Row:
     return found
 
 
-def test_a_rollup_reads_only_what_it_shows() -> None:
-    """No header is loaded to derive a study."""
-    assert columns_read(STUDY) == [
-        "partitionName",
-        "studyinstanceuid",
-        "seriesinstanceuid",
-        "sopinstanceuid",
-        "lastModifiedTimestamp",
-        "studydate_formatted",
-        "studydescription",
-        "issuerofpatientid",
-        "patientid",
-        "patientname",
-        "sequence",
-    ]
-    assert set(columns_read(SERIES)) == {*columns_read(STUDY), "modality"}
+@pytest.mark.parametrize("table", [SERIES, STUDY], ids=["series", "study"])
+def test_a_rollup_reads_only_what_it_shows(table: Table) -> None:
+    """No header is loaded to derive a study, and no column of the other table."""
+    found = columns_read(table)
+    assert len(set(found)) == len(found)
+    shown = {source for column in table.columns for source in column.sources}
+    assert set(found) == {*shown, *INSTANCE.key, "sequence"}
+    assert not {"metadata", "metadata_string"} & set(found)
+    assert ("modality" in found, "studyid" in found) == (True, table is STUDY)
 
 
-def test_a_series_shows_its_instances() -> None:
-    """Every column, from one instance."""
-    values = {
-        "sequence": 4,
-        "lastModifiedTimestamp": NOON,
-        "studydate_formatted": DAY,
-        "studydescription": "Thorax",
-        "issuerofpatientid": "H",
-        "patientid": "P1",
-        "patientname": "Doe^Jane",
-        "modality": "CT",
-    }
-    shared = {
-        "partitionName": "Microsoft.Default",
-        "studyInstanceUid": "1.1",
-        "lastModifiedTimestamp": NOON,
-        "studyDate": DAY,
-        "studyDescription": "Thorax",
-        "issuerOfPatientId": "H",
-        "patientId": "P1",
-        "patientName": "Doe^Jane",
-        "instanceCount": 1,
-        "sequence": 4,
-    }
-    series = shared | {"seriesInstanceUid": "1.1.1", "modality": "CT"}
-    assert only(SERIES, (key(), values)) == series
-    assert only(STUDY, (key(), values)) == shared | {"seriesCount": 1}
+def test_a_rollup_reads_what_a_user_added() -> None:
+    """A column of theirs in `study`, over one of theirs in `instance`."""
+    added = Column("greatestDose", DOUBLE, "dose", sources=("dose",), aggregate="max")
+    table = replace(STUDY, columns=(*STUDY.columns, added))
+    assert set(columns_read(table)) == {*columns_read(STUDY), "dose"}
+    doses = live((key("1"), {}), (key("2"), {})).append_column("dose", pa.array([1.5, 2.5]))
+    assert roll_up(doses, table)["greatestDose"].to_pylist() == [2.5]
+
+
+VALUES = {
+    "sequence": 4,
+    "lastModifiedTimestamp": NOON,
+    "studydate_formatted": DAY,
+    "studydescription": "Thorax",
+    "issuerofpatientid": "H",
+    "patientid": "P1",
+    "patientname": "Doe^Jane",
+    "modality": "CT",
+    "sopclassuid": "1.2.840.10008.5.1.4.1.1.2",
+    "seriesnumber": "2",
+    "numberofframes": 3,
+    "acquisition_timestamp": NOON,
+    "received_timestamp": NOON,
+    "patientage_years": 40.5,
+    "rows": 512,
+    "procedure_code": "LN:24627-2",
+}
+SHARED = {
+    "partitionName": "Microsoft.Default",
+    "studyInstanceUid": "1.1",
+    "lastModifiedTimestamp": NOON,
+    "studyDate": DAY,
+    "studyDescription": "Thorax",
+    "issuerOfPatientId": "H",
+    "patientId": "P1",
+    "patientName": "Doe^Jane",
+    "instanceCount": 1,
+    "sequence": 4,
+    "frameCount": 3,
+    "firstAcquisitionTimestamp": NOON,
+    "lastAcquisitionTimestamp": NOON,
+    "firstReceivedTimestamp": NOON,
+    "conflictCount": 0,
+}
+OF_SERIES = {
+    "seriesInstanceUid": "1.1.1",
+    "modality": "CT",
+    "seriesNumber": 2,
+    "sopClassUids": "1.2.840.10008.5.1.4.1.1.2",
+    "sopClassNames": "CT Image Storage",
+    "rows": 512,
+}
+OF_STUDY = {
+    "seriesCount": 1,
+    "procedureCode": "LN:24627-2",
+    "patientAgeYears": 40.5,
+    "modalitiesInStudy": "CT",
+    "sopClassesInStudy": "1.2.840.10008.5.1.4.1.1.2",
+    "acquisitionDurationSeconds": 0.0,
+    "patientIdCount": 1,
+    "wadoRsUri": None,
+}
+
+
+@pytest.mark.parametrize(("table", "own"), [(SERIES, OF_SERIES), (STUDY, OF_STUDY)])
+def test_a_row_shows_its_instances(table: Table, own: Row) -> None:
+    """Every column, from one instance; what it does not tell is null."""
+    nothing = dict.fromkeys(table.names)
+    assert only(table, (key(), VALUES)) == nothing | SHARED | own
 
 
 @pytest.mark.parametrize("table", [SERIES, STUDY], ids=["series", "study"])
@@ -219,6 +255,20 @@ def test_a_value_and_none_and_another_value_differ(old: Row, new: Row) -> None:
     assert difference.counts() == {"inserts": 0, "updates": 1, "deletes": 0, "patches": 0}
     assert difference.updates is not None
     assert difference.updates.column_names == STUDY.names
+
+
+def test_an_address_alone_makes_no_difference() -> None:
+    """A service that moved is no reason to write every row; one that is written has the new one."""
+    old = [study(uid, {"wadoRsUri": "https://old"}) for uid in ("1", "2")]
+    new = [study("1", {"wadoRsUri": "https://new"})]
+    new += [study("2", {"wadoRsUri": "https://new", "instanceCount": 2})]
+    assert differs(old, [old[0], new[0] | {"studyInstanceUid": "2"}]).is_empty
+    difference = differs(old, new)
+    assert difference.counts() == {"inserts": 0, "updates": 1, "deletes": 0, "patches": 0}
+    assert difference.updates is not None
+    assert difference.updates.select(["studyInstanceUid", "wadoRsUri"]).to_pylist() == [
+        {"studyInstanceUid": "2", "wadoRsUri": "https://new"}
+    ]
 
 
 def test_the_same_study_in_two_data_partitions_is_compared_by_itself() -> None:

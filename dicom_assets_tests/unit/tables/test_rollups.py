@@ -1,10 +1,12 @@
 """`series` and `study` follow `instance` for every study that a window touched."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema import INSTANCE, INT64, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema.tables import rolled
 from dicom_assets.tables import rollups
 from dicom_assets.tables.store import Snapshot, Store
 from dicom_assets_tests.unit.tables.build import (
@@ -196,6 +198,52 @@ def test_who_loses_the_race_counts_anew(
     bench.rollup(SERIES, hours(0))
     assert series(bench) == [("1.1.1", None, 2)]
     assert bench.store.version(SERIES) == 1
+
+
+def addresses(bench: Bench) -> list[tuple[object, ...]]:
+    """Study, count and address of each row of `study`."""
+    return contents(bench.store, STUDY, "studyInstanceUid", "instanceCount", "wadoRsUri")
+
+
+def test_a_study_has_its_address_in_the_service(bench: Bench) -> None:
+    """None where the service has none that lasts."""
+    bench.archive.create(10)
+    bench.sync(hours(0))
+    assert addresses(bench) == [("1.1", 1, None)]
+    bench.store = replace(bench.store, service_base="https://host/v2")
+    bench.archive.create(70, of=key(study="2"))
+    bench.sync(hours(1))
+    assert addresses(bench)[1:] == [("1.2", 1, "https://host/v2/studies/1.2")]
+
+
+def test_a_service_that_moved_is_no_reason_to_write(bench: Bench) -> None:
+    """A row that is written anyway gets the new address."""
+    bench.store = replace(bench.store, service_base="https://old/v2")
+    for study in "12":
+        bench.archive.create(10, of=key(study=study))
+    bench.sync(hours(0))
+    bench.store = replace(bench.store, service_base="https://new/v2")
+    before = versions(bench.store)
+    bench.sync(hours(0))
+    assert versions(bench.store) == before
+    bench.archive.create(70, of=key("2", study="2"))
+    bench.sync(hours(0, 2))
+    assert addresses(bench) == [
+        ("1.1", 1, "https://old/v2/studies/1.1"),
+        ("1.2", 2, "https://new/v2/studies/1.2"),
+    ]
+
+
+def test_a_column_that_a_user_added_is_derived_too(bench: Bench) -> None:
+    """From the hour on that touches its study, and in the rows that were there."""
+    bench.archive.create(10, rows=256)
+    bench.sync(hours(0))
+    added = rolled("rowsInAll", "sum", "rows", type_=INT64)
+    table = replace(STUDY, columns=(*STUDY.columns, added))
+    bench.store = replace(bench.store, tables={**bench.store.tables, STUDY.name: table})
+    bench.archive.create(70, of=key("2"), rows=512)
+    bench.sync(hours(1))
+    assert contents(bench.store, STUDY, "studyInstanceUid", "rowsInAll") == [("1.1", 768)]
 
 
 def test_rollups_equal_a_count_of_instance(bench: Bench) -> None:

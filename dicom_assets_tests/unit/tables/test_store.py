@@ -402,7 +402,7 @@ def test_a_table_that_is_not_ours_is_refused_with_what_where_and_remedy(store: S
     """Nothing is written into it."""
     message = foreign(store, pa.table({"partitionName": [SECRET], "x": [1]}))
     assert store.urls["instance"] in message
-    assert "is not the instance table of this version: 37 of 38 columns" in message
+    assert "is not the instance table of this version: 37 of 38 columns are missing" in message
     assert "studyinstanceuid" in message
     assert "Nothing was written." in message
     assert "DICOM_INSTANCE_TABLE_PATH or DICOM_TABLES_URL" in message
@@ -416,7 +416,34 @@ def test_a_column_of_another_type_makes_a_table_foreign(store: Store) -> None:
     at_ = rows.schema.get_field_index("sequence")
     narrow = rows.set_column(at_, "sequence", rows["sequence"].cast(pa.int16()))
     message = foreign(store, narrow, partition_by=["partitionName"])
-    assert "1 of 38 columns are missing or of another type (sequence)" in message
+    assert "1 columns are of another type (sequence)" in message
+
+
+def test_an_added_column_of_another_type_is_refused_with_the_remedy(store: Store) -> None:
+    """The table is ours; what is asked of it contradicts what it holds."""
+    rows = instances(row(1))
+    at_ = rows.schema.get_field_index("rows")
+    wide = rows.set_column(at_, "rows", rows["rows"].cast(pa.int64()))
+    message = foreign(store, wide, partition_by=["partitionName"])
+    assert "column rows of the instance table" in message
+    assert "is int64, and int32 is asked for" in message
+    assert "DICOM_COLUMNS_FILE" in message
+
+
+def test_an_added_column_is_null_until_the_first_commit_brings_it(store: Store) -> None:
+    """A table of an earlier version goes on; older rows are marked as not filled."""
+    old = instances(row(1, patientid="a")).drop_columns(["rows", "manufacturer"])
+    write_deltalake(store.urls["instance"], old, partition_by=["partitionName"])
+    assert store.open(INSTANCE).rows(["rows"]).to_pylist() == [{"rows": None}]
+    assert store.open(INSTANCE).version == 0
+    change(store, updates=instances(row(2, patientid="b", rows=512)))
+    assert store.open(INSTANCE).rows(["sequence", "rows"]).to_pylist() == [
+        {"sequence": 2, "rows": 512}
+    ]
+    fields = {f.name: f.metadata for f in store.delta(INSTANCE).schema().fields}
+    assert fields["rows"]["dicom_assets.filled"] == "false"
+    assert fields["rows"]["dicom.keyword"] == "Rows"
+    assert "dicom_assets.filled" not in fields["patientid"]
 
 
 @pytest.mark.parametrize("partitions", [None, ["modality"], ["partitionName", "modality"]])
@@ -425,7 +452,8 @@ def test_other_partition_columns_make_a_table_foreign(
 ) -> None:
     """Every column fits, and yet files lie otherwise."""
     rows = instances(row(1, modality="CT"))
-    assert "0 of 38 columns" in foreign(store, rows, partition_by=partitions)
+    message = foreign(store, rows, partition_by=partitions)
+    assert "its files do not lie by (partitionName)" in message
 
 
 def test_columns_of_somebody_else_beside_ours_are_no_obstacle(store: Store) -> None:

@@ -1,0 +1,1 @@
+"""From a header, the DICOM JSON of an instance, to the columns of `instance`."""

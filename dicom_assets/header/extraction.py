@@ -1,0 +1,324 @@
+"""Headers (the DICOM JSON of instances, PS3.18 F) to columns, as the catalogue says.
+
+An `Extraction` is compiled from a table once: a msgspec struct that cuts the attributes at the
+columns' paths out of a header as bytes, so that the rest is skipped and never becomes objects; and
+for each column the function that makes its values, a column of many headers at a time. Instances
+of a series share most of their attributes, so what some bytes came to is remembered for a while.
+How one value is parsed is in `values`.
+
+Text is kept as stored, without the padding (PS3.5 6.2): trailing spaces and NUL; several values
+are joined by a backslash. What does not parse is null, and counted.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, Final, NamedTuple, TypeAlias
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from dicom_assets.header import values as v
+from dicom_assets.schema import INT64, Column, Path, Step, Table
+from dicom_assets.schema.attributes import ALL
+
+UID_TAGS: Final = ("0020000D", "0020000E", "00080018")
+# What is remembered for a column: so many keys, each of at most so many bytes.
+_REMEMBERED: Final = 1024
+_REMEMBERED_BYTES: Final = 512
+
+Raw: TypeAlias = bytes | None
+
+
+class Header(NamedTuple):
+    """A decoded header: the attributes that are read, and all of them where tags are not known.
+
+    The tag of a private attribute depends on where its creator's block lies in this header.
+    """
+
+    attributes: Any
+    whole: Mapping[str, msgspec.Raw]
+
+
+class Extraction:
+    """What is made of headers for one table: the columns of it that have paths, by name."""
+
+    def __init__(self, table: Table, zone: ZoneInfo | None = None) -> None:
+        """Compile it; `zone` is where times without an offset were taken, None when unknown."""
+        columns = [column for column in table.columns if column.paths]
+        self._first = {p: p.steps[0] for column in columns for p in column.paths}
+        self._private = [step for step in self._first.values() if step.creator]
+        public = [step.attribute.tag for step in self._first.values() if not step.creator]
+        # In the order of a header: msgspec looks for a key where it found the one before.
+        self._tags = sorted({*UID_TAGS, *public})
+        self._decoder = msgspec.json.Decoder(_struct(self._tags))
+        self._values = {column.name: (column.paths, _Values(column, zone)) for column in columns}
+
+    def decode(self, raw: bytes) -> Header | None:
+        """Return a header decoded, or None when it is not JSON of an object."""
+        try:
+            whole = _WHOLE.decode(raw) if self._private else {}
+            return Header(self._decoder.decode(raw), whole)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def is_of(self, header: Header, uids: Iterable[str]) -> bool:
+        """Whether a header's study, series and SOP instance UID are these."""
+        found = (getattr(header.attributes, f"t{tag}") for tag in UID_TAGS)
+        return all(map(_is_uid, found, uids))
+
+    def columns(self, headers: Sequence[Header]) -> tuple[dict[str, list[Any]], Counter[str]]:
+        """Return the values of each column, and how many did not parse, by `column: reason`."""
+        found = self._found(headers)
+        made, unparsable = {}, Counter[str]()
+        for name, (paths, values) in self._values.items():
+            made[name] = values.of([found[path] for path in paths])
+            if values.fail:
+                made[name] = _cleared(made[name], name, unparsable)
+        return made, unparsable
+
+    def _found(self, headers: Sequence[Header]) -> dict[Path, Sequence[Raw]]:
+        """Return the bytes of the attribute that each path begins with, header by header."""
+        rows = (msgspec.structs.astuple(header.attributes) for header in headers)
+        turned = zip(*rows, strict=True) if headers else ((),) * len(self._tags)
+        of_tag = dict(zip(self._tags, map(_as_bytes, turned), strict=True))
+        return {
+            path: [_private(header.whole, step) for header in headers]
+            if step.creator
+            else of_tag[step.attribute.tag]
+            for path, step in self._first.items()
+        }
+
+
+_WHOLE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def _struct(tags: Iterable[str]) -> type[msgspec.Struct]:
+    fields = [(f"t{tag}", msgspec.Raw, None) for tag in tags]
+    return msgspec.defstruct("Attributes", fields, rename=lambda field: field[1:], gc=False)
+
+
+def _as_bytes(column: Sequence[msgspec.Raw | None]) -> Sequence[Raw]:
+    return [None if raw is None else bytes(raw) for raw in column]
+
+
+def _is_uid(raw: msgspec.Raw | None, uid: str) -> bool:
+    if raw is None:
+        return False
+    usual = f'{{"vr":"UI","Value":["{uid}"]}}'.encode()
+    return bytes(raw) == usual or v.text(_of_attribute(bytes(raw))) == uid
+
+
+def _cleared(got: list[Any], name: str, unparsable: Counter[str]) -> list[Any]:
+    """Values that did not parse become null, and are counted."""
+    unparsable.update(f"{name}: {value.value}" for value in got if type(value) is v.Unparsable)
+    return [None if type(value) is v.Unparsable else value for value in got]
+
+
+# --- from the bytes of an attribute to what lies at the end of a path -----------------------------
+
+
+class _Element(msgspec.Struct, gc=False):
+    """An attribute of the usual form; its VR is not looked at, because the catalogue knows it."""
+
+    Value: list[str | int | float | None] | None = None
+
+
+_ELEMENT: Final = msgspec.json.Decoder(_Element)
+
+
+def _of_attribute(raw: bytes) -> v.Values:
+    try:
+        return _ELEMENT.decode(raw).Value
+    except msgspec.ValidationError:
+        return v.values_of(_decoded(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return v.values_of([])
+
+
+def _decoded(raw: bytes) -> object:
+    """Return JSON decoded; what cannot be, because it is nested too deeply, is no attribute."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+
+
+def _at(path: Path, raw: Raw) -> v.Values:
+    """Return the values at the end of a path that begins with this attribute."""
+    if raw is None:
+        return None
+    simple = len(path.steps) == 1
+    return _inside(_of_attribute(raw) if simple else v.values_of(_decoded(raw)), path.steps)
+
+
+def _inside(values: v.Values, steps: Sequence[Step]) -> v.Values:
+    if not values:
+        return values
+    first, *rest = steps
+    chosen = values if first.index == ALL else values[first.index : first.index + 1]
+    return [value for item in chosen for value in _of_item(item, rest) or ()] if rest else chosen
+
+
+def _of_item(item: object, steps: Sequence[Step]) -> v.Values:
+    if not isinstance(item, dict):
+        return v.values_of(item)
+    step = steps[0]
+    tags = _private_tags(item, step) if step.creator else iter((step.attribute.tag,))
+    return _inside(v.values_of(next((item[t] for t in tags if t in item), None)), steps)
+
+
+def _private(whole: Mapping[str, msgspec.Raw], step: Step) -> Raw:
+    blocks = {tag: _decoded(bytes(raw)) for tag, raw in whole.items() if _is_block(tag, step)}
+    raw = next((whole[tag] for tag in _private_tags(blocks, step) if tag in whole), None)
+    return None if raw is None else bytes(raw)
+
+
+def _is_block(tag: str, step: Step) -> bool:
+    """Whether a tag reserves a block of the step's group: (gggg,0010) to (gggg,00FF)."""
+    return re.fullmatch(rf"{step.attribute.tag[:4]}00[1-9A-F][0-9A-F]", tag) is not None
+
+
+def _private_tags(item: Mapping[str, object], step: Step) -> Iterator[str]:
+    """Yield the tags that a private step may have in this item: by its creator's blocks, in order.
+
+    A creator may reserve several (PS3.5 7.8.1).
+    """
+    tag = step.attribute.tag
+    for block in sorted(other for other in item if _is_block(other, step)):
+        reserved = v.values_of(item[block])
+        if reserved and v.text(reserved) == step.creator:
+            yield f"{tag[:4]}{block[6:]}{tag[6:]}"
+
+
+# --- from attributes to the values of a column ----------------------------------------------------
+
+
+class _Values:
+    """What makes a column's values of the attributes that its paths begin with.
+
+    `fail` tells whether any value did not parse so far: where none did, none is looked for.
+    """
+
+    def __init__(self, column: Column, zone: ZoneInfo | None) -> None:
+        self.fail = False
+        self._parse, self._paths = parser_of(column, zone), column.paths
+        self._known = _Remembered(self._of_one if len(column.paths) == 1 else self._of_several)
+
+    def of(self, found: list[Sequence[Raw]]) -> list[Any]:
+        """Return the values, header by header."""
+        keys = found[0] if len(found) == 1 else zip(*found, strict=True)
+        return list(map(self._known.__getitem__, keys))
+
+    def _of_one(self, raw: Raw) -> tuple[object, int]:
+        return self._checked(self._parse(_at(self._paths[0], raw))), len(raw or b"")
+
+    def _of_several(self, raws: tuple[Raw, ...]) -> tuple[object, int]:
+        made = self._parse(*map(_at, self._paths, raws))
+        return self._checked(made), sum(len(raw or b"") for raw in raws)
+
+    def _checked(self, made: object) -> object:
+        self.fail = self.fail or type(made) is v.Unparsable
+        return made
+
+
+class _Remembered(dict[Any, Any]):
+    """What keys came to; `make` also says how large a key is."""
+
+    def __init__(self, make: Callable[[Any], tuple[object, int]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key: Any) -> Any:  # noqa: ANN401 - whatever is made
+        made, size = self._make(key)
+        if size <= _REMEMBERED_BYTES:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[key] = made
+        return made
+
+
+def parser_of(column: Column, zone: ZoneInfo | None) -> Callable[..., object]:
+    """Return what makes a column's value of the values at each of its paths."""
+    parsers: dict[str | None, Callable[..., object]] = {
+        "text": v.text,
+        "number_text": v.number_text,
+        "whole": partial(v.whole, bits=64 if column.type == INT64 else 32),
+        "real": v.real,
+        "day": v.day,
+        "name": v.name,
+        "ideographic": partial(v.name, group="Ideographic"),
+        "phonetic": partial(v.name, group="Phonetic"),
+        "moment": partial(v.moment, zone=zone),
+        "instant": partial(_instant, zone=zone),
+        "datetime": partial(v.instant, zone=zone),
+        "years": _years,
+        "code": v.code_of,
+    }
+    return parsers[column.form]
+
+
+def _instant(
+    instants: v.Values, dates: v.Values, times: v.Values, offset: v.Values, zone: ZoneInfo | None
+) -> object:
+    """Return the moment of a DT; for want of one that parses, that of a DA and a TM."""
+    return _else(v.instant(instants, offset, zone), lambda: v.moment(dates, times, offset, zone))
+
+
+def _years(age: v.Values, birth: v.Values, day: v.Values) -> object:
+    """Return an AS in years; for want of one that parses, the years from birth to a day."""
+    return _else(v.years(age), lambda: v.years_between(birth, day))
+
+
+def _else(found: object, other: Callable[[], object]) -> object:
+    """Return what was found; if it is nothing, the other, unless that is nothing too."""
+    if found is not None and type(found) is not v.Unparsable:
+        return found
+    instead = other()
+    return found if instead is None else instead
+
+
+# --- the header as a map --------------------------------------------------------------------------
+
+
+def header_map(raw: bytes) -> list[tuple[str, dict[str, Any]]] | None:
+    """Return a header as the template's `metadata`: by tag the VR and the values, each as text.
+
+    A value that is no text is its JSON. None when the header is not an object.
+    """
+    try:
+        whole = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return [(tag, _mapped(bytes(attribute))) for tag, attribute in whole.items()]
+
+
+class _MapElement(msgspec.Struct, gc=False):
+    vr: str | None = None
+    Value: list[msgspec.Raw] | None = None
+
+
+_MAP_ELEMENT: Final = msgspec.json.Decoder(_MapElement)
+
+
+def _mapped(attribute: bytes) -> dict[str, Any]:
+    try:
+        element = _MAP_ELEMENT.decode(attribute)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {"vr": None, "Value": None}
+    values = element.Value
+    return {"vr": element.vr, "Value": None if values is None else [_map_text(r) for r in values]}
+
+
+def _map_text(raw: msgspec.Raw) -> str | None:
+    text = bytes(raw)
+    if text == b"null":
+        return None
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') else text.decode()
+
+
+@cache
+def extraction(table: Table, zone: str | None = None) -> Extraction:
+    """Return the extraction of a table, compiled once; `zone` is a name of the IANA data base."""
+    return Extraction(table, ZoneInfo(zone) if zone else None)

@@ -1,0 +1,438 @@
+"""One attribute's values to one value of a column.
+
+Each function takes the `Value` of an attribute of DICOM JSON as it was decoded (PS3.18 F.2), None
+or empty when the attribute is absent or empty. It returns the value, None for an empty one, or a
+member of `Unparsable`, which says why the value is none of its VR (PS3.5 6.2). No function raises,
+whatever the JSON holds. Which attributes become which columns is in `schema`, how they are found in
+a header is in `extraction`.
+
+Padding is no part of a value: spaces and NULs at its end, and around what is not text spaces at its
+start too. Nothing but padding is empty. All results fit Arrow's types; a moment is in UTC.
+"""
+
+import enum
+import functools
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from typing import Final, Literal, TypeAlias, cast
+from zoneinfo import ZoneInfo
+
+PADDING: Final = " \0"
+DAYS_PER_YEAR: Final = 365.2425
+
+# Above this, an integral float has no digits of its own left: "1e+300" says more.
+_EXACT_FLOAT: Final = 2**53
+# As many as a 64-bit number has; Python refuses to read more than 4,300.
+_WHOLE_DIGITS: Final = 19
+# More characters than any date, time, offset or age has; what is longer is cut, and so is none,
+# and what is remembered stays small.
+_CHARACTERS: Final = 64
+_REMEMBERED: Final = 4096
+
+_WHOLE: Final = re.compile(r"([+-]?)(\d+)(?:\.0*)?", re.ASCII)
+_DATE: Final = re.compile(r"(\d{4})(?:(\d\d)(\d\d)|\.(\d\d)\.(\d\d))", re.ASCII)
+_TIME: Final = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,6}))?)?)?", re.ASCII)
+_OLD_TIME: Final = re.compile(r"\d\d:\d\d:\d\d(?:\.\d{1,6})?", re.ASCII)
+_OFFSET: Final = re.compile(r"([+-])(\d\d)([0-5]\d)", re.ASCII)
+_PRECISE: Final = re.compile(r"(\d{8})(\d\d(?:\d\d(?:\d\d(?:\.\d{1,6})?)?)?)([+-]\d{4})?", re.ASCII)
+_COARSE: Final = re.compile(r"(\d{4})(\d\d)?(\d\d)?([+-]\d{4})?", re.ASCII)
+_AGE: Final = re.compile(r"(\d{3})([DWMY])", re.ASCII)
+
+_OFFSET_MINUTES: Final = range(-12 * 60, 14 * 60 + 1)
+_MICROSECONDS_PER_SECOND: Final = 1_000_000
+# What one of the unit is multiplied with, and divided by, to be years.
+_YEARS: Final = {"D": (1, DAYS_PER_YEAR), "W": (7, DAYS_PER_YEAR), "M": (1, 12), "Y": (1, 1)}
+# CodingSchemeDesignator, CodeValue, LongCodeValue, URNCodeValue.
+_CODE_TAGS: Final = ("00080102", "00080100", "00080119", "00080120")
+
+
+class Unparsable(enum.Enum):
+    """Why a value did not parse; never a part of the value."""
+
+    NOT_TEXT = "not text"
+    NOT_UTF8 = "not UTF-8"
+    NOT_A_NUMBER = "not a number"
+    NOT_WHOLE = "not a whole number"
+    OUT_OF_RANGE = "out of range"
+    SEVERAL_VALUES = "several values"
+    NOT_A_DATE = "not a date"
+    NO_SUCH_DAY = "no such day"
+    NOT_A_TIME = "not a time"
+    NO_SUCH_TIME = "no such time"
+    NOT_AN_OFFSET = "not an offset from UTC"
+    NOT_A_MOMENT = "not a moment"
+    NOT_AN_AGE = "not an age"
+    BEFORE_BIRTH = "before birth"
+    NOT_A_CODE = "not a code"
+
+
+Values: TypeAlias = Sequence[object] | None
+Group: TypeAlias = Literal["Alphabetic", "Ideographic", "Phonetic"]
+_Parts: TypeAlias = tuple[date, int, timezone | None]
+
+
+def values_of(attribute: object) -> Values:
+    """Return the values of an attribute of DICOM JSON: its `Value`, a list of one if it is no list.
+
+    What is no attribute, because it is no JSON object, gives values that no function can read.
+    """
+    if attribute is None:
+        return None
+    found = attribute.get("Value") if isinstance(attribute, dict) else [[]]
+    return found if isinstance(found, list) or found is None else [found]
+
+
+def text(values: Values) -> str | Unparsable | None:
+    r"""Return each value without the padding at its end, joined by a backslash.
+
+    Numbers are as in JSON, whole ones without a fraction. A lone surrogate is not UTF-8.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        return _joined([_item_text(value) for value in values])
+    value = values[0]
+    if type(value) is str and value.isascii():
+        return value.rstrip(PADDING) or None
+    return _item_text(value) or None
+
+
+def number_text(values: Values) -> str | Unparsable | None:
+    """Return the text of a number that is kept as text: no spaces on either side."""
+    found = text(values)
+    return found.strip() or None if isinstance(found, str) else found
+
+
+def name(values: Values, group: Group = "Alphabetic") -> str | Unparsable | None:
+    """Return that group of each person's name, joined by a backslash.
+
+    Plain text counts as the alphabetic group (PS3.18 F.2.2 wants an object).
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        return _joined([_group_text(value, group) for value in values])
+    return _group_text(values[0], group) or None
+
+
+def _joined(items: list[str | Unparsable]) -> str | Unparsable | None:
+    for item in items:
+        if isinstance(item, Unparsable):
+            return item
+    return "\\".join(cast("list[str]", items)) if any(items) else None
+
+
+def _item_text(value: object) -> str | Unparsable:
+    if type(value) is str:
+        return _storable(value.rstrip(PADDING))
+    if type(value) is int or type(value) is float:
+        return _digits(value)
+    return "" if value is None else Unparsable.NOT_TEXT
+
+
+def _storable(found: str) -> str | Unparsable:
+    """Return the text, unless it cannot be written as UTF-8: Arrow refuses the whole column."""
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        return Unparsable.NOT_UTF8
+    return found
+
+
+def _digits(value: float) -> str | Unparsable:
+    if type(value) is float:
+        if not math.isfinite(value):
+            return Unparsable.NOT_A_NUMBER
+        if value.is_integer() and abs(value) <= _EXACT_FLOAT:
+            value = int(value)
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return Unparsable.OUT_OF_RANGE
+
+
+def _group_text(item: object, group: Group) -> str | Unparsable:
+    if isinstance(item, dict):
+        found = item.get(group)
+        return _item_text(found) if isinstance(found, str | None) else Unparsable.NOT_TEXT
+    found = _item_text(item)
+    return "" if group != "Alphabetic" and isinstance(found, str) else found
+
+
+def whole(values: Values, bits: Literal[32, 64]) -> int | Unparsable | None:
+    """Return the one whole number, which has as many bits, one of them the sign's.
+
+    Text may be what IS allows (PS3.5 6.2), and end in a fraction of zeros. A float of 2**53 or more
+    is out of range: it may have lost digits.
+    """
+    number = _number(values, _whole_of)
+    if isinstance(number, float):
+        number = _integral(number)
+    if not isinstance(number, int):
+        return number
+    limit = 1 << bits - 1
+    return number if -limit <= number < limit else Unparsable.OUT_OF_RANGE
+
+
+def real(values: Values) -> float | Unparsable | None:
+    """Return the one number, finite; text may be what DS allows (PS3.5 6.2), of any length."""
+    number = _number(values, _real_of)
+    if number is None or isinstance(number, Unparsable):
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return Unparsable.OUT_OF_RANGE
+
+
+def _number(
+    values: Values, of_text: Callable[[str], float | Unparsable]
+) -> float | Unparsable | None:
+    if not values:
+        return None
+    if len(values) > 1:
+        return None if text(values) is None else Unparsable.SEVERAL_VALUES
+    value = values[0]
+    if type(value) is int or value is None:
+        return value
+    if type(value) is str:
+        found = value.rstrip(PADDING).strip()
+        return of_text(found) if found else None
+    return _finite(value) if isinstance(value, float) else Unparsable.NOT_A_NUMBER
+
+
+def _finite(value: float) -> float | Unparsable:
+    if math.isfinite(value):
+        return value
+    return Unparsable.NOT_A_NUMBER if math.isnan(value) else Unparsable.OUT_OF_RANGE
+
+
+def _is_plain(found: str) -> bool:
+    """Whether Python reads in it no more than DICOM does: no 1_000, no digits but 0 to 9."""
+    return found.isascii() and "_" not in found
+
+
+def _whole_of(found: str) -> int | Unparsable:
+    if found.isdigit() and found.isascii() and len(found) <= _WHOLE_DIGITS:
+        return int(found)
+    match = _WHOLE.fullmatch(found)
+    if match is None:
+        number = _real_of(found)
+        return number if isinstance(number, Unparsable) else Unparsable.NOT_WHOLE
+    sign, digits = match[1], match[2].lstrip("0")
+    if len(digits) > _WHOLE_DIGITS:
+        return Unparsable.OUT_OF_RANGE
+    return int(f"{sign}{digits or 0}")
+
+
+def _real_of(found: str) -> float | Unparsable:
+    try:
+        number = float(found) if _is_plain(found) else math.nan
+    except ValueError:
+        return Unparsable.NOT_A_NUMBER
+    # "nan", "inf" and "infinity" are Python's words, not numbers too large.
+    return Unparsable.NOT_A_NUMBER if "n" in found.lower() else _finite(number)
+
+
+def _integral(number: float) -> int | Unparsable:
+    if not number.is_integer():
+        return Unparsable.NOT_WHOLE
+    return int(number) if abs(number) < _EXACT_FLOAT else Unparsable.OUT_OF_RANGE
+
+
+def _form(values: Values) -> str | Unparsable | None:
+    """Return the text of a date, time, offset or age, without the spaces around it."""
+    found = text(values)
+    return found.strip()[:_CHARACTERS] if isinstance(found, str) else found
+
+
+def day(values: Values) -> date | Unparsable | None:
+    """Return the date: YYYYMMDD, or YYYY.MM.DD as before DICOM 3 (PS3.5 6.2, DA)."""
+    found = _form(values)
+    return _day_of(found) if isinstance(found, str) else found
+
+
+@functools.lru_cache(_REMEMBERED)
+def _day_of(found: str) -> date | Unparsable:
+    match = _DATE.fullmatch(found)
+    if match is None:
+        return Unparsable.NOT_A_DATE
+    year, *rest = match.groups()
+    month, day_of_month = (part for part in rest if part)
+    try:
+        return date(int(year), int(month), int(day_of_month))
+    except ValueError:
+        return Unparsable.NO_SUCH_DAY
+
+
+def clock(values: Values) -> int | Unparsable | None:
+    """Return the time of day in microseconds since midnight.
+
+    HH, HHMM, HHMMSS, HHMMSS.F with one to six digits, or HH:MM:SS and HH:MM:SS.F as before DICOM 3
+    (PS3.5 6.2, TM). A leap second, 60, is read as the last microsecond of second 59: neither Python
+    nor Arrow knows it, and so it stays within its day, and after what came before it.
+    """
+    found = _form(values)
+    return _clock_of(found) if isinstance(found, str) else found
+
+
+@functools.lru_cache(_REMEMBERED)
+def _clock_of(found: str) -> int | Unparsable:
+    if _OLD_TIME.fullmatch(found):
+        found = found.replace(":", "")
+    match = _TIME.fullmatch(found)
+    if match is None:
+        return Unparsable.NOT_A_TIME
+    hours, minutes, seconds = (int(part or 0) for part in match.groups()[:3])
+    if hours > 23 or minutes > 59 or seconds > 60:  # noqa: PLR2004 - what a clock shows
+        return Unparsable.NO_SUCH_TIME
+    micros = int((match[4] or "").ljust(6, "0"))
+    if seconds == 60:  # noqa: PLR2004 - the leap second
+        seconds, micros = 59, _MICROSECONDS_PER_SECOND - 1
+    return ((hours * 60 + minutes) * 60 + seconds) * _MICROSECONDS_PER_SECOND + micros
+
+
+def moment(
+    dates: Values, times: Values, offset: Values, zone: ZoneInfo | None
+) -> datetime | Unparsable | None:
+    """Return a date (DA) and a time (TM) as a moment in UTC; None when either is missing.
+
+    Its offset is TimezoneOffsetFromUTC, else that of the site's zone, else unknown, and the moment
+    with it: None. Of a local time that the zone has twice the first is taken; one that it leaves
+    out is later by what was left out.
+    """
+    on, at = day(dates), clock(times)
+    if on is None or at is None:
+        return None
+    if isinstance(on, Unparsable):
+        return on
+    return at if isinstance(at, Unparsable) else _placed(on, at, _zone_of(offset, zone))
+
+
+def instant(values: Values, offset: Values, zone: ZoneInfo | None) -> datetime | Unparsable | None:
+    """Return a DT as a moment in UTC; its own offset counts before those of `moment`.
+
+    A DT may end with its year, month or day (PS3.5 6.2): it is right, and no moment, so None.
+    """
+    found = _form(values)
+    parts = _parts_of(found) if isinstance(found, str) else found
+    if not isinstance(parts, tuple):
+        return parts
+    on, at, own = parts
+    return _placed(on, at, _zone_of(offset, zone) if own is None else own)
+
+
+@functools.lru_cache(_REMEMBERED)
+def _parts_of(found: str) -> _Parts | Unparsable | None:
+    precise = _PRECISE.fullmatch(found)
+    if precise is None:
+        return _coarse(found)
+    on, at = _day_of(precise[1]), _clock_of(precise[2])
+    own = None if precise[3] is None else _offset_of(precise[3])
+    for part in (on, at, own):
+        if isinstance(part, Unparsable):
+            return part
+    return cast("_Parts", (on, at, own))
+
+
+def _coarse(found: str) -> Unparsable | None:
+    match = _COARSE.fullmatch(found)
+    if match is None:
+        return Unparsable.NOT_A_MOMENT
+    year, month, day_of_month, offset = match.groups()
+    on = _day_of(year + (month or "01") + (day_of_month or "01"))
+    own = None if offset is None else _offset_of(offset)
+    return next((part for part in (on, own) if isinstance(part, Unparsable)), None)
+
+
+def _zone_of(offset: Values, zone: ZoneInfo | None) -> tzinfo | Unparsable | None:
+    """Return what an offset says; the zone when there is none, never when it cannot be read."""
+    found = _form(offset)
+    if found is None:
+        return zone
+    return _offset_of(found) if isinstance(found, str) else found
+
+
+@functools.lru_cache(_REMEMBERED)
+def _offset_of(found: str) -> timezone | Unparsable:
+    """Return the offset &ZZXX as a zone; -0000 says nothing about UTC (PS3.3 C.12.1.1.8)."""
+    match = _OFFSET.fullmatch(found)
+    if match is None or found == "-0000":
+        return Unparsable.NOT_AN_OFFSET
+    sign, hours, minutes = match.groups()
+    ahead = int(f"{sign}1") * (int(hours) * 60 + int(minutes))
+    if ahead not in _OFFSET_MINUTES:
+        return Unparsable.NOT_AN_OFFSET
+    return timezone(timedelta(minutes=ahead))
+
+
+def _placed(on: date, at: int, zone: tzinfo | Unparsable | None) -> datetime | Unparsable | None:
+    return _utc(on, at, zone) if isinstance(zone, tzinfo) else zone
+
+
+@functools.lru_cache(_REMEMBERED)
+def _utc(on: date, at: int, zone: tzinfo) -> datetime | Unparsable:
+    local = datetime.combine(on, time.min, zone) + timedelta(microseconds=at)
+    try:
+        return local.astimezone(UTC)
+    except OverflowError:  # in the years 1 and 9999
+        return Unparsable.OUT_OF_RANGE
+
+
+def years(values: Values) -> float | Unparsable | None:
+    """Return an age, nnnD, nnnW, nnnM or nnnY (PS3.5 6.2, AS), in years of 365.2425 days."""
+    found = _form(values)
+    return _years_of(found) if isinstance(found, str) else found
+
+
+@functools.lru_cache(_REMEMBERED)
+def _years_of(found: str) -> float | Unparsable:
+    match = _AGE.fullmatch(found)
+    if match is None:
+        return Unparsable.NOT_AN_AGE
+    factor, divisor = _YEARS[match[2]]
+    return int(match[1]) * factor / divisor
+
+
+def years_between(birth: Values, days: Values) -> float | Unparsable | None:
+    """Return the age on a day (DA) in years of 365.2425 days; None when either is missing."""
+    born, on = day(birth), day(days)
+    if born is None or on is None:
+        return None
+    if isinstance(born, Unparsable):
+        return born
+    if isinstance(on, Unparsable):
+        return on
+    return (on - born).days / DAYS_PER_YEAR if born <= on else Unparsable.BEFORE_BIRTH
+
+
+def code(item: object) -> str | Unparsable | None:
+    """Return what `code_of` makes of an item of a code sequence: tags with their attributes."""
+    if item is None:
+        return None
+    if not isinstance(item, dict):
+        return Unparsable.NOT_A_CODE
+    return code_of(*(values_of(item.get(tag)) for tag in _CODE_TAGS))
+
+
+def code_of(
+    designator: Values, value: Values, long_value: Values, urn: Values
+) -> str | Unparsable | None:
+    """Return a code as `SCHEME:VALUE`, None without a value (PS3.3 8.8).
+
+    The form is that of the Imaging Data Commons' tables. Those show null where the scheme is
+    missing; here the value stands alone, because a URN needs no scheme, and it takes the place of
+    no code that has one.
+    """
+    coded = _first_text(value, long_value, urn)
+    scheme = number_text(designator)
+    if not isinstance(coded, str) or scheme is None:
+        return coded
+    return f"{scheme}:{coded}" if isinstance(scheme, str) else scheme
+
+
+def _first_text(*several: Values) -> str | Unparsable | None:
+    found = (number_text(values) for values in several)
+    return next((one for one in found if one is not None), None)

@@ -1,0 +1,51 @@
+"""Every column of every table, once: attributes and paths, columns, tables."""
+
+from dicom_assets.schema.attributes import ATTRIBUTES, Attribute, Path, Step, path
+from dicom_assets.schema.columns import (
+    DATE,
+    DOUBLE,
+    HEADER_MAP,
+    INT32,
+    INT64,
+    STRING,
+    TIMESTAMP,
+    Aggregate,
+    Column,
+    Form,
+    Table,
+)
+from dicom_assets.schema.tables import (
+    CHANGE,
+    INSTANCE,
+    REJECTED,
+    SERIES,
+    STUDY,
+    SYNC,
+    TABLES,
+)
+
+__all__ = [
+    "ATTRIBUTES",
+    "CHANGE",
+    "DATE",
+    "DOUBLE",
+    "HEADER_MAP",
+    "INSTANCE",
+    "INT32",
+    "INT64",
+    "REJECTED",
+    "SERIES",
+    "STRING",
+    "STUDY",
+    "SYNC",
+    "TABLES",
+    "TIMESTAMP",
+    "Aggregate",
+    "Attribute",
+    "Column",
+    "Form",
+    "Path",
+    "Step",
+    "Table",
+    "path",
+]

@@ -1,0 +1,226 @@
+"""What a column is, and what a table is: the words in which the catalogue is written.
+
+A column of `instance` says which paths into the header it is made from and in which form; a column
+of `series` or `study` says which columns of `instance` it is made from and by which aggregate. How
+a form is read is in `header`, how an aggregate is computed in `tables.aggregates`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import pyarrow as pa
+
+from dicom_assets.schema.attributes import ATTRIBUTES, Attribute, Path, path
+
+STRING = pa.string()
+INT32 = pa.int32()
+INT64 = pa.int64()
+DOUBLE = pa.float64()
+DATE = pa.date32()
+TIMESTAMP = pa.timestamp("us", "UTC")
+HEADER_MAP = pa.map_(
+    pa.string(), pa.struct([("vr", pa.string()), ("Value", pa.list_(pa.string()))])
+)
+
+PARTITION_COLUMN = "partitionName"
+# The data partition of a service that has no others.
+DEFAULT_PARTITION = "Microsoft.Default"
+
+# How a value is made from what lies at a column's paths.
+Form: TypeAlias = Literal[
+    "text",  # the values as text, joined by a backslash
+    "number_text",  # the same for numbers that are kept as text
+    "whole",  # a whole number of the column's width
+    "real",  # a floating-point number
+    "day",  # a date
+    "moment",  # paths: DA, TM, offset from UTC -> a moment
+    "instant",  # paths: DT, DA, TM, offset from UTC -> the DT, else the DA and TM
+    "datetime",  # paths: DT, offset from UTC -> a moment
+    "years",  # paths: AS, DA of birth, DA of the study -> an age in years
+    "name",  # the alphabetic group of persons' names
+    "ideographic",
+    "phonetic",
+    "code",  # paths: scheme, value, long value, URN value -> SCHEME:VALUE
+]
+# How a value is made from the live instances of a series or study; those in the order of their
+# sequence, and without null, unless it says otherwise.
+Aggregate: TypeAlias = Literal[
+    "latest",  # the one of the greatest sequence
+    "same",  # that one too, but null when there are several
+    "max",
+    "min",
+    "sum",
+    "mean",
+    "distinct",  # all different ones, ascending, joined by a backslash
+    "names",  # the same for SOP Class UIDs, each by its name
+    "count",  # live instances
+    "count_distinct",
+    "frames",  # the sum of the numbers of frames, an instance without one being one frame
+    "span",  # seconds from the least to the greatest
+    "conflicts",  # how many of the sources have several values
+    "address",  # of the study in the service (WADO-RS)
+]
+
+_FORMS: Final[dict[str, Form]] = {
+    **dict.fromkeys(("IS", "US", "SS", "SL", "UL", "SV", "UV"), "whole"),
+    **dict.fromkeys(("DS", "FL", "FD"), "real"),
+    "PN": "name",
+}
+_TYPES: Final[dict[str, pa.DataType]] = {
+    **dict.fromkeys(("IS", "US", "SS", "SL"), INT32),
+    **dict.fromkeys(("UL", "SV"), INT64),
+    **dict.fromkeys(("DS", "FL", "FD"), DOUBLE),
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, Arrow type and meaning, and where its value comes from.
+
+    `attribute` is the DICOM attribute (PS3.6) that it shows, if it shows one; `paths` lead to the
+    values in the header that it is made of, in its `form`. `sources` are the columns of `instance`
+    that a rollup reads, `aggregate` says how: of several sources the first that has a value counts,
+    row by row, but for `conflicts`. Without either, the value is the feed's or the project's own.
+
+    A table of an earlier version may lack a column that is `added`: it is null there until it is
+    filled. A row is not written again for a column that is not `compared`.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    attribute: Attribute | None = None
+    paths: tuple[Path, ...] = ()
+    form: Form | None = None
+    sources: tuple[str, ...] = ()
+    aggregate: Aggregate | None = None
+    added: bool = False
+    compared: bool = True
+
+    @property
+    def keyword(self) -> str | None:
+        """The keyword of its attribute, if it shows one that has a keyword."""
+        return self.attribute.keyword or None if self.attribute else None
+
+    @property
+    def tag(self) -> str | None:
+        """The tag of its attribute, 8 hexadecimal digits."""
+        return self.attribute.tag if self.attribute else None
+
+    @property
+    def vr(self) -> str | None:
+        """The VR of its attribute."""
+        return self.attribute.vr if self.attribute else None
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What DICOM says of it: keyword, tag, VR, VM and PS3.15 class, and the path."""
+        if self.attribute is None:
+            return {}
+        a = self.attribute
+        told = {"keyword": a.keyword, "tag": a.tag, "vr": a.vr, "vm": a.vm, "ps315": a.ps315}
+        if len(self.paths) == 1:
+            told["path"] = self.paths[0].text
+        return {f"dicom.{name}": value for name, value in told.items() if value}
+
+    def field(self) -> "pa.Field[Any]":
+        """Return the Arrow field, with what DICOM says of it in its metadata."""
+        return pa.field(self.name, self.type, metadata=self.known)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its columns in order, and the columns that make a row's key.
+
+    A row of a guarded table is only replaced or deleted by a `sequence` that is not smaller.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partition_column: str | None = None
+    is_guarded: bool = False
+
+    @property
+    def partition_columns(self) -> list[str]:
+        """The names of Delta's partition columns: one or none."""
+        return [self.partition_column] if self.partition_column else []
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, in order."""
+        return [column.name for column in self.columns]
+
+    def arrow(self, names: list[str] | None = None) -> pa.Schema:
+        """Return the Arrow schema of all columns, or of those named, in the table's order."""
+        return pa.schema([c.field() for c in self.columns if names is None or c.name in names])
+
+    def __getitem__(self, name: str) -> Column:
+        """Return the column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+def type_of(attribute: Attribute, steps: int = 1, *, single: bool = True) -> pa.DataType:
+    """Return the type of a column that shows an attribute, or several values of it, as text."""
+    return _TYPES.get(attribute.vr, STRING) if single and steps == 1 else STRING
+
+
+def form_of(attribute: Attribute, type_: pa.DataType) -> Form:
+    """Return how an attribute is read into a type. Raises KeyError when it cannot be."""
+    if type_ == DATE:
+        return "day"
+    if type_ == STRING:
+        numeric = attribute.vr in _TYPES or attribute.vr == "UV"
+        return "name" if attribute.vr == "PN" else "number_text" if numeric else "text"
+    return "real" if type_ == DOUBLE else "whole"
+
+
+def attribute(
+    keyword: str,
+    name: str | None = None,
+    type_: pa.DataType | None = None,
+    *,
+    at: str | None = None,
+    added: bool = True,
+) -> Column:
+    """Return the column of `instance` that holds an attribute; its name is the keyword's.
+
+    `at` is the path when it is not the keyword alone.
+    """
+    way = path(at or keyword)
+    shown = way.attribute if at and "." in at else ATTRIBUTES[keyword]
+    kind = type_of(shown) if type_ is None else type_
+    meaning = f"{at or keyword} as stored" if kind == STRING else f"{at or keyword} as {kind}"
+    return Column(
+        name or keyword.lower(), kind, meaning, shown, (way,), form_of(shown, kind), added=added
+    )
+
+
+def template(keyword: str, vr_type: pa.DataType = STRING, name: str | None = None) -> Column:
+    """Return a column of the template, which every `instance` table must have."""
+    return attribute(keyword, name, vr_type, added=False)
+
+
+def derived(name: str, type_: pa.DataType, form: Form, meaning: str, *paths: str) -> Column:
+    """Return a column of `instance` that is made of several attributes."""
+    return Column(name, type_, meaning, None, tuple(map(path, paths)), form, added=True)
+
+
+def coded(name: str, sequence: str) -> tuple[Column, Column]:
+    """Return the columns of the first item of a code sequence: its code and its meaning."""
+    first = f"{sequence}[0]"
+    parts = ("CodingSchemeDesignator", "CodeValue", "LongCodeValue", "URNCodeValue")
+    paths = tuple(path(f"{first}.{part}") for part in parts)
+    shown = ATTRIBUTES[sequence]
+    code = Column(name, STRING, f"{first} as SCHEME:VALUE", shown, paths, "code", added=True)
+    return code, attribute(sequence, f"{name}_meaning", at=f"{first}.CodeMeaning")
+
+
+def camel(keyword: str) -> str:
+    """Return a keyword as `series` and `study` name it: studyInstanceUid, patientId."""
+    name = re.sub(r"UID(?=s?\b|[A-Z])", "Uid", keyword)
+    name = re.sub(r"ID(?=s?\b|[A-Z])", "Id", name)
+    initial = re.match(r"[A-Z]+(?![a-z])|[A-Z]", name)
+    head = initial[0] if initial else ""
+    return head.lower() + name[len(head) :]

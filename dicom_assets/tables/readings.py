@@ -1,0 +1,100 @@
+"""Columns of `instance` as a rollup reads them: in the order and of the type that it asks for.
+
+Text is read by dictionary: the different ones once, and for each row a number. So grouping and
+comparing cost by row what they cost for numbers, and each text is looked at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+
+from dicom_assets.header.values import Unparsable, day, real, whole
+from dicom_assets.schema import DATE, DOUBLE, INT32, INT64, STRING
+from dicom_assets.tables.arrow import Values, flat, pc
+
+Array: TypeAlias = "pa.Array[Any]"
+
+# Text that became a column is read as it would have been when the column was made.
+_READERS: Final[dict[pa.DataType, Callable[[list[object]], object]]] = {
+    INT32: partial(whole, bits=32),
+    INT64: partial(whole, bits=64),
+    DOUBLE: real,
+    DATE: day,
+}
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The values of a column, one for each row; null where a row has none.
+
+    `numbers` are the values themselves, or of a text where it stands among `texts`, which has each
+    once.
+    """
+
+    numbers: Array
+    texts: Array = field(default_factory=lambda: pa.array([], STRING))
+    is_text: bool = False
+
+    @classmethod
+    def of(cls, column: Values) -> "Readings":
+        """Return the values of a column in its own order."""
+        if not pa.types.is_string(column.type):
+            return cls(flat(column, column.type))
+        # All pieces of a column get the dictionary of the whole.
+        coded: Any = pa.chunked_array(column).dictionary_encode()
+        numbers = [piece.indices for piece in coded.chunks]
+        texts = coded.chunk(0).dictionary if numbers else pa.array([], STRING)
+        return cls(flat(pa.chunked_array(numbers, pa.int32()), pa.int32()), texts, is_text=True)
+
+    def shown(self, numbers: Array) -> Array:
+        """Return the values that some of the numbers stand for."""
+        return self.texts.take(numbers) if self.is_text else numbers
+
+    def take(self, rows: Array) -> "Readings":
+        """Return the values of some rows, in their order."""
+        return replace(self, numbers=self.numbers.take(rows))
+
+    def converted(self, type_: pa.DataType) -> "Readings":
+        """Return the values as another type; null where that cannot be."""
+        if not self.is_text:
+            return Readings.of(converted(self.numbers, type_))
+        if pa.types.is_string(type_):
+            return self
+        return Readings(converted(self.texts, type_).take(self.numbers))
+
+    def ascending(self) -> "Readings":
+        """Return the same values, with numbers in the order of the texts' code points."""
+        if not self.is_text:
+            return self
+        order = pc.sort_indices(self.texts).cast(pa.int32())
+        numbers = pc.inverse_permutation(order).take(self.numbers)
+        return replace(self, numbers=numbers, texts=self.texts.take(order))
+
+
+def converted(values: Array, type_: pa.DataType) -> Array:
+    """Return values as another type, null where one does not parse or does not fit.
+
+    Text becomes numbers or days, numbers become other numbers, and all become text.
+    """
+    if values.type == type_:
+        return values
+    if pa.types.is_string(values.type):
+        return _parsed(values, type_)
+    if type_ == INT32:
+        values = kept(values, pc.and_(pc.greater_equal(values, -(2**31)), pc.less(values, 2**31)))
+    # What is left fits; of a large whole number a floating-point one may lose the last digits.
+    return values.cast(type_, safe=False)
+
+
+def kept(values: Array, mask: Values) -> Array:
+    """Return values with null where the mask is not true."""
+    found: Array = pc.if_else(mask, values, pa.scalar(None, values.type))
+    return found
+
+
+def _parsed(texts: Array, type_: pa.DataType) -> Array:
+    read = [_READERS[type_]([text]) for text in texts.to_pylist()]
+    return pa.array([None if isinstance(value, Unparsable) else value for value in read], type_)

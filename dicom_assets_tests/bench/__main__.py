@@ -1,0 +1,74 @@
+"""`make bench`: every benchmark, to benchmarks/latest.json and a Markdown table beside it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psutil
+from rich.console import Console
+
+from dicom_assets_tests.bench import decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from dicom_assets_tests.bench.measure import Measured
+
+PLACE: Final = Path("benchmarks")
+# What each ratio should reach; from below, unless it says "at most".
+TARGETS: Final = {"decode_vs_stdlib": 6.0, "decode_vs_orjson": 4.0}
+_PARTS: Final = ("deltalake", "msgspec", "orjson", "pyarrow", "pydicom")
+
+
+def main() -> None:
+    """Run all, tell each as it is there, and write both files."""
+    console = Console()
+    found = []
+    for measured in decode.measure():
+        found.append(measured)
+        console.print(_line(measured))
+    PLACE.mkdir(exist_ok=True)
+    latest = {"machine": _machine(), "ratios": {m.name: round(m.ratio, 2) for m in found}}
+    latest["beside"] = {m.name: dict(m.beside) for m in found}
+    (PLACE / "latest.json").write_text(json.dumps(latest, indent=2) + "\n", encoding="utf-8")
+    (PLACE / "latest.md").write_text(_page(found, _machine()), encoding="utf-8")
+    console.print(f"written: {PLACE / 'latest.json'}, {PLACE / 'latest.md'}")
+
+
+def _line(measured: Measured) -> str:
+    beside = ", ".join(f"{name} {value:,}" for name, value in measured.beside.items())
+    return f"{measured.name}: {measured.ratio:.2f} (target {TARGETS[measured.name]}); {beside}"
+
+
+def _machine() -> dict[str, str]:
+    memory = psutil.virtual_memory().total / 2**30
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": str(psutil.cpu_count()),
+        "memory": f"{memory:.0f} GB",
+        "parts": ", ".join(f"{name} {version(name)}" for name in _PARTS),
+    }
+
+
+def _page(found: Iterable[Measured], machine: dict[str, str]) -> str:
+    rows = "\n".join(
+        f"| `{m.name}` | {m.ratio:.2f} | {TARGETS[m.name]} | "
+        f"{', '.join(f'{name} {value:,}' for name, value in m.beside.items())} |"
+        for m in found
+    )
+    about = "; ".join(f"{name}: {value}" for name, value in machine.items())
+    return (
+        "# Benchmarks\n\nMade by `make bench`: ratios within one run, medians of several rounds.\n"
+        f"\n{about}.\n\n| ratio | measured | target | beside |\n| --- | --- | --- | --- |\n{rows}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

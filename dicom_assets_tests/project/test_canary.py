@@ -1,0 +1,186 @@
+"""The suite fails where it leaves a patient's value, and says where; few tests may show one."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from dicom_assets_tests.canary import EXEMPT, MARK, hits
+from dicom_assets_tests.project.layout import ROOT, TESTS, sources
+from dicom_assets_tests.project.shape import Source, functions, names
+
+MAY_SHOW = {
+    "end_to_end/cli/test_find.py": {
+        "test_a_study_in_step_ends_with_zero",
+        "test_a_deleted_study_ends_with_zero",
+        "test_an_hour_that_was_not_read_ends_with_one_and_the_command",
+        "test_json_gives_the_same_facts",
+        "test_a_service_that_cannot_be_reached_is_said_and_not_fatal",
+    },
+    "end_to_end/dagster/test_canary_search.py": {"test_a_planted_value_is_found"},
+}
+"""The command is asked for a UID and repeats it; the search has to find something."""
+
+INNER = f"""
+import logging, os, subprocess, sys
+import pytest
+from dicom_assets_tests.canary import overhear
+
+@pytest.fixture
+def talks():
+    print("{MARK}setup")
+    yield
+
+@pytest.fixture
+def talks_late():
+    yield
+    print("{MARK}teardown")
+
+def test_silent(tmp_path): print("1.13.27", "127.0.0.1")
+def test_stdout(): print("{MARK}1")
+def test_stderr(): print("{MARK}2", file=sys.stderr)
+def test_descriptor(): os.write(2, b"{MARK}3")
+def test_log(): logging.getLogger("a").warning("%s", "{MARK}4")
+def test_child(): subprocess.run(["echo", "{MARK}5"], check=True)
+def test_overheard(): overhear("fine", "{MARK}6")
+def test_uid(): print("/studies/1.2.826.0.1.3680043.10.77.1/series")
+def test_sample(): print("CompressedSamples^CT1")
+def test_setup(talks): pass
+def test_teardown(talks_late): pass
+def test_red(): print("{MARK}7"); assert "{MARK}8" == ""
+
+@pytest.mark.{EXEMPT}("on purpose")
+def test_shown(talks, talks_late): print("{MARK}9")
+
+def test_home(tmp_path):
+    folder = tmp_path / "history" / "runs"
+    folder.mkdir(parents=True)
+    (folder / "a.db-wal").write_bytes(b"\\0{MARK}home\\0")
+"""
+END = re.compile(r"^([A-Z]+) test_inner.py::test_(\w+)", re.MULTILINE)
+ENDED = {
+    "PASSED silent",
+    "FAILED stdout",
+    "FAILED stderr",
+    "FAILED descriptor",
+    "FAILED log",
+    "FAILED child",
+    "FAILED overheard",
+    "FAILED uid",
+    "FAILED sample",
+    "ERROR setup",
+    "PASSED teardown",
+    "ERROR teardown",
+    "FAILED red",
+    "PASSED shown",
+    "PASSED home",
+    "ERROR home",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder for tests that leave values; it is gone before this session's are searched."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def _tested(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """What pytest says to the inner tests, the plugin being loaded."""
+    (folder / "test_inner.py").write_text(INNER, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
+    command += ["-p", "dicom_assets_tests.canary", "--strict-markers"]
+    return subprocess.run(
+        [*command, f"--basetemp={folder / 'inner'}", *options, "test_inner.py"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "workers"])
+def test_a_test_that_leaves_a_value_fails(folder: Path, options: Sequence[str]) -> None:
+    """In whatever it says, in each phase; unless it may. A home that holds one fails the session.
+
+    Homes are searched after the last test of a process: that one has the error.
+    """
+    said = _tested(folder, *options).stdout
+    ended = {" ".join(end) for end in END.findall(said)}
+    assert ended == ENDED, said[-5000:]
+    assert (
+        "test_log leaves values of patients or UIDs in (1 times; see dicom_assets_tests.canary):"
+        in said
+    )
+    assert "'Captured log call: " in said
+    assert (
+        "DAGSTER_HOMEs hold values of patients or UIDs (1 times; see dicom_assets_tests.canary):"
+        in said
+    )
+    assert "history/runs/a.db-wal" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"entry 7 of {MARK}a",
+        b"\0\xff" + MARK.encode(),
+        f"\ud800{MARK}",
+        "5.1.2.826.0.1.3680043.10.77",
+        "https://service/v2/studies/1.3.6.1.4.35045.144617642844613360096093938825160119849/series",
+        "CompressedSamples^MR1",
+        "Name^Corrected",
+        "Äneas^Rüdiger",
+        r'"\u00c4neas^R\u00fcdiger"',
+        "Anony Mous",
+    ],
+)
+def test_a_value_is_known(text: str | bytes) -> None:
+    """Made up, captured or from pydicom's files; in any script, as bytes, escaped."""
+    assert len(hits(text)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2026-01-01T00:00:00.1234567Z, 127.0.0.1:8042, dagster 1.13.27.0.1",
+        "1.2.840.10008.5.1.4.1.1.7",
+        "sequence 12345678 of the hour 2008-3",
+        "Anonymized",
+    ],
+)
+def test_what_is_no_secret_is_not_found(text: str) -> None:
+    """Times, addresses, versions, UIDs of the standard, and words that anybody may write."""
+    assert hits(text) == []
+
+
+def test_few_tests_show_patients() -> None:
+    """Each by its name, and with a reason; no folder and no module at once."""
+    found: dict[str, set[str]] = {}
+    uses = 0
+    for source in map(Source.read, sources(TESTS)):
+        uses += sum(
+            isinstance(n, ast.Attribute) and n.attr == EXEMPT for n in ast.walk(source.tree)
+        )
+        for function in functions(source.tree):
+            marks = [d for d in function.decorator_list if EXEMPT in names(d)]
+            assert all(isinstance(d, ast.Call) and d.args for d in marks), "a reason is needed"
+            if marks:
+                place = source.path.relative_to(TESTS).as_posix()
+                found.setdefault(place, set()).add(function.name)
+    assert found == MAY_SHOW
+    assert uses == sum(map(len, MAY_SHOW.values()))
+
+
+def test_homes_stay_until_they_are_searched(pytestconfig: pytest.Config) -> None:
+    """Pytest keeps the folders of tests that have passed, and the search is on."""
+    assert pytestconfig.getini("tmp_path_retention_policy") == "all"
+    assert pytestconfig.pluginmanager.has_plugin("dicom_assets_tests.canary")

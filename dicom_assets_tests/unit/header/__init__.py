@@ -1,0 +1,1 @@
+"""Tests of `header`: values, and which of them become columns."""
