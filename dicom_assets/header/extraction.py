@@ -23,6 +23,9 @@ from dicom_assets.header import values as v
 from dicom_assets.schema import INT64, Column, Path, Step, Table
 from dicom_assets.schema.attributes import ALL
 
+# To be raised with every change of what some header comes to: what was filled under another edition
+# is looked at again.
+EDITION: Final = 1
 UID_TAGS: Final = ("0020000D", "0020000E", "00080018")
 # What is remembered for a column: so many keys, each of at most so many bytes.
 _REMEMBERED: Final = 1024

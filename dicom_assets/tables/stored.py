@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from dicom_assets.header.extraction import Header, extraction
+from dicom_assets.header.extraction import EDITION, Header, extraction
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
 from dicom_assets.tables.arrow import Values, ints
 from dicom_assets.tables.backfill import Extract
@@ -31,7 +31,7 @@ def extract_of(table: Table, zone: str | None) -> Extract:
         return pa.Table.from_arrays(columns, schema=asked.arrow()), at.is_valid()
 
     makes = frozenset(column.name for column in table.columns if column.paths)
-    return Extract(read, (HEADER,), makes, zone or "")
+    return Extract(read, (HEADER,), makes, f"{EDITION} {zone}")
 
 
 def waiting(store: Store) -> dict[str, list[str]]:

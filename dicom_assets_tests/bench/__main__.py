@@ -1,4 +1,7 @@
-"""`make bench`: every benchmark, to benchmarks/latest.json and a Markdown table beside it."""
+"""`make bench`: every benchmark, to benchmarks/latest.json and a Markdown table beside it.
+
+BENCH_ROWS (1,000,000) is how many rows the large tables have.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import json
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psutil
 from rich.console import Console
 
-from dicom_assets_tests.bench import decode
+from dicom_assets_tests.bench import backfill, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,8 +24,11 @@ if TYPE_CHECKING:
     from dicom_assets_tests.bench.measure import Measured
 
 PLACE: Final = Path("benchmarks")
-# What each ratio should reach; from below, unless it says "at most".
-TARGETS: Final = {"decode_vs_stdlib": 6.0, "decode_vs_orjson": 4.0}
+TARGETS: Final = {
+    "decode_vs_stdlib": "at least 6",
+    "decode_vs_orjson": "at least 4",
+    "backfill_peak_mb": "at most 500",
+}
 _PARTS: Final = ("deltalake", "msgspec", "orjson", "pyarrow", "pydicom")
 
 
@@ -29,7 +36,7 @@ def main() -> None:
     """Run all, tell each as it is there, and write both files."""
     console = Console()
     found = []
-    for measured in decode.measure():
+    for measured in chain(decode.measure(), backfill.measure()):
         found.append(measured)
         console.print(_line(measured))
     PLACE.mkdir(exist_ok=True)

@@ -115,16 +115,8 @@ def test_a_test_that_leaves_a_value_fails(folder: Path, options: Sequence[str]) 
     said = _tested(folder, *options).stdout
     ended = {" ".join(end) for end in END.findall(said)}
     assert ended == ENDED, said[-5000:]
-    assert (
-        "test_log leaves values of patients or UIDs in (1 times; see dicom_assets_tests.canary):"
-        in said
-    )
-    assert "'Captured log call: " in said
-    assert (
-        "DAGSTER_HOMEs hold values of patients or UIDs (1 times; see dicom_assets_tests.canary):"
-        in said
-    )
-    assert "history/runs/a.db-wal" in said
+    for told in ("test_log leaves", "'Captured log call: ", "DAGSTER_HOMEs hold", "a.db-wal: "):
+        assert told in said
 
 
 @pytest.mark.parametrize(
