@@ -226,6 +226,7 @@ def _restored(world: World, said: str, before: dict[str, int]) -> None:
     lines = re.findall(r'(DeltaTable\("([^"]+/(\w+))"\)\.restore\((\d+)\))', said)
     assert [name for _, _, name, _ in lines] == ["instance", "series", "study"]
     for line, url, name, version in lines:
+        assert int(version) == world.template.tables[name].version
         assert len(asked(url, "SELECT * FROM t", int(version))) == before[name]
         exec(line, {"DeltaTable": DeltaTable})  # noqa: S102 - what somebody would paste
         assert len(asked(url, "SELECT * FROM t")) == before[name]

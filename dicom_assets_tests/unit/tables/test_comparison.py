@@ -100,6 +100,13 @@ def test_a_row_that_only_we_have(old: Template, bench: Bench, minutes: float, ca
     assert found.is_explained
 
 
+def test_a_row_that_was_lost_and_updated_later_was_lost(old: Template, bench: Bench) -> None:
+    """It could have been read when it came."""
+    new(bench, "1", "2")
+    bench.archive.update(UNSEEN, of=key("2"), filepath="p")
+    assert causes(held(fill(old, entry("1")), bench)) == {"lost by the template": 1}
+
+
 @pytest.mark.parametrize(
     ("minutes", "cause"), [(6, "ghost of the template"), (UNSEEN, "changed later")]
 )
@@ -337,6 +344,13 @@ def test_up_to_when_the_template_has_read_can_be_said(old: Template, bench: Benc
     new(bench, "2", minutes=20)
     found = held(fill(old, entry("1")), bench, until=at(10))
     assert (found.until, causes(found)) == (at(10), {"changed later": 1})
+
+
+def test_an_hour_is_read_a_quarter_of_an_hour_after_its_end(old: Template, bench: Bench) -> None:
+    """A commit at ten past is of the window before."""
+    new(bench, "1")
+    old.take([entry("1")], WRITTEN - timedelta(minutes=6))
+    assert held(old, bench).until == at(8 * 60)
 
 
 def test_what_has_to_be_there_is_said(old: Template, bench: Bench) -> None:

@@ -1,10 +1,11 @@
 """Taking over tables of Data Factory's template: what is found, done, refused and taken back."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from hashlib import md5
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from dicom_assets.tables import migration
 from dicom_assets.tables.instance import BOTH, HEADER_COLUMNS
 from dicom_assets.tables.migration import BEFORE, Finding, apply, check, cost
 from dicom_assets.tables.store import RETENTION, Difference, Store
-from dicom_assets.tables.template import Part, in_part, parts_of, template_columns
+from dicom_assets.tables.template import Part, Reader, in_part, parts_of, template_columns
 from dicom_assets_tests.template import INSTANCE as THEIR_INSTANCE
 from dicom_assets_tests.template import SERIES as THEIR_SERIES
 from dicom_assets_tests.template import STUDY as THEIR_STUDY
@@ -37,7 +38,7 @@ from dicom_assets_tests.unit.tables.build import (
 
 WRITTEN: Final = datetime(2026, 1, 1, 9, tzinfo=UTC)
 LATER: Final = WRITTEN + timedelta(hours=3)
-TYPES: Final = {
+TYPES: Final[dict[str, pa.DataType]] = {
     "string": pa.string(),
     "date": pa.date32(),
     "timestamp": pa.timestamp("us", "UTC"),
@@ -177,17 +178,23 @@ def test_the_cost_is_one_header_for_each_row_without_a_sequence(old: Store) -> N
     assert told.minutes == pytest.approx(5_001 * 0.5 / 8 / 60)
 
 
-@pytest.mark.parametrize("most", [60, 5, 1])
+@pytest.mark.parametrize("most", [60, 30, 5, 1])
 def test_parts_hold_every_study_once(store: Store, most: int) -> None:
     """Whatever a UID looks like, one part has it."""
-    uids = ["1", "1.2.3", "", None, "x" * 64, *(f"2.25.{n}" for n in range(50))]
+    uids = ["1", "1.2.3", "", None, _uid_at("8000"), *(f"2.25.{n}" for n in range(50))]
     rows = pa.table({"u": pa.array(uids, pa.string())})
     write_deltalake(store.urls["change"], rows)
     parts = parts_of(len(uids), most)
-    assert len(parts) == {60: 1, 5: 11, 1: 55}[most]
+    assert len(parts) == {60: 1, 30: 2, 5: 11, 1: 55}[most]
     found = [_uids_in(store, part) for part in parts]
     assert sorted(map(repr, chain.from_iterable(found))) == sorted(map(repr, uids))
-    assert max(map(len, found)) <= {60: 55, 5: 12, 1: 6}[most]
+    assert max(map(len, found)) <= {60: 55, 30: 32, 5: 12, 1: 6}[most]
+
+
+def _uid_at(digits: str) -> str:
+    """A UID whose digest begins with these digits: where one part ends and another begins."""
+    uids = (f"2.25.{number}" for number in count(1_000))
+    return next(u for u in uids if md5(u.encode(), usedforsecurity=False).hexdigest()[:4] == digits)
 
 
 def _uids_in(store: Store, part: Part) -> list[object]:
@@ -559,27 +566,72 @@ def test_whoever_is_killed_anywhere_finishes_by_running_again(
     assert len(store.open(INSTANCE).rows()) == 2
 
 
-@pytest.mark.parametrize(("generation", "table", "step"), _STEPS)
+@pytest.mark.parametrize(
+    ("generation", "table", "step"), [step for step in _STEPS if step[2] != "_remove_faults"]
+)
 def test_a_commit_of_somebody_else_in_between_is_never_written_over(
     tmp_path: Path, between: Between, generation: int, table: str, step: str
 ) -> None:
     """Whichever step it comes before: the step is not done, and what was committed stays."""
     left = template(tmp_path, generation)
-    store, theirs = store_in(tmp_path), left.tables[table]
+    store = store_in(tmp_path)
 
     def overtaken(act: Callable[[], object]) -> object:
-        other = delta(store, table)
-        other.delete("true")
+        _append(left, table)
         return act()
 
     between(step, table, overtaken)
-    if step == "_remove_faults":
+    with pytest.raises(ConflictError):
         apply(store, LATER)
-    else:
-        with pytest.raises(ConflictError):
-            apply(store, LATER)
-    assert select(delta(store, table), "SELECT * FROM t") == []
-    assert theirs.version == 1
+    assert _appended(store, table) == 1
+
+
+def test_stale_rows_are_looked_for_again_when_the_table_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that came meanwhile may be one of those that were to go."""
+    left = template(tmp_path)
+    store, look, looks = store_in(tmp_path), migration._faults, count()
+
+    def overtaken(readers: Mapping[str, Reader], name: str) -> object:
+        found = look(readers, name)
+        if name == "series" and next(looks) == 1:
+            _append(left, "series")
+        return found
+
+    monkeypatch.setattr(migration, "_faults", overtaken)
+    with pytest.raises(ConflictError):
+        apply(store, LATER)
+    assert _appended(store, "series") == 1
+    assert finding(store, "series").stale == 1
+
+
+def _appended(store: Store, table: str) -> int:
+    rows = select(delta(store, table), "SELECT modality FROM t")
+    return [row["modality"] for row in rows].count("THEIRS")
+
+
+def _append(left: Template, table: str) -> None:
+    """Somebody adds a row to one of the template's tables, of an instance that lives."""
+    theirs = left.tables[table]
+    name = "sopInstanceUid" if left.generation < 3 else "sopinstanceuid"
+    alive = next(row for key, row in theirs.rows.items() if key[1] == "1.1")
+    types: dict[str, pa.DataType] = {n: TYPES[kind] for n, kind in theirs.columns.items()}
+    row = alive | ({name: "1.9"} if table == "instance" else {}) | {"modality": "THEIRS"}
+    rows = pa.Table.from_pylist([row], pa.schema(types))
+    write_deltalake(str(theirs.path), rows, mode="append", schema_mode="merge")
+
+
+def test_a_table_that_moved_after_it_was_looked_at_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted, and the version to go back to, are no longer true."""
+    left = template(tmp_path)
+    store = store_in(tmp_path)
+    monkeypatch.setattr(migration, "_open_hours_again", lambda *_: _append(left, "instance"))
+    with pytest.raises(ConflictError, match="moved while it was looked at"):
+        apply(store, LATER)
+    assert version(store) == {"instance": 2, "series": 1, "study": 1}
 
 
 # --- headers as a map -----------------------------------------------------------------------------
