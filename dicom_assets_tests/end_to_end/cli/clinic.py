@@ -16,6 +16,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_assets.emulator import sample
 from dicom_assets.window import ticks_of
+from dicom_assets_tests.canary import MARK
 from dicom_assets_tests.end_to_end.cli.command import told
 
 NAMES: Final = ("change", "sync", "instance", "series", "study")
@@ -23,8 +24,8 @@ ROOT_UID: Final = "1.2.826.0.1.3680043.10.78"
 _DELAY: Final = timedelta(minutes=15)
 _COLUMNS_FILE: Final = 'packs = ["dose"]\n'
 
-_JANE: Final = {"PatientName": "Roe^Jane", "PatientID": "4711"}
-_EDGAR: Final = {"PatientName": "Poe^Edgar", "PatientBirthDate": "19500101"}
+_JANE: Final = {"PatientName": f"{MARK}Roe^Jane", "PatientID": "4711"}
+_EDGAR: Final = {"PatientName": f"{MARK}Poe^Edgar", "PatientBirthDate": "19500101"}
 _HEAD: Final = {"ProtocolName": "Head", "BodyPartExamined": "HEAD", "KVP": 120}
 _SCANNER: Final = {"Modality": "CT", "StationName": "CT-7", "Manufacturer": "Acme", **_HEAD}
 _HAND: Final = {"Modality": "CR", "BodyPartExamined": "HAND", "Manufacturer": "Acme"}
