@@ -35,7 +35,7 @@ _NEXT: Final = "dagster asset materialize -m dicom_assets.definitions"
 
 def check(settings: Settings, now: datetime, console: Console, *, as_json: bool = False) -> bool:
     """The terminal shows what taking over means; True when nothing stands in its way."""
-    found = _found(tables(settings).store())
+    found = migration.check(_filled(settings))
     ready = not any(finding.obstacles or _is_waiting(finding, now) for finding in found)
     cost = migration.cost(found, settings.batch_size)
     if as_json:
@@ -54,9 +54,7 @@ def check(settings: Settings, now: datetime, console: Console, *, as_json: bool 
 
 def apply(settings: Settings, now: datetime, console: Console, *, as_json: bool = False) -> None:
     """The tables are taken over, and the terminal says how to go back."""
-    store = tables(settings).store()
-    _found(store)
-    done = migration.apply(store, now, _say)
+    done = migration.apply(_filled(settings), now, _say)
     if as_json:
         _print_json(
             console, {"tables": [{**asdict(d), "back": _back(d.url, d.before)} for d in done]}
@@ -91,15 +89,17 @@ def compare(  # noqa: PLR0913 - what the command takes
     return found.is_explained
 
 
-def _found(store: Store) -> list[Finding]:
-    found = migration.check(store)
-    if all(finding.version == ABSENT for finding in found):
+def _filled(settings: Settings) -> Store:
+    """Return the tables; raises NotYetError when there is none of them."""
+    store = tables(settings).store()
+    if all(store.version(table) == ABSENT for table in migration.TAKEN_OVER):
+        urls = ", ".join(store.urls[table.name] for table in migration.TAKEN_OVER)
         raise NotYetError(
-            f"there is no table at {', '.join(finding.url for finding in found)}: name the root "
-            "of the template's tables, and their paths below it with DICOM_INSTANCE_TABLE_PATH, "
-            "DICOM_SERIES_TABLE_PATH and DICOM_STUDY_TABLE_PATH"
+            f"there is no table at {urls}: name the root of the template's tables, and their "
+            "paths below it with DICOM_INSTANCE_TABLE_PATH, DICOM_SERIES_TABLE_PATH and "
+            "DICOM_STUDY_TABLE_PATH"
         )
-    return found
+    return store
 
 
 def _is_waiting(finding: Finding, now: datetime) -> bool:

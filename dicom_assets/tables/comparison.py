@@ -62,7 +62,7 @@ UNEXPLAINED: Final = (NOT_READ, MISSING)
 
 # The template's windows are hours, read a quarter of an hour later.
 DELAY: Final = timedelta(minutes=15)
-SLICE_ROWS: Final = 100_000
+SLICE_ROWS: Final = 200_000
 # The template cuts the time of a change to milliseconds.
 _SAME: Final = timedelta(milliseconds=1)
 _AT: Final = "lastModifiedTimestamp"

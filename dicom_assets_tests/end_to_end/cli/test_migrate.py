@@ -269,9 +269,9 @@ def test_old_queries_give_the_same_answers(tmp_path: Path, name: str) -> None:
         sync(world.lake, world.url)
     url = world.lake.urls[name]
     by_delta = asked(url, old_query(name).replace(f"FROM {name}", "FROM t"))
-    relation = duckdb.connect()
-    relation.register(name, DeltaTable(url).scan())
-    by_duckdb = relation.execute(old_query(name)).fetchall()
+    with duckdb.connect() as connection:
+        connection.register(name, DeltaTable(url).scan())
+        by_duckdb = connection.execute(old_query(name)).fetchall()
     by_polars = pl.SQLContext({name: pl.scan_delta(url)}).execute(old_query(name)).collect()
     names = list(columns(THEIRS[name]))
     assert [list(row) for row in by_delta] == [names] * len(by_delta)
@@ -290,11 +290,11 @@ def test_old_names_are_a_view_away(tmp_path: Path, generation: int) -> None:
         sync(world.lake, world.url)
     page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
     (view,) = re.findall(r"<!-- the view .*?```sql\n(.*?)```", page, re.DOTALL)
-    relation = duckdb.connect()
-    relation.register("instance", DeltaTable(world.lake.urls["instance"]).scan())
-    relation.execute(view.replace("CREATE VIEW", "CREATE TEMP VIEW"))
     query = f"SELECT {', '.join(names)} FROM instance_by_old_names"  # noqa: S608 - constants
-    found = [dict(zip(names, row, strict=True)) for row in relation.execute(query).fetchall()]
+    with duckdb.connect() as connection:
+        connection.register("instance", DeltaTable(world.lake.urls["instance"]).scan())
+        connection.execute(view.replace("CREATE VIEW", "CREATE TEMP VIEW"))
+        found = [dict(zip(names, row, strict=True)) for row in connection.execute(query).fetchall()]
     assert _of_study(found, 6) == _of_study(theirs, 6) != []
 
 

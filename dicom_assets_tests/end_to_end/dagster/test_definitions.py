@@ -128,6 +128,7 @@ def test_every_column_is_on_the_definition(remote: Settings) -> None:
     instance = _spec(definitions, INSTANCE).metadata["dagster/column_schema"]
     patient = next(column for column in instance.columns if column.name == "patientname")
     tags = {"dicom.keyword": "PatientName", "dicom.tag": "00100010", "dicom.vr": "PN"}
+    tags |= {"dicom.vm": "1", "dicom.ps315": "Z", "dicom.path": "PatientName"}
     assert patient.tags == tags
 
 
