@@ -18,7 +18,6 @@ from functools import partial
 from typing import Final, TypeAlias
 
 import pyarrow as pa
-from deltalake import CommitProperties
 from deltalake.schema import Field
 
 from dicom_assets.schema import Table
@@ -32,6 +31,7 @@ from dicom_assets.tables.store import (
     Snapshot,
     Store,
     add_missing,
+    once,
     unfilled,
 )
 
@@ -189,7 +189,8 @@ def mark(snapshot: Snapshot, columns: Collection[str], run: Run) -> None:
     if snapshot.delta is None:
         return
     left, alter = set(unfilled(snapshot.delta)) & set(columns), snapshot.delta.alter
-    since, once = {FILLED_AT: run.now.isoformat()}, CommitProperties(max_commit_retries=0)
+    since = {FILLED_AT: run.now.isoformat()}
+    noted = once({"run_id": run.run_id, "filled": len(left)})
     held = [field for field in snapshot.delta.schema().fields if field.name in left]
     # A column that is there is not added: what is said of it is joined with what was said, for all
     # in one commit. What was said otherwise before is said anew, one by one.
@@ -200,7 +201,7 @@ def mark(snapshot: Snapshot, columns: Collection[str], run: Run) -> None:
     ]
     with Border(snapshot.table, snapshot.url):
         if fresh:
-            alter.add_columns(fresh, commit_properties=once)
+            alter.add_columns(fresh, commit_properties=noted)
         for field in held:
             if FILLED_AT in field.metadata:
-                alter.set_column_metadata(field.name, since, commit_properties=once)
+                alter.set_column_metadata(field.name, since, commit_properties=noted)

@@ -36,8 +36,9 @@ from dicom_assets.tables.store import (
     Border,
     Delta,
     Snapshot,
-    _arrow_schema,
     _conflict,
+    arrow_schema,
+    once,
 )
 
 PIECE_ROWS: Final = 1_000
@@ -234,8 +235,7 @@ def _properties(
     replacements: Sequence[Replacement], note: Mapping[str, object]
 ) -> CommitProperties:
     counts = {"files": len(replacements), "rows": sum(r.new.rows or 0 for r in replacements)}
-    told = {"dicom_assets": json.dumps({**note, **counts}, sort_keys=True)}
-    return CommitProperties(custom_metadata=told, max_commit_retries=0)
+    return once({**note, **counts})
 
 
 # --- a file ---------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ class _Source:
         self._storage = pyarrow.fs.PyFileSystem(handler)
         self._file = file
         self._table = snapshot.table
-        whole = _arrow_schema(snapshot.delta)
+        whole = arrow_schema(snapshot.delta)
         self._held = set(whole.names)
         self._schema = pa.schema([f for f in whole if f.name not in self._table.partition_columns])
 

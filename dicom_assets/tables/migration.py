@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, cast
 
 import pyarrow as pa
-from deltalake import CommitProperties, QueryBuilder, write_deltalake
+from deltalake import QueryBuilder, write_deltalake
 from deltalake.schema import Field
 
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
@@ -37,13 +37,13 @@ from dicom_assets.tables.store import (
     Delta,
     Difference,
     Store,
-    _arrow_schema,
-    _padded,
-    _writer_properties,
+    arrow_schema,
+    once,
+    padded,
+    parquet_properties,
     unfilled_field,
 )
 from dicom_assets.tables.template import (
-    NOTE,
     Commit,
     Layout,
     Part,
@@ -313,12 +313,6 @@ def _open_hours_again(store: Store, run: Run) -> None:
         seals.unmark(store, Window(first, last + 1), run)
 
 
-def _note(step: str) -> CommitProperties:
-    return CommitProperties(
-        custom_metadata={NOTE: f'{{"migrate": "{step}"}}'}, max_commit_retries=0
-    )
-
-
 def _set_properties(reader: Reader, finding: Finding) -> None:
     """The table says what a table of ours says, and which version it had before.
 
@@ -333,7 +327,7 @@ def _set_properties(reader: Reader, finding: Finding) -> None:
     unset = {name: value for name, value in wanted.items() if name not in told}
     if unset:
         with Border(snapshot.table, snapshot.url):
-            note = _note("properties")
+            note = once({"migrate": "properties"})
             delta.alter.set_table_properties(
                 unset, raise_if_not_exists=False, commit_properties=note
             )
@@ -349,7 +343,7 @@ def _add_columns(reader: Reader) -> None:
     fields = [Field.from_arrow(_field(column)) for column in reader.layout.missing]
     if fields:
         with Border(snapshot.table, snapshot.url):
-            delta.alter.add_columns(fields, commit_properties=_note("columns"))
+            delta.alter.add_columns(fields, commit_properties=once({"migrate": "columns"}))
 
 
 def _rewrite(reader: Reader, rows: int, run: Run) -> None:
@@ -366,8 +360,8 @@ def _rewrite(reader: Reader, rows: int, run: Run) -> None:
             schema_mode="overwrite",
             partition_by=snapshot.table.partition_columns,
             target_file_size=FILE_BYTES,
-            commit_properties=_note("rewritten"),
-            writer_properties=_writer_properties(snapshot.table),
+            commit_properties=once({"migrate": "rewritten"}),
+            writer_properties=parquet_properties(snapshot.table),
         )
 
 
@@ -383,7 +377,7 @@ def _pieces(
     with ThreadPoolExecutor(1, thread_name_prefix="dicom-rows") as outside:
         batches = outside.submit(QueryBuilder().register("t", delta).execute, sql).result()
         while (batch := outside.submit(next, batches, None).result()) is not None:
-            piece = _padded(pa.table(batch), schema)
+            piece = padded(pa.table(batch), schema)
             count += len(piece)
             progress(count)
             yield from piece.to_batches()
@@ -391,7 +385,7 @@ def _pieces(
 
 def _widened(layout: Layout, delta: Delta) -> pa.Schema:
     """Return the schema under our names: ours, then what somebody else added."""
-    held = _arrow_schema(delta)
+    held = arrow_schema(delta)
     missing = {column.name for column in layout.missing}
     ours = [_field(c) if c.name in missing else c.field() for c in layout.table.columns]
     return pa.schema([*ours, *(held.field(name) for name in layout.others)])

@@ -47,6 +47,8 @@ WITHOUT_STATISTICS = ("metadata", "metadata_string")
 FILLED = "dicom_assets.filled"
 FILLED_AT = "dicom_assets.filled_at"
 _PATH = "dicom.path"
+# Under this name a commit says that it is ours, and what it came to.
+NOTE = "dicom_assets"
 _ACTION = "_action"
 
 
@@ -100,7 +102,7 @@ class Snapshot:
         names = ", ".join(f'"{name}"' for name in held)
         condition = f" WHERE {where}" if where else ""
         found = self._query(f"SELECT {names} FROM t{condition}")  # noqa: S608 - constants and escaped literals only
-        return _padded(found, schema)
+        return padded(found, schema)
 
     def rows_of(
         self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
@@ -138,7 +140,7 @@ class Snapshot:
     @cached_property
     def _held(self) -> frozenset[str]:
         """The names of the columns that the table has at this version."""
-        return frozenset(_arrow_schema(self.delta).names)
+        return frozenset(arrow_schema(self.delta).names)
 
     def _none(self, columns: Sequence[str] | None) -> pa.Table:
         return self._schema(columns).empty_table()
@@ -163,7 +165,7 @@ class Snapshot:
             delta = self.delta or self._create()
             add_missing(delta, self.table)
             _mark_stale(delta, self.table)
-            _write(delta, difference, _properties(note, difference))
+            _write(delta, difference, once({**note, **difference.counts()}))
             return delta.version()
 
     def _create(self) -> DeltaTable:
@@ -212,7 +214,7 @@ class Store:
         """
         url, table = self.urls[table.name], self.tables.get(table.name, table)
         with Border(table, url):
-            delta = _open(url, self.options)
+            delta = open_delta(url, self.options)
         if delta is not None:
             _require_own(table, url, delta)
         version = ABSENT if delta is None else delta.version()
@@ -222,7 +224,7 @@ class Store:
         """Return the newest version of a table, or -1."""
         url = self.urls[table.name]
         with Border(table, url):
-            delta = _open(url, self.options)
+            delta = open_delta(url, self.options)
             return ABSENT if delta is None else delta.version()
 
     def delta(self, table: Table) -> DeltaTable:
@@ -235,7 +237,8 @@ class Store:
         return snapshot.delta
 
 
-def _open(url: str, options: Mapping[str, str]) -> DeltaTable | None:
+def open_delta(url: str, options: Mapping[str, str]) -> DeltaTable | None:
+    """Return the newest version of the Delta table at a URL, None when there is none."""
     try:
         return DeltaTable(url, storage_options=dict(options))
     except TableNotFoundError:
@@ -246,8 +249,8 @@ def _write(delta: DeltaTable, difference: Difference, properties: CommitProperti
     counts = difference.counts()
     inserts = difference.inserts
     if inserts is not None and counts["inserts"] == sum(counts.values()):
-        writer = _writer_properties(difference.table)
-        rows = _padded(inserts, _arrow_schema(delta))
+        writer = parquet_properties(difference.table)
+        rows = padded(inserts, arrow_schema(delta))
         write_deltalake(
             delta, rows, mode="append", commit_properties=properties, writer_properties=writer
         )
@@ -265,7 +268,7 @@ def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperti
         source_alias="s",
         target_alias="t",
         commit_properties=properties,
-        writer_properties=_writer_properties(table),
+        writer_properties=parquet_properties(table),
     )
     merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{guard_not_greater}")
     merger = merger.when_matched_update(columns, f"s.{_ACTION} = 'updates'{guard_less}")
@@ -289,14 +292,15 @@ def _guards(difference: Difference) -> tuple[str, str, str]:
 def _source(difference: Difference) -> pa.Table:
     schema = difference.table.arrow()
     parts = [
-        _padded(part, schema).append_column(_ACTION, pa.array([name] * part.num_rows, pa.string()))
+        padded(part, schema).append_column(_ACTION, pa.array([name] * part.num_rows, pa.string()))
         for name in ("inserts", "updates", "deletes", "patches")
         if (part := getattr(difference, name)) is not None and part.num_rows
     ]
     return pa.concat_tables(parts)
 
 
-def _padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
+def padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the columns of a schema; those that the part lacks are null."""
     columns = [
         part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
         for f in schema
@@ -304,12 +308,14 @@ def _padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _properties(note: Mapping[str, object], difference: Difference) -> CommitProperties:
-    told = {"dicom_assets": json.dumps({**note, **difference.counts()}, sort_keys=True)}
+def once(note: Mapping[str, object]) -> CommitProperties:
+    """Return how this project commits: on the version it looked at or not at all, with a note."""
+    told = {NOTE: json.dumps(note, sort_keys=True)}
     return CommitProperties(custom_metadata=told, max_commit_retries=0)
 
 
-def _writer_properties(table: Table) -> WriterProperties:
+def parquet_properties(table: Table) -> WriterProperties:
+    """Return how the files of a table are written."""
     silent = ColumnProperties(statistics_enabled="NONE")
     long_texts = {name: silent for name in WITHOUT_STATISTICS if name in table.names}
     return WriterProperties(
@@ -326,16 +332,18 @@ def _literals(values: Sequence[str | int]) -> str:
     )
 
 
-def _arrow_schema(delta: DeltaTable | None) -> pa.Schema:
+def arrow_schema(delta: DeltaTable | None) -> pa.Schema:
+    """Return the columns that a table has; a table that is not there has none."""
     return pa.schema([] if delta is None else cast("pa.Schema", delta.schema().to_arrow()))
 
 
 def add_missing(delta: DeltaTable, table: Table) -> None:
     """The table has every column; what is new is marked, because older rows lack its values."""
-    held = set(_arrow_schema(delta).names)
+    held = set(arrow_schema(delta).names)
     if missing := [column for column in table.columns if column.name not in held]:
         fields = [Field.from_arrow(unfilled_field(column)) for column in missing]
-        delta.alter.add_columns(fields, commit_properties=CommitProperties(max_commit_retries=0))
+        properties = once({"columns_added": len(missing)})
+        delta.alter.add_columns(fields, commit_properties=properties)
 
 
 def unfilled_field(column: Column) -> "pa.Field[Any]":
@@ -365,13 +373,13 @@ def _mark_stale(delta: DeltaTable, table: Table) -> None:
             delta.alter.set_column_metadata(
                 held.name,
                 {**told, FILLED: "false", FILLED_AT: ""},
-                commit_properties=CommitProperties(max_commit_retries=0),
+                commit_properties=once({"unfilled": held.name}),
             )
 
 
 def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
     """What the table must have is there, and what it has is of the type that is wanted."""
-    held = {f.name: f.type for f in _arrow_schema(delta)}
+    held = {f.name: f.type for f in arrow_schema(delta)}
     must = [column for column in table.columns if not column.added]
     other = [c for c in table.columns if c.name in held and not held[c.name].equals(c.type)]
     missing = [column.name for column in must if column.name not in held]

@@ -24,7 +24,16 @@ import pyarrow as pa
 from dicom_assets.errors import ForeignTableError
 from dicom_assets.schema import INSTANCE, Column, Table
 from dicom_assets.tables.arrow import ints
-from dicom_assets.tables.store import Border, Delta, Snapshot, Store, _arrow_schema, _open, _padded
+from dicom_assets.tables.store import (
+    NOTE,
+    Border,
+    Delta,
+    Snapshot,
+    Store,
+    arrow_schema,
+    open_delta,
+    padded,
+)
 
 # What every table of this project has, and no table of the template.
 OURS: Final = ("sequence", "received_timestamp")
@@ -44,8 +53,6 @@ _OLD_NAMES: Final = {
     "metadata_string": "metadata",
 }
 _KEPT_NAMES: Final = ("partitionName", "lastModifiedTimestamp", "modality")
-# What every commit of this project says of itself begins with it.
-NOTE: Final = "dicom_assets"
 _COMMITS_LOOKED_AT: Final = 100
 # The first digits of a digest, from one to before another.
 Part: TypeAlias = tuple[str, str]
@@ -141,13 +148,13 @@ class Reader:
         schema = self.layout.table.arrow(list(columns))
         held = [f'"{name}"' for name in schema.names if name in self.layout.expressions]
         found = self.query(f"SELECT {', '.join(held)} FROM r WHERE {where}")  # noqa: S608 - constants and names of the catalogue
-        return _padded(found, schema)
+        return padded(found, schema)
 
     def distinct(self, columns: Sequence[str], where: str, having: str = "true") -> pa.Table:
         """Return the different values of some columns, of groups that fulfil a condition."""
         names = ", ".join(f'"{name}"' for name in columns)
         sql = f"SELECT {names} FROM r WHERE {where} GROUP BY {names} HAVING {having}"  # noqa: S608 - the same
-        return _padded(self.query(sql), self.layout.table.arrow(list(columns)))
+        return padded(self.query(sql), self.layout.table.arrow(list(columns)))
 
     def count(self, where: str = "true") -> int:
         """Return how many rows fulfil a condition."""
@@ -202,8 +209,8 @@ def open_reader(store: Store, table: Table) -> Reader | None:
     """
     url, table = store.urls[table.name], store.tables.get(table.name, table)
     with Border(table, url):
-        delta = _open(url, store.options)
-        schema = _arrow_schema(delta)
+        delta = open_delta(url, store.options)
+        schema = arrow_schema(delta)
     if delta is None:
         return None
     layout = layout_of(table, schema)

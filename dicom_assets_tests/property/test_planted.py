@@ -300,7 +300,7 @@ CORE: dict[str, Planted] = {
         _replacing(log, "_tombstones", _no_tombstones), moves=True, first=17
     ),
     "the log is appended to blindly": Planted(_replacing(log, "filter_out", _everything_is_fresh)),
-    "a commit moves onto another": Planted(_replacing(store, "_properties", _rebases)),
+    "a commit moves onto another": Planted(_replacing(store, "once", _rebases)),
     "padding stays": Planted(_replacing(values, "PADDING", lambda _: "")),
     "rollups skip studies that died": Planted(
         _replacing(rollups, "touched_studies", _live_studies_only), moves=True, first=48

@@ -440,6 +440,8 @@ def test_an_added_column_is_null_until_the_first_commit_brings_it(store: Store) 
     assert store.open(INSTANCE).rows(["sequence", "rows"]).to_pylist() == [
         {"sequence": 2, "rows": 512}
     ]
+    ours = [c for c in store.delta(INSTANCE).history() if "dicom_assets" in c]
+    assert [commit["version"] for commit in ours] == [2, 1]
     fields = {f.name: f.metadata for f in store.delta(INSTANCE).schema().fields}
     assert fields["rows"]["dicom_assets.filled"] == "false"
     assert fields["rows"]["dicom.keyword"] == "Rows"
