@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Identity
-from dicom_assets.feed.listing import Listed, Listing, Page, Position
+from dicom_assets.feed.listing import Listed, Listing, Page, Position, Stray
 from dicom_assets.reads import Entries, Rejection
 from dicom_assets.schema import CHANGE
 from dicom_assets.window import TICKS_PER_MICROSECOND, Window
@@ -36,7 +36,7 @@ class _Stretch:
 
     window: Window
     rows: dict[Identity, Listed] = field(default_factory=dict)
-    strays: set[Rejection] = field(default_factory=set)
+    strays: set[Stray] = field(default_factory=set)
 
     def add(self, page: Page) -> None:
         """Keep the page's rows; of a row met before, the later form."""
@@ -52,18 +52,24 @@ class _Stretch:
         rows = {identity: row for identity, row in self.rows.items() if row.ticks < ticks}
         return _Stretch(Window(self.window.start, ticks), rows, self.strays)
 
-    def rejections(self, window: Window) -> Iterator[tuple[object, Rejection]]:
+    def rejections(
+        self, window: Window, kept: Collection[str] | None
+    ) -> Iterator[tuple[object, Rejection]]:
         """Yield what cannot be used, and what each is known by.
 
         Of the strays, those from outside the window only: the others are of an earlier stretch of
-        it, of which a page was served again.
+        it, of which a page was served again. Nor those of data partitions that are not kept: no
+        window will ever bring them.
         """
         for identity, listed in self.rows.items():
             if isinstance(listed.row, Rejection):
                 yield identity, listed.row
         for stray in self.strays:
-            if stray.ticks is None or not window.start <= stray.ticks < window.end:
-                yield stray, stray
+            found = stray.rejection
+            if kept is not None and stray.partition is not None and stray.partition not in kept:
+                continue
+            if found.ticks is None or not window.start <= found.ticks < window.end:
+                yield found, found
 
 
 class LightRead:
@@ -88,7 +94,7 @@ class LightRead:
         start = window.start
         while start < window.end:
             stretch = self.stretch(Window(start, window.end))
-            rejections |= dict(stretch.rejections(window))
+            rejections |= dict(stretch.rejections(window, self._kept))
             tables.append(_changes(self._keep(stretch)))
             self._seen += len(stretch.rows)
             start = stretch.window.end

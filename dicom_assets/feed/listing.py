@@ -32,6 +32,14 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Stray:
+    """A row of another time than was asked for, and its data partition if that can be read."""
+
+    rejection: Rejection
+    partition: str | None
+
+
+@dataclass(frozen=True)
 class Page:
     """One answer: its rows, and the size of its JSON.
 
@@ -40,7 +48,7 @@ class Page:
     """
 
     rows: list[Listed]
-    strays: list[Rejection]
+    strays: list[Stray]
     bytes: int
     is_full: bool
 
@@ -149,7 +157,7 @@ def _read_one(body: bytes) -> list[Row]:
     return decode_page(b"[" + body + b"]")
 
 
-def _place(rows: list[Row], ticks: int, window: Window) -> tuple[list[Listed], list[Rejection]]:
+def _place(rows: list[Row], ticks: int, window: Window) -> tuple[list[Listed], list[Stray]]:
     """Return the rows with the tick at which each stands, and those that do not belong there.
 
     A row whose own time cannot be read stands where it was met.
@@ -162,5 +170,6 @@ def _place(rows: list[Row], ticks: int, window: Window) -> tuple[list[Listed], l
             ticks = max(ticks, row.ticks)
             listed.append(Listed(identity, row.ticks, row))
         else:
-            strays.append(Rejection(row.sequence, row.ticks, OUTSIDE))
+            partition = row.partition if isinstance(row, Entry) else None
+            strays.append(Stray(Rejection(row.sequence, row.ticks, OUTSIDE), partition))
     return listed, strays

@@ -126,7 +126,9 @@ def test_f02_what_does_not_pass_is_red_within_the_deadline(
     assert time.monotonic() - began < SOON
     message = str(error.value)
     assert f" {status} " in message
-    assert f"{SHOWN}; asked {len(faults.log)} times in 0.3 s (DICOM_RETRY_SECONDS)" in message
+    # The deadline may cut the last request before the service has noted it.
+    told = [f"{SHOWN}; asked {len(faults.log) + cut} times in 0.3 s" for cut in (0, 1)]
+    assert any(f"{text} (DICOM_RETRY_SECONDS)" in message for text in told)
     assert CANARY not in message
 
 
