@@ -134,10 +134,8 @@ _ELEMENT: Final = msgspec.json.Decoder(_Element)
 def _of_attribute(raw: bytes) -> v.Values:
     try:
         return _ELEMENT.decode(raw).Value
-    except msgspec.ValidationError:
-        return v.values_of(_decoded(raw))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return v.values_of([])
+        return v.values_of(_decoded(raw))
 
 
 def _decoded(raw: bytes) -> object:
