@@ -6,7 +6,7 @@ that a row may learn later is that its instance is gone without a Delete entry (
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import itemgetter
 
 import pyarrow as pa
@@ -22,6 +22,9 @@ from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.tables.store import Difference, Snapshot, Store
 from dicom_assets.window import Window
 
+# How often the newest entry is looked for before the service is said to be another one: a page that
+# lacks a row now and then is no reason to refuse.
+READINGS = 3
 NO_LONGER_SERVED = "no longer served"
 # A run reads no more of them than this, each with two small requests; the next run goes on.
 RETRIED_AT_ONCE = 100
@@ -39,7 +42,9 @@ def require_archive(log: Snapshot, feed: Feed) -> None:
     newest = log.greatest("sequence", columns).to_pylist()
     if not newest:
         return
-    found = feed.key_of(newest[0]["sequence"], newest[0]["timestamp_ticks"])
+    places = repeat((newest[0]["sequence"], newest[0]["timestamp_ticks"]), READINGS)
+    keys = (feed.key_of(*place) for place in places)
+    found = next((key for key in keys if key is not None), None)
     if found != UNREADABLE and found != tuple(newest[0][column] for column in INSTANCE.key):
         raise ForeignArchiveError(
             f"the tables were filled from another or a re-created DICOM service: its entry with "

@@ -293,7 +293,7 @@ class Planted(NamedTuple):
 
 CORE: dict[str, Planted] = {
     "stop at a short page": Planted(
-        _replacing(light_read.LightRead, "_is_counted", _believes_every_page), first=10
+        _replacing(light_read.LightRead, "_is_counted", _believes_every_page), moves=True, first=14
     ),
     "keyset without ties": Planted(_replacing(listing.Position, "after", _without_tie_offset)),
     "expiry is not learnt": Planted(
