@@ -18,21 +18,10 @@ import dagster as dg
 from dagster_deltalake import AzureConfig, LocalConfig
 
 from dicom_assets import assets, presentation
-from dicom_assets.automation import (
-    COLUMNS_JOB,
-    audit_job,
-    audit_schedule,
-    columns_job,
-    reopened_sensor,
-    tables_job,
-    tables_schedule,
-)
-from dicom_assets.checks import (
-    audit_check,
-    columns_check,
-    parsing_check,
-    reconciliation_check,
-)
+from dicom_assets.automation.audit import audit_job, audit_schedule
+from dicom_assets.automation.columns import COLUMNS_JOB, columns_job
+from dicom_assets.automation.hours import reopened_sensor, tables_job, tables_schedule
+from dicom_assets.checks import platform, service
 from dicom_assets.emulator import sample, server
 from dicom_assets.io_manager import DeltaTables, Derivation
 from dicom_assets.partitions import hourly
@@ -108,8 +97,7 @@ def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     schedule = tables_schedule(job, partitions, settings.schedule, delay, running=running)
     address = settings.service_url or ARCHIVE_DIRECTORY
     upstream = presentation.service_spec(prefix, address, shown[INSTANCE.name])
-    made = (audit_check, reconciliation_check, parsing_check)
-    checks = [*(check(upstream.key) for check in made), columns_check(upstream.key, COLUMNS_JOB)]
+    checks = [*service.checks(upstream.key), *platform.checks(upstream.key, COLUMNS_JOB)]
     audits = audit_job(checks)
     kept = tables(settings)
     return dg.Definitions(

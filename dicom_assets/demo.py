@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets.automation import RANGE_TAG
+from dicom_assets.automation.hours import RANGE_TAG
 from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.emulator import sample
 from dicom_assets.emulator.archive import Archive

@@ -15,7 +15,7 @@ PLANTED = [
     ("layers", "errors.py", "import dicom_assets.schema"),
     ("layers", "tables/__init__.py", "import dicom_assets.feed"),
     ("layers", "io_manager.py", "import dicom_assets.assets"),
-    ("layers", "automation.py", "import dicom_assets.presentation"),
+    ("layers", "automation/hours.py", "import dicom_assets.presentation"),
     ("layers", "stray.py", "import json"),
     ("core", "schema/columns.py", "import dagster"),
     ("core", "tables/__init__.py", "from dagster_deltalake import LocalConfig"),

@@ -8,8 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dicom_assets.automation import AUDIT_JOB, REOPENED, spans
-from dicom_assets.checks import AUDIT, RECONCILIATION
+from dicom_assets.automation.audit import AUDIT_JOB
+from dicom_assets.automation.hours import REOPENED, spans
+from dicom_assets.checks.service import AUDIT, RECONCILIATION
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive

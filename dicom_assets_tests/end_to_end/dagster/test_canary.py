@@ -18,8 +18,9 @@ import pytest
 from dagster._utils.error import serializable_error_info_from_exc_info
 from deltalake import write_deltalake
 
-from dicom_assets.automation import AUDIT_JOB, REOPENED
-from dicom_assets.checks import AUDIT, RECONCILIATION
+from dicom_assets.automation.audit import AUDIT_JOB
+from dicom_assets.automation.hours import REOPENED
+from dicom_assets.checks.service import AUDIT, RECONCILIATION
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive

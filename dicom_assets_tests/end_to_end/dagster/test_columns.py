@@ -10,8 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dicom_assets.automation import AUDIT_JOB, COLUMNS_JOB
-from dicom_assets.checks import COLUMNS, PARSING
+from dicom_assets.automation.audit import AUDIT_JOB
+from dicom_assets.automation.columns import COLUMNS_JOB
+from dicom_assets.checks.platform import COLUMNS
+from dicom_assets.checks.service import PARSING
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
 from dicom_assets.tables.store import unfilled

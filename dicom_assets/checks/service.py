@@ -1,8 +1,6 @@
 """Asset checks on the DICOM service: do the tables still hold what it serves?
 
-They stand on the external asset of the service, not on the tables: a check of a table runs with
-every materialization, and these read many hours. They have a job and a schedule of their own
-(`automation`). What is compared, and how, is in `tables`.
+Their reader is the PACS administrator. What is compared, and how, is in `tables`.
 """
 
 from datetime import timedelta
@@ -19,14 +17,17 @@ from dicom_assets.tables.converge import Run
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.tables.parsing import Parsing, look
 from dicom_assets.tables.reconcile import SAMPLE, Reconciliation, reconcile
-from dicom_assets.tables.stored import waiting
 from dicom_assets.window import Window, datetime_of, floor_hour, ticks_of
 
 AUDIT = "audit"
 RECONCILIATION = "reconciliation"
 PARSING = "parsing"
-COLUMNS = "columns"
 HOURS_NAMED = 48
+
+
+def checks(service: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
+    """Return the checks on the asset of the service."""
+    return [check(service) for check in (audit_check, reconciliation_check, parsing_check)]
 
 
 class AuditConfig(dg.Config):
@@ -155,38 +156,6 @@ def _parsed(found: Parsing, rate: float) -> dg.AssetCheckResult:
             **{f"rate_{name}": round(share, 4) for name, share in rates.items()},
             **{f"unparsable_{told}": count for told, count in found.unparsable.items()},
         },
-    )
-
-
-def columns_check(service: dg.AssetKey, job: str) -> dg.AssetChecksDefinition:
-    """Return the check that added columns are filled in old rows; `job` fills them."""
-
-    @dg.asset_check(
-        asset=service,
-        name=COLUMNS,
-        description=(
-            "Tells columns that were added to a table with rows and are null in the older ones, "
-            f"because the job `{job}` has not filled them yet."
-        ),
-    )
-    def filled_columns(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
-        return _filled(waiting(dicom_tables.store), job)
-
-    return filled_columns
-
-
-def _filled(found: dict[str, list[str]], job: str) -> dg.AssetCheckResult:
-    named = "; ".join(f"{table}: {', '.join(names)}" for table, names in found.items())
-    return dg.AssetCheckResult(
-        passed=not found,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=(
-            "Every column has its values in every row."
-            if not found
-            else f"Older rows are null in columns that were added ({named}). Run the job "
-            f"`{job}` once; it reads the headers that the table keeps, and not the service."
-        ),
-        metadata={f"columns_{table}": len(names) for table, names in found.items()},
     )
 
 

@@ -1,31 +1,19 @@
-"""When hours are asked for, and when they are checked: jobs, schedules, and a sensor.
+"""When hours are asked for: the job that brings the tables to an hour, its schedule, a sensor."""
 
-And the job that nobody schedules: it fills columns that were added.
-"""
-
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from dicom_assets.io_manager import TableIOManager
+from dicom_assets.automation.audit import AUDIT_JOB
+from dicom_assets.automation.status import schedule_status
 from dicom_assets.partitions import HOUR, key_of
-from dicom_assets.pool import OWNER_TAG, POOL, is_dead
-from dicom_assets.resources import DicomService
-from dicom_assets.schema import INSTANCE, SERIES, STUDY
+from dicom_assets.pool import OWNER_TAG, is_dead
 from dicom_assets.tables.audit import unfollowed
-from dicom_assets.tables.backfill import fill
-from dicom_assets.tables.converge import Run
-from dicom_assets.tables.rederive import rederive
 from dicom_assets.tables.store import Store
-from dicom_assets.tables.stored import extract_of
 from dicom_assets.window import floor_hour
 
-AUDIT_JOB = "dicom_audit"
 REOPENED = "dicom_reopened_hours"
-COLUMNS_JOB = "dicom_columns"
-# Outside the minute in which the hours themselves are asked for.
-AUDIT_CRON = "45 */6 * * *"
 SENSOR_SECONDS = 60
 # After a run that failed, so that an hour that cannot be read does not fill the list of runs.
 PAUSE = timedelta(hours=1)
@@ -78,82 +66,9 @@ def tables_schedule(
         cron_schedule=cron,
         execution_timezone="UTC",
         execution_fn=request,
-        default_status=_status(running=running),
+        default_status=schedule_status(running=running),
         description="Ask for the newest hour that is closed.",
     )
-
-
-def _status(*, running: bool) -> dg.DefaultScheduleStatus:
-    return dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
-
-
-def audit_job(checks: Iterable[dg.AssetChecksDefinition]) -> "dg.UnresolvedAssetJobDefinition":
-    """Return the job that runs the checks on the service."""
-    return dg.define_asset_job(
-        AUDIT_JOB,
-        selection=dg.AssetSelection.checks(*checks),
-        description="Compare what the DICOM service serves now with what the tables hold.",
-    )
-
-
-def audit_schedule(
-    job: "dg.UnresolvedAssetJobDefinition", *, running: bool
-) -> dg.ScheduleDefinition:
-    """Return the schedule that audits every six hours; an audit covers the last two days."""
-    return dg.ScheduleDefinition(
-        name=f"{job.name}_schedule",
-        job=job,
-        cron_schedule=AUDIT_CRON,
-        execution_timezone="UTC",
-        default_status=_status(running=running),
-        description="Read the last closed hours again and compare them with their seals.",
-    )
-
-
-@dg.op(
-    pool=POOL,
-    description=(
-        "Old rows get the values of columns that were added: in `instance` from the headers that "
-        "it keeps, in `series` and `study` from `instance`. The feed is not read. A run that ends "
-        "early is finished by the next."
-    ),
-)
-def fill_columns(
-    context: dg.OpExecutionContext,
-    dicom_service: DicomService,
-    dicom_tables: dg.ResourceParam[TableIOManager],
-) -> None:
-    """Every row has the values of every column."""
-    store = dicom_tables.store
-    run = Run(context.run_id, datetime.now(UTC), context.log.info)
-    table = store.tables[INSTANCE.name]
-    zone = dicom_service.site_time_zone
-    outcomes = {
-        INSTANCE.name: fill(store, table, extract_of(table, zone), run),
-        SERIES.name: rederive(store, SERIES, run),
-        STUDY.name: rederive(store, STUDY, run),
-    }
-    context.add_output_metadata(
-        {
-            f"{name}_{what}": count
-            for name, outcome in outcomes.items()
-            for what, count in outcome.totals.items()
-        }
-    )
-
-
-def columns_job() -> dg.JobDefinition:
-    """Return the job that fills columns which were added to tables with rows."""
-
-    @dg.job(
-        name=COLUMNS_JOB,
-        executor_def=dg.in_process_executor,
-        description="Fill columns that were added: run it once after DICOM_COLUMNS_FILE changed.",
-    )
-    def fill_all() -> None:
-        fill_columns()
-
-    return fill_all
 
 
 def reopened_sensor(
