@@ -79,6 +79,17 @@ def _dagster_home() -> Path:
 
 
 @main.command()
+def adopt() -> None:
+    """Tell an empty or moved Dagster which hours the tables show, without runs."""
+    from dicom_assets import adopt as adoption  # Dagster's import takes seconds
+    from dicom_assets.settings import Settings
+
+    home = _dagster_home()
+    told = adoption.run(Settings.from_environment(), home, console)
+    console.print(f"{told} materializations were reported to the Dagster in {home}")
+
+
+@main.command()
 def check() -> None:
     """Ask the DICOM service for its first and newest hour, for DICOM_START_TIME."""
     from dicom_assets.feed import ChangeFeed
@@ -247,6 +258,21 @@ def migrate_compare(
 
         explained = migration.compare(*sides, until, keys, console, as_json=as_json)
     sys.exit(0 if explained else 1)
+
+
+@main.group()
+def alerts() -> None:
+    """Alerts: mail, Slack, Teams, PagerDuty, webhooks; docs/alerts.md."""
+
+
+@alerts.command("test")
+def alerts_test() -> None:
+    """Send a test message to every channel, and say which of them took it."""
+    from dicom_assets.alerts import trial
+    from dicom_assets.settings import Settings
+
+    settings = Settings.from_environment(complete=False)
+    sys.exit(0 if trial.run(settings, click.echo) else 1)
 
 
 @main.command()

@@ -18,9 +18,11 @@ import dagster as dg
 from dagster_deltalake import AzureConfig, LocalConfig
 
 from dicom_assets import assets, presentation
+from dicom_assets.alerts.sensor import alerts_sensor
 from dicom_assets.automation.audit import audit_job, audit_schedule
 from dicom_assets.automation.columns import COLUMNS_JOB, columns_job
-from dicom_assets.automation.hours import reopened_sensor, tables_job, tables_schedule
+from dicom_assets.automation.hours import Feeding, reopened_sensor, tables_job, tables_schedule
+from dicom_assets.automation.maintenance import maintenance_job, maintenance_schedule
 from dicom_assets.checks import platform, service
 from dicom_assets.emulator import sample, server
 from dicom_assets.io_manager import DeltaTables, Derivation
@@ -28,7 +30,12 @@ from dicom_assets.partitions import hourly
 from dicom_assets.pool import POOL
 from dicom_assets.resources import DicomService
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table, added
-from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, Settings
+from dicom_assets.settings import (
+    ARCHIVE_DIRECTORY,
+    LOOPBACK_DIRECTORY,
+    NEWEST_FIRST,
+    Settings,
+)
 
 SERVICE_KEY = "dicom_service"
 IO_MANAGER_KEY = "dicom_tables"
@@ -69,7 +76,10 @@ def build_definitions(
     """
     prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or ())
     with quiet_betas():
-        return _build(settings, prefix)
+        made = _build(settings, prefix)
+    running = not settings.is_embedded
+    alerts = alerts_sensor(settings, made, f"{JOB}_schedule", running=running)
+    return dg.Definitions.merge(made, dg.Definitions(sensors=[alerts]))
 
 
 @contextmanager
@@ -91,22 +101,32 @@ def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     partitions = hourly(start, settings.end_time)
     shown = added.tables(settings.columns_file)
     ours = [_asset(settings, shown, partitions, prefix, chapter) for chapter in _STORY]
-    job = tables_job(JOB, [key for asset in ours for key in asset.keys])
-    delay = timedelta(minutes=settings.delay_minutes)
+    asked, kept = _service(settings, start), tables(settings)
+    keys = [key for asset in ours for key in asset.keys]
+    feeding = Feeding(
+        job=tables_job(JOB, keys),
+        keys=keys,
+        partitions=partitions,
+        service=asked,
+        store=kept.store,
+        newest_first=settings.missing_hours == NEWEST_FIRST,
+    )
     running = not settings.is_embedded
-    schedule = tables_schedule(job, partitions, settings.schedule, delay, running=running)
     address = settings.service_url or ARCHIVE_DIRECTORY
     upstream = presentation.service_spec(prefix, address, shown[INSTANCE.name])
     checks = [*service.checks(upstream.key), *platform.checks(upstream.key, COLUMNS_JOB)]
-    audits = audit_job(checks)
-    kept = tables(settings)
+    audits, nightly = audit_job(checks), maintenance_job(TABLES)
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(ours)],
         asset_checks=checks,
-        jobs=[job, audits, columns_job()],
-        schedules=[schedule, audit_schedule(audits, running=running)],
-        sensors=[reopened_sensor(job, partitions, kept.store, running=running)],
-        resources={SERVICE_KEY: _service(settings, start), IO_MANAGER_KEY: kept},
+        jobs=[feeding.job, audits, columns_job(), nightly],
+        schedules=[
+            tables_schedule(feeding, settings.schedule, running=running),
+            audit_schedule(audits, running=running),
+            maintenance_schedule(nightly, running=running),
+        ],
+        sensors=[reopened_sensor(feeding, running=running)],
+        resources={SERVICE_KEY: asked, IO_MANAGER_KEY: kept},
     )
 
 

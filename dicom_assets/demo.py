@@ -14,17 +14,17 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets.automation.hours import RANGE_TAG
 from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.emulator import sample
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import DicomAssetsError
-from dicom_assets.partitions import HOUR, key_of
+from dicom_assets.partitions import key_of
 from dicom_assets.progress import bar
+from dicom_assets.runs import tags_of
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
 from dicom_assets.tables.store import ABSENT, Store
-from dicom_assets.window import datetime_of, floor_hour
+from dicom_assets.window import HOUR, Span, datetime_of, floor_hour
 
 ASSETS = (CHANGE, INSTANCE, SERIES, STUDY)
 STUDIES_SHOWN = 8
@@ -39,7 +39,7 @@ def run(settings: Settings, home: Path, console: Console) -> bool:
     first, last = _hours(settings, archive)
     console.print(f"[bold]Hours[/] {key_of(first)} … {key_of(last)} UTC, one run through Dagster")
     with console.status("materializing change → instance → series, study"):
-        result = _materialize(settings, home, key_of(first), key_of(last))
+        result = _materialize(settings, home, first, last)
     if not result.success:
         console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
         console.print("\n".join(_explained(result)), markup=False)
@@ -72,7 +72,7 @@ def _hours(settings: Settings, archive: Archive) -> tuple[datetime, datetime]:
 
 
 def _materialize(
-    settings: Settings, home: Path, first: str, last: str
+    settings: Settings, home: Path, first: datetime, last: datetime
 ) -> dg.ExecuteInProcessResult:
     """Materialize the hours as Dagster does a range: one run."""
     repository = build_definitions(settings).get_repository_def()
@@ -84,7 +84,7 @@ def _materialize(
         return job.execute_in_process(
             instance=instance,
             asset_selection=keys,
-            tags={RANGE_TAG.format("start"): first, RANGE_TAG.format("end"): last},
+            tags=tags_of(Span(first, last)),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )

@@ -16,11 +16,12 @@ from rich.table import Table as Grid
 
 from dicom_assets.definitions import SERVICE_KEY, build_definitions, tables
 from dicom_assets.feed.counts import StudyCounts
-from dicom_assets.partitions import HOUR, key_of
+from dicom_assets.partitions import key_of
 from dicom_assets.resources import DicomService
 from dicom_assets.settings import Settings
 from dicom_assets.tables.find import Entry, Facts, Limits, Verdict, look, verdict
 from dicom_assets.tables.outcome import PROGRESS_SECONDS
+from dicom_assets.window import HOUR
 
 # Somebody waits for the answer, and the tables' part of it needs no service.
 RETRY_SECONDS = 2.0

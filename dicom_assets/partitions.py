@@ -1,12 +1,12 @@
 """Hours as Dagster partitions: UTC, from the floor of the start to the ceiling of the end."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from dicom_assets.window import Window, floor_hour
+from dicom_assets.window import HOUR, Window, floor_hour
 
-HOUR = timedelta(hours=1)
+KEY_FORMAT = "%Y-%m-%d-%H:%M"
 
 
 def hourly(start: datetime, end: datetime | None = None) -> dg.HourlyPartitionsDefinition:
@@ -26,4 +26,4 @@ def window_of(span: dg.TimeWindow) -> Window:
 
 def key_of(moment: datetime) -> str:
     """Return the partition key of the hour that holds the moment."""
-    return f"{floor_hour(moment):%Y-%m-%d-%H:%M}"
+    return floor_hour(moment).strftime(KEY_FORMAT)

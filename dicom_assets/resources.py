@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.counts import StudyCounts
+from dicom_assets.feed.patience import GLANCE
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.schema import INSTANCE, added
 from dicom_assets.settings import HEADER_COLUMNS
@@ -77,6 +78,15 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
                 self.site_time_zone,
                 self.header_columns or HEADER_COLUMNS[0],
             ),
+        )
+
+    def glance(self) -> ChangeFeed:
+        """Return the feed for a few quick questions, to be closed by who asked for it.
+
+        It asks each of them once, and waits for seconds only.
+        """
+        return ChangeFeed(
+            self.address(), api_version=self.api_version, retry_seconds=0, patience=GLANCE
         )
 
     def counts(self) -> StudyCounts:

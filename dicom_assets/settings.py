@@ -24,9 +24,13 @@ T = TypeVar("T")
 ARCHIVE_DIRECTORY = "data/archive"
 LOOPBACK_DIRECTORY = "data/loopback"
 FIRST_YEAR = 1990
+# A week: what the engines let a reader take over a version that was replaced.
+LEAST_RETENTION_HOURS = 168
 LAST_YEAR = 9999
 HEADER_COLUMNS = ("string", "map", "both")
+OLDEST_FIRST, NEWEST_FIRST = "oldest-first", "newest-first"
 TABLE_SCHEMES = ("abfss", "abfs", "az", "azure", "adl")
+_CHANNELS = "addresses of Apprise, such as mailto://…, are needed (docs/alerts.md)"
 _DATA_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -149,9 +153,31 @@ def _header_columns(value: str) -> str:
     return value
 
 
+def _order(value: str) -> str:
+    if value not in {OLDEST_FIRST, NEWEST_FIRST}:
+        raise _refuse(f"{OLDEST_FIRST} or {NEWEST_FIRST} is needed")
+    return value
+
+
 def _file(value: str) -> str:
     # A run may have another working directory than the process that started it.
     return str(Path(value).absolute())
+
+
+def _channels(value: str) -> tuple[str, ...]:
+    # Not at every comma: an address may hold one, as mailto://…?to=one@…,other@… does.
+    urls = tuple(re.split(r"[\s,]+(?=[a-z][a-z0-9+.-]*://)", value, flags=re.IGNORECASE))
+    if not all(re.match(r"[a-z][a-z0-9+.-]*://\S", url, re.IGNORECASE) for url in urls):
+        raise _refuse(_CHANNELS)
+    return urls
+
+
+def _web_address(value: str) -> str:
+    such_as = "an address such as https://dagster.hospital.example is needed"
+    parts = _split(value, such_as)
+    if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
+        raise _refuse(such_as)
+    return value
 
 
 def _setting(  # noqa: PLR0913 - one line per setting is the point
@@ -162,16 +188,24 @@ def _setting(  # noqa: PLR0913 - one line per setting is the point
     *,
     shown: str | None = None,
     template: str = "",
+    secret: bool = False,
 ) -> Any:  # noqa: ANN401 - a dataclass field, typed by the class it is in
     metadata = {"variable": variable, "parse": parse, "meaning": meaning}
     metadata |= {"shown": str(default) if shown is None else shown, "template": template}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 def _table(name: str, template: str = "") -> Any:  # noqa: ANN401 - as above
     variable = f"DICOM_{name.upper()}_TABLE_PATH"
     meaning = f"path of the `{name}` table below the tables URL"
     return _setting(variable, _table_path, name, meaning, template=template)
+
+
+def _alerts(reader: str, meaning: str) -> Any:  # noqa: ANN401 - as above
+    variable = "_".join(filter(None, ("DICOM_ALERTS", reader.upper())))
+    shown = "as DICOM_ALERTS" if reader else "nobody is told"
+    nobody: tuple[str, ...] = ()
+    return _setting(variable, _channels, nobody, meaning, shown=shown, secret=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +260,7 @@ class Settings:
     rejected_table_path: str = _table("rejected")
     retention_hours: int = _setting(
         "DICOM_RETENTION_HOURS",
-        _whole(168),
+        _whole(LEAST_RETENTION_HOURS),
         720,
         "how long files that are no longer part of a table are kept, in hours",
         template="RetentionHours",
@@ -244,6 +278,13 @@ class Settings:
         "15 * * * *",
         "when the schedule ticks (cron, UTC)",
         template="tumbling window's recurrence",
+    )
+    missing_hours: str = _setting(
+        "DICOM_MISSING_HOURS",
+        _order,
+        OLDEST_FIRST,
+        "in which order the schedule asks for hours that are missing: `oldest-first` or "
+        "`newest-first`; an hour that has just ended waits for neither",
     )
     retry_seconds: int = _setting(
         "DICOM_RETRY_SECONDS",
@@ -282,6 +323,29 @@ class Settings:
         "(`metadata`, the template's form, which costs a merge four times as much) or `both`; "
         "columns of your own are filled from `metadata_string` only",
         shown="string; both in a table that was taken over with its map filled",
+    )
+    alerts: tuple[str, ...] = _alerts(
+        "",
+        "who is told when something needs a person: addresses of Apprise (mail, Slack, Teams, "
+        "PagerDuty, webhooks …), separated by white space or commas (docs/alerts.md)",
+    )
+    alerts_service: tuple[str, ...] = _alerts("service", "the same, for the PACS administrator")
+    alerts_platform: tuple[str, ...] = _alerts("platform", "the same, for the data engineer")
+    alerts_data: tuple[str, ...] = _alerts("data", "the same, for the researchers")
+    web_url: str = _setting(
+        "DICOM_WEB_URL",
+        _web_address,
+        "http://127.0.0.1:3000",
+        "where people open Dagster's page; alerts link to it",
+    )
+    heartbeat_url: str | None = _setting(
+        "DICOM_HEARTBEAT_URL",
+        _web_address,
+        None,
+        "asked (GET) once a minute while everything ticks; a monitor that is no longer asked tells "
+        "somebody that nothing runs any more",
+        shown="unset",
+        secret=True,
     )
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 TICKS_PER_MICROSECOND = 10
 TICKS_PER_SECOND = 10_000_000
 TICKS_PER_HOUR = 3_600 * TICKS_PER_SECOND
+HOUR = timedelta(hours=1)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -96,3 +97,25 @@ class Window:
             end = min(self.end, (start // TICKS_PER_HOUR + 1) * TICKS_PER_HOUR)
             yield Window(start, end)
             start = end
+
+
+@dataclass(frozen=True)
+class Span:
+    """Adjacent hours: the starts of the first and of the last, both included."""
+
+    first: datetime
+    last: datetime
+
+    @property
+    def count(self) -> int:
+        """How many hours these are."""
+        return (self.last - self.first) // HOUR + 1
+
+    def holds(self, hour: datetime) -> bool:
+        """Return whether an hour, given by its start, is one of these."""
+        return self.first <= hour <= self.last
+
+    def halves(self) -> tuple["Span", "Span"]:
+        """Return the earlier and the later half of two hours or more."""
+        later = self.first + (self.count // 2) * HOUR
+        return Span(self.first, later - HOUR), Span(later, self.last)

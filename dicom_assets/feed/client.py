@@ -20,14 +20,18 @@ from dicom_assets.feed.connection import Connection
 from dicom_assets.feed.decode import Entry, Row
 from dicom_assets.feed.heavy_read import HeavyRead
 from dicom_assets.feed.light_read import LightRead
-from dicom_assets.feed.listing import Listing
+from dicom_assets.feed.listing import Listing, Position
 from dicom_assets.feed.patience import PATIENCE, Patience
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.reads import UNREADABLE, Entries, Headers
-from dicom_assets.window import Window
+from dicom_assets.window import Window, ticks_of
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+
+
+# The end of a question without an end; the service takes no later year.
+_LAST_TICK = ticks_of(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 def utc_now() -> datetime:
@@ -106,6 +110,23 @@ class ChangeFeed:
     def latest(self) -> int | None:
         """Return the ticks of the feed's newest entry; None when the feed is empty."""
         return _only_ticks(self._listing.latest())
+
+    def sequence_from(self, moment: datetime) -> int:
+        """Return the first sequence at or after a moment; after the end, the one that would come.
+
+        Two of these differ by about as many entries as lie between: exactly as many where the feed
+        has no gaps and time runs as the sequence does. An empty feed has 0.
+        """
+        start = ticks_of(moment)
+        page = self._listing.page(Position(start, 0), Window(start, _LAST_TICK), 1, headers=False)
+        if page.rows and page.rows[0].row.sequence is not None:
+            return page.rows[0].row.sequence
+        return max((row.sequence or 0 for _, row in self._listing.latest()), default=-1) + 1
+
+    def holds_more(self, window: Window, count: int) -> bool:
+        """Return whether the service lists more than so many entries in a window."""
+        page = self._listing.page(Position(window.start, count), window, 1, headers=False)
+        return bool(page.rows)
 
     def key_of(self, sequence: int, ticks: int) -> tuple[str, str, str, str] | None:
         """Return the key of the entry with this sequence at this tick; None when it is not there.

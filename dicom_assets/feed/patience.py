@@ -43,3 +43,8 @@ class Patience:
 
 
 PATIENCE: Final = Patience()
+
+# For a question that may stay without an answer, because somebody waits for what comes after it.
+GLANCE: Final = Patience(
+    connect_seconds=5, read_seconds=10, request_seconds=10, token_seconds=20, refused_seconds=0
+)

@@ -113,7 +113,7 @@ def unfollowed(store: Store) -> list[datetime]:
 
     The audit has opened them, or a run has ended between the log and the last table.
     """
-    marks = ["sealedAt", "instanceAt", "seriesAt", "studyAt"]
+    marks = seals.MARKS.values()
     rows = store.open(SYNC).rows(["hour", *marks])
     missing = reduce(pc.or_, (pc.is_null(rows[mark]) for mark in marks))
     hours = rows.filter(missing)["hour"].to_pylist()

@@ -37,6 +37,7 @@ from dicom_assets.tables.arrow import Values, distinct, filter_out, ints, is_in,
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, newest_of
 from dicom_assets.tables.reconcile import Counts, Followed, Reading, backwards
 from dicom_assets.tables.rollups import difference_of
+from dicom_assets.tables.seals import MARKS
 from dicom_assets.tables.store import Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
 
@@ -47,7 +48,6 @@ _COLUMN: Mapping[Level, str] = {
     "series": "seriesinstanceuid",
     "instance": "sopinstanceuid",
 }
-_FOLLOWERS = {"instance": "instanceAt", "series": "seriesAt", "study": "studyAt"}
 ALL_TABLES = ("change", "instance", "series", "study")
 
 
@@ -298,7 +298,7 @@ def _seals(store: Store, hours: list[datetime]) -> Iterator[Seal]:
         if row is None or row["sealedAt"] is None:
             yield Seal(hour, is_sealed=False)
         else:
-            lagging = tuple(table for table, mark in _FOLLOWERS.items() if row[mark] is None)
+            lagging = tuple(table for table, mark in MARKS.items() if row[mark] is None)
             yield Seal(hour, is_sealed=True, lagging=lagging)
 
 

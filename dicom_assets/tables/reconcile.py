@@ -28,6 +28,7 @@ from dicom_assets.tables.arrow import (
     texts,
 )
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, newest_of
+from dicom_assets.tables.seals import MARKS
 from dicom_assets.tables.store import VALUES_PER_QUERY, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
@@ -42,7 +43,6 @@ MARGIN = timedelta(days=1)
 KEY = STUDY.key
 StudyKey: TypeAlias = tuple[str, str]
 _LOGGED_KEY = ("partitionName", "studyinstanceuid")
-_MARKS = ("sealedAt", "instanceAt", "seriesAt", "studyAt")
 _COUNTS = ("instances", "series")
 
 
@@ -313,9 +313,11 @@ class Followed:
     @classmethod
     def of(cls, store: Store) -> "Followed":
         """Return what `sync` says."""
-        rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *_MARKS]).to_pylist()
+        rows = (
+            store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *MARKS.values()]).to_pylist()
+        )
         sealed = [row for row in rows if row["sealedAt"] is not None]
-        done = [row for row in sealed if all(row[mark] is not None for mark in _MARKS)]
+        done = [row for row in sealed if all(row[mark] is not None for mark in MARKS.values())]
         return cls(_merged(map(_span, sealed)), _merged(map(_span, done)))
 
     def unread(self, now: datetime) -> list[Window]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 from itertools import groupby
 from operator import itemgetter
 
@@ -17,15 +18,23 @@ import pyarrow as pa
 
 from dicom_assets.errors import NotYetError
 from dicom_assets.reads import Rejection
-from dicom_assets.schema import SYNC
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
+from dicom_assets.tables.arrow import pc
 from dicom_assets.tables.converge import Run, converge
 from dicom_assets.tables.store import Difference, Snapshot, Store
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
+from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
-_MARKS = ("instanceAt", "seriesAt", "studyAt")
+# When the log, and each table after it, was brought to an hour.
+MARKS = {
+    CHANGE.name: "sealedAt",
+    INSTANCE.name: "instanceAt",
+    SERIES.name: "seriesAt",
+    STUDY.name: "studyAt",
+}
+_FOLLOWERS = tuple(MARKS.values())[1:]
 # What a seal says; the rest of a row says when, and who has followed.
-_SAID = [c for c in SYNC.names if c not in {"hour", "sealedAt", *_MARKS}]
+_SAID = [c for c in SYNC.names if c not in {"hour", *MARKS.values()}]
 
 
 @dataclass(frozen=True)
@@ -172,10 +181,10 @@ def unmark(store: Store, window: Window, run: Run) -> None:
     def attempt() -> None:
         sync = store.open(SYNC)
         marked = [
-            r["hour"] for r in _rows(sync, starts[0], starts[-1]) if any(r[m] for m in _MARKS)
+            r["hour"] for r in _rows(sync, starts[0], starts[-1]) if any(r[m] for m in _FOLLOWERS)
         ]
-        rows = [{"hour": hour, **dict.fromkeys(_MARKS)} for hour in marked]
-        patch = pa.Table.from_pylist(rows, schema=SYNC.arrow(["hour", *_MARKS]))
+        rows = [{"hour": hour, **dict.fromkeys(_FOLLOWERS)} for hour in marked]
+        patch = pa.Table.from_pylist(rows, schema=SYNC.arrow(["hour", *_FOLLOWERS]))
         sync.commit(Difference(SYNC, patches=patch), {"run_id": run.run_id})
 
     if starts:
@@ -191,6 +200,29 @@ def sealed(store: Store, window: Window) -> dict[datetime, str]:
         for row in rows
         if row["sealedAt"] is not None and isinstance(row["hour"], datetime)
     }
+
+
+def shown(store: Store) -> dict[str, list[datetime]]:
+    """Return for each table which hours it shows, in order: what it has followed, by its name."""
+    rows = store.open(SYNC).rows(["hour", *MARKS.values()]).sort_by("hour").to_pylist()
+    return {table: [row["hour"] for row in rows if row[mark]] for table, mark in MARKS.items()}
+
+
+def followed(store: Store, bounds: Window) -> set[datetime]:
+    """Return the hours that all tables show, as far as the bounds, where reading begins and ends.
+
+    An hour at the bounds that was read when they were narrower is not among them.
+    """
+    rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *MARKS.values()])
+    marked = reduce(pc.and_, (pc.is_valid(rows[mark]) for mark in MARKS.values()))
+    return {row["hour"] for row in rows.filter(marked).to_pylist() if _is_whole(row, bounds)}
+
+
+def _is_whole(row: Mapping[str, datetime], bounds: Window) -> bool:
+    start = ticks_of(row["hour"])
+    wanted = Window(max(start, bounds.start), min(start + TICKS_PER_HOUR, bounds.end))
+    read = Window.between(row["windowStart"], row["windowEnd"])
+    return read.start <= wanted.start and wanted.end <= read.end
 
 
 def _starts(window: Window) -> list[datetime]:

@@ -16,6 +16,7 @@ GROUPS = {
     "ForeignTableError": TableError,
     "ForeignArchiveError": TableError,
     "TableUnavailableError": TableError,
+    "DamagedTableError": TableError,
     "ConflictError": TableError,
 }
 

@@ -9,6 +9,7 @@ import pytest
 from dicom_assets import home
 from dicom_assets.emulator.archive import Archive
 from dicom_assets_tests.end_to_end.dagster.history import FIRST, LAST, tell
+from dicom_assets_tests.end_to_end.dagster.processes import copy_home
 from dicom_assets_tests.end_to_end.dagster.service import Service, serving
 from dicom_assets_tests.end_to_end.dagster.world import World, world
 
@@ -60,4 +61,11 @@ def fresh_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def instance() -> Iterator[dg.DagsterInstance]:
     """A Dagster instance in memory, for one test."""
     with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def home_instance(fresh_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance on disk, for one test: the context of a schedule takes no other."""
+    with dg.DagsterInstance.from_config(str(copy_home(fresh_home, tmp_path))) as instance:
         yield instance

@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.partitions import HOUR
-from dicom_assets.window import ticks_of
+from dicom_assets.window import HOUR, ticks_of
 from dicom_assets_tests.canary import MARK
 
 START: Final = datetime(2024, 3, 1, tzinfo=UTC)

@@ -9,17 +9,20 @@ import dagster as dg
 import pytest
 
 from dicom_assets.automation.audit import AUDIT_JOB
-from dicom_assets.automation.hours import REOPENED, spans
+from dicom_assets.automation.hours import REOPENED
 from dicom_assets.checks.service import AUDIT, RECONCILIATION
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.faults import Faults, Hide
 from dicom_assets.pool import OWNER_TAG, owner_of
+from dicom_assets.runs import tags_of
 from dicom_assets.schema import CHANGE, INSTANCE, STUDY
+from dicom_assets.window import HOUR, Span
 from dicom_assets_tests.end_to_end.dagster.history import (
     FIRST,
     LAST,
+    START,
     alive,
     at,
     header,
@@ -30,6 +33,8 @@ from dicom_assets_tests.end_to_end.dagster.service import Service
 from dicom_assets_tests.end_to_end.dagster.world import World, world
 
 LATE = 2
+LATE_HOUR = Span(START + LATE * HOUR, START + LATE * HOUR)
+EARLIER = Span(START, START + HOUR)
 
 
 @pytest.fixture
@@ -60,12 +65,13 @@ def _asked(world: World, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
 
 
 def _repair(world: World, instance: dg.DagsterInstance) -> list[str]:
-    """The runs that the sensor asks for are carried out; the keys they begin with."""
+    """The runs that the sensor asks for are carried out; the hour of each."""
     requests = _asked(world, instance)
     job = world.definitions.resolve_job_def("dicom_tables")
     for request in requests:
-        assert job.execute_in_process(instance=instance, tags=request.tags).success
-    return [request.tags["dagster/asset_partition_range_start"] for request in requests]
+        key, tags = request.partition_key, dict(request.tags)
+        assert job.execute_in_process(instance=instance, partition_key=key, tags=tags).success
+    return [str(request.partition_key) for request in requests]
 
 
 def test_tables_that_are_in_step_pass(followed: World, instance: dg.DagsterInstance) -> None:
@@ -169,11 +175,12 @@ def test_the_sensor_waits_for_a_run_that_is_not_over(
     own_service.archive.store(header(9), at=at(LATE, 30))
     _audited(followed, instance)
     job = followed.definitions.resolve_job_def("dicom_tables")
-    tags = {"dagster/sensor_name": REOPENED}
-    run = instance.create_run_for_job(job, tags=tags)
+    run = instance.create_run_for_job(job, tags=tags_of(LATE_HOUR))
     assert _asked(followed, instance) == []
     instance.report_run_failed(run)
-    assert _asked(followed, instance) == [], "it rests for an hour after a failure"
+    assert _asked(followed, instance) == [], "it rests after a failure"
+    instance.report_run_failed(instance.create_run_for_job(job, tags=tags_of(EARLIER)))
+    assert _asked(followed, instance) == [], "others do not shorten that"
 
 
 def test_the_sensor_does_not_wait_for_a_run_whose_process_is_gone(
@@ -183,7 +190,8 @@ def test_the_sensor_does_not_wait_for_a_run_whose_process_is_gone(
     own_service.archive.store(header(9), at=at(LATE, 30))
     _audited(followed, instance)
     job = followed.definitions.resolve_job_def("dicom_tables")
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    status = dg.DagsterRunStatus.STARTED
+    run = instance.create_run_for_job(job, tags=tags_of(LATE_HOUR), status=status)
     assert _asked(followed, instance) == []
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         owner = owner_of(run.run_id, process.pid)
@@ -199,10 +207,3 @@ def test_hours_outside_start_and_end_are_not_asked_for(
     _audited(followed, instance)
     start = datetime(2024, 3, 1, 3, tzinfo=UTC)
     assert _asked(world(own_service, tmp_path / "tables", start_time=start), instance) == []
-
-
-def test_gapless_hours_are_one_span() -> None:
-    """One ranged run for each."""
-    first, second, third, later = (datetime(2024, 3, 1, hour, tzinfo=UTC) for hour in (0, 1, 2, 5))
-    assert spans([first, second, third, later]) == [(first, third), (later, later)]
-    assert spans([]) == []

@@ -11,8 +11,9 @@ import pytest
 from dagster_shared.serdes import serialize_value
 
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.partitions import HOUR, key_of
+from dicom_assets.partitions import key_of
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
+from dicom_assets.window import HOUR
 from dicom_assets_tests.end_to_end.dagster.history import (
     ENTRIES,
     FIRST,

@@ -1,6 +1,7 @@
 """The light read brings every entry of a window once, whatever the service does meanwhile."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed import ChangeFeed, light_read
 from dicom_assets.reads import Entries
 from dicom_assets.schema import CHANGE
-from dicom_assets.window import Window
+from dicom_assets.window import Window, datetime_of
 from dicom_assets_tests.end_to_end.feed.service import HOUR, Answer, Request, Service, made, stamp
 from dicom_assets_tests.unit.feed.made import Json
 
@@ -348,3 +349,15 @@ def test_the_stamp_of_these_tests_is_the_services() -> None:
     assert stamp(HOUR + 1) == "2026-01-05T08:00:00.0000001+00:00"
     assert stamp(HOUR + 5_000_000) == "2026-01-05T08:00:00.5+00:00"
     assert stamp(HOUR) == "2026-01-05T08:00:00+00:00"
+
+
+def test_the_sequence_from_a_moment_on_tells_how_many_entries_lie_before(
+    service: Service, feed: ChangeFeed
+) -> None:
+    """The first at or after it, or the one that would come next."""
+    start = datetime_of(HOUR)
+    assert feed.sequence_from(start) == 0
+    service.add(made(7, HOUR), made(8, HOUR), made(12, HOUR + 40_000_000))
+    moments = (-1, 0, 1, 4, 5)
+    found = [feed.sequence_from(start + timedelta(seconds=seconds)) for seconds in moments]
+    assert found == [7, 7, 12, 12, 13]

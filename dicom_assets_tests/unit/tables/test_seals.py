@@ -11,6 +11,7 @@ from dicom_assets.reads import Rejection
 from dicom_assets.schema import CHANGE, SERIES, STUDY, SYNC
 from dicom_assets.tables import seals
 from dicom_assets.tables.store import Difference
+from dicom_assets.window import TICKS_PER_SECOND, Window
 from dicom_assets_tests.unit.tables.build import (
     NOW,
     Bench,
@@ -207,3 +208,21 @@ def test_a_window_without_hours_needs_and_marks_nothing(bench: Bench) -> None:
     assert seals.seals_of(bench.store, hours(1, 1)).mark(bench.store, "instanceAt", run()) == 0
     assert bench.change(hours(1, 1)).hours == {}
     assert bench.store.version(SYNC) == -1
+
+
+def test_followed_are_the_hours_that_all_tables_show(bench: Bench) -> None:
+    """An hour without a seal, or without the mark of one table, is not among them."""
+    bench.archive.create(10)
+    bench.sync(hours(0, 3))
+    assert seals.followed(bench.store, hours(0, 3)) == {at(0), at(60), at(120)}
+    seals.unmark(bench.store, hours(1), run())
+    assert seals.followed(bench.store, hours(0, 3)) == {at(0), at(120)}
+
+
+def test_an_hour_that_was_read_in_part_is_followed_as_far_as_reading_goes(bench: Bench) -> None:
+    """The end lay in the middle of it; when it moves, the hour has to be read again."""
+    bench.archive.create(10)
+    part = Window(hours(0).start, hours(0).end - TICKS_PER_SECOND)
+    bench.sync(part)
+    assert seals.followed(bench.store, part) == {at(0)}
+    assert seals.followed(bench.store, hours(0, 3)) == set()

@@ -1,0 +1,1 @@
+"""Tests of what `automation` decides without Dagster: which hours are asked for."""
