@@ -74,7 +74,7 @@ def running(folder: Path) -> Iterator[Server]:
             _await_page(url, process, log)
             yield Server(url, folder)
         finally:
-            _end(process)
+            end_group(process)
             overhear(log.read_text(encoding="utf-8"))
 
 
@@ -121,7 +121,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[bytes]) -> None:
     """No process of the server's group is left, whatever it does on being asked to end."""
     members = _members(process)
     _signal_group(process, signal.SIGTERM)
