@@ -117,3 +117,17 @@ def choose_all(dialog: Locator) -> None:
     """All 48 hours of the embedded archive are chosen in the launch dialog."""
     dialog.get_by_role("button", name="All", exact=True).click()
     expect(dialog.get_by_text("48 partitions", exact=True)).to_be_visible()
+
+
+def choose_range(dialog: Locator, first: str, last: str, count: int) -> None:
+    """The hours from one to another are chosen in the launch dialog, as a person types them."""
+    chosen = dialog.get_by_role("textbox").first
+    chosen.fill(f"[{first}...{last}]")
+    chosen.press("Enter")
+    expect(dialog.get_by_text(f"{count} partitions", exact=True)).to_be_visible()
+
+
+def choose_missing(dialog: Locator, count: int) -> None:
+    """All hours that no run has brought in yet are chosen in the launch dialog."""
+    dialog.get_by_role("button", name="Missing", exact=True).click()
+    expect(dialog.get_by_text(f"{count} partitions", exact=True)).to_be_visible()

@@ -4,13 +4,22 @@ One server for all, because a server takes long to start: the fixtures say what 
 """
 
 import re
+from collections.abc import Callable
 
 import polars as pl
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from dicom_assets.emulator import sample
-from dicom_assets_tests.components.page import HEIGHT, DagsterPage, choose_all, choose_hour
+from dicom_assets.runs import range_tags
+from dicom_assets_tests.components.page import (
+    HEIGHT,
+    DagsterPage,
+    choose_all,
+    choose_hour,
+    choose_missing,
+    choose_range,
+)
 from dicom_assets_tests.components.server import Server
 
 # Dagster's daemon looks for new backfills twice a minute only, and the server has to start first.
@@ -19,6 +28,7 @@ pytestmark = pytest.mark.timeout(300)
 ASSETS = ("change", "instance", "series", "study")
 MARKS = ("sealedAt", "instanceAt", "seriesAt", "studyAt")
 BACKFILL_TAG = "dagster/backfill"
+RANGE_START, RANGE_END = range_tags("", "")
 
 Frames = dict[str, pl.DataFrame]
 
@@ -52,13 +62,41 @@ def first_hour(dagster: DagsterPage, server: Server) -> Frames:
     return frames(server)
 
 
-@pytest.fixture(scope="module")
-def backfill(first_hour: Frames, dagster: DagsterPage) -> str:
-    """The id of a backfill of all hours, launched at the graph of the assets, and done."""
+def backfilled(dagster: DagsterPage, choose: Callable[[Locator], None]) -> str:
+    """The id of a backfill that was launched at the graph of the assets, and is done."""
     dagster.open("asset-groups")
-    path = dagster.launch(choose_all)
+    path = dagster.launch(choose)
     dagster.expect_backfill_complete(len(ASSETS))
     return path.rpartition("/")[2]
+
+
+def spans(server: Server, backfill: str) -> list[tuple[int, int]]:
+    """The first and the last hour, by number, of each run of a backfill; all of them green."""
+    runs = [run for run in server.runs() if run["tags"].get(BACKFILL_TAG) == backfill]
+    assert {run["status"] for run in runs} == {"SUCCESS"}
+    hours = server.hours()
+    return [
+        (hours.index(run["tags"][RANGE_START]), hours.index(run["tags"][RANGE_END])) for run in runs
+    ]
+
+
+@pytest.fixture(scope="module")
+def ranged(first_hour: Frames, dagster: DagsterPage, server: Server) -> str:
+    """The id of a backfill of three hours."""
+    hours = server.hours()
+    return backfilled(dagster, lambda dialog: choose_range(dialog, hours[1], hours[3], 3))
+
+
+@pytest.fixture(scope="module")
+def missing(ranged: str, dagster: DagsterPage) -> str:
+    """The id of a backfill of the hours that were missing then."""
+    return backfilled(dagster, lambda dialog: choose_missing(dialog, 44))
+
+
+@pytest.fixture(scope="module")
+def backfill(missing: str, dagster: DagsterPage) -> str:
+    """The id of a backfill of all hours."""
+    return backfilled(dagster, choose_all)
 
 
 def test_one_hour_is_green_and_in_all_tables(first_hour: Frames, server: Server) -> None:
@@ -84,13 +122,17 @@ def test_an_hour_out_of_order_is_red_and_says_what_to_do(
     assert frames(server)["study"].equals(first_hour["study"])
 
 
+def test_a_range_is_one_green_run_and_what_is_missing_another(
+    ranged: str, missing: str, server: Server
+) -> None:
+    """A person types the range; the page knows which hours nobody has brought in."""
+    assert spans(server, ranged) == [(1, 3)]
+    assert spans(server, missing) == [(4, 47)]
+
+
 def test_a_backfill_of_48_hours_is_one_green_run(backfill: str, server: Server) -> None:
     """One run for all hours and assets, which the page of the backfill counts as complete."""
-    (run,) = [run for run in server.runs() if run["tags"].get(BACKFILL_TAG) == backfill]
-    assert run["status"] == "SUCCESS"
-    hours = server.hours()
-    assert run["tags"]["dagster/asset_partition_range_start"] == hours[0]
-    assert run["tags"]["dagster/asset_partition_range_end"] == hours[-1]
+    assert spans(server, backfill) == [(0, 47)]
 
 
 def test_the_tables_hold_what_happened_in_the_archive(backfill: str, server: Server) -> None:
