@@ -18,6 +18,7 @@ from dicom_assets.errors import DicomAssetsError
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from uuid import UUID
 
     from dicom_assets.settings import Settings
 
@@ -90,22 +91,13 @@ def adopt() -> None:
 
 
 @main.command()
-def check() -> None:
-    """Ask the DICOM service for its first and newest hour, for DICOM_START_TIME."""
-    from dicom_assets.feed import ChangeFeed
-    from dicom_assets.settings import Settings
-    from dicom_assets.window import datetime_of, floor_hour
+@click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
+def check(as_json: bool) -> None:
+    """Look at settings, service, storage and Dagster, say what to do, and DICOM_START_TIME."""
+    with Console(stderr=True).status("starting"):
+        from dicom_assets.check import terminal  # Dagster's import takes seconds
 
-    settings = Settings.from_environment(complete=False)
-    if settings.service_url is None:
-        raise click.ClickException("DICOM_SERVICE_URL is unset: there is no service to ask")
-    with ChangeFeed(settings.service_url, retry_seconds=0) as feed:
-        first, newest = feed.first(), feed.latest()
-    if first is None or newest is None:
-        console.print("The service answers; its change feed is empty.")
-        return
-    console.print(f"DICOM_START_TIME={floor_hour(datetime_of(first)):%Y-%m-%dT%H:%M:%SZ}")
-    console.print(f"newest entry: {datetime_of(newest):%Y-%m-%dT%H:%M:%SZ}")
+    sys.exit(0 if terminal.run(os.environ, console, as_json=as_json) else 1)
 
 
 @main.group(invoke_without_command=True)
@@ -172,6 +164,36 @@ def find(asked: str, as_json: bool) -> None:
     with Console(stderr=True).status("opening the tables"):
         from dicom_assets import find as finding  # Dagster's import takes seconds
     sys.exit(0 if finding.run(settings, asked, datetime.now(UTC), console, as_json=as_json) else 1)
+
+
+@main.command()
+@click.argument("study", metavar="STUDY_UID")
+@click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
+def erased(study: str, as_json: bool) -> None:
+    """Say what still holds a study: rows, old files, logs; and until when."""
+    from dicom_assets.settings import Settings
+
+    if not re.fullmatch(r"(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+", study, re.ASCII):
+        raise click.BadParameter("a UID of DICOM is needed")
+    settings = Settings.from_environment(complete=False)
+    with Console(stderr=True).status("opening the tables"):
+        from dicom_assets import erased as erasure  # Dagster's import takes seconds
+    sys.exit(0 if erasure.run(settings, study, console, as_json=as_json) else 1)
+
+
+@main.command()
+@click.option("--headers", is_flag=True, help="Measure one page with headers as well.")
+@click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
+def estimate(headers: bool, as_json: bool) -> None:
+    """Say what bringing in the hours that are missing will take; nothing is read or written."""
+    from dicom_assets.settings import Settings
+
+    settings = Settings.from_environment()
+    with Console(stderr=True).status("asking the service for a few entries"):
+        from dicom_assets import estimate as estimation  # Dagster's import takes seconds
+
+        found = estimation.look(settings, headers=headers)
+    estimation.show(found, console, as_json=as_json)
 
 
 @main.command()
@@ -273,6 +295,54 @@ def alerts_test() -> None:
 
     settings = Settings.from_environment(complete=False)
     sys.exit(0 if trial.run(settings, click.echo) else 1)
+
+
+@main.group()
+def fabric() -> None:
+    """Microsoft Fabric: the tables in a Lakehouse; docs/fabric.md."""
+
+
+@fabric.command("shortcut")
+@click.option("--workspace", type=click.UUID, required=True, help="Id of the workspace.")
+@click.option("--lakehouse", type=click.UUID, required=True, help="Id of the Lakehouse.")
+@click.option(
+    "--connection",
+    type=click.UUID,
+    required=True,
+    help="Id of Fabric's connection to the storage account.",
+)
+@click.option(
+    "--table",
+    "tables",
+    multiple=True,
+    metavar="NAME",
+    help="A table, as often as you like; instance, series and study without it.",
+)
+@click.option("--schema", default="", help="Schema of the Lakehouse; else its default, if any.")
+@click.option("--prefix", default="", help="What the names in the Lakehouse begin with.")
+@click.option("--replace", is_flag=True, help="Replace a shortcut that points elsewhere.")
+@click.option("--dry-run", is_flag=True, help="Print what would be asked, and send nothing.")
+def fabric_shortcut(  # noqa: PLR0913, PLR0917 - what a person may say
+    workspace: "UUID",
+    lakehouse: "UUID",
+    connection: "UUID",
+    tables: tuple[str, ...],
+    schema: str,
+    prefix: str,
+    replace: bool,
+    dry_run: bool,
+) -> None:
+    """Make OneLake shortcuts to the tables; one that is as it should be is left alone."""
+    from dicom_assets import fabric as lake
+    from dicom_assets.settings import Settings
+
+    settings = Settings.from_environment(complete=False)
+    item = lake.Item(workspace, lakehouse, connection, prefix)
+    if dry_run:
+        lake.dry_run(settings, item, tables, click.echo, schema)
+        return
+    settled = lake.run(settings, item, tables, click.echo, schema=schema, replace=replace)
+    sys.exit(0 if settled else 1)
 
 
 @main.command()

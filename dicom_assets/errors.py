@@ -7,10 +7,12 @@
     │   ├── ServiceUnavailableError   it may pass: run again
     │   ├── ServiceRefusedError       it will not pass: a role, a key or a setting is missing
     │   └── ServiceAnswerError        an answer that is no answer of a DICOM service
+    ├── FabricError          Fabric refused a shortcut, or did not answer
     └── TableError           a table cannot be used as it stands
         ├── ForeignTableError         what lies at the path is not this project's table
         ├── ForeignArchiveError       the tables belong to another archive
         ├── TableUnavailableError     the storage did not answer, or may not be written
+        ├── DamagedTableError         files of the table are lost or cut: repair it
         └── ConflictError             another run committed first: read again and apply again
 
 Messages say what happened, where (hour, page, table version), what was expected and found, and
@@ -46,6 +48,10 @@ class ServiceAnswerError(ServiceError):
     """The service answered with something that is not whole or not of the feed's form."""
 
 
+class FabricError(DicomAssetsError):
+    """Microsoft Fabric refused what was asked, or did not answer; the message says which."""
+
+
 class TableError(DicomAssetsError):
     """A table cannot be used as it stands."""
 
@@ -60,6 +66,10 @@ class ForeignArchiveError(TableError):
 
 class TableUnavailableError(TableError):
     """The storage of a table did not answer, or may not be written."""
+
+
+class DamagedTableError(TableError):
+    """Files of a table, or of its log, are lost or cut; a person has to repair it."""
 
 
 class ConflictError(TableError):

@@ -86,7 +86,7 @@ class Connection:
         self._heard = heard
         address = service_address(url)
         self._tokens = Tokens(address, credential, patience)
-        self._client = _client(address, connections, transport, patience)
+        self._client = new_client(address, connections, transport, patience)
 
     def close(self) -> None:
         """Close every connection; requests in flight fail."""
@@ -310,13 +310,14 @@ def _malformed(error: MalformedError) -> Failure:
     return Failure(what, answers.TOO_LARGE if is_large else answers.MALFORMED)
 
 
-def _client(
+def new_client(
     address: httpx.URL,
     connections: int,
     transport: httpx.BaseTransport | None,
     patience: Patience,
 ) -> httpx.Client:
-    _quieten()
+    """Return a client that asks below the address, follows nothing, and keeps to `within`."""
+    quieten()
     client = httpx.Client(
         base_url=address,
         headers={"Accept": "application/json", "Accept-Encoding": "gzip"},
@@ -331,7 +332,7 @@ def _client(
     return client
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Let what stands below us log its errors only, unless somebody set its level.
 
     At INFO httpx writes a line per request, and azure-identity's warnings name tenants and

@@ -9,6 +9,7 @@ GROUPS = {
     "SettingsError": DicomAssetsError,
     "NotYetError": DicomAssetsError,
     "ServiceError": DicomAssetsError,
+    "FabricError": DicomAssetsError,
     "TableError": DicomAssetsError,
     "ServiceUnavailableError": ServiceError,
     "ServiceRefusedError": ServiceError,
