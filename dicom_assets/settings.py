@@ -30,6 +30,14 @@ LAST_YEAR = 9999
 HEADER_COLUMNS = ("string", "map", "both")
 OLDEST_FIRST, NEWEST_FIRST = "oldest-first", "newest-first"
 TABLE_SCHEMES = ("abfss", "abfs", "az", "azure", "adl")
+# Where the engine may send a token for the storage, in every cloud; another host is no account's.
+STORAGE_HOSTS = (
+    ".core.windows.net",
+    ".storage.azure.net",
+    ".fabric.microsoft.com",
+    ".core.usgovcloudapi.net",
+    ".core.chinacloudapi.cn",
+)
 _CHANNELS = "addresses of Apprise, such as mailto://…, are needed (docs/alerts.md)"
 _DATA_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
@@ -116,6 +124,14 @@ def _require_container(value: str) -> None:
     # `container@account` is how Azure writes it; a colon would make a password of it.
     if parts.query or parts.fragment or ":" in parts.netloc:
         raise _refuse("a root without user, query or fragment: secrets go into the environment")
+    _, named, host = parts.netloc.rpartition("@")
+    if named and not re.fullmatch(r"[a-z0-9-]+(\.z\d+)?\.(dfs|blob)\..+", host, re.ASCII):
+        raise _refuse("an account is needed, such as container@account.dfs.core.windows.net")
+    if named and not host.endswith(STORAGE_HOSTS):
+        raise _refuse(
+            f"an account below one of {', '.join(h[1:] for h in STORAGE_HOSTS)} is needed; at "
+            "another address: az://container/…, AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ENDPOINT"
+        )
 
 
 def _table_path(value: str) -> str:
@@ -178,6 +194,21 @@ def _web_address(value: str) -> str:
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
         raise _refuse(such_as)
     return value
+
+
+def _account(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{3,}", value, re.ASCII):
+        raise _refuse("the name of a storage account is needed: small letters and digits")
+    return value
+
+
+def _authority(value: str) -> str:
+    # Azure's own forms: with and without https://, with and without a slash at the end.
+    such_as = "an address such as https://login.microsoftonline.us is needed"
+    parts = _split(value if "://" in value else f"https://{value}", such_as)
+    if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise _refuse(such_as)
+    return f"https://{parts.netloc}"
 
 
 def _setting(  # noqa: PLR0913 - one line per setting is the point
@@ -346,6 +377,29 @@ class Settings:
         "somebody that nothing runs any more",
         shown="unset",
         secret=True,
+    )
+    storage_account: str | None = _setting(
+        "AZURE_STORAGE_ACCOUNT_NAME",
+        _account,
+        None,
+        "account of a tables URL that names a container only (`az://container/…`)",
+        shown="unset",
+    )
+    authority: str | None = _setting(
+        "AZURE_AUTHORITY_HOST",
+        _authority,
+        None,
+        "where Entra ID gives tokens, for the service and for the storage; sovereign clouds have "
+        "their own (docs/identity.md)",
+        shown="https://login.microsoftonline.com",
+    )
+    identity_endpoint: str | None = _setting(
+        "IDENTITY_ENDPOINT",
+        _web_address,
+        None,
+        "set by App Service, Functions and Container Apps: where a managed identity's tokens are "
+        "asked for, for the service and for the storage",
+        shown="unset: the virtual machine's own",
     )
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import NamedTuple
 
+from dicom_assets.effort import Load
 from dicom_assets.window import HOUR, Span
 
 # After the first attempt, and twice as long after each other one: at a tick each hour the second
@@ -64,6 +65,12 @@ def gaps(
     numbered = groupby(enumerate(due), lambda item: (item[1][0] - item[0] * HOUR, item[1][1]))
     runs = [([hour for _, (hour, _) in group], failure) for (_, failure), group in numbered]
     return [Gap(Span(run[0], run[-1]), failure) for run, failure in runs], len(met) - len(due)
+
+
+def load(due: Sequence[Gap], entries_of: Callable[[Span], int]) -> Load:
+    """Return the load that gaps are, in the runs in which they will be asked for."""
+    spans = [one.hours for gap in due for one in slices(gap, entries_of, newest_first=False)]
+    return Load(sum(gap.hours.count for gap in due), [entries_of(span) for span in spans])
 
 
 def slices(gap: Gap, entries_of: Callable[[Span], int], *, newest_first: bool) -> Iterator[Slice]:

@@ -14,8 +14,9 @@ from itertools import chain, islice
 import dagster as dg
 
 from dicom_assets.automation.attempts import Attempts
-from dicom_assets.automation.due import Gap, Slice, gaps, slices
+from dicom_assets.automation.due import Gap, Slice, gaps, load, slices
 from dicom_assets.automation.status import schedule_status
+from dicom_assets.effort import Curve, Service, effort, sentence
 from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.partitions import key_of
@@ -30,6 +31,8 @@ REOPENED = "dicom_reopened_hours"
 SENSOR_SECONDS = 60
 # What one tick asks for at most: more than runs in the hour to the next one.
 MOST_RUNS = 100
+# From so many hours on it is a load, and what it takes is said: a standstill is over sooner.
+LOAD_HOURS = 7 * 24
 # Slices of a long gap wait in the queue behind the newest hours and the checks.
 _BEHIND = {"dagster/priority": "-1"}
 
@@ -142,7 +145,16 @@ class _Asking:
         if not asked:
             return dg.SkipReason(told)
         say(told)
+        if sum(gap.hours.count for gap in due) > LOAD_HOURS:
+            say(f"this is a load of {self._effort(due)} (docs/first-load.md)")
         return [self._request(one) for one in asked]
+
+    def _effort(self, due: list[Gap]) -> str:
+        whole = Span(due[0].hours.first, due[-1].hours.last)
+        entries = self.density.entries_of(whole)
+        evenly = Curve([(whole.first, 0), (whole.last + HOUR, entries)])
+        batch_size = self.feeding.service.batch_size
+        return sentence(effort(load(due, evenly.entries_of), Service(batch_size)))
 
     def _slices(self, due: list[Gap]) -> Iterator[Slice]:
         newest_first = self.feeding.newest_first

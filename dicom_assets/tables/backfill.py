@@ -168,7 +168,7 @@ class _Job:
         """Commit the files of the group that no other run has rewritten in the meantime."""
         snapshot = self._store.open(self._table)
         active = {file.path for file in data_files(snapshot)}
-        due = [replacement for replacement in group if replacement.old.path in active]
+        due = [one for one in group if active.issuperset(old.path for old in one.olds)]
         if due:
             commit(snapshot, due, {"run_id": self._run.run_id, "filled": len(self.columns)})
             written = sum(replacement.new.rows or 0 for replacement in due)

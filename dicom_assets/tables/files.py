@@ -1,10 +1,10 @@
 """The data files of a Delta table, and one commit that replaces some of them.
 
 A data file never changes: it is read in pieces, written anew beside itself with other values in a
-few columns, and exchanged. The commit holds on the version it was derived from, or not at all, as
-every commit of `store`. A written file that no commit names, because the run was killed, is
-garbage: no reader sees it, and a full vacuum removes it. Which values change is the caller's;
-`backfill` is one.
+few columns, or several become one, and they are exchanged. The commit holds on the version it was
+derived from, or not at all, as every commit of `store`. A written file that no commit names,
+because the run was killed, is garbage: no reader sees it, and `maintenance` removes it. Which
+values change is the caller's, as `backfill`, and which files become one, as `compaction`.
 
 Memory is bounded by a piece and a row group, whatever the size of the file.
 """
@@ -13,7 +13,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import chain, islice
@@ -32,6 +32,7 @@ from dicom_assets.schema import Table
 from dicom_assets.tables.arrow import numbers
 from dicom_assets.tables.store import (
     ROW_GROUP_ROWS,
+    STATISTICS,
     WITHOUT_STATISTICS,
     Border,
     Delta,
@@ -51,28 +52,35 @@ _PLAIN_READER: Final = 1
 # Some rows of a file to the same rows of the columns that change, in the table's types; None when
 # nothing changes. The partition column is not among what it gets.
 Change: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch | None]
+# What the log tells of a file: by kind (least, greatest, how many nulls) and column.
+_Told: TypeAlias = dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True)
 class DataFile:
     """A data file: its path below the table as the storage knows it, partition values, bytes.
 
-    `rows` is None where the log does not tell it.
+    `rows` is None where the log does not tell it; `since` is when it came into the table, in
+    milliseconds since 1970, as far as the log knows it.
     """
 
     path: str
     partition: Mapping[str, str | None]
     size: int
     rows: int | None
+    since: int = 0
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """A data file of a table, and a written one with the same rows and other values in columns."""
+    """Data files of a table, and a written one with the same rows.
 
-    old: DataFile
+    In `columns` it has other values.
+    """
+
+    olds: tuple[DataFile, ...]
     new: DataFile
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ()
 
 
 def data_files(snapshot: Snapshot) -> list[DataFile]:
@@ -108,9 +116,24 @@ def rewrite(
             if values is not None:
                 same = islice(source.pieces(), count)
                 rest = (_with(p, change(p)) for p in pieces)
-                new = source.write(chain(same, [_with(piece, values)], rest), name)
-                return Replacement(old, new, tuple(columns))
+                new = source.write(chain(same, [_with(piece, values)], rest), name, old.rows)
+                return Replacement((old,), new, tuple(columns))
     return None
+
+
+def join(
+    snapshot: Snapshot, olds: Sequence[DataFile], name: str, progress: Callable[[int], None]
+) -> Replacement:
+    """Return files of one partition written as one, row after row in the order they are given.
+
+    `progress` is told the rows of each piece. The name of the written file begins with `name`.
+    """
+    with Border(snapshot.table, snapshot.url):
+        sources = [_Source(snapshot, old) for old in olds]
+        pieces = chain.from_iterable(source.pieces() for source in sources)
+        rows = sum(old.rows or 0 for old in olds)
+        new = sources[0].write(_told_of(pieces, progress), name, rows)
+        return Replacement(tuple(olds), new)
 
 
 def commit(
@@ -120,15 +143,18 @@ def commit(
 
     Raises ConflictError when another commit came first, or an old file is not in this version: the
     log takes the removal of what is not there without a word, and the rows would be there twice.
+    (So does it after `DeltaTable.optimize`, which moreover commits on whatever version is there.)
     """
     delta = snapshot.delta
     if delta is None or delta.version() != snapshot.version:
         raise _conflict(snapshot.table)
     with Border(snapshot.table, snapshot.url):
-        told = _told(delta, {replacement.old.path for replacement in replacements})
-        if len(told) < len(replacements):
+        olds = {old.path for replacement in replacements for old in replacement.olds}
+        told = _told(delta, olds)
+        if len(told) < len(olds):
             raise _conflict(snapshot.table)
-        actions = [action for r in replacements for action in _actions(r, told[r.old.path])]
+        kept = _kept_statistics(snapshot)
+        actions = [action for r in replacements for action in _actions(r, told, kept)]
         delta.create_write_transaction(
             actions,
             mode="append",
@@ -158,14 +184,18 @@ def _add_actions(delta: Delta) -> Any:  # noqa: ANN401 - a table whose columns a
 
 
 def _data_file(add: Mapping[str, Any]) -> DataFile:
-    path = _stored_path(add["path"])
+    path = stored_path(add["path"])
     partition = {n: _value(path, n, v) for n, v in (add.get("partition") or {}).items()}
-    return DataFile(path, partition, add["size_bytes"], add["num_records"])
+    since = add["modification_time"]
+    return DataFile(path, partition, add["size_bytes"], add["num_records"], since)
 
 
-def _stored_path(logged: str) -> str:
-    # The log has a path percent-encoded, and the engine hands it out so. The storage knows it
-    # decoded, and so do actions: a removal of the encoded path removes nothing, without a word.
+def stored_path(logged: str) -> str:
+    """Return the path of a file as the storage knows it.
+
+    The log has it percent-encoded, and the engine hands it out so. Actions have it decoded: a
+    removal of the encoded path removes nothing, without a word.
+    """
     return unquote(logged)
 
 
@@ -174,16 +204,16 @@ def _value(path: str, column: str, value: str | None) -> str | None:
     return "" if value is None and f"{column}=" in path.split("/")[:-1] else value
 
 
-def _told(delta: Delta, paths: set[str]) -> dict[str, dict[str, dict[str, object]]]:
+def _told(delta: Delta, paths: set[str]) -> dict[str, _Told]:
     """Return what the log tells of the columns of the files, by path and kind; only those found."""
     actions = _add_actions(delta)
-    logged = [_stored_path(path) for path in actions["path"].to_pylist()]
+    logged = [stored_path(path) for path in actions["path"].to_pylist()]
     found = [at for at, path in enumerate(logged) if path in paths]
     rows = actions.take(numbers(found)).to_pylist()
     return {logged[at]: _statistics(row) for at, row in zip(found, rows, strict=True)}
 
 
-def _statistics(add: Mapping[str, Any]) -> dict[str, dict[str, object]]:
+def _statistics(add: Mapping[str, Any]) -> _Told:
     kinds = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}
     return {
         told: {name: value for name, value in (add.get(kind) or {}).items() if _is_plain(value)}
@@ -198,32 +228,74 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int | date)
 
 
+def _kept_statistics(snapshot: Snapshot) -> frozenset[str]:
+    """Return the columns of which the table wants the log to tell something."""
+    named = snapshot.told(STATISTICS)
+    return frozenset(arrow_schema(snapshot.delta).names if named is None else named.split(","))
+
+
 def _actions(
-    replacement: Replacement, told: Mapping[str, Mapping[str, object]]
+    replacement: Replacement, told: Mapping[str, _Told], wanted: Collection[str]
 ) -> list[AddAction | RemoveAction]:
-    now = time.time_ns() // 1_000_000
-    old, new = replacement.old, replacement.new
+    now, new = time.time_ns() // 1_000_000, replacement.new
     # The rows are the same: so is what the log tells of the columns that did not change.
+    joined = _joined([(told[old.path], old.rows) for old in replacement.olds])
     kept = {
-        kind: {name: value for name, value in values.items() if name not in replacement.columns}
-        for kind, values in told.items()
+        kind: {n: v for n, v in values.items() if n in wanted and n not in replacement.columns}
+        for kind, values in joined.items()
     }
     add = AddAction(
         path=new.path,
         size=new.size,
         partition_values=new.partition,
         modification_time=now,
-        data_change=True,  # other values are other data for whoever follows the commits
+        # Other values are other data for whoever follows the commits; fewer files are not.
+        data_change=bool(replacement.columns),
         stats=json.dumps({"numRecords": new.rows, **kept}, default=_moment_text),
     )
-    remove = RemoveAction(
+    return [add, *(_removal(old, now, add.data_change) for old in replacement.olds)]
+
+
+def _removal(old: DataFile, now: int, data_change: bool) -> RemoveAction:  # noqa: FBT001 - Delta's own word
+    return RemoveAction(
         old.path,
-        data_change=True,
+        data_change=data_change,
         deletion_timestamp=now,
         size=old.size,
         partition_values=dict(old.partition),
     )
-    return [add, remove]
+
+
+def _joined(files: Sequence[tuple[_Told, int | None]]) -> _Told:
+    """Return what the log would tell of one file with the rows of all."""
+    return {
+        "minValues": _extremes(files, "minValues", min),
+        "maxValues": _extremes(files, "maxValues", max),
+        "nullCount": _null_counts([told for told, _ in files]),
+    }
+
+
+def _extremes(
+    files: Sequence[tuple[_Told, int | None]], kind: str, choose: Callable[[list[Any]], object]
+) -> dict[str, object]:
+    """Return the columns of which every file tells it, or has no value at all."""
+    names = {name for told, _ in files for name in told[kind]}
+    silent = {
+        name
+        for told, rows in files
+        for name in names - told[kind].keys()
+        if rows is None or told["nullCount"].get(name) != rows
+    }
+    return {
+        name: choose([told[kind][name] for told, _ in files if name in told[kind]])
+        for name in names - silent
+    }
+
+
+def _null_counts(tolds: Sequence[_Told]) -> dict[str, object]:
+    counts = [cast("dict[str, int]", told["nullCount"]) for told in tolds]
+    names = set.intersection(*(set(count) for count in counts))
+    return {name: sum(count[name] for count in counts) for name in names}
 
 
 def _moment_text(value: date) -> str:
@@ -234,7 +306,8 @@ def _moment_text(value: date) -> str:
 def _properties(
     replacements: Sequence[Replacement], note: Mapping[str, object]
 ) -> CommitProperties:
-    counts = {"files": len(replacements), "rows": sum(r.new.rows or 0 for r in replacements)}
+    files = sum(len(replacement.olds) for replacement in replacements)
+    counts = {"files": files, "rows": sum(r.new.rows or 0 for r in replacements)}
     return once({**note, **counts})
 
 
@@ -288,8 +361,8 @@ class _Source:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
-    def write(self, pieces: Iterable[pa.RecordBatch], name: str) -> DataFile:
-        """Write the rows into a new file beside this one."""
+    def write(self, pieces: Iterable[pa.RecordBatch], name: str, expected: int | None) -> DataFile:
+        """Write the rows into a new file beside this one; so many are expected, if it is known."""
         folder, slash, _ = self._file.path.rpartition("/")
         path = f"{folder}{slash}{name}{uuid.uuid4()}.zstd.parquet"
         written: list[pq.FileMetaData] = []
@@ -299,15 +372,15 @@ class _Source:
         ):
             for group in _row_groups(pieces):
                 writer.write_table(pa.Table.from_batches(group, self._schema))
-        self._require_rows(written[0].num_rows)
+        self._require_rows(written[0].num_rows, expected)
         size = self._storage.get_file_info(path).size
         return DataFile(path, self._file.partition, size, written[0].num_rows)
 
-    def _require_rows(self, written: int) -> None:
-        if self._file.rows not in {written, None}:
+    def _require_rows(self, written: int, expected: int | None) -> None:
+        if expected not in {written, None}:
             raise TableUnavailableError(
                 f"a data file of table {self._table.name} holds {written:,} rows, and the table's "
-                f"log says {self._file.rows:,}. Nothing was committed. The file or the log is "
+                f"log says {expected:,}. Nothing was committed. The file or the log is "
                 "damaged: restore an earlier version of the table, then run again"
             )
 
@@ -319,6 +392,14 @@ class _Source:
             "write_statistics": short,
             "metadata_collector": written,
         }
+
+
+def _told_of(
+    pieces: Iterable[pa.RecordBatch], progress: Callable[[int], None]
+) -> Iterator[pa.RecordBatch]:
+    for piece in pieces:
+        progress(piece.num_rows)
+        yield piece
 
 
 def _with(piece: pa.RecordBatch, values: pa.RecordBatch | None) -> pa.RecordBatch:

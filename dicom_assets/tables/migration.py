@@ -31,13 +31,12 @@ from dicom_assets.tables.instance import BOTH, HEADER_COLUMNS
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.tables.store import (
     ABSENT,
-    CONFIGURATION,
-    RETENTION,
     Border,
     Delta,
     Difference,
     Store,
     arrow_schema,
+    configuration,
     once,
     padded,
     parquet_properties,
@@ -319,7 +318,7 @@ def _set_properties(reader: Reader, finding: Finding) -> None:
     What its owner has set stays.
     """
     snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
-    wanted = CONFIGURATION | {RETENTION: f"interval {snapshot.retention_hours} hours"}
+    wanted = configuration(snapshot.table, snapshot.retention_hours)
     wanted |= {BEFORE: str(snapshot.version)}
     if finding.has_map:
         wanted |= {HEADER_COLUMNS: BOTH}

@@ -27,6 +27,7 @@ from deltalake.schema import Field
 
 from dicom_assets.errors import ConflictError, ForeignTableError, TableUnavailableError
 from dicom_assets.schema import TABLES, Column, Table
+from dicom_assets.tables.converge import conflicts
 
 # A table itself, for those who go on with it lazily.
 Delta: TypeAlias = DeltaTable
@@ -40,6 +41,22 @@ CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "true",
 }
 RETENTION = "delta.deletedFileRetentionDuration"
+STATISTICS = "delta.dataSkippingStatsColumns"
+# Least and greatest of the key and of these are in the log for each file, so that readers skip
+# files. Of no other column: the log outlives a deleted row, and would go on naming patients.
+_SKIPPED_BY = (
+    "sequence",
+    "hour",
+    "timestamp",
+    "timestamp_ticks",
+    "lastModifiedTimestamp",
+    "received_timestamp",
+    "firstReceivedTimestamp",
+    "studydate_formatted",
+    "studyDate",
+    "window_start",
+    "next_attempt",
+)
 # Statistics of long texts cost bytes in every commit and help no reader to skip a file.
 WITHOUT_STATISTICS = ("metadata", "metadata_string")
 # In the metadata of a column: "false" when it was added to a table with rows, or rows came while it
@@ -49,6 +66,8 @@ FILLED_AT = "dicom_assets.filled_at"
 _PATH = "dicom.path"
 # Under this name a commit says that it is ours, and what it came to.
 NOTE = "dicom_assets"
+# In that note, where it is not nought: how often the commit was derived before, and came too late.
+CONFLICTS = "conflicts"
 _ACTION = "_action"
 
 
@@ -98,10 +117,10 @@ class Snapshot:
             return self._none(columns)
         schema = self._schema(columns)
         # The key is read even when it is not asked for: else a row of added columns only is none.
-        held = [n for n in self._schema([*schema.names, *self.table.key]).names if n in self._held]
+        held = [n for n in self._schema([*schema.names, *self.table.key]).names if n in self.held]
         names = ", ".join(f'"{name}"' for name in held)
         condition = f" WHERE {where}" if where else ""
-        found = self._query(f"SELECT {names} FROM t{condition}")  # noqa: S608 - constants and escaped literals only
+        found = self.query(f"SELECT {names} FROM t{condition}")  # noqa: S608 - constants and escaped literals only
         return padded(found, schema)
 
     def rows_of(
@@ -109,7 +128,7 @@ class Snapshot:
     ) -> pa.Table:
         """Return the rows whose column holds one of the values."""
         pieces = [
-            self.rows(columns, f'"{column}" IN ({_literals(values[i : i + VALUES_PER_QUERY])})')
+            self.rows(columns, f'"{column}" IN ({literals(values[i : i + VALUES_PER_QUERY])})')
             for i in range(0, len(values), VALUES_PER_QUERY)
         ]
         return pa.concat_tables(pieces) if pieces else self._none(columns)
@@ -118,7 +137,7 @@ class Snapshot:
         """Return the row with the greatest value of a column, or no row."""
         if self.delta is None:
             return self.rows(columns)
-        top = self._query(f'SELECT max("{column}") AS top FROM t')["top"][0].as_py()  # noqa: S608
+        top = self.query(f'SELECT max("{column}") AS top FROM t')["top"][0].as_py()  # noqa: S608
         return self._none(columns) if top is None else self.rows(columns, f'"{column}" = {top}')
 
     def greatest_values(self, column: str, count: int) -> pa.Table:
@@ -126,19 +145,19 @@ class Snapshot:
         if self.delta is None:
             return self._none([column])
         sql = f'SELECT "{column}" FROM t WHERE "{column}" IS NOT NULL '  # noqa: S608 - a column
-        return self._query(f'{sql} ORDER BY "{column}" DESC LIMIT {count}')
+        return self.query(f'{sql} ORDER BY "{column}" DESC LIMIT {count}')
 
     def counts(self, column: str) -> pa.Table:
         """Return each value of a column, and as `count` how many rows have it."""
         if self.delta is None:
             return self._none([column]).append_column("count", pa.array([], pa.int64()))
-        return self._query(f'SELECT "{column}", count(*) AS count FROM t GROUP BY "{column}"')  # noqa: S608 - a column
+        return self.query(f'SELECT "{column}", count(*) AS count FROM t GROUP BY "{column}"')  # noqa: S608 - a column
 
     def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
         return self.table.arrow(list(columns) if columns is not None else None)
 
     @cached_property
-    def _held(self) -> frozenset[str]:
+    def held(self) -> frozenset[str]:
         """The names of the columns that the table has at this version."""
         return frozenset(arrow_schema(self.delta).names)
 
@@ -175,7 +194,7 @@ class Snapshot:
                 schema=self.table.arrow(),
                 mode="error",
                 partition_by=self.table.partition_column,
-                configuration=CONFIGURATION | {RETENTION: f"interval {self.retention_hours} hours"},
+                configuration=configuration(self.table, self.retention_hours),
                 storage_options=dict(self.options),
             )
         except DeltaError as error:
@@ -184,10 +203,18 @@ class Snapshot:
                 raise _conflict(self.table) from None
             raise error from None
 
-    def _query(self, sql: str) -> pa.Table:
+    def query(self, sql: str, **others: "Snapshot") -> pa.Table:
+        """Return what SQL finds in the table, which is `t` in it; others are under their names.
+
+        Who asks knows that the tables exist, and names columns that they hold.
+        """
         with Border(self.table, self.url):
-            reader = QueryBuilder().register("t", cast("DeltaTable", self.delta)).execute(sql)
-            return pa.table(reader.read_all())
+            builder = QueryBuilder()
+            for name, snapshot in {"t": self, **others}.items():
+                builder.register(name, cast("DeltaTable", snapshot.delta))
+            # Read by Arrow, which lets other threads work; the engine's own reader would not, as
+            # long as the storage takes to answer.
+            return pa.RecordBatchReader.from_stream(builder.execute(sql)).read_all()
 
 
 @dataclass(frozen=True)
@@ -235,6 +262,15 @@ class Store:
                 f"table {table.name} does not exist yet: materialize an hour of it first"
             )
         return snapshot.delta
+
+
+def configuration(table: Table, retention_hours: int) -> dict[str, str]:
+    """Return the properties of a table of this project."""
+    told = {*table.key, *_SKIPPED_BY} - set(table.partition_columns)
+    return CONFIGURATION | {
+        RETENTION: f"interval {retention_hours} hours",
+        STATISTICS: ",".join(name for name in table.names if name in told),
+    }
 
 
 def open_delta(url: str, options: Mapping[str, str]) -> DeltaTable | None:
@@ -310,22 +346,25 @@ def padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def once(note: Mapping[str, object]) -> CommitProperties:
     """Return how this project commits: on the version it looked at or not at all, with a note."""
-    told = {NOTE: json.dumps(note, sort_keys=True)}
+    lost = conflicts()
+    told = {NOTE: json.dumps({**note, CONFLICTS: lost} if lost else dict(note), sort_keys=True)}
     return CommitProperties(custom_metadata=told, max_commit_retries=0)
 
 
 def parquet_properties(table: Table) -> WriterProperties:
     """Return how the files of a table are written."""
-    silent = ColumnProperties(statistics_enabled="NONE")
-    long_texts = {name: silent for name in WITHOUT_STATISTICS if name in table.names}
+    # None by default: the columns within a map have names of their own, which cannot be said here.
+    told = [name for name in table.names if name not in WITHOUT_STATISTICS]
     return WriterProperties(
         compression="ZSTD",
         max_row_group_size=ROW_GROUP_ROWS,
-        column_properties=long_texts or None,
+        default_column_properties=ColumnProperties(statistics_enabled="NONE"),
+        column_properties=dict.fromkeys(told, ColumnProperties(statistics_enabled="PAGE")),
     )
 
 
-def _literals(values: Sequence[str | int]) -> str:
+def literals(values: Sequence[str | int]) -> str:
+    """Return values as SQL takes them in a list; texts are escaped."""
     return ", ".join(
         str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
         for value in values

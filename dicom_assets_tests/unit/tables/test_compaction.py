@@ -1,6 +1,7 @@
 """Small files become fewer: which, what stays the same, and what happens beside a writer."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable
 
@@ -19,8 +21,8 @@ from dicom_assets.tables import compaction, converge, files
 from dicom_assets.tables.compaction import FULL_ROWS, LEAST_FILES, SMALL_ROWS, compact, groups
 from dicom_assets.tables.files import DataFile, data_files
 from dicom_assets.tables.store import STATISTICS, Difference, Store
-from dicom_assets_tests.unit.tables.build import Bench, insert, instances, row
-from dicom_assets_tests.unit.tables.maintained import LATER, filled, rows_of
+from dicom_assets_tests.unit.tables.build import Row, insert, instances, key, row, store_in
+from dicom_assets_tests.unit.tables.maintained import LATER, filled, rows_of, write
 
 RUN = converge.Run("night", LATER)
 HOURS = 12
@@ -100,10 +102,23 @@ def test_a_row_is_written_anew_a_few_times_in_its_life() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Tables after twelve hours and one night."""
-    bench = filled(tmp_path_factory.mktemp("whole"), HOURS)
-    return bench.store
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with twelve hours, for copies."""
+    root = tmp_path_factory.mktemp("template")
+    filled(root, HOURS)
+    return root
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> Store:
+    """Tables after twelve hours, for one test."""
+    return store_in(shutil.copytree(template, tmp_path / "tables"))
+
+
+@pytest.fixture
+def alone(template: Path, tmp_path: Path) -> Store:
+    """The same, and no night comes."""
+    return store_in(shutil.copytree(template, tmp_path / "alone"))
 
 
 def statistics(store: Store, table: Table) -> list[dict[str, Any]]:
@@ -118,12 +133,11 @@ def statistics(store: Store, table: Table) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
-def test_every_column_of_every_row_stays(tmp_path: Path, table: Table) -> None:
+def test_every_column_of_every_row_stays(store: Store, table: Table) -> None:
     """For us and for two readers that are not ours; there are fewer files."""
-    store = filled(tmp_path, HOURS).store
     url, before = store.urls[table.name], rows_of(store, table)
     count = len(data_files(store.open(table)))
-    metadata = DeltaTable(url).schema().to_json()
+    schema = json.loads(DeltaTable(url).schema().to_json())
     told = compact(store, table, RUN)
     assert told["compacted"] == count - len(data_files(store.open(table))) + told["written"]
     assert told["written"] == 1
@@ -132,13 +146,12 @@ def test_every_column_of_every_row_stays(tmp_path: Path, table: Table) -> None:
     assert sorted(map(repr, theirs)) == sorted(map(repr, before))
     duck = duckdb.from_arrow(DeltaTable(url).scan()).count("*").fetchall()
     assert duck == [(len(before),)]
-    assert DeltaTable(url).schema().to_json() == metadata
+    assert json.loads(DeltaTable(url).schema().to_json()) == schema
     assert DeltaTable(url).count() == len(before)
 
 
-def test_rows_are_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+def test_rows_are_in_the_order_in_which_they_came(store: Store) -> None:
     """So least and greatest of sequence and time go on telling files apart."""
-    store = filled(tmp_path, HOURS).store
     compact(store, CHANGE, RUN)
     (one,) = data_files(store.open(CHANGE))
     found = pl.read_parquet(Path(store.urls["change"]) / one.path)["sequence"].to_list()
@@ -146,9 +159,8 @@ def test_rows_are_in_the_order_in_which_they_came(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("table", [CHANGE, INSTANCE], ids=lambda t: t.name)
-def test_the_log_tells_what_lies_in_the_new_file(tmp_path: Path, table: Table) -> None:
+def test_the_log_tells_what_lies_in_the_new_file(store: Store, table: Table) -> None:
     """Least, greatest and nulls of the columns that it is to tell, and of no other."""
-    store = filled(tmp_path, HOURS).store
     compact(store, table, RUN)
     (told,) = statistics(store, table)
     (one,) = data_files(store.open(table))
@@ -157,7 +169,7 @@ def test_the_log_tells_what_lies_in_the_new_file(tmp_path: Path, table: Table) -
     assert told["numRecords"] == len(held)
     assert set(told["nullCount"]) == set(wanted)
     assert {n: held[n].null_count() for n in wanted} == told["nullCount"]
-    for name in ("studyinstanceuid", "sequence"):
+    for name in (table.key[-1], "sequence"):
         assert (told["minValues"][name], told["maxValues"][name]) == (
             held[name].min(),
             held[name].max(),
@@ -166,14 +178,15 @@ def test_the_log_tells_what_lies_in_the_new_file(tmp_path: Path, table: Table) -
     assert set(told["minValues"]) == set(told["maxValues"]) == full
 
 
+def told(least: Row, greatest: Row, nulls: Row) -> dict[str, Row]:
+    """What the log tells of a file."""
+    return {"minValues": least, "maxValues": greatest, "nullCount": nulls}
+
+
 def test_files_that_tell_less_are_joined_to_one_that_tells_less() -> None:
     """What one file does not tell is unknown of all; a column that is null in one is known."""
-    one = {
-        "minValues": {"a": 1, "b": 5},
-        "maxValues": {"a": 2, "b": 6},
-        "nullCount": {"a": 0, "c": 3},
-    }
-    two = {"minValues": {"b": 4}, "maxValues": {"b": 4}, "nullCount": {"a": 7, "b": 1}}
+    one = told({"a": 1, "b": 5}, {"a": 2, "b": 6}, {"a": 0, "c": 3})
+    two = told({"b": 4}, {"b": 4}, {"a": 7, "b": 1})
     assert files._joined([(one, 3), (two, 7)]) == {
         "minValues": {"a": 1, "b": 4},
         "maxValues": {"a": 2, "b": 6},
@@ -183,9 +196,8 @@ def test_files_that_tell_less_are_joined_to_one_that_tells_less() -> None:
     assert files._joined([(one, 3), (two, None)])["minValues"] == {"b": 4}
 
 
-def test_readers_that_skip_by_the_log_find_every_row(tmp_path: Path) -> None:
+def test_readers_that_skip_by_the_log_find_every_row(store: Store) -> None:
     """Each study, by us and by Polars, which skips files by what the log tells."""
-    store = filled(tmp_path, HOURS).store
     compact(store, INSTANCE, RUN)
     snapshot = store.open(INSTANCE)
     for uid in {str(r["studyinstanceuid"]) for r in rows_of(store, INSTANCE)}:
@@ -194,9 +206,8 @@ def test_readers_that_skip_by_the_log_find_every_row(tmp_path: Path) -> None:
         assert ours.num_rows == theirs.collect().height > 0
 
 
-def test_no_other_data_for_who_follows_the_commits(tmp_path: Path) -> None:
+def test_no_other_data_for_who_follows_the_commits(store: Store) -> None:
     """A reader of changes sees none."""
-    store = filled(tmp_path, HOURS).store
     compact(store, CHANGE, RUN)
     newest = max((Path(store.urls["change"]) / "_delta_log").glob("*.json"))
     actions = [json.loads(line) for line in newest.read_text(encoding="utf-8").splitlines()]
@@ -204,25 +215,24 @@ def test_no_other_data_for_who_follows_the_commits(tmp_path: Path) -> None:
     assert changes == [False] * (HOURS + 1)
 
 
-def test_the_second_time_there_is_nothing_to_do(tmp_path: Path) -> None:
+def test_the_second_time_there_is_nothing_to_do(store: Store) -> None:
     """No commit, no file; an absent table stays absent."""
-    store = filled(tmp_path, HOURS).store
     compact(store, INSTANCE, RUN)
     version = store.version(INSTANCE)
     assert compact(store, INSTANCE, RUN).total() == 0
     assert store.version(INSTANCE) == version
 
 
-def test_a_night_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_night_has_an_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """By rows; what is left is said, and done the next night."""
-    store = filled(tmp_path, 2 * HOURS).store
-    monkeypatch.setattr(compaction, "FULL_ROWS", 24)
-    monkeypatch.setattr(compaction, "NIGHT_ROWS", 24)
+    monkeypatch.setattr(compaction, "FULL_ROWS", 10)
+    monkeypatch.setattr(compaction, "LEAST_FILES", 5)
+    monkeypatch.setattr(compaction, "NIGHT_ROWS", 10)
     said: list[str] = []
     told = compact(store, CHANGE, converge.Run("night", LATER, said.append))
-    assert (told["written"], told["postponed"]) == (1, 12)
+    assert (told["written"], told["postponed"]) == (1, 5)
     assert said == [
-        "change: 12 small files are left for the next night, after 0 conflicts with other runs"
+        "change: 5 small files are left for the next night, after 0 conflicts with other runs"
     ]
     assert compact(store, CHANGE, RUN)["postponed"] == 0
 
@@ -230,10 +240,15 @@ def test_a_night_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 # --- beside a writer ------------------------------------------------------------------------------
 
 
+def gone() -> pa.Table:
+    """A row of the oldest file, as a delete has it."""
+    of = key("0.1", study="0", series="0")
+    return instances({"sequence": 1}, of=of).select([*INSTANCE.key, "sequence"])
+
+
 def delete_one(store: Store) -> None:
     """A writer removes a row of the oldest file."""
-    gone = instances(row(1)).select([*INSTANCE.key, "sequence"])
-    store.open(INSTANCE).commit(Difference(INSTANCE, deletes=gone), {"run_id": "writer"})
+    store.open(INSTANCE).commit(Difference(INSTANCE, deletes=gone()), {"run_id": "writer"})
 
 
 def add_one(store: Store) -> None:
@@ -259,13 +274,13 @@ def meanwhile(
 @pytest.mark.parametrize("writer", [delete_one, add_one])
 @pytest.mark.parametrize("moment", ["join", "commit"])
 def test_a_writer_that_commits_first_is_not_undone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: Callable[[Store], None], moment: str
+    store: Store,
+    alone: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    writer: Callable[[Store], None],
+    moment: str,
 ) -> None:
-    """Before the files are written, and between the look and the commit: its rows are as it left
-    them, once each.
-    """
-    store = filled(tmp_path, HOURS).store
-    alone = filled(tmp_path / "alone", HOURS).store
+    """Before the files are written, or between look and commit: its rows are as it left them."""
     writer(alone)
     meanwhile(monkeypatch, moment, lambda: writer(store))
     told = compact(store, INSTANCE, RUN)
@@ -276,16 +291,15 @@ def test_a_writer_that_commits_first_is_not_undone(
 
 @pytest.mark.parametrize("writer", [delete_one, add_one])
 def test_a_writer_that_comes_second_looks_again(
-    tmp_path: Path, writer: Callable[[Store], None]
+    store: Store, writer: Callable[[Store], None]
 ) -> None:
     """What it derived before the compaction is refused; derived again, it holds."""
-    store = filled(tmp_path, HOURS).store
     stale = store.open(INSTANCE)
     compact(store, INSTANCE, RUN)
     after = rows_of(store, INSTANCE)
     for difference in (
         Difference(INSTANCE, inserts=instances(row(999, "999"))),
-        Difference(INSTANCE, deletes=instances(row(1)).select([*INSTANCE.key, "sequence"])),
+        Difference(INSTANCE, deletes=gone()),
     ):
         with pytest.raises(ConflictError):
             stale.commit(difference, {"run_id": "writer"})
@@ -294,9 +308,8 @@ def test_a_writer_that_comes_second_looks_again(
     assert len(rows_of(store, INSTANCE)) == len(after) + (1 if writer is add_one else -1)
 
 
-def test_a_backfill_that_comes_second_looks_again(tmp_path: Path) -> None:
+def test_a_backfill_that_comes_second_looks_again(store: Store) -> None:
     """The exchange of files that are no longer there is refused, too."""
-    store = filled(tmp_path, HOURS).store
     snapshot = store.open(INSTANCE)
     old = data_files(snapshot)
     stale = files.join(snapshot, old, "other-", lambda _: None)
@@ -309,10 +322,9 @@ def test_a_backfill_that_comes_second_looks_again(tmp_path: Path) -> None:
 
 
 def test_two_nights_at_once_write_every_row_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second finds the files of the first, and leaves them."""
-    store = filled(tmp_path, HOURS).store
     before = rows_of(store, INSTANCE)
     other: list[int] = []
     meanwhile(monkeypatch, "join", lambda: other.append(compact(store, INSTANCE, RUN)["written"]))
@@ -322,10 +334,9 @@ def test_two_nights_at_once_write_every_row_once(
 
 
 def test_a_commit_that_held_in_spite_of_its_error_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer of the storage is lost, and what was sent is not: no row is there twice."""
-    store = filled(tmp_path, HOURS).store
     before = rows_of(store, INSTANCE)
     commit = files.commit
 
@@ -338,9 +349,8 @@ def test_a_commit_that_held_in_spite_of_its_error_is_seen(
     assert rows_of(store, INSTANCE) == before
 
 
-def test_a_writer_that_does_not_rest_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_does_not_rest_wins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """After some attempts the files are left for the next night, and that is said."""
-    store = filled(tmp_path, HOURS).store
     monkeypatch.setattr(converge, "CONFLICT_SECONDS", 0.0)
     monkeypatch.setattr(converge, "LONGEST_PAUSE_SECONDS", 0.01)
     number = iter(range(1_000, 2_000))
@@ -353,17 +363,14 @@ def test_a_writer_that_does_not_rest_wins(tmp_path: Path, monkeypatch: pytest.Mo
     said: list[str] = []
     told = compact(store, INSTANCE, converge.Run("night", LATER, said.append))
     assert (told["written"], told["conflicts"]) == (0, converge.LEAST_ATTEMPTS)
-    assert said == [
-        f"instance: {HOURS} small files are left for the next night, after "
-        f"{converge.LEAST_ATTEMPTS} conflicts with other runs"
-    ]
+    assert len(said) == 1
+    assert "12 small files are left for the next night, after 5 conflicts" in said[0]
     monkeypatch.undo()
     assert compact(store, INSTANCE, RUN)["written"] == 1
 
 
-def test_the_engines_own_compaction_breaks_our_rule(tmp_path: Path) -> None:
+def test_the_engines_own_compaction_breaks_our_rule(store: Store) -> None:
     """Why it is not used: it commits on a version that it has not looked at."""
-    store = filled(tmp_path, HOURS).store
     stale = DeltaTable(store.urls["instance"])
     add_one(store)
     stale.optimize.compact(commit_properties=CommitProperties(max_commit_retries=0))
@@ -372,13 +379,13 @@ def test_the_engines_own_compaction_breaks_our_rule(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_night_that_is_killed_leaves_the_table_before_or_after(
-    tmp_path: Path, moment: str
+    store: Store, tmp_path: Path, moment: str
 ) -> None:
     """Before the commit at most a file that nobody names; the next night finishes."""
-    store = filled(tmp_path, HOURS).store
     before = rows_of(store, INSTANCE)
+    root = str(tmp_path / "tables")
     done = subprocess.run(
-        [sys.executable, "-m", "dicom_assets_tests.unit.tables.maintained", str(tmp_path), moment],
+        [sys.executable, "-m", "dicom_assets_tests.unit.tables.maintained", root, moment],
         check=False,
     )
     assert done.returncode < 0
@@ -388,27 +395,30 @@ def test_a_night_that_is_killed_leaves_the_table_before_or_after(
     assert rows_of(store, INSTANCE) == before
 
 
-def test_beside_a_writer_in_another_process_every_row_is_there_once(tmp_path: Path) -> None:
+def test_beside_a_writer_in_another_process_every_row_is_there_once(
+    store: Store, alone: Store, tmp_path: Path
+) -> None:
     """It adds, updates and deletes as fast as it can while night follows night."""
-    bench = filled(tmp_path, HOURS)
-    command = [sys.executable, "-m", "dicom_assets_tests.unit.tables.maintained", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "dicom_assets_tests.unit.tables.maintained",
+        str(tmp_path / "tables"),
+    ]
     with subprocess.Popen([*command, "write", str(HOURS)]) as writer:
-        told = nights(bench, writer)
+        told = nights(store, writer)
     assert writer.returncode == 0
-    alone = Bench(filled(tmp_path / "alone", HOURS).store)
-    from dicom_assets_tests.unit.tables.maintained import write
-
-    write(alone.store, HOURS)
+    write(alone, HOURS)
     for table in TABLES:
-        assert rows_of(bench.store, table) == rows_of(alone.store, table), table.name
+        assert rows_of(store, table) == rows_of(alone, table), table.name
     assert told > 0
 
 
-def nights(bench: Bench, writer: "subprocess.Popen[bytes]") -> int:
+def nights(store: Store, writer: "subprocess.Popen[bytes]") -> int:
     """Nights one after the other, each a year later, until the writer is done."""
     done, now = 0, datetime.now(UTC)
     while writer.poll() is None:
         now += timedelta(days=365)
         for table in TABLES:
-            done += compact(bench.store, table, converge.Run("night", now))["written"]
+            done += compact(store, table, converge.Run("night", now))["written"]
     return done
