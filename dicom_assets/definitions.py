@@ -12,18 +12,18 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import dagster as dg
-from dagster_deltalake import AzureConfig, LocalConfig
 
 from dicom_assets import assets, presentation
 from dicom_assets.alerts.sensor import alerts_sensor
-from dicom_assets.automation.audit import audit_job, audit_schedule
-from dicom_assets.automation.columns import COLUMNS_JOB, columns_job
+from dicom_assets.automation.columns import columns_job
 from dicom_assets.automation.hours import Feeding, reopened_sensor, tables_job, tables_schedule
+from dicom_assets.automation.looks import AUDIT, DAILY, HOURLY, checks_job, checks_schedule
 from dicom_assets.automation.maintenance import maintenance_job, maintenance_schedule
-from dicom_assets.checks import platform, service
+from dicom_assets.checks import data, platform, service
+from dicom_assets.checks.due import Due
+from dicom_assets.checks.texts import Runs, runs_of
 from dicom_assets.emulator import sample, server
 from dicom_assets.io_manager import DeltaTables, Derivation
 from dicom_assets.partitions import hourly
@@ -36,6 +36,7 @@ from dicom_assets.settings import (
     NEWEST_FIRST,
     Settings,
 )
+from dicom_assets.storage import AzureStorage, require_no_plain_secret, storage_of
 
 SERVICE_KEY = "dicom_service"
 IO_MANAGER_KEY = "dicom_tables"
@@ -67,16 +68,22 @@ def _embedded(archive: str, first_hour: str) -> str:
 
 
 def build_definitions(
-    settings: Settings, key_prefix: str | Sequence[str] | None = None
+    settings: Settings,
+    key_prefix: str | Sequence[str] | None = None,
+    storage: AzureStorage | None = None,
 ) -> dg.Definitions:
     """Return assets, job, schedule and resources for one archive and one root of tables.
 
     Merge them into your own with `dagster.Definitions.merge`; `key_prefix` goes before our asset
-    keys. The executor is left to you; ours runs the four steps in one process.
+    keys. The executor is left to you; ours runs the four steps in one process. `storage` says how
+    the tables' account is reached, where the environment shall not; secrets in it are
+    `dagster.EnvVar`. Raises SettingsError for one that is not.
     """
+    if storage is not None:
+        require_no_plain_secret(storage)
     prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or ())
     with quiet_betas():
-        made = _build(settings, prefix)
+        made = _build(settings, prefix, tables(settings, storage))
     running = not settings.is_embedded
     alerts = alerts_sensor(settings, made, f"{JOB}_schedule", running=running)
     return dg.Definitions.merge(made, dg.Definitions(sensors=[alerts]))
@@ -96,12 +103,12 @@ def quiet_betas() -> Iterator[None]:
         yield
 
 
-def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
+def _build(settings: Settings, prefix: list[str], kept: DeltaTables) -> dg.Definitions:
     start = settings.start_time or _first_hour(settings)
     partitions = hourly(start, settings.end_time)
     shown = added.tables(settings.columns_file)
     ours = [_asset(settings, shown, partitions, prefix, chapter) for chapter in _STORY]
-    asked, kept = _service(settings, start), tables(settings)
+    asked = _service(settings, start)
     keys = [key for asset in ours for key in asset.keys]
     feeding = Feeding(
         job=tables_job(JOB, keys),
@@ -114,20 +121,39 @@ def _build(settings: Settings, prefix: list[str]) -> dg.Definitions:
     running = not settings.is_embedded
     address = settings.service_url or ARCHIVE_DIRECTORY
     upstream = presentation.service_spec(prefix, address, shown[INSTANCE.name])
-    checks = [*service.checks(upstream.key), *platform.checks(upstream.key, COLUMNS_JOB)]
-    audits, nightly = audit_job(checks), maintenance_job(TABLES)
+    due = Due(partitions, settings.schedule, feeding.delay)
+    checks = [
+        *service.checks(upstream.key, due),
+        *platform.checks(upstream.key, due),
+        *data.checks(upstream.key, dg.AssetKey([*prefix, INSTANCE.name])),
+    ]
+    nightly = maintenance_job(TABLES)
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(ours)],
         asset_checks=checks,
-        jobs=[feeding.job, audits, columns_job(), nightly],
+        jobs=[
+            feeding.job,
+            *(checks_job(look, _running(checks, runs)) for runs, look in _LOOKS.items()),
+            columns_job(),
+            nightly,
+        ],
         schedules=[
             tables_schedule(feeding, settings.schedule, running=running),
-            audit_schedule(audits, running=running),
+            *(checks_schedule(look, running=running) for look in _LOOKS.values()),
             maintenance_schedule(nightly, running=running),
         ],
         sensors=[reopened_sensor(feeding, running=running)],
         resources={SERVICE_KEY: asked, IO_MANAGER_KEY: kept},
     )
+
+
+_LOOKS = {Runs.HOURLY: HOURLY, Runs.AUDIT: AUDIT, Runs.DAILY: DAILY}
+
+
+def _running(
+    checks: Sequence[dg.AssetChecksDefinition], runs: Runs
+) -> list[dg.AssetChecksDefinition]:
+    return [check for check in checks if runs_of(check) is runs]
 
 
 class _Chapter(NamedTuple):
@@ -164,26 +190,41 @@ def _asset(
         partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=POOL,
+        freshness_policy=_freshness(settings),
         **presentation.described(table, prefix, settings.table_path(table.name)),
     )
     made: dg.AssetsDefinition = decorate(chapter.function)
     return made
 
 
-def tables(settings: Settings) -> DeltaTables:
-    """Return the IO manager over the tables that the settings name."""
-    root = settings.tables_root
-    account = urlsplit(root).netloc.partition("@")[2].partition(".")[0]
-    storage = AzureConfig(account_name=account) if account else LocalConfig()
+def _freshness(settings: Settings) -> dg.FreshnessPolicy | None:
+    """Return until when the assets are fresh; where no hours are to come, nothing gets old."""
+    if settings.is_embedded or settings.end_time is not None:
+        return None
+    delay = timedelta(minutes=settings.delay_minutes)
+    return presentation.freshness_policy(settings.schedule, delay)
+
+
+def tables(settings: Settings, storage: AzureStorage | None = None) -> DeltaTables:
+    """Return the IO manager over the tables that the settings name, in the storage, if it is given.
+
+    Raises SettingsError for a root in Azure of which nobody says the account.
+    """
+    root, found = storage_of(settings)
     paths = {table.name: settings.table_relative_path(table.name) for table in TABLES}
     return DeltaTables(
         root_uri=root,
-        storage_options=storage,
+        storage_options=storage or found,
         paths=paths,
         retention_hours=settings.retention_hours,
         columns_file=settings.columns_file,
         service_base=settings.service_url and f"{settings.service_url}/v{settings.api_version}",
     )
+
+
+def dicom_service(settings: Settings) -> DicomService:
+    """Return the service that the settings name, with the start that holds."""
+    return _service(settings, settings.start_time or _first_hour(settings))
 
 
 def _service(settings: Settings, start: datetime) -> DicomService:

@@ -5,15 +5,23 @@ again for every hour.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
 from typing import Any
 
 import dagster as dg
+from dagster._utils.schedules import cron_string_iterator
 
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Column, Path, Table
+from dicom_assets.window import HOUR
 
 GROUP = "dicom"
 OWNER = "team:dicom"
 SERVICE = "dicom_service"
+# The longest pause between ticks is looked for among so many of them: a week of every quarter.
+_ANY_MONDAY, _TICKS = datetime(2024, 1, 1, tzinfo=UTC).timestamp(), 700
+# As long as a run may take before somebody wonders.
+_RUN = timedelta(minutes=20)
 
 _GREEN = {
     CHANGE.name: (
@@ -34,6 +42,18 @@ _GREEN = {
         "touched. **A green hour**: these studies show the live instances."
     ),
 }
+
+
+def freshness_policy(schedule: str, delay: timedelta) -> dg.FreshnessPolicy:
+    """Return until when Dagster's page calls an asset fresh: a tick may be missed, two may not.
+
+    It looks at the newest materialization, whatever hour that is of; the check `freshness` is the
+    truth. There is one each time that an hour has ended and a tick has come, whichever is rarer.
+    """
+    ticks = list(islice(cron_string_iterator(_ANY_MONDAY, schedule, "UTC"), _TICKS))
+    rhythm = max(HOUR, *(later - tick for tick, later in pairwise(ticks)))
+    expected = rhythm + delay + _RUN
+    return dg.FreshnessPolicy.time_window(fail_window=expected + rhythm, warn_window=expected)
 
 
 def described(table: Table, prefix: Sequence[str], location: str) -> dict[str, Any]:

@@ -3,31 +3,99 @@
 Their reader is the PACS administrator. What is compared, and how, is in `tables`.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Final
 
 import dagster as dg
 from pydantic import Field
 
+from dicom_assets.checks.due import Due
+from dicom_assets.checks.texts import (
+    FIRST_LOAD,
+    REPAIRS_ITSELF,
+    Check,
+    Reader,
+    Runs,
+    not_looked,
+)
 from dicom_assets.errors import ServiceError
 from dicom_assets.io_manager import TableIOManager
-from dicom_assets.partitions import HOUR, key_of
+from dicom_assets.partitions import key_of
 from dicom_assets.resources import DicomService
+from dicom_assets.tables import freshness, lag
 from dicom_assets.tables.audit import Audit, audit
 from dicom_assets.tables.converge import Run
+from dicom_assets.tables.freshness import Freshness
+from dicom_assets.tables.lag import Lag
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.tables.parsing import Parsing, look
 from dicom_assets.tables.reconcile import SAMPLE, Reconciliation, reconcile
-from dicom_assets.window import Window, datetime_of, floor_hour, ticks_of
+from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
-AUDIT = "audit"
-RECONCILIATION = "reconciliation"
-PARSING = "parsing"
+AUDIT: Final = Check(
+    name="audit",
+    reader=Reader.SERVICE,
+    runs=Runs.AUDIT,
+    means=(
+        "Reads the entries of the last closed hours again, without headers, and compares them with "
+        "what was sealed. An hour that differs (a late entry, or one lost to a page that shifted) "
+        "loses its seal and is materialized again by the sensor `dicom_reopened_hours`."
+    ),
+    remedy=(
+        "For entries that came late nothing has to be done, unless their hours stay on this list. "
+        "Entries that are no longer served do not come back by reading again: ask who runs the "
+        "service what was taken out of it. Look at instances that are overdue with "
+        "`dicom-assets find SEQUENCE`."
+    ),
+)
+RECONCILIATION: Final = Check(
+    name="reconciliation",
+    reader=Reader.SERVICE,
+    runs=Runs.AUDIT,
+    means=(
+        "Asks the service's search (QIDO-RS) how many instances studies have, and compares with "
+        "the tables. What the tables were not asked to read yet is no difference."
+    ),
+    remedy="Materialize the hours that are named, and ask `dicom-assets find STUDY_UID`.",
+)
+PARSING: Final = Check(
+    name="parsing",
+    reader=Reader.SERVICE,
+    runs=Runs.AUDIT,
+    means=(
+        "Reads the headers of the newest instances into columns once more and counts what is null "
+        "because its value does not parse: a date that is none, a number out of range. Such values "
+        "are wrong in the files; the header as it is stays in metadata_string."
+    ),
+    remedy=(
+        "Somebody writes them wrong: ask for `manufacturer` and `stationname` of the rows that are "
+        "null, and tell the device's owner."
+    ),
+)
+LAG: Final = Check(
+    name="lag",
+    reader=Reader.SERVICE,
+    runs=Runs.HOURLY,
+    means=(
+        "Asks the service, in a few light requests, for its newest entry, whether it has entries "
+        "in hours that are due and in no table, and whether the last hours that were read have "
+        "got entries since: then the service shows them later than `DICOM_DELAY_MINUTES`."
+    ),
+    remedy=(
+        "Entries that are in no table: the runs of the job `dicom_tables` say why, and the check "
+        "`freshness` which hours are open. Entries that came late: the audit reads their hours "
+        "again by itself; if this repeats, set `DICOM_DELAY_MINUTES` to more than the minutes that "
+        "are told here."
+    ),
+)
+CHECKS: Final = (AUDIT, RECONCILIATION, PARSING, LAG)
 HOURS_NAMED = 48
 
 
-def checks(service: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
+def checks(service: dg.AssetKey, due: Due) -> list[dg.AssetChecksDefinition]:
     """Return the checks on the asset of the service."""
-    return [check(service) for check in (audit_check, reconciliation_check, parsing_check)]
+    made = [check(service) for check in (audit_check, reconciliation_check, parsing_check)]
+    return [*made, lag_check(service, due)]
 
 
 class AuditConfig(dg.Config):
@@ -39,16 +107,7 @@ class AuditConfig(dg.Config):
 def audit_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
     """Return the check that reads closed hours again and compares them with their seals."""
 
-    @dg.asset_check(
-        asset=service,
-        name=AUDIT,
-        description=(
-            "Reads the entries of the last closed hours again, without headers, and compares them "
-            "with what was sealed. An hour that differs (a late entry, or one lost to a page that "
-            "shifted) loses its seal and is materialized again by the sensor "
-            "`dicom_reopened_hours`."
-        ),
-    )
+    @dg.asset_check(**AUDIT.on(service))
     def audit_hours(
         context: dg.AssetCheckExecutionContext,
         config: AuditConfig,
@@ -76,14 +135,7 @@ class ReconciliationConfig(dg.Config):
 def reconciliation_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
     """Return the check that compares instance counts per study with the service's search."""
 
-    @dg.asset_check(
-        asset=service,
-        name=RECONCILIATION,
-        description=(
-            "Asks the service's search (QIDO-RS) how many instances studies have, and compares "
-            "with the tables. What the tables were not asked to read yet is no difference."
-        ),
-    )
+    @dg.asset_check(**RECONCILIATION.on(service))
     def reconcile_studies(
         context: dg.AssetCheckExecutionContext,
         config: ReconciliationConfig,
@@ -98,7 +150,7 @@ def reconciliation_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
                 size = config.studies
                 found = reconcile(dicom_tables.store, counts, now, sample=size, seed=seed)
         except ServiceError as error:
-            return _not_looked(error)
+            return not_looked(error)
         return _compared(found)
 
     return reconcile_studies
@@ -116,15 +168,7 @@ class ParsingConfig(dg.Config):
 def parsing_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
     """Return the check that counts values which are none of their VR."""
 
-    @dg.asset_check(
-        asset=service,
-        name=PARSING,
-        description=(
-            "Reads the headers of the newest instances into columns once more and counts what is "
-            "null because its value does not parse: a date that is none, a number out of range. "
-            "Such values are wrong in the files; the header as it is stays in metadata_string."
-        ),
-    )
+    @dg.asset_check(**PARSING.on(service))
     def parse_headers(
         config: ParsingConfig,
         dicom_service: DicomService,
@@ -139,18 +183,13 @@ def parsing_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
 def _parsed(found: Parsing, rate: float) -> dg.AssetCheckResult:
     rates = found.rates()
     above = [name for name, share in rates.items() if share > rate]
-    return dg.AssetCheckResult(
+    return PARSING.result(
+        f"Of {found.headers} headers no column has more than {rate:.0%} of values that do not "
+        "parse."
+        if not above
+        else f"Of {found.headers} headers more than {rate:.0%} of the values do not parse in "
+        f"{', '.join(above)}: they are null there.",
         passed=not above,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=(
-            f"Of {found.headers} headers no column has more than {rate:.0%} of values that do not "
-            "parse."
-            if not above
-            else f"Of {found.headers} headers more than {rate:.0%} of the values do not parse in "
-            f"{', '.join(above)}: they are null there. Somebody writes them wrong: ask for "
-            "`manufacturer` and `stationname` of the rows that are null, and tell the device's "
-            "owner."
-        ),
         metadata={
             "headers": found.headers,
             **{f"rate_{name}": round(share, 4) for name, share in rates.items()},
@@ -159,25 +198,14 @@ def _parsed(found: Parsing, rate: float) -> dg.AssetCheckResult:
     )
 
 
-def _not_looked(error: ServiceError) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=False,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"Could not look, so nothing is known: {error}",
-    )
-
-
 def _compared(found: Reconciliation) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
+    return RECONCILIATION.result(
+        f"{found.compared} studies are as large as the service says."
+        if found.passed
+        else f"{found.drift} of {found.compared} studies are not as large as the service says: "
+        f"{found.missing} are missing, {found.surplus} are too many, {found.different} differ.",
         passed=found.passed,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=(
-            f"{found.compared} studies are as large as the service says."
-            if found.passed
-            else f"{found.drift} of {found.compared} studies are not as large as the service says: "
-            f"{found.missing} are missing, {found.surplus} are too many, {found.different} differ. "
-            "Materialize the hours that are named, and ask `dicom-assets find STUDY_UID`."
-        ),
+        error=True,
         metadata={
             "studies_compared": found.compared,
             "studies_missing": found.missing,
@@ -197,10 +225,10 @@ def _closed(service: DicomService, hours: int) -> Window:
 
 
 def _told(found: Audit, window: Window) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
+    return AUDIT.result(
+        _sentence(found, window),
         passed=found.passed,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=_sentence(found, window),
+        error=True,
         metadata={
             "hours_compared": found.compared,
             "hours_without_seal": found.unsealed,
@@ -209,6 +237,7 @@ def _told(found: Audit, window: Window) -> dg.AssetCheckResult:
             "entries_late": found.late,
             "entries_lost": found.lost,
             "instances_overdue": found.overdue,
+            REPAIRS_ITSELF: not found.passed and not found.lost and not found.overdue,
         },
     )
 
@@ -217,16 +246,84 @@ def _sentence(found: Audit, window: Window) -> str:
     if found.passed:
         return f"{found.compared} hours from {window} are as they were sealed."
     said = []
-    if found.reopened:
+    if found.reopened or found.lost:
         said.append(
             f"{len(found.reopened)} of {found.compared} hours differ from their seals: "
-            f"{found.late} entries came late, {found.lost} are no longer served. The hours were "
-            "opened again and are materialized by themselves; nothing has to be done unless they "
-            "stay on this list."
+            f"{found.late} entries came late, {found.lost} are no longer served. The hours that "
+            "differ were opened again and are materialized by themselves."
         )
     if found.overdue:
         said.append(
             f"{found.overdue} instances have been replaced in the service for more than a day "
-            "without an entry that says so. Look at them with `dicom-assets find SEQUENCE`."
+            "without an entry that says so."
         )
     return " ".join(said)
+
+
+class LagConfig(dg.Config):
+    """From when on an hour should be in the tables."""
+
+    patience_minutes: int = Field(
+        default=20, ge=0, description="How long a run may take that the schedule has asked for."
+    )
+
+
+def lag_check(service: dg.AssetKey, due: Due) -> dg.AssetChecksDefinition:
+    """Return the check that asks the service for entries that the tables should have by now."""
+
+    @dg.asset_check(**LAG.on(service))
+    def ask_for_newest(
+        config: LagConfig,
+        dicom_service: DicomService,
+        dicom_tables: dg.ResourceParam[TableIOManager],
+    ) -> dg.AssetCheckResult:
+        store = dicom_tables.store
+        try:
+            now = dicom_service.feed.now()
+            patience = timedelta(minutes=config.patience_minutes)
+            window = dicom_service.clip(due.window(now, patience))
+            whole = dicom_service.data_partitions is None
+            found = lag.look(store, dicom_service.feed, window, whole=whole)
+        except ServiceError as error:
+            return not_looked(error)
+        return _lagging(found, freshness.look(store, window, now), now)
+
+    return ask_for_newest
+
+
+def _lagging(found: Lag, known: Freshness, now: datetime) -> dg.AssetCheckResult:
+    newest = found.newest
+    return LAG.result(
+        _lag_said(found),
+        passed=found.passed,
+        error=bool(found.missing) and not known.first_load,
+        metadata={
+            "entries_missing": found.missing,
+            "read_until": f"{found.read_until:%Y-%m-%d %H:%M}",
+            "hours_with_late_entries": [key_of(hour) for hour in found.late or ()],
+            "late_is_known": found.late is not None,
+            **({} if newest is None else {"newest_entry_minutes": _minutes(now - newest)}),
+            **({} if found.late_minutes is None else {"late_minutes": round(found.late_minutes)}),
+            FIRST_LOAD: known.first_load,
+        },
+    )
+
+
+def _minutes(span: timedelta) -> int:
+    return round(span.total_seconds() / 60)
+
+
+def _lag_said(found: Lag) -> str:
+    until = f"{found.read_until:%Y-%m-%d %H:%M} UTC"
+    said = []
+    if found.missing:
+        said.append(
+            f"The service has about {found.missing} entries from {until} on that are due and in no "
+            "table."
+        )
+    if found.late:
+        said.append(
+            f"{len(found.late)} of the last hours have got entries since they were read, "
+            f"{found.late_minutes:.0f} minutes after their end."
+        )
+    return " ".join(said) or f"The tables have what the service shows of the hours to {until}."

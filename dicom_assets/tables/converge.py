@@ -5,6 +5,7 @@ top of what was opened. Whoever loses the race does all three again, never the c
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -25,6 +26,7 @@ T = TypeVar("T")
 CONFLICT_SECONDS = 120.0
 LEAST_ATTEMPTS = 5
 LONGEST_PAUSE_SECONDS = 2.0
+_CONFLICTS: ContextVar[int] = ContextVar("conflicts", default=0)
 
 
 def silent(_text: str) -> None:
@@ -55,7 +57,20 @@ def converge(attempt: Callable[[], T]) -> T:
         wait=wait_random_exponential(multiplier=0.05, max=LONGEST_PAUSE_SECONDS),
         reraise=True,
     )
-    return retrying(attempt)
+
+    def counted() -> T:
+        before = _CONFLICTS.set(retrying.statistics["attempt_number"] - 1)
+        try:
+            return attempt()
+        finally:
+            _CONFLICTS.reset(before)
+
+    return retrying(counted)
+
+
+def conflicts() -> int:
+    """Return how many attempts came too late before the one that is made now."""
+    return _CONFLICTS.get()
 
 
 def settle(version: Callable[[], int], attempt: Callable[[], T]) -> list[T]:

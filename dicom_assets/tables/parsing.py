@@ -5,6 +5,7 @@ none of its VR is counted. Nothing is written.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dicom_assets.header.extraction import extraction
@@ -35,8 +36,13 @@ class Parsing:
 
 def look(store: Store, zone: str | None, size: int) -> Parsing:
     """Return what becomes of the headers of the rows with the greatest sequences."""
+    return parse(store, zone, newest(store, size))
+
+
+def parse(store: Store, zone: str | None, texts: Iterable[str]) -> Parsing:
+    """Return what becomes of headers in the columns that the tables have now."""
     made = extraction(store.tables[INSTANCE.name], zone)
-    decoded = (made.decode(text.encode()) for text in newest(store, size))
+    decoded = (made.decode(text.encode()) for text in texts)
     headers = [header for header in decoded if header is not None]
     columns, unparsable = made.columns(headers)
     parsed = Counter({n: sum(v is not None for v in values) for n, values in columns.items()})

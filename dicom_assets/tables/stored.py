@@ -13,7 +13,7 @@ from dicom_assets.header.extraction import EDITION, Header, extraction
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
 from dicom_assets.tables.arrow import Values, ints
 from dicom_assets.tables.backfill import Extract
-from dicom_assets.tables.store import Store, unfilled
+from dicom_assets.tables.store import Snapshot, Store, unfilled
 
 HEADER = "metadata_string"
 
@@ -48,7 +48,21 @@ def waiting(store: Store) -> dict[str, list[str]]:
 def newest(store: Store, size: int) -> list[str]:
     """Return the headers of the rows with the greatest sequences."""
     snapshot = store.open(INSTANCE)
-    sequences = ints(snapshot.greatest_values("sequence", size)["sequence"])
+    return _headers(snapshot, ints(snapshot.greatest_values("sequence", size)["sequence"]))
+
+
+def newest_of_series(store: Store, size: int, where: str) -> list[str]:
+    """Return the newest header of each of so many series, the newest of a SQL condition's rows.
+
+    The table exists. Neighbours in time lie in the same few files.
+    """
+    snapshot = store.open(INSTANCE)
+    greatest = f"""SELECT max("sequence") AS top FROM t WHERE {where} AND "sequence" IS NOT NULL
+        GROUP BY "partitionName", "seriesinstanceuid" ORDER BY top DESC LIMIT {size}"""  # noqa: S608 - a condition of constants
+    return _headers(snapshot, ints(snapshot.query(greatest)["top"]))
+
+
+def _headers(snapshot: Snapshot, sequences: list[int]) -> list[str]:
     found: list[str | None] = snapshot.rows_of("sequence", sequences, [HEADER])[HEADER].to_pylist()
     return [text for text in found if text is not None]
 

@@ -141,7 +141,7 @@ class Reader:
     def query(self, sql: str) -> pa.Table:
         """Return what a query over `r` gives: the table, each column under our name."""
         columns = ", ".join(f'{what} AS "{name}"' for name, what in self.layout.expressions.items())
-        return self.snapshot._query(f"WITH r AS (SELECT {columns} FROM t) {sql}")  # noqa: S608, SLF001 - constants; the package's own
+        return self.snapshot.query(f"WITH r AS (SELECT {columns} FROM t) {sql}")  # noqa: S608 - constants
 
     def rows(self, columns: Sequence[str], where: str = "true") -> pa.Table:
         """Return some columns of the rows that fulfil a condition; one it lacks is null."""

@@ -36,11 +36,18 @@ CONTRACT: list[tuple[str, str, object, str, object]] = [
     ("retention_hours", "DICOM_RETENTION_HOURS", 720, "168", 168),
     ("delay_minutes", "DICOM_DELAY_MINUTES", 15, "0", 0),
     ("schedule", "DICOM_SCHEDULE", "15 * * * *", "0 2 * * *", "0 2 * * *"),
+    ("missing_hours", "DICOM_MISSING_HOURS", "oldest-first", "newest-first", "newest-first"),
     ("retry_seconds", "DICOM_RETRY_SECONDS", 600, "5", 5),
     ("data_partitions", "DICOM_DATA_PARTITIONS", None, " b, a ,b", ("a", "b")),
     ("site_time_zone", "DICOM_SITE_TIME_ZONE", None, "Europe/Vienna", "Europe/Vienna"),
     ("columns_file", "DICOM_COLUMNS_FILE", None, "/etc/columns.toml", "/etc/columns.toml"),
     ("header_columns", "DICOM_HEADER_COLUMNS", None, "both", "both"),
+    ("alerts", "DICOM_ALERTS", (), "a://b, c://d\ne://f", ("a://b", "c://d", "e://f")),
+    ("alerts_service", "DICOM_ALERTS_SERVICE", (), "m://h?to=a@b,c@d", ("m://h?to=a@b,c@d",)),
+    ("alerts_platform", "DICOM_ALERTS_PLATFORM", (), "a://b", ("a://b",)),
+    ("alerts_data", "DICOM_ALERTS_DATA", (), "a://b", ("a://b",)),
+    ("web_url", "DICOM_WEB_URL", "http://127.0.0.1:3000", "https://d.example", "https://d.example"),
+    ("heartbeat_url", "DICOM_HEARTBEAT_URL", None, "https://h.example/1", "https://h.example/1"),
 ]
 
 
@@ -363,3 +370,28 @@ def test_the_embedded_service_is_what_holds_without_a_url() -> None:
     """Nothing has to be set at all."""
     assert Settings.from_environment({}).is_embedded
     assert Settings.from_environment({}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALERTS", "s3cret"),
+        ("ALERTS_DATA", "s3cret://"),
+        ("WEB_URL", "ftp://s3cret.example.com"),
+        ("HEARTBEAT_URL", "file:///s3cret"),
+        ("HEARTBEAT_URL", "https:///s3cret"),
+        ("HEARTBEAT_URL", "https://h.example/#s3cret"),
+    ],
+)
+def test_an_address_for_alerts_that_is_none_is_not_repeated(variable: str, value: str) -> None:
+    """What Apprise makes of the others is asked where definitions are built."""
+    message = refusal(**{variable: value})
+    assert message.startswith(f"DICOM_{variable}: ")
+    assert "s3cret" not in message
+
+
+def test_addresses_with_secrets_are_not_shown() -> None:
+    """Neither in a log nor in a trace that shows the settings."""
+    given = {"ALERTS": "slack://s3cret", "ALERTS_DATA": "json://s3cret"}
+    settings = accepted(**given, HEARTBEAT_URL="https://h.example/s3cret")
+    assert "s3cret" not in repr(settings)

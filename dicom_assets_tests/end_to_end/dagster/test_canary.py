@@ -18,14 +18,15 @@ import pytest
 from dagster._utils.error import serializable_error_info_from_exc_info
 from deltalake import write_deltalake
 
-from dicom_assets.automation.audit import AUDIT_JOB
 from dicom_assets.automation.hours import REOPENED
-from dicom_assets.checks.service import AUDIT, RECONCILIATION
+from dicom_assets.automation.looks import AUDIT, DAILY, HOURLY
+from dicom_assets.checks import service as of_service
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.faults import Faults, Rule, Status
 from dicom_assets.errors import TableError
+from dicom_assets.runs import ATTEMPT_TAG
 from dicom_assets.schema import INSTANCE, REJECTED, STUDY, SYNC, Table
 from dicom_assets_tests.canary import MARK, hits_in_home
 from dicom_assets_tests.end_to_end.dagster.history import (
@@ -43,6 +44,7 @@ from dicom_assets_tests.end_to_end.dagster.history import (
 )
 from dicom_assets_tests.end_to_end.dagster.processes import copy_home
 from dicom_assets_tests.end_to_end.dagster.service import Service, serving
+from dicom_assets_tests.end_to_end.dagster.ticks import carry_out
 from dicom_assets_tests.end_to_end.dagster.world import World, world
 
 CANARY = f"{MARK}{uuid4()}"
@@ -212,12 +214,14 @@ def spoiled(tmp_path: Path) -> Iterator[tuple[Service, Faults]]:
 
 
 def _checked(made: World, home: Path) -> tuple[bool, bool]:
-    """The service's checks have run as their job runs them; whether audit and counts passed."""
-    job = made.definitions.resolve_job_def(AUDIT_JOB)
+    """All checks have run as their jobs run them; whether audit and reconciliation passed."""
+    passed: dict[str, bool] = {}
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        ended = job.execute_in_process(instance=instance, raise_on_error=False)
-    passed = {told.check_name: told.passed for told in ended.get_asset_check_evaluations()}
-    return passed[AUDIT], passed[RECONCILIATION]
+        for look in (AUDIT, HOURLY, DAILY):
+            job = made.definitions.resolve_job_def(look.job)
+            ended = job.execute_in_process(instance=instance, raise_on_error=False)
+            passed |= {told.check_name: told.passed for told in ended.get_asset_check_evaluations()}
+    return passed[of_service.AUDIT.name], passed[of_service.RECONCILIATION.name]
 
 
 def _ticked(made: World, home: Path) -> str:
@@ -226,21 +230,20 @@ def _ticked(made: World, home: Path) -> str:
     Skip reasons, cursors, run keys and tags are in it.
     """
     repository = made.definitions.get_repository_def()
-    job = made.definitions.resolve_job_def("dicom_tables")
     with dg.DagsterInstance.from_config(str(home)) as instance:
         with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
             asked = repository.get_sensor_def(REOPENED).evaluate_tick(context)
         for request in asked.run_requests or ():
-            assert job.execute_in_process(instance=instance, tags=request.tags).success
-    return "\n".join([dg.serialize_value(asked), *_scheduled(repository)])
+            assert carry_out(made, instance, request)
+        return "\n".join([dg.serialize_value(asked), *_scheduled(repository, instance)])
 
 
-def _scheduled(repository: dg.RepositoryDefinition) -> Iterator[str]:
+def _scheduled(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> Iterator[str]:
     """A tick of every schedule within the history, and one after its end."""
     for schedule in repository.schedule_defs:
         for moment in (START + timedelta(hours=2), END + timedelta(hours=2)):
             with dg.build_schedule_context(
-                scheduled_execution_time=moment, repository_def=repository
+                instance, scheduled_execution_time=moment, repository_def=repository
             ) as context:
                 yield dg.serialize_value(schedule.evaluate_tick(context))
 
@@ -270,7 +273,7 @@ def test_a_check_and_a_tick_tell_nothing_whatever_they_find(
     ticks += _ticked(made, home)
     faults.replace(Rule(Status(403, body=f"{CANARY} {study_uid(1)}"), "query"))
     assert _checked(made, home) == (False, False)
-    for said in ("all tables show every hour", "asset_partition_range_start", "DICOM_END_TIME"):
+    for said in ("all tables show every hour", ATTEMPT_TAG):
         assert said in ticks
     kept = _written(home, capfd)
     for told in (b"1 entries came late", b"1 are missing", b"Could not look"):

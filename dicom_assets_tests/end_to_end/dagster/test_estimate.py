@@ -1,0 +1,138 @@
+"""`dicom-assets estimate` against what a load then takes, over sockets."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner
+
+from dicom_assets import estimate
+from dicom_assets.automation import hours
+from dicom_assets.cli import main
+from dicom_assets_tests.canary import overhear
+from dicom_assets_tests.end_to_end.dagster.history import FIRST, KEYS, LAST, START, at, header
+from dicom_assets_tests.end_to_end.dagster.processes import environment
+from dicom_assets_tests.end_to_end.dagster.service import Service
+from dicom_assets_tests.end_to_end.dagster.ticks import evaluate
+from dicom_assets_tests.end_to_end.dagster.world import World, world
+
+PER_HOUR, BATCH = 7, 4
+MOST_QUESTIONS = 20
+
+
+@pytest.fixture
+def known(own_service: Service, tmp_path: Path) -> World:
+    """Seven instances in each of six hours, none of them changed again; no tables yet."""
+    for number in range(6 * PER_HOUR):
+        hour, place = divmod(number, PER_HOUR)
+        own_service.archive.store(header(number + 1), at=at(hour, 5 * place))
+    return World(replace(world(own_service, tmp_path / "tables").settings, batch_size=BATCH))
+
+
+def light(service: Service) -> int:
+    """How many requests without headers the service has seen."""
+    return len(service.asked) - service.header_requests()
+
+
+def command(world: World, folder: Path, service: Service, *words: str, **own: str) -> str:
+    """What the command says, in this process, which has Dagster loaded."""
+    env = environment(folder, service) | {"DICOM_BATCH_SIZE": str(BATCH), "COLUMNS": "200"} | own
+    done = CliRunner().invoke(main, ["estimate", *words], env=env)
+    overhear(done.output)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_load_takes_the_requests_that_were_estimated(known: World, own_service: Service) -> None:
+    """To the request, where the feed has no gaps; the first hour is there already."""
+    known.run(FIRST)
+    found = estimate.look(known.settings)
+    assert (found.takes.hours, found.takes.entries, found.takes.runs) == (5, 5 * PER_HOUR, 1)
+    before = light(own_service), own_service.header_requests()
+    known.run(KEYS[1], LAST)
+    asked = light(own_service) - before[0], own_service.header_requests() - before[1]
+    assert asked == (found.takes.light_requests, found.takes.header_pages)
+
+
+def test_it_costs_the_service_a_few_light_requests(known: World, own_service: Service) -> None:
+    """And one page with headers where that is asked for."""
+    found = estimate.look(known.settings)
+    assert (own_service.header_requests(), found.measured) == (0, False)
+    assert light(own_service) < MOST_QUESTIONS
+    found = estimate.look(known.settings, headers=True)
+    assert (own_service.header_requests(), found.measured) == (1, True)
+    assert found.service.header_bytes.low < len(json.dumps(header(1))) * 2
+
+
+def test_hours_before_the_first_entry_are_counted_and_the_start_is_named(
+    known: World, own_service: Service, tmp_path: Path
+) -> None:
+    """Their number is exact; a start in the first entry's hour has none."""
+    early = {"DICOM_START_TIME": (START - timedelta(hours=100)).isoformat()}
+    told = json.loads(command(known, tmp_path, own_service, "--json", **early))
+    assert (told["before_first"], told["takes"]["hours"]) == (100, 106)
+    assert told["takes"]["entries"] == 6 * PER_HOUR
+    said = command(known, tmp_path, own_service, **early)
+    assert "100 of the hours end before the feed's first entry" in said
+    start = said.split("DICOM_START_TIME=")[1].split()[0]
+    told = json.loads(command(known, tmp_path, own_service, "--json", DICOM_START_TIME=start))
+    assert (told["before_first"], told["takes"]["hours"]) == (0, 6)
+
+
+def test_nothing_is_missing_after_a_load(
+    known: World, own_service: Service, tmp_path: Path
+) -> None:
+    """Then nothing is estimated."""
+    known.run(FIRST, LAST)
+    assert "No hour is missing" in command(known, tmp_path, own_service)
+    told = json.loads(command(known, tmp_path, own_service, "--json"))
+    assert (told["shown"], told["takes"]["light_requests"]) == (6, 0)
+
+
+def test_an_empty_feed_has_hours_and_no_entries(own_service: Service, tmp_path: Path) -> None:
+    """A service that was made today."""
+    found = estimate.look(world(own_service, tmp_path / "tables").settings, headers=True)
+    assert (found.first_entry, found.before_first, found.takes.entries) == (None, 6, 0)
+    assert not found.measured
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """What is told of a load's effort at a tick."""
+    told: list[Any] = []
+    sentence = hours.sentence
+    monkeypatch.setattr(hours, "sentence", lambda found: told.append(found) or sentence(found))
+    yield told
+
+
+@pytest.mark.parametrize(("longest", "ticks"), [(5, 1), (6, 0)])
+def test_a_tick_says_what_a_load_takes(
+    known: World,
+    home_instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    said: list[Any],
+    longest: int,
+    ticks: int,
+) -> None:
+    """The same as the command, from so many hours on."""
+    monkeypatch.setattr(hours, "LOAD_HOURS", longest)
+    evaluate(known, home_instance)
+    expected = estimate.look(known.settings).takes
+    assert [(one.hours, one.entries, one.runs) for one in said] == [
+        (expected.hours, expected.entries, expected.runs)
+    ] * ticks
+
+
+def test_the_log_of_a_run_says_how_far_the_load_is(known: World) -> None:
+    """While hours are missing that are not its own; the last run has nothing to say."""
+    known.run(FIRST, KEYS[2])
+    with dg.DagsterInstance.ephemeral() as instance:
+        for key, is_said in ((KEYS[3], True), (KEYS[4], True), (LAST, False)):
+            run = known.run(key, instance=instance)
+            logs = [entry.user_message for entry in instance.all_logs(run.run_id)]
+            assert any("of 6 hours" in text for text in logs) is is_said
