@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
+from dagster._utils.schedules import is_valid_cron_string
 
 from dicom_assets import assets, presentation
 from dicom_assets.alerts.sensor import alerts_sensor
@@ -25,6 +26,7 @@ from dicom_assets.checks import data, platform, service
 from dicom_assets.checks.due import Due
 from dicom_assets.checks.texts import Runs, runs_of
 from dicom_assets.emulator import sample, server
+from dicom_assets.errors import SettingsError
 from dicom_assets.io_manager import DeltaTables, Derivation
 from dicom_assets.partitions import hourly
 from dicom_assets.pool import POOL
@@ -81,12 +83,21 @@ def build_definitions(
     """
     if storage is not None:
         require_no_plain_secret(storage)
+    _require_cron(settings.schedule)
     prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or ())
     with quiet_betas():
         made = _build(settings, prefix, tables(settings, storage))
     running = not settings.is_embedded
     alerts = alerts_sensor(settings, made, f"{JOB}_schedule", running=running)
     return dg.Definitions.merge(made, dg.Definitions(sensors=[alerts]))
+
+
+def _require_cron(schedule: str) -> None:
+    """A schedule that Dagster cannot read is refused by the name of its setting."""
+    if not is_valid_cron_string(schedule):
+        raise SettingsError(
+            "DICOM_SCHEDULE: a cron schedule that Dagster takes is needed, such as 15 * * * *"
+        )
 
 
 @contextmanager

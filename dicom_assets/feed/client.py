@@ -123,6 +123,16 @@ class ChangeFeed:
             return page.rows[0].row.sequence
         return max((row.sequence or 0 for _, row in self._listing.latest()), default=-1) + 1
 
+    def sample(self, moment: datetime, limit: int) -> tuple[int, int]:
+        """Return the rows and the bytes of one page with headers, from a moment on.
+
+        It costs the service a blob per row.
+        """
+        start = ticks_of(moment)
+        window = Window(start, _LAST_TICK)
+        page = self._listing.page(Position(start, 0), window, limit, headers=True)
+        return len(page.rows), page.bytes
+
     def holds_more(self, window: Window, count: int) -> bool:
         """Return whether the service lists more than so many entries in a window."""
         page = self._listing.page(Position(window.start, count), window, 1, headers=False)

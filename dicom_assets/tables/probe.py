@@ -47,6 +47,16 @@ _CONTRIBUTOR: Final = "give the identity the role `Storage Blob Data Contributor
 # What a storage on the network means, by the words and numbers in what the engine says of it.
 _MEANINGS: Final = (
     (
+        r"token request",
+        "no token was given for the storage",
+        "give the process an identity that the engine can find (docs/identity.md)",
+    ),
+    (
+        r"invalid peer certificate",
+        "the certificate is not trusted",
+        "name a PEM file in SSL_CERT_FILE that holds the authorities, your own or the proxy's too",
+    ),
+    (
         r"ContainerNotFound|FilesystemNotFound|status code\W+404",
         "the container is not there",
         "make the container (`az storage container create`), or correct DICOM_TABLES_URL",
@@ -68,11 +78,6 @@ _MEANINGS: Final = (
         "take the immutability policy from the container: tables need to delete what they replace",
     ),
     (
-        r"token",
-        "no token was given for the storage",
-        "give the process an identity, or the variables AZURE_… of one",
-    ),
-    (
         r"dns error",
         "the account's name cannot be resolved",
         "is the account in DICOM_TABLES_URL spelled right, and the network open to it?",
@@ -92,7 +97,6 @@ _ON_DISK: Final = {
     errno.ENOENT: _NOT_ALLOWED,
     errno.EROFS: ("the disk is read-only", "mount it for writing, or choose another root"),
     errno.ENOSPC: ("no space is left", "make room, or choose another root"),
-    errno.EDQUOT: ("the quota is used up", "ask for more, or choose another root"),
 }
 
 
@@ -174,7 +178,7 @@ class StorageProbe:
             require_whole_log(folder)
             require_data(snapshot, folder.data())
             files = len(data_files(snapshot))
-            return ok(f"version {snapshot.version}, {snapshot.count():,} rows, {files:,} files")
+            return ok(f"version {snapshot.version}, rows {snapshot.count():,}, files {files:,}")
         except TableError as error:
             return explained(error)
 

@@ -125,11 +125,11 @@ def test_the_packs_are_named() -> None:
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
     """The second time every page is up to date, and what a person wrote around it stays."""
     readme = tmp_path / "README.md"
-    marked = "before\n<!-- configuration: generated -->\nold\n<!-- end -->\nafter\n"
+    marked = "before\n<!-- configuration: generated -->\nof last year\n<!-- end -->\nafter\n"
     readme.write_text(marked, encoding="utf-8")
-    assert len(reference.write(tmp_path)) == 5
+    assert len(reference.write(tmp_path)) == 6
     assert reference.write(tmp_path) == []
     text = readme.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
-    assert "old" not in text
+    assert "of last year" not in text

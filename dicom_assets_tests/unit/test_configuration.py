@@ -35,7 +35,8 @@ def test_settings_that_can_be_used_are_well() -> None:
             {
                 "DICOM_START_TIME": "2026-02-01",
                 "DICOM_END_TIME": "2026-01-01",
-                "DICOM_STUDY_TABLE_PATH": "instance/study",
+                "DICOM_STUDY_TABLE_PATH": "one/other",
+                "DICOM_SERIES_TABLE_PATH": "one",
             },
             ["is not before", "lie in one another"],
         ),

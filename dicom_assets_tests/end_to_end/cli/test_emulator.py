@@ -118,14 +118,12 @@ def test_a_port_in_use_is_one_explained_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "settings", "named"),
     [
-        (("check",), {}, "DICOM_SERVICE_URL is unset"),
-        (("check",), {"DICOM_SERVICE_URL": "http://127.0.0.1:9"}, "could not be reached"),
-        (("check",), {"DICOM_SERVICE_URL": "http://a.example"}, "loopback"),
+        (("view",), {"DICOM_SERVICE_URL": "http://a.example"}, "loopback"),
         (("emulator", "--archive", "x", "import", "nowhere"), {}, "'nowhere' does not exist"),
         (("emulator", "--port", "many"), {}, "'many' is not a valid integer"),
         (("nothing",), {}, "No such command 'nothing'"),
     ],
-    ids=["no service", "nobody there", "not loopback", "no file", "no port", "no command"],
+    ids=["not loopback", "no file", "no port", "no command"],
 )
 def test_an_error_is_one_explained_line(
     tmp_path: Path, words: tuple[str, ...], settings: dict[str, str], named: str

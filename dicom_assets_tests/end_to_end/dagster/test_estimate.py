@@ -1,11 +1,9 @@
 """`dicom-assets estimate` against what a load then takes, over sockets."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,6 +12,7 @@ from click.testing import CliRunner
 from dicom_assets import estimate
 from dicom_assets.automation import hours
 from dicom_assets.cli import main
+from dicom_assets.effort import Effort, sentence
 from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.end_to_end.dagster.history import FIRST, KEYS, LAST, START, at, header
 from dicom_assets_tests.end_to_end.dagster.processes import environment
@@ -102,30 +101,32 @@ def test_an_empty_feed_has_hours_and_no_entries(own_service: Service, tmp_path: 
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def said(monkeypatch: pytest.MonkeyPatch) -> list[Effort]:
     """What is told of a load's effort at a tick."""
-    told: list[Any] = []
-    sentence = hours.sentence
-    monkeypatch.setattr(hours, "sentence", lambda found: told.append(found) or sentence(found))
-    yield told
+    told: list[Effort] = []
+
+    def tell(found: Effort) -> str:
+        told.append(found)
+        return sentence(found)
+
+    monkeypatch.setattr(hours, "sentence", tell)
+    return told
 
 
-@pytest.mark.parametrize(("longest", "ticks"), [(5, 1), (6, 0)])
 def test_a_tick_says_what_a_load_takes(
     known: World,
     home_instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
-    said: list[Any],
-    longest: int,
-    ticks: int,
+    said: list[Effort],
 ) -> None:
     """The same as the command, from so many hours on."""
-    monkeypatch.setattr(hours, "LOAD_HOURS", longest)
-    evaluate(known, home_instance)
     expected = estimate.look(known.settings).takes
-    assert [(one.hours, one.entries, one.runs) for one in said] == [
-        (expected.hours, expected.entries, expected.runs)
-    ] * ticks
+    for longest, ticks in ((6, 0), (5, 1)):
+        monkeypatch.setattr(hours, "LOAD_HOURS", longest)
+        evaluate(known, home_instance)
+        assert len(said) == ticks
+    (told,) = said
+    assert (told.hours, told.entries, told.runs) == (6, expected.entries, expected.runs)
 
 
 def test_the_log_of_a_run_says_how_far_the_load_is(known: World) -> None:

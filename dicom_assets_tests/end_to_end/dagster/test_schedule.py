@@ -13,6 +13,7 @@ from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from dicom_assets.automation import due, hours
 from dicom_assets.definitions import build_definitions
+from dicom_assets.errors import SettingsError
 from dicom_assets.pool import OWNER_TAG, owner_of
 from dicom_assets.runs import ATTEMPT_TAG, tags_of
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES
@@ -321,3 +322,9 @@ def test_its_job_brings_all_four_tables(told: World) -> None:
     assert schedule.job_name == JOB
     keys = repository.get_job(JOB).asset_layer.executable_asset_keys
     assert {key.path[-1] for key in keys} == {"change", "instance", "series", "study"}
+
+
+def test_a_cron_that_dagster_cannot_read_is_refused_by_its_setting(told: World) -> None:
+    """When the definitions are loaded, not at the first tick."""
+    with pytest.raises(SettingsError, match="DICOM_SCHEDULE"):
+        build_definitions(replace(told.settings, schedule="99 99 * * *"))

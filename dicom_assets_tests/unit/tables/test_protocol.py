@@ -44,9 +44,7 @@ def table(grown: Path, tmp_path: Path) -> Path:
     return shutil.copytree(grown / "instance", tmp_path / "instance")
 
 
-def test_every_table_is_plain(
-    grown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_table_is_plain(grown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As written, compacted, with a checkpoint, and after the old files have gone."""
     monkeypatch.setattr(compaction, "LEAST_FILES", 2)
     root = shutil.copytree(grown, tmp_path / "tables")
@@ -98,12 +96,15 @@ def _statistics(table: Path, part: str) -> None:
     _say(table, "add", change)
 
 
-def _written(table: Path, schema: Callable[[pa.Schema], pa.Schema] = lambda s: s, **how: Any) -> None:  # noqa: ANN401 - pyarrow's own
-    """The newest file is written otherwise, by Arrow, which says no statistics unless asked."""
-    _, _, added = _newest(table, "add")
-    path = table / added["path"].replace("%20", " ")
+def _written(
+    table: Path,
+    schema: Callable[[pa.Schema], pa.Schema] = lambda schema: schema,
+    **how: Any,  # noqa: ANN401 - pyarrow's own
+) -> None:
+    """The newest file is written otherwise, by Arrow, and without statistics unless asked."""
+    path = table / _newest(table, "add")[2]["path"]
     held = pq.ParquetFile(path).read()
-    given = {"compression": "zstd", "write_statistics": False} | how
+    given: Any = {"compression": "zstd", "write_statistics": False} | how
     pq.write_table(held.cast(schema(held.schema)), path, **given)
 
 

@@ -1,0 +1,1 @@
+"""`dicom-assets check`, green where all is well, and red once for each thing that is not."""
