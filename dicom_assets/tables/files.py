@@ -31,6 +31,7 @@ from dicom_assets.errors import ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Table
 from dicom_assets.tables.arrow import numbers
 from dicom_assets.tables.store import (
+    HOOKS,
     ROW_GROUP_ROWS,
     STATISTICS,
     WITHOUT_STATISTICS,
@@ -161,6 +162,7 @@ def commit(
             schema=delta.schema(),
             partition_by=snapshot.table.partition_columns,
             commit_properties=_properties(replacements, note),
+            post_commithook_properties=HOOKS,
         )
     return snapshot.version + 1
 

@@ -18,6 +18,7 @@ from deltalake import (
     ColumnProperties,
     CommitProperties,
     DeltaTable,
+    PostCommitHookProperties,
     QueryBuilder,
     WriterProperties,
     write_deltalake,
@@ -69,6 +70,9 @@ NOTE = "dicom_assets"
 # In that note, where it is not nought: how often the commit was derived before, and came too late.
 CONFLICTS = "conflicts"
 _ACTION = "_action"
+# After a commit the engine would list the whole log, to remove what has expired: with 10,000 commits
+# three pages of a list at each. `maintenance` does that once a night.
+HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
 @dataclass(frozen=True)
@@ -288,7 +292,12 @@ def _write(delta: DeltaTable, difference: Difference, properties: CommitProperti
         writer = parquet_properties(difference.table)
         rows = padded(inserts, arrow_schema(delta))
         write_deltalake(
-            delta, rows, mode="append", commit_properties=properties, writer_properties=writer
+            delta,
+            rows,
+            mode="append",
+            commit_properties=properties,
+            post_commithook_properties=HOOKS,
+            writer_properties=writer,
         )
     else:
         _merge(delta, difference, properties)
@@ -304,6 +313,7 @@ def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperti
         source_alias="s",
         target_alias="t",
         commit_properties=properties,
+        post_commithook_properties=HOOKS,
         writer_properties=parquet_properties(table),
     )
     merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{guard_not_greater}")
