@@ -6,24 +6,39 @@ every study that the hours touched. Each function says what its table follows; h
 is in `tables`, where it is kept in `io_manager`, what it looks like in Dagster in `presentation`.
 """
 
+from datetime import UTC, datetime
 from functools import partial
 
 import dagster as dg
 
 from dicom_assets.io_manager import Derivation, Hours
 from dicom_assets.partitions import window_of
+from dicom_assets.reads import Feed
 from dicom_assets.resources import DicomService
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables import instance as instance_table
 from dicom_assets.tables import log as change_log
-from dicom_assets.tables import rollups
+from dicom_assets.tables import pace, rollups
+from dicom_assets.tables.converge import Run
+from dicom_assets.tables.outcome import Outcome
+from dicom_assets.tables.store import Store
+from dicom_assets.window import Window
 
 
 def change(context: dg.AssetExecutionContext, dicom_service: DicomService) -> Derivation:
     """Every entry of the hour is in the log, and the hour is sealed in `sync`."""
     hours = window_of(context.partition_time_window)
     window = dicom_service.await_closed(dicom_service.clip(hours), context.log.info)
-    return Derivation(partial(change_log.add, window=window, feed=dicom_service.feed))
+    closed = dicom_service.closed(datetime.now(UTC))
+    return Derivation(partial(_add, window=window, feed=dicom_service.feed, closed=closed))
+
+
+def _add(*, store: Store, run: Run, window: Window, feed: Feed, closed: Window | None) -> Outcome:
+    """The hours are in the log; how far a load is, if there is one, has been said."""
+    said = pace.said(store, closed, window, run.now) if closed else None
+    if said:
+        run.say(said)
+    return change_log.add(store, window, feed, run)
 
 
 def instance(change: Hours, dicom_service: DicomService) -> Derivation:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets.definitions import SERVICE_KEY, build_definitions, tables
+from dicom_assets.definitions import dicom_service, tables
 from dicom_assets.feed.counts import StudyCounts
 from dicom_assets.partitions import key_of
 from dicom_assets.resources import DicomService
@@ -34,7 +34,7 @@ def run(
     settings: Settings, asked: str, now: datetime, console: Console, *, as_json: bool = False
 ) -> bool:
     """The terminal shows what is known of it and the next step; True when it is found and fine."""
-    service = _service(settings)
+    service = dicom_service(settings)
     limits = Limits(
         now,
         None if service.start_time is None else datetime.fromisoformat(service.start_time),
@@ -51,13 +51,6 @@ def run(
     else:
         _show(console, facts, found)
     return found.is_fine
-
-
-def _service(settings: Settings) -> DicomService:
-    service = (build_definitions(settings).resources or {})[SERVICE_KEY]
-    if not isinstance(service, DicomService):
-        raise TypeError("the definitions have another resource in the place of the service")
-    return service
 
 
 def _counts(service: DicomService) -> StudyCounts:

@@ -17,7 +17,7 @@ from dicom_assets.feed.patience import GLANCE
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.schema import INSTANCE, added
 from dicom_assets.settings import HEADER_COLUMNS
-from dicom_assets.window import Window, datetime_of
+from dicom_assets.window import Window, datetime_of, floor_hour
 
 LONGEST_SLEEP_SECONDS = 5.0
 
@@ -106,6 +106,14 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         """Return the part of the window that lies between the start and the end."""
         bounds = (self.start_time, self.end_time)
         return window.clip(*(b if b is None else datetime.fromisoformat(b) for b in bounds))
+
+    def closed(self, now: datetime) -> Window | None:
+        """Return the hours that are closed, from the start on; None when no start is known."""
+        if self.start_time is None:
+            return None
+        start = datetime.fromisoformat(self.start_time)
+        newest = floor_hour(now - timedelta(minutes=self.delay_minutes))
+        return self.clip(Window.between(start, max(start, newest)))
 
     def await_closed(self, window: Window, say: Callable[[str], None]) -> Window:
         """Return the window once its end is older than the delay, by the slower of both clocks.

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "dicom_assets"
 TESTS = ROOT / "dicom_assets_tests"
 
 CORE = (
-    *("emulator", "errors", "feed", "header", "probe", "reads"),
+    *("effort", "emulator", "errors", "feed", "header", "probe", "reads"),
     *("schema", "settings", "tables", "window"),
 )
 """The modules and packages that never reach Dagster."""
