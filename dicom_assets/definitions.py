@@ -136,7 +136,7 @@ def _build(settings: Settings, prefix: list[str], kept: DeltaTables) -> dg.Defin
     checks = [
         *service.checks(upstream.key, due),
         *platform.checks(upstream.key, due),
-        *data.checks(upstream.key, dg.AssetKey([*prefix, INSTANCE.name])),
+        *data.checks(upstream.key),
     ]
     nightly = maintenance_job(TABLES)
     return dg.Definitions(

@@ -13,6 +13,7 @@
         ├── ForeignArchiveError       the tables belong to another archive
         ├── TableUnavailableError     the storage did not answer, or may not be written
         ├── DamagedTableError         files of the table are lost or cut: repair it
+        ├── DoubledRowsError          an instance has several rows: nothing is derived from them
         └── ConflictError             another run committed first: read again and apply again
 
 Messages say what happened, where (hour, page, table version), what was expected and found, and
@@ -70,6 +71,10 @@ class TableUnavailableError(TableError):
 
 class DamagedTableError(TableError):
     """Files of a table, or of its log, are lost or cut; a person has to repair it."""
+
+
+class DoubledRowsError(TableError):
+    """Several rows have one key; what would be derived from them would be wrong."""
 
 
 class ConflictError(TableError):

@@ -92,9 +92,13 @@ _CHECKS: Final = """\
 What Dagster looks at by itself, and who reads it: *service* is for the PACS administrator,
 *platform* for the data engineer, *data* for the researcher. A result has its numbers in its
 metadata, and never a patient's value or a UID. A check that could not ask the service says so, and
-has not passed. Those that stand on `dicom_service` read many hours, or whole tables, and have jobs
-and schedules of their own ([why](decisions/checks-on-the-service.md)). No check takes a slot of the
-pool.
+has not passed. They stand on `dicom_service`, because they read many hours or whole tables, and
+have jobs and schedules of their own ([why](decisions/checks-on-the-service.md)). No check takes a
+slot of the pool.
+
+**What would spread is stopped in the run.** Where an instance of a touched study has several rows,
+the run is red before `series` or `study` are derived from them, and says what to do; so is one that
+finds the tables of another archive, a damaged table, or columns of another type.
 
 **The sign of freshness on the four assets** is Dagster's FreshnessPolicy, made of `DICOM_SCHEDULE`
 and `DICOM_DELAY_MINUTES`: it warns when one tick brought no hour, and fails when two did not. It
@@ -107,7 +111,6 @@ _READERS: Final = {
     Reader.DATA: "For the researcher",
 }
 _RUNS: Final = {
-    Runs.WITH_HOURS: "with each run over hours",
     Runs.HOURLY: f"`{HOURLY.job}`: `{HOURLY.cron}`",
     Runs.AUDIT: f"`{AUDIT.job}`: `{AUDIT.cron}`",
     Runs.DAILY: f"`{DAILY.job}`: `{DAILY.cron}`",
@@ -231,11 +234,8 @@ def _meaning(column: Column) -> str:
 def checks() -> str:
     """Return every asset check as Markdown: reader, place, time, meaning, and what to do."""
     told = [*service.CHECKS, *platform.CHECKS, *data.CHECKS]
-    rows = [
-        (f"`{c.name}`", c.reader, f"`{c.stands_on}`", _RUNS[c.runs], "yes" if c.blocking else "no")
-        for c in told
-    ]
-    head = ("check", "reader", "stands on", "runs (UTC)", "stops a run")
+    rows = [(f"`{c.name}`", c.reader, _RUNS[c.runs]) for c in told]
+    head = ("check", "reader", "runs (UTC)")
     chapters = [
         f"## {title}\n\n" + "\n\n".join(_check(c) for c in told if c.reader is reader)
         for reader, title in _READERS.items()

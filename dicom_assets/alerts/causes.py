@@ -24,6 +24,7 @@ _LASTING = (
     errors.ForeignTableError,
     errors.ForeignArchiveError,
     errors.DamagedTableError,
+    errors.DoubledRowsError,
 )
 
 

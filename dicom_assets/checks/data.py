@@ -1,7 +1,7 @@
 """Asset checks on what the tables say: is it one archive, whole, and as plausible as before?
 
-Their reader is the researcher. What is counted, and how, is in `tables`. One of them runs with the
-hours and stops `series` and `study` where `instance` is wrong; the others look at whole tables.
+Their reader is the researcher. What is counted, and how, is in `tables`. They look at whole tables;
+that nothing is derived from doubled rows is seen to in `tables.rollups`, with every run.
 """
 
 from collections import Counter
@@ -15,38 +15,23 @@ from pydantic import Field
 from dicom_assets.checks.texts import Check, Reader, Runs
 from dicom_assets.io_manager import TableIOManager
 from dicom_assets.resources import DicomService
-from dicom_assets.runs import hours_of
-from dicom_assets.schema import INSTANCE, SERIES, STUDY
+from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables import dates, integrity, rates
 from dicom_assets.tables.integrity import Agreement
 from dicom_assets.tables.rates import Jump, Rates
-from dicom_assets.tables.rollups import touched_studies
 from dicom_assets.tables.store import Store
-from dicom_assets.window import HOUR, Span, Window
 
-HOUR_KEYS: Final = Check(
-    name="hour_keys",
-    reader=Reader.DATA,
-    runs=Runs.WITH_HOURS,
-    stands_on="instance",
-    blocking=True,
-    means=(
-        "Counts the rows of each instance in the studies that the run's hours touched: there is "
-        "one. Otherwise `series` and `study` are not derived from them, so that a wrong table does "
-        "not spread; their hours stay open."
-    ),
-    remedy=(
-        "Most likely somebody else has written to `instance`: look in its history for "
-        "commits without the note `dicom_assets`, restore the version before them, and materialize "
-        "the hours since then again."
-    ),
-)
 KEYS: Final = Check(
     name="keys",
     reader=Reader.DATA,
     runs=Runs.DAILY,
     means="Counts the rows of each key of `change`, `instance`, `series`, `study`: there is one.",
-    remedy=HOUR_KEYS.remedy.replace("`instance`", "the table that is named"),
+    remedy=(
+        "Most likely somebody else has written to the table that is named: look in its history for "
+        "commits without the note `dicom_assets`, restore the version before them, and materialize "
+        "the hours since then again. A run over hours that touched a doubled instance is red and "
+        "leaves `series` and `study` as they are."
+    ),
 )
 _DERIVE_ANEW: Final = (
     "Somebody else has written to one of the tables, or a run was stopped by force: materialize "
@@ -101,43 +86,13 @@ FUTURE: Final = Check(
         "the device's owner, and leave these rows out of questions about time."
     ),
 )
-CHECKS: Final = (HOUR_KEYS, KEYS, ORPHANS, COUNTS, RATES, FUTURE)
+CHECKS: Final = (KEYS, ORPHANS, COUNTS, RATES, FUTURE)
 
 
-def checks(service: dg.AssetKey, instance: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
-    """Return the check on `instance`, and those of whole tables on the asset of the service."""
+def checks(service: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
+    """Return the checks on what the tables of a service say."""
     wide = (keys_check, orphans_check, counts_check, rates_check, future_check)
-    return [hour_keys_check(instance), *(check(service) for check in wide)]
-
-
-def hour_keys_check(instance: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that stops a run where a key has several rows."""
-
-    @dg.asset_check(**HOUR_KEYS.on(instance))
-    def count_keys_of_hours(
-        context: dg.AssetCheckExecutionContext, dicom_tables: dg.ResourceParam[TableIOManager]
-    ) -> dg.AssetCheckResult:
-        store, hours = dicom_tables.store, hours_of(context.run.tags)
-        found = _repeated(store, hours)
-        where = "in the table" if hours is None else "in the studies that the hours touched"
-        return HOUR_KEYS.result(
-            f"{found} instances have several rows {where}: `series` and `study` were not derived."
-            if found
-            else f"Every instance has one row {where}.",
-            passed=not found,
-            error=True,
-            metadata={"keys_repeated": found},
-        )
-
-    return count_keys_of_hours
-
-
-def _repeated(store: Store, hours: Span | None) -> int:
-    # Without hours somebody has asked for the check alone.
-    if hours is None:
-        return integrity.duplicates(store, INSTANCE)
-    window = Window.between(hours.first, hours.last + HOUR)
-    return integrity.duplicates_of(store, touched_studies(store, window))
+    return [check(service) for check in wide]
 
 
 def keys_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:

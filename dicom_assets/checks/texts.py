@@ -32,7 +32,6 @@ class Reader(StrEnum):
 class Runs(StrEnum):
     """When a check runs."""
 
-    WITH_HOURS = "with hours"
     HOURLY = "hourly"
     AUDIT = "audit"
     DAILY = "daily"
@@ -47,8 +46,6 @@ class Check:
     runs: Runs
     means: str
     remedy: str
-    stands_on: str = "dicom_service"
-    blocking: bool = False
 
     def on(self, asset: dg.AssetKey) -> dict[str, Any]:
         """Return what `dagster.asset_check` takes to put the check on an asset."""
@@ -56,7 +53,6 @@ class Check:
             "asset": asset,
             "name": self.name,
             "description": f"{self.means} **When it fails:** {self.remedy}",
-            "blocking": self.blocking,
             "metadata": {READER: self.reader.value, RUNS: self.runs.value},
         }
 

@@ -12,7 +12,7 @@ from dicom_assets.tables import rejections
 from dicom_assets.tables.arrow import ints
 from dicom_assets.tables.audit import unfollowed
 from dicom_assets.tables.converge import settle
-from dicom_assets.tables.store import VALUES_PER_QUERY, Snapshot, Store, literals
+from dicom_assets.tables.store import Snapshot, Store, literals
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
 # Each column of a rollup that counts live rows, by the name that it has in the comparison too.
@@ -32,19 +32,6 @@ def duplicates(store: Store, table: Table) -> int:
         return 0
     portions = min(_PORTIONS, -(-snapshot.count() // ROWS_AT_ONCE))
     return sum(_repeated(snapshot, _portion(table, n, portions)) for n in range(portions))
-
-
-def duplicates_of(store: Store, studies: Sequence[str]) -> int:
-    """Return how many keys of `instance` have several rows, looking at some studies only.
-
-    The whole table is looked at instead of very many: each query reads it from end to end.
-    """
-    snapshot = store.open(INSTANCE)
-    if snapshot.delta is None or not studies:
-        return 0
-    if len(studies) > VALUES_PER_QUERY:
-        return duplicates(store, INSTANCE)
-    return _repeated(snapshot, f'"{_STUDY_COLUMN}" IN ({literals(studies)})')
 
 
 def _repeated(snapshot: Snapshot, where: str) -> int:

@@ -9,6 +9,7 @@ from functools import reduce
 
 import pyarrow as pa
 
+from dicom_assets.errors import DoubledRowsError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.tables import log as change_log
 from dicom_assets.tables import rejections
@@ -65,8 +66,22 @@ def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Differe
     existing = target.rows_of(_STUDY_COLUMN, studies)
     columns = columns_read(target.table)
     live = store.open(INSTANCE).rows_of("studyinstanceuid", studies, columns)
+    _require_single(live, target.table)
     derived = roll_up(live, target.table, store.service_base)
     return compare(existing, derived, target.table)
+
+
+def _require_single(live: pa.Table, table: Table) -> None:
+    """Each instance has one row; a table that somebody has spoilt does not spread."""
+    doubled = len(live) - len(live.group_by(list(INSTANCE.key)).aggregate([]))
+    if doubled:
+        raise DoubledRowsError(
+            f"instance has {doubled} rows too many in the studies that the hours touched: "
+            f"{table.name} was not derived from them and is as it was. Most likely somebody else "
+            "has written to instance: look in its history for commits without the note "
+            "dicom_assets, restore the version before them, and materialize the hours since then "
+            "again"
+        )
 
 
 def _clear_settled(store: Store, run: Run) -> None:

@@ -18,6 +18,7 @@ GROUPS = {
     "ForeignArchiveError": TableError,
     "TableUnavailableError": TableError,
     "DamagedTableError": TableError,
+    "DoubledRowsError": TableError,
     "ConflictError": TableError,
 }
 

@@ -102,7 +102,7 @@ def test_tables_in_step_pass_every_check(filled: World) -> None:
     told = {look.job: looked(filled, look) for look in LOOKS}
     assert [name for found in told.values() for name, e in found.items() if not e.passed] == []
     names = {name for found in told.values() for name in found}
-    assert names == {check.name for check in CHECKS} - {data.HOUR_KEYS.name}
+    assert names == {check.name for check in CHECKS}
     assert {e.metadata["first_load"].value for e in told[HOURLY.job].values()} == {False}
 
 
@@ -115,8 +115,7 @@ def test_a_check_says_for_whom_it_is_and_what_to_do(filled: World) -> None:
         spec = specs[check.name]
         assert spec.metadata == {READER: str(check.reader), RUNS: str(check.runs)}
         assert spec.metadata[READER] in {"service", "platform", "data"}
-        assert spec.asset_key.path[-1] == check.stands_on
-        assert spec.blocking is check.blocking
+        assert spec.asset_key.path[-1] == SERVICE
         assert check.remedy in (spec.description or "")
     assert not {pool for check in made for pool in (check.node_def.pools or ())} & {POOL}
 
@@ -387,7 +386,7 @@ def test_a_date_that_is_yet_to_come_is_a_warning(own_service: Service, tmp_path:
     assert "2999" not in str(told)
 
 
-# the check that stops a run
+# what stops a run
 
 
 @pytest.fixture
@@ -418,8 +417,9 @@ def test_a_wrong_table_does_not_spread(
     job = scheduled if by == "schedule" else _job_of_a_person(wrong)
     ran = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
     assert not ran.success
-    (told,) = ran.get_asset_check_evaluations()
-    assert "1 instances have several rows" in needs(told, data.HOUR_KEYS, error=True)
+    failed = {e.step_key: e.step_failure_data.error for e in ran.get_step_failure_events()}
+    assert set(failed) == {SERIES.name, STUDY.name}
+    assert all("instance has 1 rows too many" in str(error) for error in failed.values())
     made = {e.asset_key.path[-1] for e in ran.get_asset_materialization_events() if e.asset_key}
     assert made == {"change", "instance"}
     after = wrong.versions()
@@ -434,18 +434,6 @@ def test_hours_that_touched_other_studies_go_on(
     job = wrong.definitions.resolve_job_def("dicom_tables")
     assert job.execute_in_process(instance=instance, tags={"dagster/partition": hour}).success
     assert not looked(wrong, DAILY, "keys")["keys"].passed
-
-
-def test_the_check_alone_looks_at_the_whole_table(
-    wrong: World, instance: dg.DagsterInstance
-) -> None:
-    """Somebody asks for it on the page, without hours."""
-    key = dg.AssetCheckKey(dg.AssetKey(INSTANCE.name), data.HOUR_KEYS.name)
-    whole = wrong.definitions.resolve_implicit_global_asset_job_def()
-    job = whole.get_subset(asset_check_selection={key})
-    ran = job.execute_in_process(instance=instance, raise_on_error=False)
-    (told,) = ran.get_asset_check_evaluations()
-    assert "1 instances have several rows in the table" in (told.description or "")
 
 
 # the sign on the assets

@@ -5,7 +5,7 @@ from deltalake import write_deltalake
 
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.tables import integrity
-from dicom_assets.tables.integrity import Agreement, agreement, duplicates, duplicates_of
+from dicom_assets.tables.integrity import Agreement, agreement, duplicates
 from dicom_assets.tables.store import Store
 from dicom_assets_tests.unit.tables.build import Bench, hours, insert, key
 
@@ -55,18 +55,6 @@ def test_portions_hold_every_row_once(store: Store, monkeypatch: pytest.MonkeyPa
         assert duplicates(store, INSTANCE) == 40
 
 
-def test_only_the_studies_that_are_asked_for_are_looked_at(
-    filled: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of too many studies the whole table is."""
-    repeat(filled, INSTANCE, "\"studyinstanceuid\" = '1.2'")
-    assert duplicates_of(filled.store, ["1.1", "1.3"]) == 0
-    assert duplicates_of(filled.store, ["1.1", "1.2"]) == 1
-    assert duplicates_of(filled.store, []) == 0
-    monkeypatch.setattr(integrity, "VALUES_PER_QUERY", 1)
-    assert duplicates_of(filled.store, ["1.1", "1.3"]) == 1
-
-
 def test_the_same_uids_in_two_data_partitions_are_two_keys(bench: Bench) -> None:
     """The key begins with the data partition, here and when series and study are compared."""
     for partition in ("a", "b"):
@@ -79,7 +67,7 @@ def test_the_same_uids_in_two_data_partitions_are_two_keys(bench: Bench) -> None
 def test_tables_that_are_not_there_yet_agree(bench: Bench) -> None:
     """There is nothing to compare, and nothing twice."""
     assert agreement(bench.store, SERIES) == Agreement()
-    assert duplicates(bench.store, INSTANCE) == duplicates_of(bench.store, ["1.1"]) == 0
+    assert duplicates(bench.store, INSTANCE) == 0
 
 
 def test_tables_in_step_agree(filled: Bench) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from deltalake import write_deltalake
 
+from dicom_assets.errors import DoubledRowsError
 from dicom_assets.schema import INSTANCE, INT64, SERIES, STUDY, SYNC, Table
 from dicom_assets.schema.tables import rolled
 from dicom_assets.tables import rollups
@@ -265,3 +267,18 @@ def counted(store: Store) -> list[tuple[object, ...]]:
     """The instances of each series, counted from `instance`."""
     found = [uid for (uid,) in contents(store, INSTANCE, "seriesinstanceuid")]
     return sorted(((uid, found.count(uid)) for uid in set(found)), key=repr)
+
+
+@pytest.mark.parametrize("table", [SERIES, STUDY])
+def test_nothing_is_derived_from_doubled_rows(bench: Bench, table: Table) -> None:
+    """Somebody has written to `instance`: the touched study's rows stay, and others go on."""
+    bench.archive.create(10, of=key("1", "1"))
+    bench.archive.create(70, of=key("1", "2"))
+    bench.sync(hours(0, 2))
+    doubled = bench.store.open(INSTANCE).rows(where="\"studyinstanceuid\" = '1.1'")
+    write_deltalake(bench.store.delta(INSTANCE), doubled, mode="append")
+    before = bench.store.version(table)
+    with pytest.raises(DoubledRowsError, match="1 rows too many"):
+        rollups.apply(bench.store, table, hours(0), run())
+    assert bench.store.version(table) == before
+    rollups.apply(bench.store, table, hours(1), run())
