@@ -16,13 +16,14 @@ import dagster as dg
 import pyarrow as pa
 from dagster._core.definitions.partitions.subset.all import AllPartitionsSubset
 from dagster._core.storage.db_io_manager import DbIOManager, DbTypeHandler, TableSlice
-from dagster_deltalake import DeltaLakeIOManager
+from dagster_deltalake import DeltaLakeIOManager, LocalConfig
 from dagster_deltalake.io_manager import DeltaLakeDbClient
 from pydantic import Field
 
 from dicom_assets import pool
 from dicom_assets.partitions import key_of, window_of
 from dicom_assets.schema import TABLES, added
+from dicom_assets.storage import AzureStorage, options
 from dicom_assets.tables import touched
 from dicom_assets.tables.converge import Run
 from dicom_assets.tables.outcome import Outcome
@@ -58,6 +59,9 @@ class Hours:
 class DeltaTables(DeltaLakeIOManager):
     """The tables under one root; paths below it are by table name."""
 
+    storage_options: AzureStorage | LocalConfig = Field(
+        discriminator="provider", description="The storage in which the root lies."
+    )
     paths: dict[str, str] = Field(description="Path of each table below root_uri, by table name.")
     retention_hours: int = Field(
         default=720, description="How long removed files of a new table are kept, in hours."
@@ -88,14 +92,10 @@ class DeltaTables(DeltaLakeIOManager):
     def store(self) -> Store:
         """Return the tables themselves."""
         root = self.root_uri.rstrip("/")
-        options = {**self.storage_options.str_dict()}
-        if self.client_options is not None:
-            options |= self.client_options.str_dict()
-        options.pop("provider", None)
         urls = {name: f"{root}/{path}" for name, path in self.paths.items()}
         return Store(
             urls,
-            options,
+            options(self.storage_options) | options(self.client_options),
             self.retention_hours,
             added.tables(self.columns_file),
             self.service_base,

@@ -70,8 +70,8 @@ NOTE = "dicom_assets"
 # In that note, where it is not nought: how often the commit was derived before, and came too late.
 CONFLICTS = "conflicts"
 _ACTION = "_action"
-# After a commit the engine would list the whole log, to remove what has expired: with 10,000 commits
-# three pages of a list at each. `maintenance` does that once a night.
+# After a commit the engine would list the whole log, to remove what has expired: three pages of a
+# list with 10,000 commits. `maintenance` does that once a night.
 HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
@@ -200,6 +200,9 @@ class Snapshot:
                 partition_by=self.table.partition_column,
                 configuration=configuration(self.table, self.retention_hours),
                 storage_options=dict(self.options),
+                # Else who comes second, or gets no answer to his own, creates it once more, over
+                # what it was told since.
+                commit_properties=CommitProperties(max_commit_retries=0),
             )
         except DeltaError as error:
             # Another run may have created it in the meantime: then look at that one.

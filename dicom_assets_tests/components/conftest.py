@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import BrowserContext, sync_playwright
 
+from dicom_assets_tests.components import cloud as clouds
+from dicom_assets_tests.components.cloud import Cloud
+from dicom_assets_tests.components.gate import Gate
 from dicom_assets_tests.components.page import HEIGHT, WIDTH, DagsterPage
 from dicom_assets_tests.components.server import Server, running
 from dicom_assets_tests.project.layout import ROOT
@@ -32,6 +35,39 @@ REMEDY = "no browser on the path: `make test-components` installs one"
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Pictures are taken when somebody asks for them."""
     parser.addoption("--pictures", action="store_true", help="take the pictures of docs/ anew")
+
+
+@pytest.fixture(scope="session")
+def running_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """The cloud on this machine, for all tests."""
+    with clouds.running(tmp_path_factory.mktemp("cloud")) as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(running_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The cloud, and an environment that knows nothing of it, nor of any other."""
+    for name in os.environ.keys() - clouds.clean().keys():
+        monkeypatch.delenv(name)
+    running_cloud.entra.forget()
+    yield running_cloud
+    running_cloud.entra.forget()
+
+
+@pytest.fixture
+def signed_in(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """The cloud, and the engine of this process may use it: a managed identity."""
+    for name, value in cloud.engine().items():
+        monkeypatch.setenv(name, value)
+    return cloud
+
+
+@pytest.fixture
+def gate(signed_in: Cloud, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """What stands before the storage, counts, and spoils when it is told to."""
+    gate = signed_in.gate()
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", gate.url())
+    return gate
 
 
 def _browser() -> str:

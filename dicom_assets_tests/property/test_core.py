@@ -22,8 +22,6 @@ from dicom_assets_tests.property.histories import History, history_of
 from dicom_assets_tests.property.world import Scenario, World, scenarios
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dicom_assets.window import Window
 
 EACH = settings(
@@ -102,7 +100,7 @@ def test_processes_that_run_the_same_hours_leave_one_truth() -> None:
         world.check()
 
 
-def _run_all(url: str, root: Path, windows: list[Window]) -> None:
+def _run_all(url: str, root: world.Root, windows: list[Window]) -> None:
     store = Store(world.urls(root))
     with ChangeFeed(url, batch_size=7, retry_seconds=5, in_flight=2) as feed:
         for number, window in enumerate(windows):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -256,7 +256,14 @@ class WatchedFeed:
 # --- the world ------------------------------------------------------------------------------------
 
 
-def urls(root: Path) -> dict[str, str]:
+class Root(Protocol):
+    """Where tables lie: a path, or what is written like one."""
+
+    def __truediv__(self, name: str, /) -> object:
+        """The place of a table."""
+
+
+def urls(root: Root) -> dict[str, str]:
     """Where the tables lie, by name."""
     return {name: str(root / name) for name in TABLES}
 
@@ -280,9 +287,10 @@ def carry_out(
 class World:
     """An archive, its service and its tables, for one scenario; a context manager."""
 
-    def __init__(self, scenario: Scenario) -> None:
-        """Nothing has happened yet."""
+    def __init__(self, scenario: Scenario, root: Root | None = None) -> None:
+        """Nothing has happened yet; the tables will lie under the root, or beside the archive."""
         self.scenario = scenario
+        self._root = root
         self.red = 0
         self.runs = 0
         self._seen: dict[int, int] = {}
@@ -292,10 +300,11 @@ class World:
     def __enter__(self) -> Self:
         """The world with its service running and its settled operations done."""
         made = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
-        self.root = Path(self._left.enter_context(made))
+        folder = Path(self._left.enter_context(made))
+        self.root: Root = self._root or folder
         operations = deque(self.scenario.history.operations)
         self.told = Told(
-            Archive(self.root / "archive"), operations, self.scenario.every, self.scenario.short
+            Archive(folder / "archive"), operations, self.scenario.every, self.scenario.short
         )
         self.told.happen(self.scenario.settled)
         self.url = self._left.enter_context(serve(self.told, self.scenario.faults))
@@ -389,9 +398,9 @@ class World:
         return {name: self.store.version(table) for name, table in TABLES.items()}
 
 
-def play(scenario: Scenario) -> World:
+def play(scenario: Scenario, root: Root | None = None) -> World:
     """The scenario is played and everything that must hold was asserted."""
-    with World(scenario) as world:
+    with World(scenario, root) as world:
         world.play()
         world.check()
     return world
@@ -400,19 +409,22 @@ def play(scenario: Scenario) -> World:
 # --- comparison -----------------------------------------------------------------------------------
 
 
-def rows(root: Path, name: str, columns: list[str] | None = None) -> list[Row]:
+def rows(root: Root, name: str, columns: list[str] | None = None) -> list[Row]:
     """The rows of a table, as Delta's own engine reads them; none when there is no table."""
     if not DeltaTable.is_deltatable(str(root / name)):
         return []
     wanted = ", ".join(f'"{column}"' for column in columns) if columns else "*"
     reader = QueryBuilder().register("t", DeltaTable(str(root / name)))
-    found: list[Row] = pa.table(
-        reader.execute(f"SELECT {wanted} FROM t").read_all()  # noqa: S608 - constants
-    ).to_pylist()
+    found: list[Row] = _read(reader, f"SELECT {wanted} FROM t")  # noqa: S608 - constants
     return found
 
 
-def types(root: Path, name: str) -> list[tuple[str, Any]]:
+def _read(query: QueryBuilder, sql: str) -> list[Row]:
+    # By Arrow, so that a storage in this process can answer meanwhile.
+    return pa.RecordBatchReader.from_stream(query.execute(sql)).read_all().to_pylist()
+
+
+def types(root: Root, name: str) -> list[tuple[str, Any]]:
     """The columns of a table in order, with Delta's types."""
     fields = json.loads(DeltaTable(str(root / name)).schema().to_json())["fields"]
     return [(field["name"], field["type"]) for field in fields]
@@ -450,7 +462,7 @@ def _keys_apart(got: dict[tuple[Any, ...], Row], wanted: dict[tuple[Any, ...], R
     return f"found only {sorted(got.keys() - wanted)}, expected only {sorted(wanted.keys() - got)}"
 
 
-def compare(root: Path, told: Told, span: Span, service_url: str | None = None) -> None:
+def compare(root: Root, told: Told, span: Span, service_url: str | None = None) -> None:
     """The tables at rest are what the oracle says (I1 to I4), and so are the log and its seals."""
     expected = told.replay.instances(span)
     found = rows(root, "instance")
@@ -465,7 +477,7 @@ def compare(root: Path, told: Told, span: Span, service_url: str | None = None) 
     compare_log(root, told, span)
 
 
-def check_counts(root: Path) -> None:
+def check_counts(root: Root) -> None:
     """No orphan, and the counts are those of GROUP BY (I3), by SQL over the tables themselves."""
     if not all(DeltaTable.is_deltatable(str(root / n)) for n in ("instance", "series", "study")):
         return
@@ -473,7 +485,7 @@ def check_counts(root: Path) -> None:
     for name in ("instance", "series", "study"):
         query = query.register(name, DeltaTable(str(root / name)))
     for sql in (_SERIES_COUNTS, _STUDY_COUNTS):
-        assert not pa.table(query.execute(sql).read_all()).to_pylist(), "I3: counts or orphans"
+        assert not _read(query, sql), "I3: counts or orphans"
 
 
 _SERIES_COUNTS = """
@@ -493,7 +505,7 @@ WHERE (s."instanceCount" IS DISTINCT FROM n) OR (s."seriesCount" IS DISTINCT FRO
 """
 
 
-def compare_log(root: Path, told: Told, span: Span) -> None:
+def compare_log(root: Root, told: Told, span: Span) -> None:
     """The log holds every entry of the span and no other, each hour is sealed and followed."""
     found = rows(root, "change", ["sequence", "timestamp_ticks", *KEY, "action"])
     logged = {

@@ -14,6 +14,7 @@ REMOTE = {
     "DICOM_START_TIME": "2026-01-01T00:00:00Z",
     "DICOM_TABLES_URL": "abfss://c@a.dfs.core.windows.net/dicom",
 }
+US, MSI = "https://login.microsoftonline.us", "http://127.0.0.1:41741/msi"
 CONTRACT: list[tuple[str, str, object, str, object]] = [
     ("service_url", "DICOM_SERVICE_URL", None, "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
     ("api_version", "DICOM_API_VERSION", 2, "3", 3),
@@ -48,6 +49,9 @@ CONTRACT: list[tuple[str, str, object, str, object]] = [
     ("alerts_data", "DICOM_ALERTS_DATA", (), "a://b", ("a://b",)),
     ("web_url", "DICOM_WEB_URL", "http://127.0.0.1:3000", "https://d.example", "https://d.example"),
     ("heartbeat_url", "DICOM_HEARTBEAT_URL", None, "https://h.example/1", "https://h.example/1"),
+    ("storage_account", "AZURE_STORAGE_ACCOUNT_NAME", None, "dicomlake", "dicomlake"),
+    ("authority", "AZURE_AUTHORITY_HOST", None, "login.microsoftonline.us/", US),
+    ("identity_endpoint", "IDENTITY_ENDPOINT", None, "http://127.0.0.1:41741/msi", MSI),
 ]
 
 
@@ -304,6 +308,28 @@ def test_a_root_holds_no_secret(value: str) -> None:
     assert "s3cret" not in message
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "abfss://c@a.dfs.core.windows.net.example/x",
+        "abfss://c@a.dfs.evilcore.windows.example/x",
+        "abfss://c@core.windows.net/x",
+        "abfss://c@a/x",
+        "az://c@127.0.0.1/x",
+    ],
+)
+def test_a_root_in_azure_is_below_a_host_of_azure(value: str) -> None:
+    """Whoever writes another gets no token for the storage sent there."""
+    assert refusal(TABLES_URL=value).startswith("DICOM_TABLES_URL: an account")
+
+
+@pytest.mark.parametrize("value", ["http://login.microsoftonline.us", "https://", "https://a/t?x"])
+def test_an_authority_is_an_https_address(value: str) -> None:
+    """As azure-identity and delta-rs want it; both forms of it are brought to one."""
+    with pytest.raises(SettingsError, match="AZURE_AUTHORITY_HOST"):
+        Settings.from_environment({"AZURE_AUTHORITY_HOST": value})
+
+
 @pytest.mark.parametrize("value", ["az://", "abfss:///dicom"])
 def test_a_root_in_azure_names_a_container(value: str) -> None:
     """Without one it is refused, instead of becoming a folder called `az:`."""
@@ -316,6 +342,9 @@ def test_a_root_in_azure_names_a_container(value: str) -> None:
         "abfss://c@a.dfs.core.windows.net/x",
         "az://c/x",
         "abfss://ws@onelake.dfs.fabric.microsoft.com/lake.Lakehouse/Tables",
+        "abfss://c@a.z12.dfs.storage.azure.net/x",
+        "abfss://c@a.dfs.core.usgovcloudapi.net/x",
+        "abfss://c@a.dfs.core.chinacloudapi.cn/x",
     ],
 )
 def test_a_root_in_azure_stays_as_it_is(value: str) -> None:

@@ -25,18 +25,45 @@ _SIZE: Final = 65_536
 def certificate(folder: Path) -> Path:
     """Write a certificate for 127.0.0.1 and localhost, and its key, into one file."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    made = _signed(key, key, is_authority=True, names=("localhost",))
+    return _written(folder / "certificate.pem", made, key)
+
+
+def issued(folder: Path, *names: str) -> tuple[Path, Path]:
+    """Write an authority's certificate, and one for 127.0.0.1 and the names that it has issued.
+
+    The second file has its key, too. A client that takes no authority for a server wants two.
+    """
+    authority, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = _signed(authority, authority, is_authority=True)
+    made = _signed(key, authority, is_authority=False, names=names)
+    trusted = folder / "authority.pem"
+    trusted.write_bytes(root.public_bytes(serialization.Encoding.PEM))
+    return trusted, _written(folder / "certificate.pem", made, key)
+
+
+def _signed(
+    key: ec.EllipticCurvePrivateKey,
+    issuer: ec.EllipticCurvePrivateKey,
+    *,
+    is_authority: bool,
+    names: tuple[str, ...] = (),
+) -> x509.Certificate:
+    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    subject = own if key is issuer else x509.Name([])
     now = datetime.now(UTC)
-    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    hosts = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, names)]
+    return (
+        x509.CertificateBuilder(own, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.SubjectAlternativeName(hosts), critical=key is not issuer)
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+        .sign(issuer, hashes.SHA256())
     )
-    path = folder / "certificate.pem"
+
+
+def _written(path: Path, made: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Path:
     key_text = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
