@@ -22,7 +22,7 @@ dev: $(STAMP) ## the same with the Dagster UI
 	@$(BIN)/dicom-assets dev
 
 test: $(STAMP) ## the tests: unit, end to end, property, project (under ten minutes)
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-components: $(STAMP) ## the tests that need a browser or a foreign service; installs those
 	@if [ -f dicom_assets_tests/components/install ]; then \

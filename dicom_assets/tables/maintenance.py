@@ -19,11 +19,13 @@ committed it by then. The live version's files are never among them.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, cast
 
+import tenacity
 from deltalake import CommitProperties
 
 from dicom_assets.errors import SettingsError
@@ -50,6 +52,8 @@ CHECKPOINT_COMMITS: Final = 100
 # A table that hardly changes has one a week, or its first commits would be kept for ever: the log
 # is cleaned up to a checkpoint that is itself older than what is kept.
 CHECKPOINT_AGE: Final = timedelta(days=7)
+# Two nights at once list the same files: each attempt lists anew what the other has left.
+SWEEPS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def _vacuumed(care: _Care) -> Counter[str]:
     snapshot, delta = care.opened()
     stored, hours = care.folder.data(), care.store.retention_hours
     with Border(snapshot.table, snapshot.url):
-        due = delta.vacuum(hours, dry_run=True, full=True)
+        due = _swept(lambda: delta.vacuum(hours, dry_run=True, full=True))
     size = sum(stored[path].size for path in due if path in stored)
     if due:
         care.run.say(f"{care.table.name}: removing {len(due):,} old files of {size:,} bytes")
@@ -149,11 +153,18 @@ def _vacuumed(care: _Care) -> Counter[str]:
         told = once({"run_id": care.run.run_id, "files": len(due)}).custom_metadata
         note = CommitProperties(custom_metadata=told)
         with Border(snapshot.table, snapshot.url):
-            delta.vacuum(hours, dry_run=False, full=True, commit_properties=note)
+            _swept(lambda: delta.vacuum(hours, dry_run=False, full=True, commit_properties=note))
     left = _unfinished(care)
     return Counter(
         files_removed=len(due) + len(left), bytes_removed=size + sum(file.size for file in left)
     )
+
+
+def _swept(vacuum: Callable[[], list[str]]) -> list[str]:
+    """Return the files of a vacuum; one that another night has just removed is no error."""
+    again = tenacity.retry_if_exception_type(FileNotFoundError)
+    stop = tenacity.stop_after_attempt(SWEEPS)
+    return tenacity.Retrying(retry=again, stop=stop, reraise=True)(vacuum)
 
 
 def _unfinished(care: _Care) -> list[Stored]:
