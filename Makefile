@@ -27,7 +27,8 @@ test: $(STAMP) ## the tests: unit, end to end, property, project (under ten minu
 test-components: $(STAMP) ## the tests that need a browser or a foreign service; installs those
 	@if [ -f dicom_assets_tests/components/install ]; then \
 	  PATH="$$PWD/$(BIN):$$PATH" dicom_assets_tests/components/install; fi
-	@$(BIN)/python -m pytest -n 2 --dist loadfile dicom_assets_tests/components
+	@# Three at once on two cores: the tests of the daemon and of the page mostly wait.
+	@$(BIN)/python -m pytest -n 3 --dist loadfile dicom_assets_tests/components
 
 lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
 	@$(BIN)/ruff check
