@@ -1,6 +1,6 @@
 """Hours as Dagster partitions: UTC, from the floor of the start to the ceiling of the end."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
@@ -17,6 +17,14 @@ def hourly(start: datetime, end: datetime | None = None) -> dg.HourlyPartitionsD
         end_date=None if ceiling is None else floor_hour(start) + ceiling,
         timezone="UTC",
     )
+
+
+def closed(partitions: dg.HourlyPartitionsDefinition, moment: datetime, delay: timedelta) -> Window:
+    """Return the hours that ended at least the delay before a moment."""
+    start, end = partitions.start, floor_hour(moment - delay)
+    if partitions.end is not None:
+        end = min(end, partitions.end)
+    return Window.between(start, max(start, end))
 
 
 def window_of(span: dg.TimeWindow) -> Window:

@@ -19,13 +19,13 @@ from dicom_assets.automation.status import schedule_status
 from dicom_assets.effort import Curve, Service, effort, sentence
 from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.partitions import key_of
+from dicom_assets.partitions import closed, key_of
 from dicom_assets.resources import DicomService
 from dicom_assets.runs import ATTEMPT_TAG, tags_of
 from dicom_assets.tables.audit import unfollowed
 from dicom_assets.tables.seals import followed
 from dicom_assets.tables.store import Store
-from dicom_assets.window import HOUR, Span, Window, floor_hour
+from dicom_assets.window import HOUR, Span, Window
 
 REOPENED = "dicom_reopened_hours"
 SENSOR_SECONDS = 60
@@ -66,20 +66,10 @@ class Feeding:
         """Return what a Dagster instance knows of the hours."""
         return Attempts(instance, self.job.name, self.keys, self.partitions)
 
-    def expected(self, tick: datetime) -> list[datetime]:
-        """Return every hour that ended at least the delay before the tick, the oldest first."""
-        first, end = self.partitions.start, floor_hour(tick - self.delay)
-        if self.partitions.end is not None:
-            end = min(end, self.partitions.end)
-        return [first + number * HOUR for number in range((end - first) // HOUR)]
-
-    def open(self, instance: dg.DagsterInstance, tick: datetime) -> list[datetime]:
-        """Return the expected hours that a table or a materialization is missing of."""
-        expected = self.expected(tick)
-        if not expected:
-            return []
-        bounds = self.service.clip(Window.between(expected[0], expected[-1] + HOUR))
-        shown = followed(self.store(), bounds)
+    def open(self, instance: dg.DagsterInstance, window: Window) -> list[datetime]:
+        """Return the hours of a window that a table or a materialization is missing of, in order."""
+        expected = [datetime_of(hour.start) for hour in window.hours()]
+        shown = followed(self.store(), self.service.clip(window))
         missing = self.attempts(instance).unmaterialized(expected)
         return [hour for hour in expected if hour in missing or hour not in shown]
 
@@ -102,9 +92,10 @@ def tables_schedule(feeding: Feeding, cron: str, *, running: bool) -> dg.Schedul
         tick = context.scheduled_execution_time.astimezone(UTC)
         with feeding.service.glance() as feed:
             slower = min(tick, _clock(feed, context) or tick)
-            if not feeding.expected(slower):
+            expected = closed(feeding.partitions, slower, feeding.delay)
+            if expected.start == expected.end:
                 return dg.SkipReason("no hour since DICOM_START_TIME is closed yet")
-            hours = feeding.open(context.instance, slower)
+            hours = feeding.open(context.instance, expected)
             if not hours:
                 return dg.SkipReason("all tables show every hour that is closed")
             asking = _Asking(feeding, context.instance, Density(feed), f"{tick:%Y-%m-%dT%H:%M}")

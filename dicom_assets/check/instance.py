@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 import dagster as dg
@@ -52,12 +51,7 @@ class InstanceProbe:
         """Return the probe; the instance is opened by its first look."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the instance."""
         self._open.close()
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._utils.schedules import get_latest_completed_cron_tick
 
-from dicom_assets.window import Window, floor_hour
+from dicom_assets.partitions import closed
+from dicom_assets.window import Window
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,4 @@ class Due:
     def window(self, now: datetime, patience: timedelta) -> Window:
         """Return the hours that were asked for so long ago that their run should be over."""
         tick = get_latest_completed_cron_tick(self.schedule, now - patience, "UTC").astimezone(UTC)
-        end = floor_hour(tick - self.delay)
-        if self.partitions.end is not None:
-            end = min(end, self.partitions.end)
-        return Window.between(self.partitions.start, max(self.partitions.start, end))
+        return closed(self.partitions, tick, self.delay)

@@ -176,17 +176,12 @@ def _fresh(found: Freshness) -> dg.AssetCheckResult:
             "hours_followed": found.followed,
             "hours_behind": found.behind,
             "hours_open_before": found.holes,
-            "percent": percent(found.share),
+            "percent": found.percent,
             **({} if newest is None else {"newest_hour": key_of(newest)}),
             **({} if first is None else {"first_open_hour": key_of(first)}),
             FIRST_LOAD: found.first_load,
         },
     )
-
-
-def percent(share: float) -> float:
-    """Return a share in per cent, never rounded up: what is not all is not 100."""
-    return int(share * 1000) / 10
 
 
 def _fresh_said(found: Freshness) -> str:
@@ -199,7 +194,7 @@ def _fresh_said(found: Freshness) -> str:
             else f"No hour is in all tables, and {found.due} are due."
         )
     newest, first = key_of(found.newest), key_of(found.first_open)
-    so_far = f"{found.followed} of {found.due} hours ({percent(found.share)} %)"
+    so_far = f"{found.followed} of {found.due} hours ({found.percent} %)"
     if found.first_load:
         return f"A first load is under way: all tables show {so_far}, the newest is {newest}."
     return (

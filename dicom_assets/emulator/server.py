@@ -19,7 +19,6 @@ from dicom_assets.emulator.faults.wire import TRANSPORT
 
 if TYPE_CHECKING:
     import asyncio
-    from types import TracebackType
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -63,12 +62,7 @@ class Running:
         """The running server itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """The server is closed."""
         self.close()
 

@@ -9,7 +9,6 @@ in `tables`.
 import threading
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import httpx
@@ -79,12 +78,7 @@ class ChangeFeed:
         """Return the feed, ready."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the feed."""
         self.close()
 

@@ -7,7 +7,6 @@ search, or not know how: then the feed's own errors are raised, and nobody has l
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Self
 
 import httpx
@@ -108,12 +107,7 @@ class StudyCounts:
         """Return the counts, ready."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connections."""
         self.close()
 

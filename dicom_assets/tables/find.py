@@ -39,9 +39,8 @@ from dicom_assets.tables.reconcile import Counts, Followed, Reading, backwards
 from dicom_assets.tables.rollups import difference_of
 from dicom_assets.tables.seals import MARKS
 from dicom_assets.tables.store import Store
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
+from dicom_assets.window import HOUR, TICKS_PER_HOUR, Window, datetime_of
 
-HOUR = timedelta(hours=1)
 Level: TypeAlias = Literal["study", "series", "instance"]
 _COLUMN: Mapping[Level, str] = {
     "study": "studyinstanceuid",

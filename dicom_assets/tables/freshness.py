@@ -52,6 +52,11 @@ class Freshness:
         """Which part of the due hours all tables show, from 0 to 1."""
         return self.followed / self.due if self.due else 1.0
 
+    @property
+    def percent(self) -> float:
+        """The share in per cent, never rounded up: what is not all is not 100."""
+        return int(self.share * 1000) / 10
+
 
 def look(store: Store, bounds: Window, now: datetime) -> Freshness:
     """Return how far the tables have followed the hours of the bounds, which are all due."""

@@ -1,6 +1,5 @@
 """How far a load is, and about how long it will yet take: from the marks in `sync` alone."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -16,25 +15,6 @@ from dicom_assets.window import TICKS_PER_HOUR, Window
 RECENT = timedelta(days=1)
 
 
-@dataclass(frozen=True)
-class Pace:
-    """Of `due` hours all tables show `followed`; how long the others take, None when unknown."""
-
-    due: int
-    followed: int
-    left: timedelta | None
-
-    def __str__(self) -> str:
-        """Return how far the load is, for a log."""
-        share = int(1000 * self.followed / self.due) / 10
-        so_far = f"so far all tables show {self.followed:,} of {self.due:,} hours ({share} %)"
-        if self.left is None:
-            return so_far
-        minutes = self.left / timedelta(minutes=1)
-        took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"  # noqa: PLR2004 - two hours
-        return f"{so_far}; at the pace of the last day the others take about {took}"
-
-
 def said(store: Store, closed: Window, own: Window, now: datetime) -> str | None:
     """Return how far a load is; None when no hour is missing but a run's own, or nothing is there.
 
@@ -44,7 +24,15 @@ def said(store: Store, closed: Window, own: Window, now: datetime) -> str | None
     others = found.due - found.followed - -(-(own.end - own.start) // TICKS_PER_HOUR)
     if others <= 0:
         return None
-    return str(Pace(found.due, found.followed, _left(store, found, now)))
+    so_far = f"so far all tables show {found.followed:,} of {found.due:,} hours ({found.percent} %)"
+    left = _left(store, found, now)
+    return so_far if left is None else f"{so_far}; {_at_this_pace(left)}"
+
+
+def _at_this_pace(left: timedelta) -> str:
+    minutes = left / timedelta(minutes=1)
+    took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"  # noqa: PLR2004 - two hours
+    return f"at the pace of the last day the others take about {took}"
 
 
 def _left(store: Store, found: Freshness, now: datetime) -> timedelta | None:

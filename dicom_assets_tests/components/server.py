@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,13 +18,13 @@ import httpx
 import psutil
 
 from dicom_assets.emulator import sample
+from dicom_assets.window import HOUR
 from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.project.layout import ROOT
 
 START_SECONDS = 90.0
 GRACE_SECONDS = 3.0
 END_SECONDS = 20.0
-HOUR = timedelta(hours=1)
 DELAY = timedelta(minutes=15)
 SETTINGS = re.compile(r"(DICOM|DAGSTER|AZURE)_")
 
@@ -60,21 +60,30 @@ def running(folder: Path) -> Iterator[Server]:
     log = folder / "dev.log"
     url = f"http://127.0.0.1:{(port := _free_port())}"
     command = [sys.executable, "-m", "dicom_assets.cli", "dev", "--port", str(port)]
+    with started(command, folder, _environment(folder), log) as process:
+        _await_page(url, process, log)
+        yield Server(url, folder)
+
+
+@contextmanager
+def started(
+    command: list[str], folder: Path, environ: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of Dagster's runs in a folder and says all in a log; no process of it is left."""
     with log.open("wb") as output:
-        # A session of its own: dagster dev starts processes that only their group's end reaches.
+        # A session of its own: what Dagster starts is reached by its group's end only.
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=_environment(folder),
+            env=dict(environ),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
         try:
-            _await_page(url, process, log)
-            yield Server(url, folder)
+            yield process
         finally:
-            end_group(process)
+            _end(process)
             overhear(log.read_text(encoding="utf-8"))
 
 
@@ -121,7 +130,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def end_group(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """No process of the server's group is left, whatever it does on being asked to end."""
     members = _members(process)
     _signal_group(process, signal.SIGTERM)

@@ -46,7 +46,6 @@ from dicom_assets_tests.property.values import are_equal
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from random import Random
-    from types import TracebackType
     from typing import Self
 
     from dicom_assets.emulator.faults import Plan
@@ -313,12 +312,7 @@ class World:
         self.store = WatchedStore(urls(self.root), between=self._between)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing is left of it."""
         self._left.close()
 

@@ -18,7 +18,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 WORKSPACE: Final = "11111111-1111-4111-8111-111111111111"
 LAKEHOUSE: Final = "22222222-2222-4222-8222-222222222222"
@@ -154,12 +153,7 @@ class Running:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop listening."""
         self._server.shutdown()
         self._thread.join()
