@@ -25,7 +25,7 @@ from dicom_assets.runs import ATTEMPT_TAG, tags_of
 from dicom_assets.tables.audit import unfollowed
 from dicom_assets.tables.seals import followed
 from dicom_assets.tables.store import Store
-from dicom_assets.window import HOUR, Span, Window
+from dicom_assets.window import HOUR, Span, Window, datetime_of
 
 REOPENED = "dicom_reopened_hours"
 SENSOR_SECONDS = 60
@@ -67,7 +67,7 @@ class Feeding:
         return Attempts(instance, self.job.name, self.keys, self.partitions)
 
     def open(self, instance: dg.DagsterInstance, window: Window) -> list[datetime]:
-        """Return the hours of a window that a table or a materialization is missing of, in order."""
+        """Return the hours of a window that a table or Dagster does not show, in order."""
         expected = [datetime_of(hour.start) for hour in window.hours()]
         shown = followed(self.store(), self.service.clip(window))
         missing = self.attempts(instance).unmaterialized(expected)
