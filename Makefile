@@ -41,8 +41,8 @@ bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md
 
 soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 	@FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 \
-	  dicom_assets_tests/property dicom_assets_tests/end_to_end/faults \
-	  dicom_assets_tests/end_to_end/emulator
+	  dicom_assets_tests/property dicom_assets_tests/feed/faults \
+	  dicom_assets_tests/emulator dicom_assets_tests/adversary
 
 docs: $(STAMP) ## write the generated reference pages anew
 	@$(BIN)/dicom-assets docs

@@ -48,7 +48,7 @@ def main() -> None:
 @main.command()
 def demo() -> None:
     """Fill the tables from the embedded archive, through Dagster, and print them."""
-    from dicom_assets import demo as first_look
+    from dicom_assets.commands import demo as first_look
     from dicom_assets.settings import Settings
 
     settings = Settings.from_environment(complete=False)
@@ -74,7 +74,7 @@ def dev(port: int, host: str) -> None:
 
 def _dagster_home() -> Path:
     """Return the DAGSTER_HOME that is set, else `data/dagster`, made and initialised."""
-    from dicom_assets import home
+    from dicom_assets.commands import home
 
     return home.prepare(Path(os.environ.get("DAGSTER_HOME") or home.DIRECTORY))
 
@@ -82,7 +82,7 @@ def _dagster_home() -> Path:
 @main.command()
 def adopt() -> None:
     """Tell an empty or moved Dagster which hours the tables show, without runs."""
-    from dicom_assets import adopt as adoption  # Dagster's import takes seconds
+    from dicom_assets.commands import adopt as adoption  # Dagster's import takes seconds
     from dicom_assets.settings import Settings
 
     home = _dagster_home()
@@ -95,7 +95,7 @@ def adopt() -> None:
 def check(as_json: bool) -> None:
     """Look at settings, service, storage and Dagster, say what to do, and DICOM_START_TIME."""
     with Console(stderr=True).status("starting"):
-        from dicom_assets.check import terminal  # Dagster's import takes seconds
+        from dicom_assets.commands.check import report as terminal  # Dagster's import takes seconds
 
     sys.exit(0 if terminal.run(os.environ, console, as_json=as_json) else 1)
 
@@ -138,9 +138,9 @@ def emulator(context: click.Context, port: int, archive: Path, faults: bool) -> 
 @click.pass_obj
 def import_(archive: Path, paths: tuple[Path, ...]) -> None:
     """Store DICOM files and folders in the archive."""
+    from dicom_assets.commands.progress import bar
     from dicom_assets.emulator import sample
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.progress import bar
 
     with bar(console, "storing") as progress:
         told = sample.import_paths(Archive(archive), paths, progress)
@@ -162,7 +162,7 @@ def find(asked: str, as_json: bool) -> None:
         raise click.BadParameter("a UID of DICOM or a sequence of the feed is needed")
     settings = Settings.from_environment()
     with Console(stderr=True).status("opening the tables"):
-        from dicom_assets import find as finding  # Dagster's import takes seconds
+        from dicom_assets.commands import find as finding  # Dagster's import takes seconds
     sys.exit(0 if finding.run(settings, asked, datetime.now(UTC), console, as_json=as_json) else 1)
 
 
@@ -177,7 +177,7 @@ def erased(study: str, as_json: bool) -> None:
         raise click.BadParameter("a UID of DICOM is needed")
     settings = Settings.from_environment(complete=False)
     with Console(stderr=True).status("opening the tables"):
-        from dicom_assets import erased as erasure  # Dagster's import takes seconds
+        from dicom_assets.commands import erasure  # Dagster's import takes seconds
     sys.exit(0 if erasure.run(settings, study, console, as_json=as_json) else 1)
 
 
@@ -190,7 +190,9 @@ def estimate(headers: bool, as_json: bool) -> None:
 
     settings = Settings.from_environment()
     with Console(stderr=True).status("asking the service for a few entries"):
-        from dicom_assets import estimate as estimation  # Dagster's import takes seconds
+        from dicom_assets.commands.estimate import (
+            report as estimation,  # Dagster's import takes seconds
+        )
 
         found = estimation.look(settings, headers=headers)
     estimation.show(found, console, as_json=as_json)
@@ -235,7 +237,9 @@ def migrate_check(root: str | None, as_json: bool) -> None:
 
     settings = _rooted(root)
     with Console(stderr=True).status("looking at the tables"):
-        from dicom_assets import migrate as migration  # Dagster's import takes seconds
+        from dicom_assets.commands.migrate import (
+            report as migration,  # Dagster's import takes seconds
+        )
 
         ready = migration.check(settings, datetime.now(UTC), console, as_json=as_json)
     sys.exit(0 if ready else 1)
@@ -248,7 +252,7 @@ def migrate_apply(root: str | None, as_json: bool) -> None:
     """Take over the tables at ROOT (DICOM_TABLES_URL), in place, and say how to go back."""
     from datetime import UTC, datetime
 
-    from dicom_assets import migrate as migration
+    from dicom_assets.commands.migrate import report as migration
 
     migration.apply(_rooted(root), datetime.now(UTC), console, as_json=as_json)
 
@@ -276,7 +280,9 @@ def migrate_compare(
     sides = _rooted(old), _rooted(new)
     until = None if until is None else until.replace(tzinfo=UTC)
     with Console(stderr=True).status("comparing the tables"):
-        from dicom_assets import migrate as migration  # Dagster's import takes seconds
+        from dicom_assets.commands.migrate import (
+            report as migration,  # Dagster's import takes seconds
+        )
 
         explained = migration.compare(*sides, until, keys, console, as_json=as_json)
     sys.exit(0 if explained else 1)
@@ -290,7 +296,7 @@ def alerts() -> None:
 @alerts.command("test")
 def alerts_test() -> None:
     """Send a test message to every channel, and say which of them took it."""
-    from dicom_assets.alerts import trial
+    from dicom_assets.commands import alerts_test as trial
     from dicom_assets.settings import Settings
 
     settings = Settings.from_environment(complete=False)
@@ -333,7 +339,7 @@ def fabric_shortcut(  # noqa: PLR0913, PLR0917 - what a person may say
     dry_run: bool,
 ) -> None:
     """Make OneLake shortcuts to the tables; one that is as it should be is left alone."""
-    from dicom_assets import fabric as lake
+    from dicom_assets.commands import fabric as lake
     from dicom_assets.settings import Settings
 
     settings = Settings.from_environment(complete=False)
@@ -348,7 +354,7 @@ def fabric_shortcut(  # noqa: PLR0913, PLR0917 - what a person may say
 @main.command()
 def docs() -> None:
     """Write the generated pages of the documentation anew, in a checkout."""
-    from dicom_assets import reference
+    from dicom_assets.commands import docs as reference
 
     changed = reference.write(Path.cwd())
     console.print("\n".join(f"wrote {path}" for path in changed) or "all pages are up to date")

@@ -16,29 +16,32 @@ from typing import Any, NamedTuple
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_string
 
-from dicom_assets import assets, presentation
-from dicom_assets.alerts.sensor import alerts_sensor
-from dicom_assets.automation.columns import columns_job
-from dicom_assets.automation.hours import Feeding, reopened_sensor, tables_job, tables_schedule
-from dicom_assets.automation.looks import AUDIT, DAILY, HOURLY, checks_job, checks_schedule
-from dicom_assets.automation.maintenance import maintenance_job, maintenance_schedule
-from dicom_assets.checks import data, platform, service
-from dicom_assets.checks.due import Due
-from dicom_assets.checks.texts import Runs, runs_of
+from dicom_assets.defs import assets
+from dicom_assets.defs import descriptions as presentation
+from dicom_assets.defs.alerts.sensor import alerts_sensor
+from dicom_assets.defs.checks import service
+from dicom_assets.defs.checks import tables as data
+from dicom_assets.defs.checks import upkeep as platform
+from dicom_assets.defs.checks.description import Runs, runs_of
+from dicom_assets.defs.checks.due_hours import Due
+from dicom_assets.defs.io_manager import DeltaTables, Derivation
+from dicom_assets.defs.partitions import hourly
+from dicom_assets.defs.pool import POOL
+from dicom_assets.defs.resources import DicomService
+from dicom_assets.defs.schedules.check_jobs import AUDIT, DAILY, HOURLY, checks_job, checks_schedule
+from dicom_assets.defs.schedules.columns import columns_job
+from dicom_assets.defs.schedules.maintenance import maintenance_job, maintenance_schedule
+from dicom_assets.defs.schedules.missing_hours import (
+    Feeding,
+    reopened_sensor,
+    tables_job,
+    tables_schedule,
+)
+from dicom_assets.defs.storage import AzureStorage, require_no_plain_secret, storage_of
 from dicom_assets.emulator import sample, server
 from dicom_assets.errors import SettingsError
-from dicom_assets.io_manager import DeltaTables, Derivation
-from dicom_assets.partitions import hourly
-from dicom_assets.pool import POOL
-from dicom_assets.resources import DicomService
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table, added
-from dicom_assets.settings import (
-    ARCHIVE_DIRECTORY,
-    LOOPBACK_DIRECTORY,
-    NEWEST_FIRST,
-    Settings,
-)
-from dicom_assets.storage import AzureStorage, require_no_plain_secret, storage_of
+from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, NEWEST_FIRST, Settings
 
 SERVICE_KEY = "dicom_service"
 IO_MANAGER_KEY = "dicom_tables"

@@ -15,4 +15,4 @@ settings.register_profile("soak", deadline=None, derandomize=False, print_blob=T
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # No test leaves a patient's value outside the tables.
-pytest_plugins = ("dicom_assets_tests.canary",)
+pytest_plugins = ("dicom_assets_tests.support.canary",)

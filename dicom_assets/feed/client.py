@@ -15,14 +15,14 @@ import httpx
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
-from dicom_assets.feed.connection import Connection
 from dicom_assets.feed.decode import Entry, Row
-from dicom_assets.feed.heavy_read import HeavyRead
+from dicom_assets.feed.header_read import HeavyRead
+from dicom_assets.feed.http.connection import Connection
+from dicom_assets.feed.http.timeouts import PATIENCE, Patience
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing, Position
-from dicom_assets.feed.patience import PATIENCE, Patience
 from dicom_assets.feed.rows import RowReader
-from dicom_assets.reads import UNREADABLE, Entries, Headers
+from dicom_assets.feed_contract import UNREADABLE, Entries, Headers
 from dicom_assets.window import Window, ticks_of
 
 if TYPE_CHECKING:

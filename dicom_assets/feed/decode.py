@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from dicom_assets.reads import Rejection
+from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import parse_timestamp
 
 MAX_INT64: Final = 2**63 - 1

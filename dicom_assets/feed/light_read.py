@@ -15,7 +15,7 @@ import pyarrow as pa
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Identity
 from dicom_assets.feed.listing import Listed, Listing, Page, Position, Stray
-from dicom_assets.reads import Entries, Rejection
+from dicom_assets.feed_contract import Entries, Rejection
 from dicom_assets.schema import CHANGE
 from dicom_assets.window import TICKS_PER_MICROSECOND, Window
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
-from dicom_assets.feed.connection import Connection, Question
 from dicom_assets.feed.decode import Entry, Identity, Row, decode_page
-from dicom_assets.reads import Rejection
+from dicom_assets.feed.http.connection import Connection, Question
+from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import Window, format_timestamp
 
 # One page without a new row may be a passing lie, or rows that moved while they were listed.

@@ -13,8 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from dicom_assets.feed.decode import Entry
+from dicom_assets.feed_contract import Rejection
 from dicom_assets.header.extraction import Extraction, Header, extraction, header_map
-from dicom_assets.reads import Rejection
 from dicom_assets.schema import INSTANCE, Table
 from dicom_assets.window import TICKS_PER_MICROSECOND
 

@@ -1,4 +1,9 @@
-"""Every column of every table, once: attributes and paths, columns, tables."""
+"""Every column of every table, once.
+
+`attributes` is the DICOM dictionary and paths into a header, `columns` what a column is, `tables`
+the catalogue, `added` the columns of a user's file (`packs` are ready-made ones), `views` SQL views
+under DICOM's keywords.
+"""
 
 from dicom_assets.schema.attributes import ATTRIBUTES, Attribute, Path, Step, path
 from dicom_assets.schema.columns import (
@@ -14,15 +19,7 @@ from dicom_assets.schema.columns import (
     Form,
     Table,
 )
-from dicom_assets.schema.tables import (
-    CHANGE,
-    INSTANCE,
-    REJECTED,
-    SERIES,
-    STUDY,
-    SYNC,
-    TABLES,
-)
+from dicom_assets.schema.tables import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, TABLES
 
 __all__ = [
     "ATTRIBUTES",

@@ -1,5 +1,10 @@
 """The tables: what they hold, what has to change in them, and the commit. No Dagster, no HTTP.
 
-The flow of one run: `log.add` (change, sync), `instance.apply`, then `rollups.apply` for series
-and for study. Deciding is in `plan` and `rollup` (pure), storage in `store`.
+The flow of one run: `change.add`, `instance.apply`, then `rollup.apply` for series and for study.
+
+- `change`, `sync`, `instance`, `rollup` (series and study), `rejected`: the tables.
+- `plan`, `aggregates`, `readings`, `derived`, `outcome`: pure functions that decide and count.
+- `touched`: the rows that an hour touched, for assets downstream.
+- `delta`: snapshots and commits; `upkeep`: what is done to tables at night, or once; `questions`:
+  what is asked of tables, without changing them.
 """

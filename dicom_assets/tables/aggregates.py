@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dicom_assets.schema import DOUBLE, INSTANCE, INT32, INT64, STRING, Aggregate, Column
 from dicom_assets.schema.columns import DEFAULT_PARTITION, PARTITION_COLUMN
-from dicom_assets.tables.arrow import flat, numbers, pc, position
+from dicom_assets.tables.delta.arrow import flat, numbers, pc, position
 from dicom_assets.tables.readings import Array, Readings, converted, kept
 
 # Between the values of one attribute (PS3.5 6.2), and so between those of several instances.

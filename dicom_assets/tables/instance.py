@@ -14,12 +14,12 @@ from typing import Final, Literal
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.feed_contract import Feed, Headers, Rejection
 from dicom_assets.header.extraction import header_map
-from dicom_assets.reads import Feed, Headers, Rejection
 from dicom_assets.schema import CHANGE, HEADER_MAP, INSTANCE, TIMESTAMP
-from dicom_assets.tables import log as change_log
-from dicom_assets.tables import rejections
-from dicom_assets.tables.arrow import (
+from dicom_assets.tables import change as change_log
+from dicom_assets.tables import rejected as rejections
+from dicom_assets.tables.delta.arrow import (
     Values,
     distinct,
     filter_in,
@@ -29,11 +29,11 @@ from dicom_assets.tables.arrow import (
     pc,
     position,
 )
-from dicom_assets.tables.converge import Run, settle
+from dicom_assets.tables.delta.retry import Run, settle
+from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
 from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
-from dicom_assets.tables.seals import seals_of
-from dicom_assets.tables.store import Difference, Snapshot, Store
+from dicom_assets.tables.sync import seals_of
 from dicom_assets.window import TICKS_PER_HOUR, Window
 
 # A property of the table: in which form it keeps headers where no setting says so.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from dicom_assets.schema import INSTANCE
-from dicom_assets.tables.arrow import (
+from dicom_assets.tables.delta.arrow import (
     Values,
     filter_in,
     ints,

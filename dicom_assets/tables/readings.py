@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dicom_assets.header.values import Unparsable, day, real, whole
 from dicom_assets.schema import DATE, DOUBLE, INT32, INT64, STRING
-from dicom_assets.tables.arrow import Values, flat, pc
+from dicom_assets.tables.delta.arrow import Values, flat, pc
 
 Array: TypeAlias = "pa.Array[Any]"
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
-from dicom_assets.tables import log as change_log
-from dicom_assets.tables.arrow import distinct, is_in
+from dicom_assets.tables import change as change_log
+from dicom_assets.tables.delta.arrow import distinct, is_in
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import key_of
-from dicom_assets.tables.store import Store
 from dicom_assets.window import Window, datetime_of
 
 

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Final
 from dicom_assets.feed.decode import Entry, decode_page
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.schema import INSTANCE, added
-from dicom_assets.tables.backfill import fill
-from dicom_assets.tables.converge import Run
-from dicom_assets.tables.store import Difference, Store
-from dicom_assets.tables.stored import extract_of
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets.tables.upkeep.column_backfill import fill
+from dicom_assets.tables.upkeep.kept_headers import extract_of
 from dicom_assets_tests.bench.headers import entry, real
 from dicom_assets_tests.bench.measure import Measured
 

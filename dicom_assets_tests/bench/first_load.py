@@ -3,7 +3,7 @@
 The emulator serves the archive from a process of its own; the runs are Dagster's, in this process,
 with its SQLite databases and our dagster.yaml in a home on disk. "One window" is an archive with
 the same instances, all of them stored within one hour: what it costs less is the price of hours.
-From here come the rates in `dicom_assets.effort`.
+From here come the rates in `dicom_assets.commands.estimate.effort`.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from typing import TYPE_CHECKING, Any, Final
 import dagster as dg
 import pyarrow as pa
 
-from dicom_assets import home
-from dicom_assets.automation.due import SLICE_ENTRIES, Gap, slices
+from dicom_assets.commands import home
 from dicom_assets.definitions import JOB, build_definitions, tables
+from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.run_tags import tags_of
+from dicom_assets.defs.schedules.slices import SLICE_ENTRIES, Gap, slices
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.server import start
 from dicom_assets.feed.decode import Entry, decode_page
 from dicom_assets.feed.rows import RowReader
-from dicom_assets.partitions import key_of
-from dicom_assets.runs import tags_of
 from dicom_assets.schema import CHANGE, INSTANCE, TABLES
 from dicom_assets.settings import Settings
-from dicom_assets.tables import growth
-from dicom_assets.tables.arrow import pc
-from dicom_assets.tables.store import Difference
+from dicom_assets.tables.delta.arrow import pc
+from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.questions import growth
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, Span, ticks_of
 from dicom_assets_tests.bench.headers import ROOT_UID, dumped, entry, real
 from dicom_assets_tests.bench.measure import Measured

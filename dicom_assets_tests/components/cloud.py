@@ -19,7 +19,7 @@ from dicom_assets_tests.components import azurite
 from dicom_assets_tests.components.azurite import ACCOUNT, Azurite
 from dicom_assets_tests.components.entra import CLIENT, SECRET, TENANT, Entra
 from dicom_assets_tests.components.gate import Gate, Proxy
-from dicom_assets_tests.end_to_end.faults.tls import issued
+from dicom_assets_tests.support.tls import issued
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,8 +14,8 @@ from dicom_assets_tests.components import cloud as clouds
 from dicom_assets_tests.components.cloud import Cloud
 from dicom_assets_tests.components.gate import Gate
 from dicom_assets_tests.components.page import HEIGHT, WIDTH, DagsterPage
-from dicom_assets_tests.components.server import Server, running
-from dicom_assets_tests.project.layout import ROOT
+from dicom_assets_tests.support.dev_server import Server, running
+from dicom_assets_tests.support.layout import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from dicom_assets.emulator import server
 from dicom_assets.emulator.tokens import Tokens
 from dicom_assets_tests.components import azurite
-from dicom_assets_tests.end_to_end.faults.tls import Relay
+from dicom_assets_tests.support.tls import Relay
 
 if TYPE_CHECKING:
     from pathlib import Path

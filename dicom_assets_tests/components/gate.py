@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from dicom_assets_tests.components.azurite import ACCOUNT
-from dicom_assets_tests.end_to_end.faults.tls import _pump
+from dicom_assets_tests.support.tls import _pump
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import dagster as dg
 import pytest
 
-from dicom_assets.automation.columns import COLUMNS_JOB
+from dicom_assets.commands.migrate import migration
+from dicom_assets.defs.schedules.columns import COLUMNS_JOB
 from dicom_assets.emulator.archive import Archive, Key
 from dicom_assets.schema import REJECTED, TABLES
-from dicom_assets.tables import compaction, maintenance, migration
-from dicom_assets.tables.converge import Run
-from dicom_assets_tests.end_to_end.dagster.history import (
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.upkeep import compaction, maintenance
+from dicom_assets_tests.support.history import (
     KEYS,
     START,
     alive,
@@ -31,10 +32,10 @@ from dicom_assets_tests.end_to_end.dagster.history import (
     sop_uid,
     study_uid,
 )
-from dicom_assets_tests.end_to_end.dagster.service import Service, serving
-from dicom_assets_tests.end_to_end.dagster.world import World, world
-from dicom_assets_tests.template import Template
-from dicom_assets_tests.unit.tables.maintained import age
+from dicom_assets_tests.support.maintained import age
+from dicom_assets_tests.support.template import Template
+from dicom_assets_tests.support.watched_service import Service, serving
+from dicom_assets_tests.support.world import World, world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,10 +6,10 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from dicom_assets_tests.commands.check.world import Told
 from dicom_assets_tests.components.azurite import ACCOUNT
 from dicom_assets_tests.components.cloud import CONTAINER
-from dicom_assets_tests.end_to_end.check.world import Told
-from dicom_assets_tests.end_to_end.cli.command import run
+from dicom_assets_tests.support.command import run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from dicom_assets.errors import ConflictError, TableError, TableUnavailableError
-from dicom_assets.tables import converge
+from dicom_assets.tables.delta import retry as converge
 from dicom_assets_tests.components.gate import RESET, Fault
 from dicom_assets_tests.components.test_histories import Container
 from dicom_assets_tests.property import world

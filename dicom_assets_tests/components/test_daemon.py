@@ -9,22 +9,22 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dicom_assets import home
+from dicom_assets.commands import home
+from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.run_tags import ATTEMPT_TAG, UNFINISHED, hours_of
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.partitions import key_of
-from dicom_assets.runs import ATTEMPT_TAG, UNFINISHED, hours_of
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
-from dicom_assets.tables.audit import reopen, unfollowed
-from dicom_assets.tables.converge import Run
-from dicom_assets.tables.seals import followed
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.questions.audit import reopen, unfollowed
+from dicom_assets.tables.sync import followed
 from dicom_assets.window import HOUR, Span, Window, floor_hour, ticks_of
-from dicom_assets_tests.components.daemon import daemon
-from dicom_assets_tests.end_to_end.dagster.history import alive, header
-from dicom_assets_tests.end_to_end.dagster.processes import environment, slots_taken
-from dicom_assets_tests.end_to_end.dagster.service import Service, serving
-from dicom_assets_tests.end_to_end.dagster.world import World, world
+from dicom_assets_tests.support.daemon import daemon
+from dicom_assets_tests.support.history import alive, header
+from dicom_assets_tests.support.processes import environment, slots_taken
+from dicom_assets_tests.support.watched_service import Service, serving
+from dicom_assets_tests.support.world import World, world
 
-LOCATION = "dicom_assets_tests.components.impatient"
+LOCATION = "dicom_assets_tests.support.locations.impatient"
 STANDSTILL = 30
 BEFORE = 6
 HOLE = 3

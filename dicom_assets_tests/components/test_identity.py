@@ -17,28 +17,28 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
 
-from dicom_assets import home
+from dicom_assets.commands import home
 from dicom_assets.definitions import tables
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import TableUnavailableError
-from dicom_assets.feed.auth import SCOPE, default_credential
+from dicom_assets.feed.http.auth import SCOPE, default_credential
 from dicom_assets.schema import SYNC
 from dicom_assets.settings import Settings
-from dicom_assets.tables.store import Difference
-from dicom_assets_tests.canary import overhear
+from dicom_assets.tables.delta.snapshot import Difference
 from dicom_assets_tests.components import azurite
 from dicom_assets_tests.components.cloud import CONTAINER, SERVICE_PRINCIPAL, clean
 from dicom_assets_tests.components.entra import CLIENT, SECRET, SERVICE, TENANT, Guarded
-from dicom_assets_tests.end_to_end.dagster.history import END, FIRST, LAST, START, alive, tell
-from dicom_assets_tests.end_to_end.dagster.world import World
-from dicom_assets_tests.end_to_end.faults.tls import Relay
+from dicom_assets_tests.support.canary import overhear
+from dicom_assets_tests.support.history import END, FIRST, LAST, START, alive, tell
+from dicom_assets_tests.support.tls import Relay
+from dicom_assets_tests.support.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dicom_assets.tables.store import Store
+    from dicom_assets.tables.delta.snapshot import Store
     from dicom_assets_tests.components.cloud import Cloud
     from dicom_assets_tests.components.gate import Proxy
 

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from playwright.sync_api import Locator, expect
 
+from dicom_assets.defs.run_tags import range_tags
 from dicom_assets.emulator import sample
-from dicom_assets.runs import range_tags
 from dicom_assets_tests.components.page import (
     HEIGHT,
     DagsterPage,
@@ -20,7 +20,7 @@ from dicom_assets_tests.components.page import (
     choose_missing,
     choose_range,
 )
-from dicom_assets_tests.components.server import Server
+from dicom_assets_tests.support.dev_server import Server
 
 # Dagster's daemon looks for new backfills twice a minute only, and the server has to start first.
 pytestmark = pytest.mark.timeout(300)

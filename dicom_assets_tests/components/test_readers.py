@@ -21,7 +21,6 @@ import pyarrow as pa
 import pytest
 
 from dicom_assets.schema import TABLES
-from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.components import azurite, lives, readers
 from dicom_assets_tests.components.azurite import ACCOUNT
 from dicom_assets_tests.components.cloud import CONTAINER
@@ -33,9 +32,10 @@ from dicom_assets_tests.components.readers import (
     Question,
     Reader,
 )
-from dicom_assets_tests.end_to_end.dagster.history import START, study_uid
-from dicom_assets_tests.project.layout import ROOT
-from dicom_assets_tests.protocol import violations
+from dicom_assets_tests.support.canary import overhear
+from dicom_assets_tests.support.history import START, study_uid
+from dicom_assets_tests.support.layout import ROOT
+from dicom_assets_tests.support.protocol import violations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from deltalake import DeltaTable
 
-from dicom_assets.tables.store import Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.components.test_histories import Container
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.histories import history_of

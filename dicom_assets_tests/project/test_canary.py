@@ -11,28 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from dicom_assets_tests.canary import EXEMPT, MARK, hits
-from dicom_assets_tests.project.layout import ROOT, TESTS, sources
 from dicom_assets_tests.project.shape import Source, functions, names
+from dicom_assets_tests.support.canary import EXEMPT, MARK, hits
+from dicom_assets_tests.support.layout import ROOT, TESTS, sources
 
 MAY_SHOW = {
-    "end_to_end/cli/test_erased.py": {
+    "commands/test_erasure.py": {
         "test_a_study_that_is_there_ends_with_one",
         "test_a_deleted_study_ends_with_one_until_nothing_holds_it",
         "test_the_same_facts_come_as_json",
         "test_a_study_that_nobody_knows_ends_with_zero",
     },
-    "end_to_end/cli/test_find.py": {
+    "commands/test_find.py": {
         "test_a_study_in_step_ends_with_zero",
         "test_a_deleted_study_ends_with_zero",
         "test_an_hour_that_was_not_read_ends_with_one_and_the_command",
         "test_json_gives_the_same_facts",
         "test_a_service_that_cannot_be_reached_is_said_and_not_fatal",
     },
-    "end_to_end/dagster/test_alerts.py": {
-        "test_an_error_of_others_is_named_and_its_text_is_not_told"
-    },
-    "end_to_end/dagster/test_canary_search.py": {"test_a_planted_value_is_found"},
+    "defs/alerts/test_sensor.py": {"test_an_error_of_others_is_named_and_its_text_is_not_told"},
+    "defs/test_canary_search.py": {"test_a_planted_value_is_found"},
 }
 """The command is asked for a UID and repeats it; Dagster keeps the text of a planted error, which
 an alert may not repeat; the search has to find something.
@@ -106,7 +104,7 @@ def _tested(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """What pytest says to the inner tests, the plugin being loaded."""
     (folder / "test_inner.py").write_text(INNER, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
-    command += ["-p", "dicom_assets_tests.canary", "--strict-markers"]
+    command += ["-p", "dicom_assets_tests.support.canary", "--strict-markers"]
     return subprocess.run(
         [*command, f"--basetemp={folder / 'inner'}", *options, "test_inner.py"],
         cwd=folder,
@@ -186,4 +184,4 @@ def test_few_tests_show_patients() -> None:
 def test_homes_stay_until_they_are_searched(pytestconfig: pytest.Config) -> None:
     """Pytest keeps the folders of tests that have passed, and the search is on."""
     assert pytestconfig.getini("tmp_path_retention_policy") == "all"
-    assert pytestconfig.pluginmanager.has_plugin("dicom_assets_tests.canary")
+    assert pytestconfig.pluginmanager.has_plugin("dicom_assets_tests.support.canary")

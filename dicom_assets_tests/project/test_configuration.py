@@ -12,7 +12,7 @@ import yaml
 from dagster import DagsterInstance
 from dagster._core.instance.config import PoolGranularity
 
-from dicom_assets_tests.project.layout import PACKAGE, ROOT, pyproject, sources
+from dicom_assets_tests.support.layout import PACKAGE, ROOT, pyproject, sources
 
 DEFINITIONS = "dicom_assets.definitions"
 LOCATION = "dicom_assets"

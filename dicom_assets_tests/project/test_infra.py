@@ -12,8 +12,8 @@ from typing import Any, Final
 import pycep
 import pytest
 
-from dicom_assets.tables.probe import FOLDER
-from dicom_assets_tests.project.layout import ROOT
+from dicom_assets.commands.check.storage import FOLDER
+from dicom_assets_tests.support.layout import ROOT
 
 Json = dict[str, Any]
 

@@ -13,8 +13,8 @@ import pytest
 from dicom_assets.cli import main
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets_tests.canary import overhear
-from dicom_assets_tests.project.layout import ROOT
+from dicom_assets_tests.support.canary import overhear
+from dicom_assets_tests.support.layout import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EMULATOR = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")

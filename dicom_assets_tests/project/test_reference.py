@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_assets import reference, schema
+from dicom_assets import schema
+from dicom_assets.commands import docs as reference
 from dicom_assets.schema import TABLES, Table, added
-from dicom_assets_tests.project.layout import ROOT
+from dicom_assets_tests.support.layout import ROOT
 
 COLUMNS = reference.columns()
 

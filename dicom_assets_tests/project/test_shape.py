@@ -1,4 +1,4 @@
-"""The shape of the code: short functions, typed, that catch by name; and tests as long as it."""
+"""The shape of the code: short functions, typed, that catch by name."""
 
 import ast
 import statistics
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dicom_assets_tests.project.layout import PACKAGE, TESTS, sources
 from dicom_assets_tests.project.shape import (
     Source,
     function_lengths,
@@ -15,6 +14,7 @@ from dicom_assets_tests.project.shape import (
     is_typed,
     reads_environment,
 )
+from dicom_assets_tests.support.layout import PACKAGE, sources
 
 MEDIAN_LINES = 8
 NINE_IN_TEN_LINES = 25
@@ -31,12 +31,6 @@ def package() -> list[Source]:
 def parsed(text: str) -> Source:
     """A source that is not a file."""
     return Source(Path("planted.py"), text, ast.parse(text))
-
-
-def non_blank_lines(folder: Path) -> int:
-    """The lines of Python under the folder that are not blank."""
-    texts = (path.read_text(encoding="utf-8") for path in sources(folder))
-    return sum(bool(line.strip()) for text in texts for line in text.splitlines())
 
 
 def test_half_the_functions_fit_in_eight_lines(package: list[Source]) -> None:
@@ -67,11 +61,6 @@ def test_only_settings_and_the_command_line_read_the_environment(package: list[S
     """A setting has one home: no other module asks the environment."""
     found = {s.path for s in package for node in ast.walk(s.tree) if reads_environment(node)}
     assert {str(path.relative_to(PACKAGE)) for path in found} <= READS_ENVIRONMENT
-
-
-def test_there_is_a_line_of_test_for_every_line_of_source() -> None:
-    """Blank lines apart, the tests are at least as long as the package."""
-    assert non_blank_lines(TESTS) >= non_blank_lines(PACKAGE)
 
 
 def test_the_length_of_a_function_is_its_code() -> None:

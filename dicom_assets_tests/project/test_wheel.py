@@ -7,7 +7,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from dicom_assets_tests.project.layout import PACKAGE, ROOT, pyproject
+from dicom_assets_tests.support.layout import PACKAGE, ROOT, pyproject
 
 RUN_SCRIPT = (
     "import sys\n"

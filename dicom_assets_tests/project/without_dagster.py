@@ -14,7 +14,7 @@ class WithoutDagster:
     ) -> ModuleSpec | None:
         """Nothing, or an ImportError that says why."""
         if fullname.startswith("dagster"):
-            message = f"unit tests do not import {fullname}"
+            message = f"tests of the core do not import {fullname}"
             raise ImportError(message)
         return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dicom_assets_tests.canary import MARK
+from dicom_assets_tests.support.canary import MARK
 
 if TYPE_CHECKING:
     from random import Random

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import pyarrow as pa
 
 from dicom_assets import schema
-from dicom_assets.tables import plan, rollup
+from dicom_assets.tables import derived as rollup
+from dicom_assets.tables import plan
 from dicom_assets_tests.property.expected import INSTANCE, SERIES, STUDY, Column, Row, roll_up
 from dicom_assets_tests.property.histories import (
     START,
@@ -32,7 +33,7 @@ from dicom_assets_tests.property.histories import (
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Entry, Key, Replay, Span
 
 if TYPE_CHECKING:
-    from dicom_assets.tables.store import Difference
+    from dicom_assets.tables.delta.snapshot import Difference
 
 KEY = schema.INSTANCE.key
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.tables.store import Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.histories import History, history_of
 from dicom_assets_tests.property.world import Scenario, World, scenarios

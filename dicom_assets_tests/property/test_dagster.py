@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given, settings
 
 from dicom_assets.definitions import build_definitions
-from dicom_assets.partitions import key_of
+from dicom_assets.defs.partitions import key_of
 from dicom_assets.settings import Settings
 from dicom_assets.window import datetime_of
-from dicom_assets_tests.canary import overhear
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.histories import START
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR
 from dicom_assets_tests.property.test_core import EACH
 from dicom_assets_tests.property.world import Hours, Scenario, World, scenarios
+from dicom_assets_tests.support.canary import overhear
 
 if TYPE_CHECKING:
     from collections.abc import Callable

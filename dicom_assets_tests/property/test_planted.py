@@ -20,9 +20,24 @@ from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import light_read, listing
 from dicom_assets.header import extraction, values
 from dicom_assets.schema import CHANGE, INSTANCE
-from dicom_assets.tables import aggregates, instance, log, plan, readings, rollup, rollups, store
+from dicom_assets.tables import (
+    aggregates,
+    instance,
+    plan,
+    readings,
+)
+from dicom_assets.tables import (
+    change as log,
+)
+from dicom_assets.tables import (
+    derived as rollup,
+)
+from dicom_assets.tables import (
+    rollup as rollups,
+)
 from dicom_assets.tables.aggregates import Groups, Measure, Part
-from dicom_assets.tables.converge import converge
+from dicom_assets.tables.delta import snapshot as store
+from dicom_assets.tables.delta.retry import converge
 from dicom_assets_tests.property import pure, test_columns, world
 
 pc: Any = pyarrow.compute

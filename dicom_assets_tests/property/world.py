@@ -25,20 +25,16 @@ from dicom_assets import schema
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.feed.patience import Patience
-from dicom_assets.tables import instance, log, rollups
-from dicom_assets.tables.converge import Run
-from dicom_assets.tables.store import Snapshot, Store
+from dicom_assets.feed.http.timeouts import Patience
+from dicom_assets.tables import change as log
+from dicom_assets.tables import instance
+from dicom_assets.tables import rollup as rollups
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import Window
 from dicom_assets_tests.property.expected import COLUMNS, KEY, Row, series_of, studies_of
 from dicom_assets_tests.property.headers import minimal_header
-from dicom_assets_tests.property.histories import (
-    PARTITIONS,
-    START,
-    History,
-    Operation,
-    history_of,
-)
+from dicom_assets_tests.property.histories import PARTITIONS, START, History, Operation, history_of
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Key, Span
 from dicom_assets_tests.property.service import Told, serve
 from dicom_assets_tests.property.values import are_equal
@@ -49,7 +45,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from dicom_assets.emulator.faults import Plan
-    from dicom_assets.reads import Entries, Headers
+    from dicom_assets.feed_contract import Entries, Headers
 
 HALF_HOUR = TICKS_PER_HOUR // 2
 MEMORY = Path("/dev/shm")  # noqa: S108 - only a place for directories with names of their own

@@ -37,14 +37,7 @@ from dicom_assets.emulator.faults.pages import (
 )
 from dicom_assets.emulator.faults.plan import AnyFault, Faults, Hit, OneOf, Plan, Rule
 from dicom_assets.emulator.faults.seeded import LOUD, QUIET, random_faults
-from dicom_assets.emulator.faults.wire import (
-    CutChunked,
-    CutGzip,
-    Drip,
-    Reset,
-    ShortLength,
-    Stall,
-)
+from dicom_assets.emulator.faults.wire import CutChunked, CutGzip, Drip, Reset, ShortLength, Stall
 
 __all__ = [
     "LOUD",

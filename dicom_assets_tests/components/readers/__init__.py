@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 import pyarrow as pa
 import pytest
 
-from dicom_assets_tests.canary import overhear
+from dicom_assets_tests.support.canary import overhear
 
 HERE: Final = Path(__file__).parent
 ENVIRONMENT: Final = Path(sys.prefix) / "readers"

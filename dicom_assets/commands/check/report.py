@@ -1,0 +1,190 @@
+"""The whole check: all looks in their order, and their lines in the terminal or as JSON."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from dicom_assets.commands.check import configuration
+from dicom_assets.commands.check.dagster_instance import GROUP as DAGSTER
+from dicom_assets.commands.check.dagster_instance import InstanceProbe
+from dicom_assets.commands.check.probe import (
+    Finding,
+    Line,
+    Probe,
+    State,
+    explained,
+    lines,
+    ok,
+    unseen,
+)
+from dicom_assets.commands.check.service import FEED, ServiceProbe
+from dicom_assets.commands.check.service import GROUP as SERVICE
+from dicom_assets.commands.check.storage import GROUP as STORAGE
+from dicom_assets.commands.check.storage import StorageProbe
+from dicom_assets.commands.home import DIRECTORY
+from dicom_assets.definitions import tables
+from dicom_assets.defs.checks.upkeep import ROOM_BYTES
+from dicom_assets.errors import DicomAssetsError, SettingsError
+from dicom_assets.schema import CHANGE
+from dicom_assets.settings import Settings
+from dicom_assets.tables.change import require_archive
+from dicom_assets.tables.delta.snapshot import Store
+
+SETTINGS: Final = "settings"
+_STYLES: Final = {
+    State.OK: "green",
+    State.WARN: "yellow",
+    State.RED: "bold red",
+    State.UNSEEN: "dim",
+}
+_STATE_COLUMNS, _NAME_COLUMNS = 10, 28
+# Dagster+ sets it wherever it runs code.
+_PLUS: Final = "DAGSTER_CLOUD_DEPLOYMENT_NAME"
+
+
+def run(environment: Mapping[str, str], console: Console, *, as_json: bool = False) -> bool:
+    """A line for each look is shown, with what to do where it is red; True when none is."""
+    found: list[Line] = []
+    aside = Console(stderr=True) if as_json or not console.is_terminal else console
+    with _Check(environment) as check, aside.status("looking") as status:
+        for line in lines(check.probes(), lambda one: status.update(f"{one.group}: {one.name}")):
+            if not as_json:
+                _show(console, line, is_first=not found or found[-1].group != line.group)
+            found.append(line)
+    is_well = all(line.state is not State.RED for line in found)
+    if as_json:
+        told = {"is_well": is_well, "DICOM_START_TIME": check.start_time}
+        console.print_json(json.dumps(told | {"lines": [asdict(line) for line in found]}))
+    else:
+        _sum_up(console, found, check.start_time)
+    return is_well
+
+
+def _show(console: Console, line: Line, *, is_first: bool) -> None:
+    if is_first:
+        console.print(f"[bold]{line.group}[/]")
+    grid = Grid.grid(padding=(0, 1))
+    grid.add_column(width=_STATE_COLUMNS, style=_STYLES[line.state])
+    grid.add_column(width=_NAME_COLUMNS, overflow="fold")
+    grid.add_column(overflow="fold")
+    grid.add_row(line.state.value, line.name, Text(line.found))
+    if line.remedy:
+        grid.add_row("", "", Text(f"-> {line.remedy}", style="cyan"))
+    console.print(grid)
+
+
+def _sum_up(console: Console, found: list[Line], start_time: str | None) -> None:
+    counts = Counter(line.state for line in found)
+    console.print(", ".join(f"{counts[state]} {state.value}" for state in State), highlight=False)
+    if start_time is not None:
+        console.print(f"DICOM_START_TIME={start_time}", highlight=False, soft_wrap=True)
+
+
+@dataclass
+class _Check:
+    """The looks that an environment asks for; a context manager that closes what they open."""
+
+    environment: Mapping[str, str]
+    _service: ServiceProbe | None = None
+    _opened: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @property
+    def start_time(self) -> str | None:
+        """The feed's first hour as DICOM_START_TIME takes it; None when it is not known."""
+        hour = self._service and self._service.first_hour
+        return None if hour is None else f"{hour:%Y-%m-%dT%H:%M:%SZ}"
+
+    def probes(self) -> Iterator[Probe]:
+        """Yield the looks in their order; those that need valid settings wait for them."""
+        given = self.environment
+        yield Probe(SETTINGS, SETTINGS, partial(configuration.valid, given))
+        yield Probe(SETTINGS, "complete", partial(configuration.complete, given), (SETTINGS,))
+        yield Probe(SETTINGS, "versions", configuration.versions)
+        settings = _settings(given)
+        if settings is None:
+            yield _left_out(SERVICE, "nothing is known of it", SETTINGS)
+            yield _left_out(STORAGE, "nothing is known of it", SETTINGS)
+        else:
+            yield from self._of_service(settings)
+            yield from self._of_storage(settings)
+        yield from self._of_dagster(settings)
+
+    def _of_service(self, settings: Settings) -> Iterator[Probe]:
+        if settings.service_url is None:
+            told = "DICOM_SERVICE_URL is unset: the embedded service is used, on this machine"
+            yield _left_out(SERVICE, told)
+            return
+        url, version = settings.service_url, settings.api_version
+        self._service = ServiceProbe(url, version, settings.start_time)
+        yield from self._service.probes()
+
+    def _of_storage(self, settings: Settings) -> Iterator[Probe]:
+        if any(
+            told.startswith("DICOM_TABLES_URL") for told in configuration.missing(self.environment)
+        ):
+            yield _left_out(STORAGE, "DICOM_TABLES_URL is unset: the place is not known yet")
+            return
+        kept = tables(settings)
+        store = kept.store()
+        yield from StorageProbe(kept.root_uri, store, ROOM_BYTES).probes()
+        if self._service is not None:
+            look = partial(_archive, store, self._service)
+            yield Probe(STORAGE, "archive", look, (FEED, CHANGE.name))
+
+    def _of_dagster(self, settings: Settings | None) -> Iterator[Probe]:
+        if _PLUS in self.environment:
+            yield _left_out(DAGSTER, _IN_THE_CLOUD)
+            return
+        named = self.environment.get("DAGSTER_HOME", "").strip()
+        home = Path(named or DIRECTORY).absolute()
+        if not home.is_dir():
+            which = "DAGSTER_HOME" if named else "as `dicom-assets dev` makes it"
+            yield _left_out(DAGSTER, f"there is no instance yet in {home} ({which})")
+            return
+        opened = self._opened.enter_context(InstanceProbe(home))
+        yield from opened.probes(settings)
+
+
+_IN_THE_CLOUD: Final = (
+    "Dagster+ keeps the instance itself: the pool's limit, run monitoring and what is switched on "
+    "are on its pages under Deployment and Automation"
+)
+
+
+def _left_out(group: str, why: str, *needs: str) -> Probe:
+    return Probe(group, group, partial(unseen, why), needs)
+
+
+def _settings(environment: Mapping[str, str]) -> Settings | None:
+    try:
+        return Settings.from_environment(environment, complete=False)
+    except SettingsError:
+        return None
+
+
+def _archive(store: Store, service: ServiceProbe) -> Finding:
+    """The tables and the service belong together."""
+    try:
+        logged = store.open(CHANGE)
+        if not logged.count():
+            return ok("no entry is in the log yet; it fits any service")
+        with service.open() as feed:
+            require_archive(logged, feed)
+    except DicomAssetsError as error:
+        return explained(error)
+    return ok("the newest entry of the log is in the service")

@@ -1,0 +1,254 @@
+"""Whether the DICOM service can be read from here: its name, TLS, a token, the role, the feed.
+
+One request without repetition at each step, so that what fails is told apart: what a run asks
+again for ten minutes is said at once. Of an answer its status is told, and the versions that it
+names; never a body.
+"""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from dicom_assets.commands.check import handshake
+from dicom_assets.commands.check import token as claims
+from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red, unseen, warn
+from dicom_assets.errors import ServiceError
+from dicom_assets.feed.client import ChangeFeed, utc_now
+from dicom_assets.feed.http import answers
+from dicom_assets.feed.http.answers import Failure
+from dicom_assets.feed.http.auth import SCOPE, default_credential, service_address
+from dicom_assets.feed.http.body import read_beginning
+from dicom_assets.feed.http.connection import new_client, quieten
+from dicom_assets.feed.http.deadline import within
+from dicom_assets.feed.http.timeouts import GLANCE
+from dicom_assets.window import datetime_of, floor_hour
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken, TokenCredential
+
+GROUP: Final = "service"
+FEED: Final = "feed"
+# What Microsoft Entra lets the times in a token and a clock differ by.
+MOST_SKEW: Final = timedelta(minutes=5)
+NOTABLE_SKEW: Final = timedelta(minutes=1)
+_TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
+_VERSIONS: Final = re.compile(r"[\w., -]{1,80}", re.ASCII)
+_OF_THE_ROLE: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+_OF_THE_VERSION: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
+_PROXIED: Final = "HTTPS_PROXY names a proxy, and it is the proxy that does this"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What the service said to the question for one entry; no failure is an answer of success."""
+
+    status: int
+    headers: httpx.Headers
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A credential that gives the one token that it has."""
+
+    token: "AccessToken" = field(repr=False)
+
+    def get_token(self, *_: str, **__: Any) -> "AccessToken":  # noqa: ANN401 - azure's protocol
+        return self.token
+
+
+@dataclass
+class ServiceProbe:
+    """The looks at one service; `first_hour` is known once the feed was looked at.
+
+    Without a credential, azure-identity's default chain is asked.
+    """
+
+    url: str
+    api_version: int = 2
+    start_time: datetime | None = None
+    credential: "TokenCredential | None" = None
+    clock: Callable[[], datetime] = utc_now
+    first_hour: datetime | None = None
+    _token: "AccessToken | None" = field(default=None, repr=False)
+    # By how much this machine's clock is ahead of the service's.
+    _ahead: timedelta | None = None
+
+    def probes(self) -> list[Probe]:
+        """Return the looks, in the order in which one needs the other."""
+        return [
+            Probe(GROUP, "name", self.name),
+            Probe(GROUP, "TLS", self.tls, ("name",)),
+            Probe(GROUP, "token", self.token),
+            Probe(GROUP, "answer", self.answer, ("TLS", "token")),
+            Probe(GROUP, "clock", self.time, ("answer",)),
+            Probe(GROUP, "role", self.role, ("answer",)),
+            Probe(GROUP, "API version", self.version, ("role",)),
+            Probe(GROUP, FEED, self.feed, ("API version",)),
+        ]
+
+    @cached_property
+    def _address(self) -> httpx.URL:
+        return service_address(self.url)
+
+    @cached_property
+    def _is_https(self) -> bool:
+        return self._address.scheme == "https"
+
+    @cached_property
+    def _is_proxied(self) -> bool:
+        # A service on this machine is asked directly; for others httpx goes by the same variables.
+        named = {"https", "all"} & getproxies().keys()
+        return self._is_https and bool(named) and not proxy_bypass(self._address.host)
+
+    @property
+    def _place(self) -> tuple[str, int]:
+        return self._address.host, self._address.port or (443 if self._is_https else 80)
+
+    def name(self) -> Finding:
+        """The service's name leads to an address."""
+        return unseen(_PROXIED) if self._is_proxied else handshake.resolve(*self._place)
+
+    def tls(self) -> Finding:
+        """The service speaks TLS with a certificate that is trusted here."""
+        if not self._is_https:
+            return unseen("http to this machine: nothing is encrypted, and no token is sent")
+        if self._is_proxied:
+            return unseen(_PROXIED)
+        return handshake.shake(*self._place, GLANCE.connect_seconds, self.clock())
+
+    def token(self) -> Finding:
+        """The identity of this process gets a token for the service."""
+        if not self._is_https:
+            return unseen("over http no token is sent")
+        quieten()
+        credential = self.credential or default_credential()
+        executor = ThreadPoolExecutor(1, thread_name_prefix="dicom-token")
+        future = executor.submit(credential.get_token, SCOPE)
+        try:
+            error = future.exception(GLANCE.token_seconds)
+        except TimeoutError as late:
+            error = late
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+        if error is not None:
+            return claims.absent(credential, error)
+        self._token = future.result()
+        return claims.told(credential, self._token, SCOPE, self.clock())
+
+    def answer(self) -> Finding:
+        """The service answers the question for one entry, if only to refuse it."""
+        answer = self._answer
+        if isinstance(answer, Failure):
+            return red(str(answer), answer.meaning.remedy)
+        if answer.failure and answer.status not in {*_OF_THE_ROLE, *_OF_THE_VERSION}:
+            return red(str(answer.failure), answer.failure.meaning.remedy)
+        return ok(f"{answers.status_text(answer.status)} to the question for one entry")
+
+    def time(self) -> Finding:
+        """The clocks of the service and of this machine say the same."""
+        if self._ahead is None:
+            return unseen("the answer had no Date")
+        seconds = round(self._ahead.total_seconds())
+        which = "ahead of" if seconds > 0 else "behind"
+        what = f"this machine's clock is {abs(seconds)} s {which} the service's"
+        if abs(self._ahead) > MOST_SKEW:
+            late = "with such a difference tokens are refused and hours are read late"
+            return red(what, f"{handshake.CLOCK_REMEDY}; {late}")
+        if abs(self._ahead) > NOTABLE_SKEW:
+            return warn(what, handshake.CLOCK_REMEDY)
+        return ok("the same as the service's, to the minute")
+
+    def role(self) -> Finding:
+        """The identity may read the feed."""
+        answer = self._answered
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            if self._token is None:
+                return red("the service wants a token", answers.NO_TOKEN_SENT.remedy)
+            return claims.refused(answer.headers.get("WWW-Authenticate", ""))
+        if answer.status == HTTPStatus.FORBIDDEN:
+            return red(
+                "the service knows the identity, and does not let it read (403 Forbidden)",
+                "give the identity of the line `token` (oid) the role `DICOM Data Reader` on the "
+                "service; it counts after some minutes",
+            )
+        anybody = "anybody may read, as it is with a service on this machine"
+        return ok(anybody if self._token is None else "DICOM Data Reader, or one that may do more")
+
+    def version(self) -> Finding:
+        """The service has the version of the API that is asked for."""
+        answer = self._answered
+        said = answer.headers.get("api-supported-versions", "")
+        told = f"; the service names {said}" if _VERSIONS.fullmatch(said) else ""
+        if answer.failure is None:
+            return ok(f"v{self.api_version}{told}")
+        what = f"{answers.status_text(answer.status)} to v{self.api_version}{told}"
+        return red(what, answers.STATUSES[HTTPStatus.NOT_FOUND].remedy)
+
+    def feed(self) -> Finding:
+        """The change feed can be read from its first entry to its newest."""
+        try:
+            with self.open() as feed:
+                first, newest = feed.first(), feed.latest()
+        except ServiceError as error:
+            return explained(error)
+        if first is None or newest is None:
+            return ok("it is empty: nothing was ever stored in the service")
+        begin, end = datetime_of(first), datetime_of(newest)
+        self.first_hour = floor_hour(begin)
+        is_late = self.start_time is not None and self.start_time > begin
+        older = "; what is older than DICOM_START_TIME is not read" if is_late else ""
+        return ok(f"first entry: {begin:{_TIME}}, newest entry: {end:{_TIME}}{older}")
+
+    def open(self) -> ChangeFeed:
+        """Return the feed for a few quick questions, with the token that was looked at."""
+        return ChangeFeed(
+            self.url,
+            api_version=self.api_version,
+            retry_seconds=0,
+            credential=None if self._token is None else _Given(self._token),
+            patience=GLANCE,
+        )
+
+    @cached_property
+    def _answer(self) -> _Answer | Failure:
+        with new_client(self._address, 1, None, GLANCE) as client:
+            request = client.build_request(
+                "GET",
+                f"v{self.api_version}/changefeed",
+                params={"limit": 1, "offset": 0, "includeMetadata": "false"},
+            )
+            if self._token is not None:
+                request.headers["Authorization"] = f"Bearer {self._token.token}"
+            try:
+                with within(GLANCE.request_seconds):
+                    return self._read(client.send(request, stream=True))
+            except (httpx.TransportError, httpx.DecodingError) as error:
+                return answers.failure_of(error)
+
+    def _read(self, response: httpx.Response) -> _Answer:
+        served = answers.served_at(response)
+        self._ahead = None if served is None else self.clock() - served
+        failure: Failure | None = None
+        try:
+            answers.check_status(response, GLANCE.retry_after_most_seconds)
+            answers.check_type(response, read_beginning(response))
+        except Failure as refused:
+            failure = refused
+        response.close()
+        return _Answer(response.status_code, response.headers, failure)
+
+    @property
+    def _answered(self) -> _Answer:
+        answer = self._answer
+        if isinstance(answer, Failure):
+            raise answer
+        return answer

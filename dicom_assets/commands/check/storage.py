@@ -1,0 +1,266 @@
+"""Whether the tables can be kept where DICOM_TABLES_URL says: the root, access to it, each table.
+
+A file is written, listed, read and deleted in a folder of its own below the root; a root that is
+not there yet is made for it and goes again. All else is only read. What a storage answers is told
+by what it needs, never in its own words, which may quote addresses.
+"""
+
+import errno
+import re
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+from deltalake.exceptions import DeltaError
+from deltalake.fs import DeltaStorageHandler
+
+from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red, unseen, warn
+from dicom_assets.errors import TableError
+from dicom_assets.schema import TABLES, Table
+from dicom_assets.tables.delta.files import data_files
+from dicom_assets.tables.delta.folder import Folder
+from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.questions.conformity import differences
+from dicom_assets.tables.questions.growth import room
+from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
+
+GROUP: Final = "storage"
+# Readers of the lake pass over names that begin so, and no table has such a path by default.
+FOLDER: Final = "_dicom_assets_check"
+_CONTENT: Final = pa.table({"dicom-assets": ["check wrote this, and may delete it"]})
+# A storage that does not answer is told in seconds; runs go on asking for minutes.
+_QUICK: Final[Mapping[str, str]] = {
+    "max_retries": "1",
+    "retry_timeout": "10s",
+    "timeout": "15s",
+    "connect_timeout": "5s",
+}
+_REFUSALS: Final = (OSError, DeltaError, pa.ArrowException)
+_CONTRIBUTOR: Final = "give the identity the role `Storage Blob Data Contributor` on the container"
+# What a storage on the network means, by the words and numbers in what the engine says of it.
+_MEANINGS: Final = (
+    (
+        r"token request",
+        "no token was given for the storage",
+        "give the process an identity that the engine can find (docs/identity.md)",
+    ),
+    (
+        r"invalid peer certificate",
+        "the certificate is not trusted",
+        "name a PEM file in SSL_CERT_FILE that holds the authorities, your own or the proxy's too",
+    ),
+    (
+        r"ContainerNotFound|FilesystemNotFound|status code\W+404",
+        "the container is not there",
+        "make the container (`az storage container create`), or correct DICOM_TABLES_URL",
+    ),
+    (
+        r"AuthorizationFailure",
+        "the storage lets nobody in from here",
+        f"open its firewall to this network, or use its private endpoint; else {_CONTRIBUTOR}",
+    ),
+    (r"status code\W+403", "the identity may not do it (403)", _CONTRIBUTOR),
+    (
+        r"status code\W+401",
+        "the storage does not take the identity (401)",
+        "sign in to the tenant of the storage; a key or SAS has to be valid and of this account",
+    ),
+    (
+        r"Immutable|status code\W+409",
+        "the storage does not let files change (409)",
+        "take the immutability policy from the container: tables need to delete what they replace",
+    ),
+    (
+        r"dns error",
+        "the account's name cannot be resolved",
+        "is the account in DICOM_TABLES_URL spelled right, and the network open to it?",
+    ),
+)
+_SILENT: Final = (
+    "the storage does not answer as one",
+    "is DICOM_TABLES_URL right, and the network open to the storage?",
+)
+_NOT_ALLOWED: Final = (
+    "this user may not write there",
+    "give the user who runs Dagster the right to write there, or choose another root",
+)
+_ON_DISK: Final = {
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.ENOENT: _NOT_ALLOWED,
+    errno.EROFS: ("the disk is read-only", "mount it for writing, or choose another root"),
+    errno.ENOSPC: ("no space is left", "make room, or choose another root"),
+}
+
+
+@dataclass(frozen=True)
+class StorageProbe:
+    """The looks at one root of tables; where less than `least_bytes` are free, it warns."""
+
+    root: str
+    store: Store
+    least_bytes: int
+
+    def probes(self) -> list[Probe]:
+        """Return the looks, in the order in which one needs the other."""
+        names = tuple(table.name for table in TABLES)
+        tables = [Probe(GROUP, t.name, partial(self.table, t), ("root",)) for t in TABLES]
+        return [
+            Probe(GROUP, "root", self.reach),
+            Probe(GROUP, "access", self.access, ("root",)),
+            Probe(GROUP, "room", self.room, ("access",)),
+            *tables,
+            Probe(GROUP, "schema", self.schema, names),
+        ]
+
+    @cached_property
+    def _quick(self) -> Store:
+        return replace(self.store, options={**self.store.options, **_QUICK})
+
+    @cached_property
+    def _path(self) -> Path | None:
+        """The root on a disk of this machine, None when it is a container."""
+        return None if "://" in self.root else Path(self.root)
+
+    def reach(self) -> Finding:
+        """The root is there, or can be made."""
+        if self._path is not None:
+            return _on_disk(self._path)
+        try:
+            _listed(self._storage())
+        except _REFUSALS as error:
+            return red(*_meaning(error))
+        return ok("the container answers")
+
+    def access(self) -> Finding:
+        """A file can be written, listed, read and deleted."""
+        name = f"{FOLDER}/{uuid.uuid4()}"
+        left = [*_STEPS]
+        try:
+            with _made(self._path):
+                storage = self._storage()
+                while left:
+                    _STEPS[left[0]](storage, name)
+                    left.pop(0)
+        except _REFUSALS as error:
+            what, remedy = _meaning(error)
+            return red(f"a file cannot be {left[0]}: {what}", remedy)
+        return ok(f"a file was {', '.join(_STEPS)}")
+
+    def _storage(self) -> pyarrow.fs.PyFileSystem:
+        handler = DeltaStorageHandler(self.root, dict(self._quick.options))
+        return pyarrow.fs.PyFileSystem(handler)
+
+    def room(self) -> Finding:
+        """There is room on the disk."""
+        if self._path is None:
+            return unseen("a container has no end")
+        free = room(self._path)
+        what = f"{free / 1024**3:,.1f} GiB are free"
+        if free < self.least_bytes:
+            return warn(what, "make room: a table is written once more before old files go")
+        return ok(what)
+
+    def table(self, table: Table) -> Finding:
+        """The table opens, is this project's, and whole; one that is not there is no fault."""
+        try:
+            snapshot = self._quick.open(table)
+            if snapshot.delta is None:
+                return ok("not there yet; the first run makes it")
+            folder = Folder.of(self._quick, table)
+            require_whole_log(folder)
+            require_data(snapshot, folder.data())
+            files = len(data_files(snapshot))
+            return ok(f"version {snapshot.version}, rows {snapshot.count():,}, files {files:,}")
+        except TableError as error:
+            return explained(error)
+
+    def schema(self) -> Finding:
+        """The tables are as this version makes them."""
+        try:
+            found = differences(self._quick)
+        except TableError as error:
+            return explained(error)
+        if found:
+            said = "; ".join(f"{name}: {', '.join(told)}" for name, told in found.items())
+            return warn(said, "the check `schema` tells what to do (docs/checks.md)")
+        return ok("columns, features and properties are as this version makes them")
+
+
+def _write(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
+    # As tables are written: the engine's own stream takes no plain bytes.
+    pq.write_table(_CONTENT, name, filesystem=storage)
+
+
+def _listed(storage: pyarrow.fs.PyFileSystem) -> list[str]:
+    selector = pyarrow.fs.FileSelector(FOLDER, allow_not_found=True)
+    return [file.path for file in storage.get_file_info(selector)]
+
+
+def _require_listed(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
+    if name not in _listed(storage):
+        raise OSError("what was written is not listed")
+
+
+def _require_content(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
+    if not pq.read_table(name, filesystem=storage).equals(_CONTENT):
+        raise OSError("what was written reads differently")
+
+
+def _delete(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
+    storage.delete_file(name)
+
+
+_STEPS: Final = {
+    "written": _write,
+    "listed": _require_listed,
+    "read": _require_content,
+    "deleted": _delete,
+}
+
+
+def _on_disk(path: Path) -> Finding:
+    nearest = next(p for p in (path, *path.parents) if p.exists())
+    if not nearest.is_dir():
+        return red("a file lies where the root's folder should be", "choose another root")
+    return ok("the folder is there" if nearest == path else "not there yet; the first run makes it")
+
+
+@contextmanager
+def _made(path: Path | None) -> Iterator[None]:
+    """The root is there while it is looked at; of a disk, what was made for it goes again."""
+    missing = [] if path is None else [p for p in (path, *path.parents) if not p.exists()]
+    made: list[Path] = []
+    try:
+        for folder in reversed(missing):
+            folder.mkdir()
+            made.append(folder)
+        yield
+    finally:
+        emptied = [] if path is None else [path / FOLDER, *reversed(made)]
+        for folder in emptied:
+            with suppress(OSError):  # somebody has come in the meantime
+                folder.rmdir()
+
+
+def _meaning(error: Exception) -> tuple[str, str]:
+    """Return what the storage's refusal means, and what to do about it."""
+    said = re.sub(r"\x1b\[\d*m|\s+", " ", str(error))
+    number = getattr(error, "errno", None) or _number_in(said)
+    if number in _ON_DISK:
+        return _ON_DISK[number]
+    found = (meant for pattern, *meant in _MEANINGS if re.search(pattern, said))
+    what, remedy = next(found, _SILENT)
+    return what, remedy
+
+
+def _number_in(said: str) -> int | None:
+    found = re.search(r"\(os error (\d+)\)", said)
+    return None if found is None else int(found[1])

@@ -1,0 +1,184 @@
+"""The demo: the embedded archive's hours through Dagster, and what became of them in the terminal.
+
+It is a person's first look, and uses what everybody uses: the definitions, a Dagster instance, the
+IO manager's tables.
+"""
+
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table as Grid
+
+from dicom_assets.commands.progress import bar
+from dicom_assets.definitions import build_definitions, tables
+from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.run_tags import tags_of
+from dicom_assets.emulator import sample
+from dicom_assets.emulator.archive import Archive
+from dicom_assets.errors import DicomAssetsError
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES
+from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
+from dicom_assets.tables.delta.snapshot import ABSENT, Store
+from dicom_assets.window import HOUR, Span, datetime_of, floor_hour
+
+ASSETS = (CHANGE, INSTANCE, SERIES, STUDY)
+STUDIES_SHOWN = 8
+
+
+def run(settings: Settings, home: Path, console: Console) -> bool:
+    """The tables show the embedded archive, and the terminal shows the tables; True when green.
+
+    `home` is the DAGSTER_HOME whose instance keeps the run.
+    """
+    archive = _archive(settings, console)
+    first, last = _hours(settings, archive)
+    console.print(f"[bold]Hours[/] {key_of(first)} … {key_of(last)} UTC, one run through Dagster")
+    with console.status("materializing change → instance → series, study"):
+        result = _materialize(settings, home, first, last)
+    if not result.success:
+        console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
+        console.print("\n".join(_explained(result)), markup=False)
+        return False
+    store = tables(settings).store()
+    _show(console, settings, store)
+    return True
+
+
+def _archive(settings: Settings, console: Console) -> Archive:
+    """Return the embedded archive, filled on first use while a bar shows it."""
+    directory = Path(ARCHIVE_DIRECTORY)
+    delay = timedelta(minutes=settings.delay_minutes)
+    first = sample.first_hour(directory, now=datetime.now(UTC), delay=delay)
+    with bar(console, "filling the archive with pydicom's DICOM files") as progress:
+        return sample.prepare(directory, first_hour=first, progress=progress)
+
+
+def _hours(settings: Settings, archive: Archive) -> tuple[datetime, datetime]:
+    """Return the archive's first hour, and the last that holds entries and is closed.
+
+    Hours after the last entry are left out, so that a demo on the next day does nothing again.
+    """
+    delay = timedelta(minutes=settings.delay_minutes)
+    first = sample.first_hour(Path(ARCHIVE_DIRECTORY), now=datetime.now(UTC), delay=delay)
+    newest = archive.latest(header=False)
+    filled = first if newest is None else floor_hour(datetime_of(newest.ticks))
+    closed = floor_hour(datetime.now(UTC) - delay) - HOUR
+    return first, min(closed, max(filled, first + sample.SPAN - HOUR))
+
+
+def _materialize(
+    settings: Settings, home: Path, first: datetime, last: datetime
+) -> dg.ExecuteInProcessResult:
+    """Materialize the hours as Dagster does a range: one run."""
+    repository = build_definitions(settings).get_repository_def()
+    keys = [dg.AssetKey(table.name) for table in ASSETS]
+    job = repository.get_implicit_job_def_for_assets(keys)
+    if job is None:
+        raise dg.DagsterInvariantViolationError("the four assets do not share their hours")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        return job.execute_in_process(
+            instance=instance,
+            asset_selection=keys,
+            tags=tags_of(Span(first, last)),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+
+
+def _explained(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Return our own errors of the failed steps; others may quote what nobody should read."""
+    failures = [event.step_failure_data.error for event in result.get_step_failure_events()]
+    causes = [error.cause or error for error in failures if error is not None]
+    own = {kind.__name__ for kind in _kinds(DicomAssetsError)}
+    return [cause.message for cause in causes if cause.cls_name in own]
+
+
+def _kinds(kind: type[Exception]) -> list[type[Exception]]:
+    return [kind, *(deeper for below in kind.__subclasses__() for deeper in _kinds(below))]
+
+
+def _show(console: Console, settings: Settings, store: Store) -> None:
+    console.print(_hours_grid(store), _tables_grid(settings, store), _studies_grid(store))
+    _say_what_was_refused(console)
+    root = Path(settings.tables_root)
+    shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
+    console.print(f"The tables lie in [bold]{shown}[/]. Ask DuckDB (paste this line):\n")
+    console.print(
+        _duckdb_line(f"{shown}/{settings.study_table_path}"), style="cyan", soft_wrap=True
+    )
+    console.print(
+        "\nNext: [bold]make dev[/] opens the same in Dagster's page, http://127.0.0.1:3000"
+    )
+
+
+def _duckdb_line(path: str) -> str:
+    """Return a command that asks the study table with DuckDB, without downloads."""
+    sql = "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
+    study = f"study = deltalake.DeltaTable('{path}').scan()"
+    return f"{_python()} -c \"import deltalake, duckdb; {study}; print(duckdb.sql('{sql}'))\""
+
+
+def _python() -> str:
+    """Return the interpreter as a person would type it."""
+    running = Path(sys.executable)
+    here = Path.cwd()
+    return str(running.relative_to(here) if running.is_relative_to(here) else running)
+
+
+def _hours_grid(store: Store) -> Grid:
+    hours = store.open(SYNC).rows(["creates", "updates", "deletes", "rejected"])
+    grid = Grid("hours sealed", "Create", "Update", "Delete", "rejected", title="change feed")
+    sums = [pc.sum(hours[name]).as_py() or 0 for name in hours.column_names]
+    grid.add_row(str(hours.num_rows), *map(str, sums))
+    return grid
+
+
+def _tables_grid(settings: Settings, store: Store) -> Grid:
+    grid = Grid("table", "rows", "version", "path", title="tables")
+    for table in TABLES:
+        snapshot = store.open(table)
+        path = settings.table_relative_path(table.name)
+        version = "none yet" if snapshot.version == ABSENT else str(snapshot.version)
+        grid.add_row(table.name, str(snapshot.count()), version, path)
+    return grid
+
+
+def _studies_grid(store: Store) -> Grid:
+    """Return the studies with the most instances; what could tell of a patient stays in the table.
+
+    A description may hold a name, so it is not printed.
+    """
+    columns = ["studyInstanceUid", "studyDate", "seriesCount", "instanceCount"]
+    studies = store.open(STUDY).rows(columns)
+    largest = studies.sort_by([("instanceCount", "descending"), ("studyInstanceUid", "ascending")])
+    modalities = _modalities(store)
+    grid = Grid("date", "modalities", "series", "instances", title="largest studies")
+    for row in largest.slice(0, STUDIES_SHOWN).to_pylist():
+        kinds = ", ".join(sorted(modalities[row["studyInstanceUid"]]))
+        counts = (str(row["seriesCount"]), str(row["instanceCount"]))
+        grid.add_row(str(row["studyDate"] or ""), kinds, *counts)
+    return grid
+
+
+def _modalities(store: Store) -> dict[str, set[str]]:
+    rows = store.open(SERIES).rows(["studyInstanceUid", "modality"]).to_pylist()
+    found: dict[str, set[str]] = {row["studyInstanceUid"]: set() for row in rows}
+    for row in rows:
+        found[row["studyInstanceUid"]] |= {row["modality"]} if row["modality"] else set()
+    return found
+
+
+def _say_what_was_refused(console: Console) -> None:
+    told = sample.report(Path(ARCHIVE_DIRECTORY))
+    reasons = Counter(told.refused)
+    if reasons:
+        each = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        console.print(
+            f"Of pydicom's files the embedded service stored {told.stored} and refused "
+            f"{reasons.total()}, as a real one does: {each}.\n"
+        )

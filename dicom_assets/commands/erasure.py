@@ -1,0 +1,106 @@
+"""`dicom-assets erased`: what still holds a study, and until when, in the terminal.
+
+What it means is decided in `tables.erased`. It shows counts and times, and of the study nothing but
+the UID that the person has typed.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table as Grid
+
+from dicom_assets.definitions import tables
+from dicom_assets.settings import Settings
+from dicom_assets.tables.outcome import PROGRESS_SECONDS
+from dicom_assets.tables.questions.erasure import SHOWN, Remains, Traces, look
+
+_MEGABYTE = 1_000_000
+
+
+def run(settings: Settings, study: str, console: Console, *, as_json: bool = False) -> bool:
+    """The terminal shows what holds the study; True when only logs of changes still name it."""
+    with _progress() as progress:
+        traces = look(tables(settings).store(), study, progress)
+    if as_json:
+        told = {**asdict(traces), "is_alive": traces.is_alive, "is_erased": traces.is_erased}
+        console.print_json(json.dumps(told, default=_text))
+    else:
+        _show(console, traces)
+    return traces.is_erased
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Yield what is told how many bytes of how many were looked at; shown after two seconds."""
+    begun = time.monotonic()
+    with Console(stderr=True).status("looking at the tables") as status:
+
+        def tell(done: int, whole: int) -> None:
+            if time.monotonic() - begun > PROGRESS_SECONDS:
+                of = f"{done // _MEGABYTE:,} of {whole // _MEGABYTE:,} MB"
+                status.update(f"looked through {of} of data files")
+
+        yield tell
+
+
+def _show(console: Console, traces: Traces) -> None:
+    console.print(f"[bold]study[/] {traces.study}", highlight=False)
+    console.print(_grid(traces))
+    colour = "green" if traces.is_erased else "red"
+    console.print(f"[bold {colour}]{name(traces)}[/]: {sentence(traces)}", highlight=False)
+    changes = traces.tables["change"]
+    if not changes.is_empty or traces.rejected:
+        console.print(
+            f"The log of changes keeps the UIDs of {changes.rows} entries and no other value of a "
+            f"header, and `rejected` the sequences of {traces.rejected}: docs/erasure.md says why.",
+            highlight=False,
+        )
+
+
+def name(traces: Traces) -> str:
+    """Return what is the matter, in a word or two."""
+    if traces.is_alive:
+        return "alive"
+    return "erased" if traces.is_erased else "remains"
+
+
+def sentence(traces: Traces) -> str:
+    """Return what that means, and what to do."""
+    if traces.is_alive:
+        return (
+            "the tables show the study. Delete it in the DICOM service; the hour of the deletion "
+            "removes its rows."
+        )
+    if traces.is_erased:
+        return "neither tables nor old files hold it, and no log tells of its rows."
+    return (
+        "no table shows it, and what the grid names goes at the times given, with the night that "
+        "follows (job dicom_maintenance). docs/erasure.md says how to hasten that."
+    )
+
+
+def _grid(traces: Traces) -> Grid:
+    grid = Grid("table", "rows", "old files", "gone after", "log entries", "gone after (UTC)")
+    for table in SHOWN:
+        grid.add_row(table.name, *_cells(traces.tables[table.name]))
+    return grid
+
+
+def _cells(remains: Remains) -> tuple[str, ...]:
+    blind = f", {remains.unreadable} unreadable" if remains.unreadable else ""
+    files, entries = f"{remains.old_files}{blind}", str(remains.entries)
+    left = _moment(remains.files_until), _moment(remains.entries_until)
+    return str(remains.rows), files, left[0], entries, "its rows" if remains.rows else left[1]
+
+
+def _moment(when: datetime | None) -> str:
+    return "-" if when is None else f"{when:%Y-%m-%d %H:%M}"
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

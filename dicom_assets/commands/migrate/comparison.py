@@ -1,0 +1,504 @@
+"""Tables that the template keeps, held against ours of the same service: by table, day and cause.
+
+Ours were filled from the feed beside them, and have a log: what the template's lack or hold too
+many of, the log explains. What ours lack and nothing explains is the one thing that matters.
+
+| cause | of `instance` | the row |
+|---|---|---|
+| lost by the template | only ours | was there to be read |
+| update lost by the template | both | ours is newer, and the change was there to be read |
+| ghost of the template | only theirs | is deleted, or its hour's feed never had it |
+| changed later | any | changed after the moment up to which the template has read |
+| written otherwise by the template | both | same change, and each value known in another form |
+| differs | both | same change, other values |
+| data partition not kept here | only theirs | ours leave it out |
+| rejected here | theirs, or theirs is newer | has an entry that could not be used |
+| hour not read here | theirs, or theirs is newer | its hour has not run here |
+| missing here | theirs, or theirs is newer | has no reason |
+
+A row of `series` or `study` follows its instances if one of them differs; else it is lost, a
+ghost, missing, or counted otherwise by the template, which takes any row of a group.
+Memory is bounded: the studies are compared part by part.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+import pyarrow as pa
+
+from dicom_assets.commands.migrate.template import (
+    Part,
+    Reader,
+    in_part,
+    newest_of_others,
+    open_reader,
+    parts_of,
+    template_columns,
+)
+from dicom_assets.errors import NotYetError
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
+from dicom_assets.tables import rejected as rejections
+from dicom_assets.tables.delta.arrow import Values, flat, is_in, joined_key, pc, position
+from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, newest_of
+
+LOST: Final = "lost by the template"
+UPDATE_LOST: Final = "update lost by the template"
+GHOST: Final = "ghost of the template"
+LATER: Final = "changed later"
+OTHER_FORM: Final = "written otherwise by the template"
+COUNTED_OTHERWISE: Final = "counted otherwise by the template"
+FOLLOWS: Final = "follows its instances"
+DIFFERS: Final = "differs"
+NOT_KEPT: Final = "data partition not kept here"
+REJECTED: Final = "rejected here"
+NOT_READ: Final = "hour not read here"
+MISSING: Final = "missing here"
+# What somebody has to do something about.
+UNEXPLAINED: Final = (NOT_READ, MISSING)
+
+# The template's windows are hours, read a quarter of an hour later.
+DELAY: Final = timedelta(minutes=15)
+SLICE_ROWS: Final = 200_000
+# The template cuts the time of a change to milliseconds.
+_SAME: Final = timedelta(milliseconds=1)
+_AT: Final = "lastModifiedTimestamp"
+_NOT_COMPARED: Final = (*INSTANCE.key, _AT, "metadata", "metadata_string", "created_date")
+_NAMES: Final = ("patientname", "referringphysicianname")
+KEY: Final[tuple[str, ...]] = INSTANCE.key
+
+# Rows of differences: the key's columns, `day`, `cause`, and `columns` that differ, as text.
+Differences: TypeAlias = pa.Table
+# Is told the name of each table and its differences, part by part.
+Tell: TypeAlias = Callable[[str, Differences], None]
+
+
+@dataclass
+class Comparison:
+    """What the template's tables have otherwise than ours.
+
+    `until` is the moment up to which the template has read. `counts` are rows by table, day and
+    cause, `columns` rows by table, column and form; `rows` are theirs and ours, by table.
+    """
+
+    until: datetime
+    counts: Counter[tuple[str, date | None, str]] = field(default_factory=Counter)
+    columns: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether ours lack nothing without a reason."""
+        return not any(cause in UNEXPLAINED for _, _, cause in self.counts)
+
+
+def compare(
+    old: Store,
+    new: Store,
+    until: datetime | None = None,
+    partitions: Collection[str] | None = None,
+    tell: Tell | None = None,
+) -> Comparison:
+    """Return how the template's tables (`old`) differ from ours (`new`).
+
+    Without `until`, the template has read up to the last hour that had ended a quarter of an hour
+    before its newest commit. `partitions` are the data partitions that ours keep. `tell` gets the
+    name of each table and its differences, part by part, with their UIDs.
+    """
+    sides = _Sides.of(old, new, until, partitions)
+    found = Comparison(sides.until)
+    for name in sides.ours:
+        found.rows[name] = sides.theirs[name].count(), sides.ours[name].count()
+    most = max(found.rows[INSTANCE.name])
+    for part in parts_of(most, SLICE_ROWS):
+        for name, differences, forms in sides.differences(part):
+            _add(found, name, differences, forms)
+            if tell is not None and len(differences):
+                tell(name, differences)
+    return found
+
+
+def _add(
+    found: Comparison, table: str, differences: Differences, forms: Counter[tuple[str, str]]
+) -> None:
+    groups = differences.group_by(["day", "cause"]).aggregate([([], "count_all")])
+    for row in groups.to_pylist():
+        found.counts[table, row["day"], row["cause"]] += row["count_all"]
+    for (column, form), count in forms.items():
+        found.columns[table, column, form] += count
+
+
+# --- the two sides --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The tables of both sides, and what is known of ours for all parts."""
+
+    theirs: dict[str, Reader]
+    ours: dict[str, Reader]
+    new: Store
+    until: datetime
+    partitions: frozenset[str] | None
+    followed: "pa.Array[Any]"
+    rejected: "pa.Array[Any]"
+
+    @classmethod
+    def of(
+        cls,
+        old: Store,
+        new: Store,
+        until: datetime | None,
+        partitions: Collection[str] | None,
+    ) -> "_Sides":
+        theirs, ours = _readers(old, "template's"), _readers(new, "own")
+        log, sync = new.open(CHANGE), new.open(SYNC)
+        if log.delta is None:
+            raise NotYetError(
+                f"there is no change log at {log.url}: the second root must be one that this "
+                "project has filled from the feed. Materialize its hours first"
+            )
+        hours = sync.rows(["hour", "instanceAt"])
+        followed = hours.filter(pc.is_valid(hours["instanceAt"]))["hour"]
+        rejected = log.rows_of("sequence", rejections.sequences(new), LOG_COLUMNS)
+        return cls(
+            theirs,
+            ours,
+            new,
+            until or _read_until(theirs[INSTANCE.name]),
+            None if partitions is None else frozenset(partitions),
+            flat(followed, SYNC["hour"].type),
+            flat(key_of(rejected), pa.string()),
+        )
+
+    def differences(
+        self, part: Part
+    ) -> Iterator[tuple[str, Differences, Counter[tuple[str, str]]]]:
+        """Yield the differences of the three tables in a part of the studies."""
+        instances, forms = self._instances(part)
+        yield INSTANCE.name, instances, forms
+        reader = self.ours[INSTANCE.name]
+        live = reader.rows(KEY, reader.within(part))
+        for table in (SERIES, STUDY):
+            found = _rollups(*self._both(table, part), table, instances, live)
+            yield table.name, *found
+
+    def _both(self, table: Table, part: Part) -> tuple[pa.Table, pa.Table]:
+        names = [column.name for column in template_columns(table)]
+        theirs, ours = self.theirs[table.name], self.ours[table.name]
+        return theirs.rows(names, theirs.within(part)), ours.rows(names, ours.within(part))
+
+    def _instances(self, part: Part) -> tuple[Differences, Counter[tuple[str, str]]]:
+        theirs, ours = self.theirs[INSTANCE.name], self.ours[INSTANCE.name]
+        held = theirs.layout.held
+        names = [
+            column.name
+            for column in template_columns(INSTANCE)
+            if column.name in held and column.name not in _NOT_COMPARED
+        ]
+        shown = [*KEY, _AT, *names]
+        where = in_part(KEY[1], part)
+        log = self.new.open(CHANGE).rows(LOG_COLUMNS, where)
+        knowledge = Knowledge.of(log, self.until, self.followed, self.rejected, self.partitions)
+        return instances(
+            theirs.rows(shown, where),
+            ours.rows([*shown, "received_timestamp"], where),
+            names,
+            knowledge,
+        )
+
+
+def _readers(store: Store, whose: str) -> dict[str, Reader]:
+    found = {}
+    for table in (INSTANCE, SERIES, STUDY):
+        reader = open_reader(store, table)
+        if reader is None:
+            raise NotYetError(
+                f"there is no {table.name} table at {store.urls[table.name]}, where the {whose} "
+                "one is looked for"
+            )
+        found[table.name] = reader
+    return found
+
+
+def _read_until(reader: Reader) -> datetime:
+    newest = newest_of_others(reader.snapshot)
+    if newest is None:
+        raise NotYetError(
+            f"the log of the table at {reader.snapshot.url} does not say when the template wrote "
+            "it last: say up to when it has read, with --until"
+        )
+    return (newest.at - DELAY).replace(minute=0, second=0, microsecond=0)
+
+
+# --- instances ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What our log says of the keys of a part, and what is known of all hours.
+
+    `keys` are those that the log has, `gone` and `moments` (of the newest entry) stand beside
+    them. `followed` are the hours that have run, `rejected` the keys with unusable entries.
+    """
+
+    keys: "pa.Array[Any]"
+    gone: "pa.Array[Any]"
+    moments: "pa.Array[Any]"
+    until: datetime
+    followed: "pa.Array[Any]"
+    rejected: "pa.Array[Any]"
+    partitions: frozenset[str] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        log: pa.Table,
+        until: datetime,
+        followed: "pa.Array[Any]",
+        rejected: "pa.Array[Any]",
+        partitions: frozenset[str] | None = None,
+    ) -> "Knowledge":
+        """Return what rows of the log (LOG_COLUMNS) say."""
+        newest = newest_of(log)
+        gone, moments = flat(is_gone(newest), pa.bool_()), flat(newest["timestamp"], _type(_AT))
+        keys = flat(key_of(newest), pa.string())
+        return cls(keys, gone, moments, until, followed, rejected, partitions)
+
+    def lacking(self, rows: pa.Table) -> Values:
+        """Return why ours do not have rows of theirs, or not as new."""
+        at = position(key_of(rows), self.keys)
+        known, gone = pc.is_valid(at), pc.fill_null(self.gone.take(at), False)  # noqa: FBT003 - Arrow's own signature
+        moment = pc.coalesce(self.moments.take(at), rows[_AT])
+        followed = is_in(pc.floor_temporal(moment, unit="hour"), self.followed)
+        names = pa.array(sorted(self.partitions or ()), pa.string())
+        elsewhere = pc.invert(is_in(rows["partitionName"], names))
+        return _first_that_holds(
+            (NOT_KEPT, pc.and_(elsewhere, self.partitions is not None)),
+            (GHOST, pc.and_(gone, self._readable(moment))),
+            (LATER, gone),
+            (REJECTED, is_in(key_of(rows), self.rejected)),
+            (MISSING, pc.and_(known, followed)),
+            (GHOST, followed),
+            (NOT_READ, True),
+        )
+
+    def exceeding(self, moment: Values, cause: str) -> Values:
+        """Return why ours have more than theirs: a cause, or that it came too late for them."""
+        return _first_that_holds((cause, self._readable(moment)), (LATER, True))
+
+    def _readable(self, moment: Values) -> Values:
+        early = pc.less(moment, pa.scalar(self.until, _type(_AT)))
+        found: Values = pc.fill_null(early, True)  # noqa: FBT003 - Arrow's own signature
+        return found
+
+
+def instances(
+    theirs: pa.Table, ours: pa.Table, names: Sequence[str], knowledge: Knowledge
+) -> tuple[Differences, Counter[tuple[str, str]]]:
+    """Return the rows of `instance` that differ, and how often each column does, by form."""
+    their_keys, our_keys = key_of(theirs), key_of(ours)
+    at = position(their_keys, our_keys)
+    only_theirs = theirs.filter(pc.is_null(at))
+    only_ours = ours.filter(pc.invert(is_in(our_keys, their_keys)))
+    received = pc.coalesce(only_ours["received_timestamp"], only_ours[_AT])
+    both = theirs.filter(pc.is_valid(at)), ours.take(pc.drop_null(at))
+    shared, forms = _shared(*both, names, knowledge)
+    return pa.concat_tables(
+        [
+            _differences(only_theirs, knowledge.lacking(only_theirs), INSTANCE),
+            _differences(only_ours, knowledge.exceeding(received, LOST), INSTANCE),
+            shared,
+        ]
+    ), forms
+
+
+def _shared(
+    theirs: pa.Table, ours: pa.Table, names: Sequence[str], knowledge: Knowledge
+) -> tuple[Differences, Counter[tuple[str, str]]]:
+    """Return the differences of rows that both sides have, in the same order."""
+    apart = pc.subtract(ours[_AT], theirs[_AT])
+    newer = pc.fill_null(pc.greater_equal(apart, _SAME), False)  # noqa: FBT003 - Arrow's own signature
+    older = pc.fill_null(pc.less_equal(apart, -_SAME), False)  # noqa: FBT003 - the same
+    same = pc.invert(pc.or_(newer, older))
+    ahead, behind = ours.filter(newer), theirs.filter(older)
+    valued, forms = _by_value(theirs.filter(same), ours.filter(same), names)
+    return pa.concat_tables(
+        [
+            _differences(ahead, knowledge.exceeding(ahead[_AT], UPDATE_LOST), INSTANCE),
+            _differences(behind, knowledge.lacking(behind), INSTANCE),
+            valued,
+        ]
+    ), forms
+
+
+def _by_value(
+    theirs: pa.Table, ours: pa.Table, names: Sequence[str]
+) -> tuple[Differences, Counter[tuple[str, str]]]:
+    """Return the rows of the same change whose values differ."""
+    found = {name: _forms(name, theirs[name], ours[name]) for name in names}
+    counts = _counted(found)
+    differs = _any(pc.equal(forms, DIFFERS) for forms in found.values())
+    cause = _first_that_holds(
+        (DIFFERS, differs), (OTHER_FORM, _any(pc.is_valid(forms) for forms in found.values()))
+    )
+    told = _differences(ours, cause, INSTANCE, _named(found))
+    return told.filter(pc.is_valid(told["cause"])), counts
+
+
+def _forms(name: str, theirs: Values, ours: Values) -> Values:
+    """Return in which other form theirs is the value of ours: null for equal ones.
+
+    The template takes the first of several values, keeps padding, reads dates in one form only,
+    and finds names by a regular expression that stops at a quote, or did not find them at all.
+    """
+    apart = pc.invert(_equal(theirs, ours))
+    absent, given = pc.is_null(theirs), pc.is_valid(ours)
+    if not pa.types.is_string(theirs.type):
+        return _first_that_holds(
+            ("date not read", pc.and_(apart, pc.and_(absent, given))), (DIFFERS, apart)
+        )
+    trimmed = pc.utf8_rtrim(theirs, " \0")
+    empty = pc.fill_null(pc.equal(trimmed, ""), True)  # noqa: FBT003 - Arrow's own signature
+    first = pc.utf8_rtrim(pc.replace_substring_regex(ours, r"\\.*$", ""), " ")
+    cases: list[tuple[str, Any]] = [
+        ("padding", pc.or_(_equal(trimmed, ours), pc.and_(pc.is_null(ours), empty))),
+        ("first value only", _equal(trimmed, first)),
+    ]
+    if name in _NAMES:
+        cut = pc.fill_null(pc.match_substring(ours, '"'), False)  # noqa: FBT003 - the same
+        cases += [("name not found", empty), ("name cut at a quote", cut)]
+    return _first_that_holds(
+        *((form, pc.and_(apart, holds)) for form, holds in cases), (DIFFERS, apart)
+    )
+
+
+# --- series and studies ---------------------------------------------------------------------------
+
+
+def _rollups(
+    theirs: pa.Table, ours: pa.Table, table: Table, instances: Differences, live: pa.Table
+) -> tuple[Differences, Counter[tuple[str, str]]]:
+    """Return the rows of `series` or `study` that differ; `live` are keys of our instances."""
+    key, above = list(table.key), list(KEY[: len(table.key)])
+    touched, alive = joined_key(instances, above), joined_key(live, above)
+    at = position(joined_key(theirs, key), joined_key(ours, key))
+    only_theirs = theirs.filter(pc.is_null(at))
+    only_ours = ours.filter(pc.invert(is_in(joined_key(ours, key), joined_key(theirs, key))))
+    theirs, ours = theirs.filter(pc.is_valid(at)), ours.take(pc.drop_null(at))
+
+    def cause(rows: pa.Table, *cases: tuple[str, Any]) -> Values:
+        return _first_that_holds((FOLLOWS, is_in(joined_key(rows, key), touched)), *cases)
+
+    backed = is_in(joined_key(only_theirs, key), alive)
+    found = {n: _moved(theirs[n], ours[n]) for n in ours.column_names if n not in key}
+    apart = _any(pc.is_valid(forms) for forms in found.values())
+    counted = _equal(ours["instanceCount"], _count(ours, key, alive))
+    shared = _first_that_holds(
+        (FOLLOWS, pc.and_(apart, is_in(joined_key(ours, key), touched))),
+        (COUNTED_OTHERWISE, pc.and_(apart, counted)),
+        (MISSING, apart),
+    )
+    told = pa.concat_tables(
+        [
+            _differences(only_theirs, cause(only_theirs, (MISSING, backed), (GHOST, True)), table),
+            _differences(only_ours, cause(only_ours, (LOST, True)), table),
+            _differences(ours, shared, table, _named(found)),
+        ]
+    )
+    mine = pc.equal(shared, COUNTED_OTHERWISE)
+    forms = {name: pc.if_else(mine, values, None) for name, values in found.items()}
+    return told.filter(pc.is_valid(told["cause"])), _counted(forms)
+
+
+def _moved(theirs: Values, ours: Values) -> Values:
+    """Return whether a value differs; a time does from a millisecond on."""
+    apart = pc.invert(_equal(theirs, ours))
+    if pa.types.is_timestamp(ours.type):
+        far = pc.greater_equal(
+            pc.abs(pc.cast(pc.subtract(ours, theirs), pa.int64())), _MICROSECONDS
+        )
+        apart = pc.and_(apart, pc.fill_null(far, True))  # noqa: FBT003 - Arrow's own signature
+    return _first_that_holds((DIFFERS, apart))
+
+
+_MICROSECONDS: Final = _SAME // timedelta(microseconds=1)
+
+
+def _count(rows: pa.Table, key: list[str], alive: Values) -> Values:
+    """Return how many of our instances each row has."""
+    counts = pc.value_counts(alive)
+    at = position(joined_key(rows, key), counts.field("values"))
+    found: Values = pc.fill_null(counts.field("counts").take(at), 0)
+    return found
+
+
+# --- Arrow ----------------------------------------------------------------------------------------
+
+
+def _type(column: str) -> pa.DataType:
+    return INSTANCE[column].type
+
+
+def _equal(one: Values, other: Values) -> Values:
+    """Return where two columns are equal, null being equal to null alone."""
+    same = pc.fill_null(pc.equal(one, other), False)  # noqa: FBT003 - Arrow's own signature
+    both: Values = pc.or_(same, pc.and_(pc.is_null(one), pc.is_null(other)))
+    return both
+
+
+def _any(masks: Any) -> Values:  # noqa: ANN401 - an iterable of what pc gives
+    held: Any = False
+    for mask in masks:
+        held = pc.or_(held, pc.fill_null(mask, False))  # noqa: FBT003 - Arrow's own signature
+    found: Values = held
+    return found
+
+
+def _first_that_holds(*cases: tuple[str, Any]) -> Values:
+    """Return for each row the name of the first case that holds, null where none does."""
+    found: Any = pa.scalar(None, pa.string())
+    for name, holds in reversed(cases):
+        found = pc.if_else(holds, name, found)
+    told: Values = found
+    return told
+
+
+def _named(forms: dict[str, Values]) -> Values:
+    """Return the names of the columns that differ in each row, as one text."""
+    names = [pc.if_else(pc.is_valid(v), f"{name} ", "") for name, v in forms.items()]
+    joined: Values = pc.utf8_rtrim(pc.binary_join_element_wise(*names, ""), " ")
+    return joined
+
+
+def _counted(forms: dict[str, Values]) -> Counter[tuple[str, str]]:
+    return Counter(
+        {
+            (name, row["values"]): row["counts"]
+            for name, values in forms.items()
+            for row in pc.value_counts(pc.drop_null(values)).to_pylist()
+        }
+    )
+
+
+_TYPES: Final[dict[str, pa.DataType]] = {
+    **dict.fromkeys(KEY, pa.string()),
+    "day": pa.date32(),
+    "cause": pa.string(),
+    "columns": pa.string(),
+}
+
+
+def _differences(
+    rows: pa.Table, cause: Values, table: Table, columns: "Values | None" = None
+) -> Differences:
+    """Return rows as differences: their keys under the names of `instance`, day and cause."""
+    none: Values = pa.nulls(len(rows), pa.string())
+    named = dict(zip(KEY, table.key, strict=False))
+    made = {name: rows[named[name]] if name in named else none for name in KEY}
+    made |= {"day": pc.cast(rows[_AT], pa.date32()), "cause": cause}
+    made |= {"columns": none if columns is None else columns}
+    return pa.table({name: flat(made[name], type_) for name, type_ in _TYPES.items()})

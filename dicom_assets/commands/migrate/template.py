@@ -1,0 +1,226 @@
+"""The tables as Data Factory's template left them: which of their columns is which of ours.
+
+Three generations of it wrote `instance`; `series` and `study` stayed the same. Whatever the
+generation, a `Reader` gives the rows under our names. Nothing here writes; taking a table over is
+in `migration`, holding it against one of ours in `comparison`.
+
+| generation | `instance` has |
+|---|---|
+| 1 (June 2023) | 13 columns in camel case, `studyDate` a date, the header as text in `metadata` |
+| 2 (November 2023) | the same with `filePath` in the place of `metadata` |
+| 3 (February 2024) | 36 columns in lower case, `metadata` a map, `metadata_string` its text |
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import pairwise
+from typing import Final, TypeAlias, cast
+
+import pyarrow as pa
+
+from dicom_assets.errors import ForeignTableError
+from dicom_assets.schema import INSTANCE, Column, Table
+from dicom_assets.tables.delta.arrow import ints
+from dicom_assets.tables.delta.snapshot import (
+    NOTE,
+    Border,
+    Delta,
+    Snapshot,
+    Store,
+    arrow_schema,
+    open_delta,
+    padded,
+)
+
+# What every table of this project has, and no table of the template.
+OURS: Final = ("sequence", "received_timestamp")
+NEWEST: Final = 3
+# The first two generations call these otherwise than the third; Delta compares names without case.
+_OLD_NAMES: Final = {
+    "studyinstanceuid": "studyInstanceUid",
+    "seriesinstanceuid": "seriesInstanceUid",
+    "sopinstanceuid": "sopInstanceUid",
+    "studydate_formatted": "studyDate",
+    "studydescription": "studyDescription",
+    "issuerofpatientid": "issuerOfPatientId",
+    "patientid": "patientId",
+    "patientname": "patientName",
+    "sopclassuid": "sopClassUid",
+    "filepath": "filePath",
+    "metadata_string": "metadata",
+}
+_KEPT_NAMES: Final = ("partitionName", "lastModifiedTimestamp", "modality")
+_COMMITS_LOOKED_AT: Final = 100
+# The first digits of a digest, from one to before another.
+Part: TypeAlias = tuple[str, str]
+_DIGITS: Final = 4
+_DIGESTS: Final = 16**_DIGITS
+WHOLE: Final[Part] = ("0" * _DIGITS, "g" * _DIGITS)
+
+
+def template_columns(table: Table) -> list[Column]:
+    """Return the columns that the newest generation of the template gives to a table."""
+    return [column for column in table.columns if not column.added and column.name not in OURS]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit of somebody else: which version, when, and by which engine."""
+
+    version: int
+    at: datetime
+    engine: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which column of a Delta table is which of ours.
+
+    `generation` is the template's, None once the table has all that a table of ours must have.
+    `held` gives for our names the table's own. `others` are somebody else's columns, which stay;
+    `wrong` those that stand where ours must: of another type, or of a name that differs in case.
+    """
+
+    table: Table
+    generation: int | None
+    held: Mapping[str, str]
+    others: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def is_old(self) -> bool:
+        """Whether its names are those of the first two generations."""
+        return self.generation is not None and self.generation < NEWEST
+
+    @property
+    def missing(self) -> list[Column]:
+        """The columns of ours that the table does not have."""
+        return [column for column in self.table.columns if column.name not in self.expressions]
+
+    @cached_property
+    def expressions(self) -> dict[str, str]:
+        """What to select for each of our columns that the table can tell."""
+        found = {name: f'"{held}"' for name, held in self.held.items()}
+        if self.is_old:
+            found["studydate"] = f"to_char({found['studydate_formatted']}, '%Y%m%d')"
+        return found
+
+
+def layout_of(table: Table, schema: pa.Schema) -> Layout | None:
+    """Return which column is which; None for a table that is neither ours nor the template's."""
+    is_old = table.name == INSTANCE.name and _OLD_NAMES["studyinstanceuid"] in schema.names
+    names = _OLD_NAMES | {n: n for n in _KEPT_NAMES} if is_old else {n: n for n in table.names}
+    held = {ours: theirs for ours, theirs in names.items() if theirs in schema.names}
+    others = tuple(name for name in schema.names if name not in held.values())
+    if not {*table.key, "lastModifiedTimestamp"} <= held.keys():
+        return None
+    taken = {name.lower() for name in table.names}
+    wrong = [held[n] for n in held if not schema.field(held[n]).type.equals(table[n].type)]
+    wrong += [name for name in others if name.lower() in taken]
+    generation = _generation(table, held, is_old=is_old)
+    return Layout(table, generation, held, others, tuple(wrong))
+
+
+def _generation(table: Table, held: Mapping[str, str], *, is_old: bool) -> int | None:
+    if is_old:
+        return 2 if "filepath" in held else 1
+    required = {column.name for column in table.columns if not column.added}
+    return None if required <= held.keys() else NEWEST
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One version of a table of the template, or of ours, read under our names."""
+
+    snapshot: Snapshot
+    layout: Layout
+
+    def query(self, sql: str) -> pa.Table:
+        """Return what a query over `r` gives: the table, each column under our name."""
+        columns = ", ".join(f'{what} AS "{name}"' for name, what in self.layout.expressions.items())
+        return self.snapshot.query(f"WITH r AS (SELECT {columns} FROM t) {sql}")  # noqa: S608 - constants
+
+    def rows(self, columns: Sequence[str], where: str = "true") -> pa.Table:
+        """Return some columns of the rows that fulfil a condition; one it lacks is null."""
+        schema = self.layout.table.arrow(list(columns))
+        held = [f'"{name}"' for name in schema.names if name in self.layout.expressions]
+        found = self.query(f"SELECT {', '.join(held)} FROM r WHERE {where}")  # noqa: S608 - constants and names of the catalogue
+        return padded(found, schema)
+
+    def distinct(self, columns: Sequence[str], where: str, having: str = "true") -> pa.Table:
+        """Return the different values of some columns, of groups that fulfil a condition."""
+        names = ", ".join(f'"{name}"' for name in columns)
+        sql = f"SELECT {names} FROM r WHERE {where} GROUP BY {names} HAVING {having}"  # noqa: S608 - the same
+        return padded(self.query(sql), self.layout.table.arrow(list(columns)))
+
+    def count(self, where: str = "true") -> int:
+        """Return how many rows fulfil a condition."""
+        found = self.query(f"SELECT count(*) AS found FROM r WHERE {where}")  # noqa: S608 - the same
+        (count,) = ints(found["found"])
+        return count
+
+    @property
+    def unnumbered(self) -> str:
+        """The condition that a row has no sequence."""
+        return '"sequence" IS NULL' if "sequence" in self.layout.expressions else "true"
+
+    def within(self, part: Part) -> str:
+        """Return the condition that a row is of a part of the studies."""
+        return in_part(self.layout.table.key[1], part)
+
+
+def newest_of_others(snapshot: Snapshot) -> Commit | None:
+    """Return the newest commit that is not this project's, None when there is none."""
+    delta = cast("Delta", snapshot.delta)
+    with Border(snapshot.table, snapshot.url):
+        history = delta.history(_COMMITS_LOOKED_AT)
+    for commit in history:
+        if NOTE not in commit and "timestamp" in commit:
+            at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+            return Commit(commit["version"], at, str(commit.get("engineInfo", "an unnamed engine")))
+    return None
+
+
+def in_part(study: str, part: Part) -> str:
+    """Return the condition that a row is of a part of the studies, by the column that names them.
+
+    The parts are by digest, because UIDs say nothing of how many rows they have.
+    """
+    if part == WHOLE:
+        return "true"
+    digest = f"substr(md5(coalesce(\"{study}\", '')), 1, {len(part[0])})"
+    return f"{digest} >= '{part[0]}' AND {digest} < '{part[1]}'"
+
+
+def parts_of(rows: int, most: int) -> list[Part]:
+    """Return parts of all studies, so that each has about the most rows asked for, or fewer."""
+    count = min(max(math.ceil(rows / most), 1), _DIGESTS)
+    cuts = [f"{n * _DIGESTS // count:0{_DIGITS}x}" for n in range(1, count)]
+    return list(pairwise([WHOLE[0], *cuts, WHOLE[1]]))
+
+
+def open_reader(store: Store, table: Table) -> Reader | None:
+    """Return the newest version of a table, in whatever form; None when there is none.
+
+    Raises ForeignTableError for a table that neither the template nor this project wrote.
+    """
+    url, table = store.urls[table.name], store.tables.get(table.name, table)
+    with Border(table, url):
+        delta = open_delta(url, store.options)
+        schema = arrow_schema(delta)
+    if delta is None:
+        return None
+    layout = layout_of(table, schema)
+    partitions = list(delta.metadata().partition_columns)
+    if layout is None or partitions != table.partition_columns:
+        raise ForeignTableError(
+            f"the Delta table at {url} is neither the {table.name} table of Data Factory's "
+            f"template nor of this project: {len(schema.names)} columns, partitioned by "
+            f"{', '.join(partitions) or 'nothing'}. Name another root, or another "
+            f"DICOM_{table.name.upper()}_TABLE_PATH"
+        )
+    snapshot = Snapshot(table, url, store.options, delta, delta.version(), store.retention_hours)
+    return Reader(snapshot, layout)

@@ -1,0 +1,13 @@
+"""The Dagster side: assets, IO manager, resources, checks, schedules, sensors, alerts.
+
+Everything that imports Dagster is here, but `definitions` (the wiring) and the commands.
+
+- `assets`: the four assets, top to bottom.
+- `io_manager`: commits what an asset returns, loads what an hour touched.
+- `resources`: the DICOM service; `storage`: where the tables lie.
+- `partitions`: hours as partitions; `run_tags`: which hours a run is for; `pool`: one writer at a
+  time.
+- `descriptions`: texts, column schemas and lineage for the asset pages.
+- `schedules`: jobs, schedules and sensors that start runs.
+- `checks`: asset checks; `alerts`: who is told when one fails.
+"""

@@ -1,0 +1,220 @@
+"""The tables as Dagster's IO manager: derivations are committed, what an hour touched is loaded.
+
+It stands on dagster-deltalake's IO manager and configuration, with a type handler of our own:
+the one that comes with it overwrites or loses hours. An asset of this project returns a
+`Derivation`; how it is applied is in `tables`. An asset of somebody else gets, for its hours, the
+rows of the table that those hours touched, as they stand now; unpartitioned, the whole table.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeAlias
+
+import dagster as dg
+import pyarrow as pa
+from dagster._core.definitions.partitions.subset.all import AllPartitionsSubset
+from dagster._core.storage.db_io_manager import DbIOManager, DbTypeHandler, TableSlice
+from dagster_deltalake import DeltaLakeIOManager, LocalConfig
+from dagster_deltalake.io_manager import DeltaLakeDbClient
+from pydantic import Field
+
+from dicom_assets.defs import pool
+from dicom_assets.defs.partitions import key_of, window_of
+from dicom_assets.defs.storage import AzureStorage, options
+from dicom_assets.schema import TABLES, added
+from dicom_assets.tables import touched
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.snapshot import Delta, Store
+from dicom_assets.tables.outcome import Outcome
+from dicom_assets.window import Window, datetime_of
+
+Metadata: TypeAlias = dict[str, int | float | str]
+_BY_NAME = {table.name: table for table in TABLES}
+
+
+class Apply(Protocol):
+    """Brings a table to the hours of a run; safe to call again."""
+
+    def __call__(self, *, store: Store, run: Run) -> Outcome:
+        """Commit what is missing, and return what that came to."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What an asset of this project returns: how its table is brought to the run's hours."""
+
+    apply: Apply
+
+
+@dataclass(frozen=True)
+class Hours:
+    """What an asset of this project gets of the one before it: the tables and the run's hours."""
+
+    store: Store
+    window: Window
+
+
+class DeltaTables(DeltaLakeIOManager):
+    """The tables under one root; paths below it are by table name."""
+
+    storage_options: AzureStorage | LocalConfig = Field(
+        discriminator="provider", description="The storage in which the root lies."
+    )
+    paths: dict[str, str] = Field(description="Path of each table below root_uri, by table name.")
+    retention_hours: int = Field(
+        default=720, description="How long removed files of a new table are kept, in hours."
+    )
+    columns_file: str | None = Field(
+        default=None, description="File that names the columns that were added to the tables."
+    )
+    service_base: str | None = Field(
+        default=None, description="Address of the service with its version, if it has one."
+    )
+
+    @staticmethod
+    def type_handlers() -> Sequence[DbTypeHandler[Any]]:
+        """Return the one handler of this project."""
+        return [TableHandler()]
+
+    @staticmethod
+    def default_load_type() -> type:
+        """An input without annotation is an Arrow table."""
+        return pa.Table
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
+        """Return the IO manager of one run, after slots of dead runs were freed."""
+        if context.instance is not None and context.run is not None:
+            pool.take_over(context.instance, context.run.run_id)
+        return TableIOManager(self.store(), self.type_handlers(), self.default_load_type())
+
+    def store(self) -> Store:
+        """Return the tables themselves."""
+        root = self.root_uri.rstrip("/")
+        urls = {name: f"{root}/{path}" for name, path in self.paths.items()}
+        return Store(
+            urls,
+            options(self.storage_options) | options(self.client_options),
+            self.retention_hours,
+            added.tables(self.columns_file),
+            self.service_base,
+        )
+
+
+class TableIOManager(DbIOManager):
+    """The base's IO manager on our store.
+
+    It asks for no `partition_expr`, which hours do not need, and adds no "Query" to the metadata,
+    which nobody runs.
+    """
+
+    def __init__(
+        self, store: Store, handlers: Sequence[DbTypeHandler[Any]], load_type: type
+    ) -> None:
+        """Serve the tables of one store."""
+        super().__init__(
+            type_handlers=handlers,
+            db_client=DeltaLakeDbClient(),
+            database="",
+            io_manager_name="DeltaTables",
+            default_load_type=load_type,
+        )
+        self.store = store
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        """The derivation is in its table, and its numbers are on the materialization."""
+        if not isinstance(obj, Derivation):
+            raise dg.DagsterInvariantViolationError(
+                "the IO manager of dicom_assets keeps its own tables only; give the asset "
+                f"{context.asset_key.to_user_string()} another io_manager_key"
+            )
+        handler = self._resolve_handler(type(obj))
+        told = handler.handle_output(context, _slice(context), obj, self.store)
+        context.add_output_metadata(told or {})
+
+    def load_input(self, context: dg.InputContext) -> object:
+        """Return what the run's hours touched, in the type that the asset asks for."""
+        asked = context.dagster_type.typing_type
+        load_type = self._default_load_type if asked is Any else asked
+        self._check_supported_type(load_type)  # type: ignore[no-untyped-call]  # the base's
+        return self._resolve_handler(load_type).load_input(context, _slice(context), self.store)
+
+
+def _slice(context: dg.OutputContext | dg.InputContext) -> TableSlice:
+    columns = (context.definition_metadata or {}).get("columns")
+    return TableSlice(table=context.asset_key.path[-1], schema="", columns=columns)
+
+
+class TableHandler(DbTypeHandler[Any]):
+    """Writes derivations; loads hours, Arrow tables, streams of batches, or the Delta table."""
+
+    @property
+    def supported_types(self) -> Sequence[type[object]]:
+        """The types that an asset may return or ask for."""
+        return [Derivation, Hours, pa.Table, pa.RecordBatchReader, Delta]
+
+    def handle_output(
+        self, context: dg.OutputContext, table_slice: TableSlice, obj: Derivation, connection: Store
+    ) -> Mapping[str, Any]:
+        """The table is brought to the run's hours; returns the numbers for the materialization."""
+        del table_slice
+        begun = time.monotonic()
+        outcome = obj.apply(
+            store=connection, run=Run(context.run_id, datetime.now(UTC), context.log.info)
+        )
+        return _report(context, outcome, time.monotonic() - begun)
+
+    def load_input(
+        self, context: dg.InputContext, table_slice: TableSlice, connection: Store
+    ) -> object:
+        """Return the rows that the hours touched, as they stand now; without hours, the table."""
+        table, window = _BY_NAME[table_slice.table], _window(context)
+        wanted = context.dagster_type.typing_type
+        if wanted is Hours and window is not None:
+            return Hours(connection, window)
+        if wanted is Delta:
+            return connection.delta(table)
+        rows = touched.rows(connection, table, window, table_slice.columns)
+        return rows.to_reader() if wanted is pa.RecordBatchReader else rows
+
+
+def _window(context: dg.InputContext) -> Window | None:
+    # An asset without partitions gets all hours, which is the table as it stands.
+    subset = context._asset_partitions_subset  # noqa: SLF001 - there is no public way to ask
+    if subset is None or isinstance(subset, AllPartitionsSubset):
+        return None
+    return window_of(context.asset_partitions_time_window)
+
+
+def _report(context: dg.OutputContext, outcome: Outcome, seconds: float) -> Metadata:
+    """Put each hour's numbers on its own materialization; return those of the whole run.
+
+    Dagster repeats the run's metadata on every hour of a range, where it would be false (the sum
+    of the range on each hour) and large: there an hour carries its own numbers or none.
+    """
+    stages = {f"seconds_{name}": round(spent, 3) for name, spent in outcome.seconds.items()}
+    whole: Metadata = {**outcome.totals, **_unparsable(outcome), **stages}
+    whole |= {"seconds": round(seconds, 3), "rows": outcome.rows}
+    whole |= {"version_before": outcome.version_before, "version": outcome.version_after}
+    context.log.info("%s: %s", context.asset_key.to_user_string(), _sentence(whole))
+    if len(context.asset_partition_keys) == 1:
+        return {**whole, **_hour(outcome), "dagster/row_count": outcome.rows}
+    for start, counts in outcome.hours.items():
+        if counts.total():
+            context.step_context.add_asset_metadata(
+                dict(counts), context.asset_key, partition_key=key_of(datetime_of(start))
+            )
+    return {}
+
+
+def _hour(outcome: Outcome) -> Metadata:
+    return {name: count for counts in outcome.hours.values() for name, count in counts.items()}
+
+
+def _unparsable(outcome: Outcome) -> Metadata:
+    return {f"unparsable_{column}": count for column, count in outcome.unparsable.items()}
+
+
+def _sentence(numbers: Metadata) -> str:
+    return ", ".join(f"{name} {value}" for name, value in numbers.items())

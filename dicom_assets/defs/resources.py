@@ -1,0 +1,130 @@
+"""The DICOM service as a Dagster resource: its change feed, and when an hour of it is closed.
+
+How the feed is read is in `feed`; where the tables lie is the IO manager's business.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from dicom_assets.errors import NotYetError
+from dicom_assets.feed import ChangeFeed
+from dicom_assets.feed.http.timeouts import GLANCE
+from dicom_assets.feed.rows import RowReader
+from dicom_assets.feed.search import StudyCounts
+from dicom_assets.schema import INSTANCE, added
+from dicom_assets.settings import HEADER_COLUMNS
+from dicom_assets.window import Window, datetime_of
+
+LONGEST_SLEEP_SECONDS = 5.0
+
+
+class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its own value
+    """A DICOM service that speaks the change feed (Azure Health Data Services, or like it)."""
+
+    url: str = Field(description="Base URL, without /v2.")
+    api_version: int = Field(default=2, description="Version of the service's API; 2 or later.")
+    batch_size: int = Field(default=200, description="Entries per page, 1 to 200.")
+    retry_seconds: int = Field(
+        default=600, description="How long a failing request is tried again, in seconds."
+    )
+    delay_minutes: int = Field(
+        default=15, description="How long after its end an hour is read, in minutes."
+    )
+    data_partitions: list[str] | None = Field(
+        default=None, description="Data partitions to keep; all when unset."
+    )
+    start_time: str | None = Field(
+        default=None, description="First moment that is read (UTC, ISO 8601, inclusive)."
+    )
+    end_time: str | None = Field(
+        default=None, description="Moment at which reading stops (UTC, ISO 8601, exclusive)."
+    )
+    site_time_zone: str | None = Field(
+        default=None, description="Zone (IANA) of DICOM times without offset; unknown when unset."
+    )
+    columns_file: str | None = Field(
+        default=None, description="File that names the columns that were added to the tables."
+    )
+    header_columns: str | None = Field(
+        default=None,
+        description="Form in which the header is kept: string, map or both; as the table says.",
+    )
+    _feed: ChangeFeed | None = PrivateAttr(default=None)
+
+    def address(self) -> str:
+        """Return the base URL that answers; the embedded service starts when it is asked."""
+        return self.url
+
+    @property
+    def feed(self) -> ChangeFeed:
+        """The change feed, connected on first use."""
+        if self._feed is None:
+            self._feed = self._connect()
+        return self._feed
+
+    def _connect(self) -> ChangeFeed:
+        return ChangeFeed(
+            self.address(),
+            api_version=self.api_version,
+            batch_size=self.batch_size,
+            retry_seconds=self.retry_seconds,
+            data_partitions=self.data_partitions,
+            reader=RowReader(
+                added.tables(self.columns_file)[INSTANCE.name],
+                self.site_time_zone,
+                self.header_columns or HEADER_COLUMNS[0],
+            ),
+        )
+
+    def glance(self) -> ChangeFeed:
+        """Return the feed for a few quick questions, to be closed by who asked for it.
+
+        It asks each of them once, and waits for seconds only.
+        """
+        return ChangeFeed(
+            self.address(), api_version=self.api_version, retry_seconds=0, patience=GLANCE
+        )
+
+    def counts(self) -> StudyCounts:
+        """Return the service's search for studies, to be closed by who asked for it."""
+        return StudyCounts(
+            self.address(), api_version=self.api_version, retry_seconds=self.retry_seconds
+        )
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Nothing of the connection is left when the run ends."""
+        del context
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
+
+    def clip(self, window: Window) -> Window:
+        """Return the part of the window that lies between the start and the end."""
+        bounds = (self.start_time, self.end_time)
+        return window.clip(*(b if b is None else datetime.fromisoformat(b) for b in bounds))
+
+    def await_closed(self, window: Window, say: Callable[[str], None]) -> Window:
+        """Return the window once its end is older than the delay, by the slower of both clocks.
+
+        Raises NotYetError for a window that has not ended; waiting is said first.
+        """
+        delay = timedelta(minutes=self.delay_minutes)
+        end, now = datetime_of(window.end), self.feed.now()
+        if now < end - delay:
+            raise NotYetError(
+                f"the hour ending {end:%Y-%m-%d %H:%M} UTC lies in the future: it is "
+                f"{now:%Y-%m-%d %H:%M:%S} UTC by the slower of this machine's clock and the "
+                "service's. Materialize hours that have ended"
+            )
+        if now < end + delay:
+            say(
+                f"waiting until {end + delay:%H:%M:%S} UTC, because the service may show changes "
+                f"up to {self.delay_minutes} minutes late (DICOM_DELAY_MINUTES)"
+            )
+        while (left := (end + delay - self.feed.now()).total_seconds()) > 0:
+            time.sleep(min(left, LONGEST_SLEEP_SECONDS))
+        return window

@@ -1,0 +1,86 @@
+"""What Dagster knows of our hours: which are materialized, in flight, or failed."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.pool import OWNER_TAG, is_dead
+from dicom_assets.defs.run_tags import UNFINISHED, attempt_of, hours_of, range_tags
+from dicom_assets.defs.schedules.slices import Failure
+from dicom_assets.window import Span
+
+# Longer than the longest pause. What failed before that and is still open is asked for anew.
+REMEMBERED = timedelta(days=3)
+_FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Runs over the hours of our assets: by the job of ours, a backfill, or a person."""
+
+    instance: dg.DagsterInstance
+    job: str
+    keys: Sequence[dg.AssetKey]
+    partitions: dg.HourlyPartitionsDefinition
+
+    def unmaterialized(self, hours: Sequence[datetime]) -> set[datetime]:
+        """Return the hours of which an asset lacks a materialization, or failed at the last one."""
+        named = {key_of(hour): hour for hour in hours}
+        missing: set[datetime] = set()
+        for asset in self.keys:
+            found = self.instance.get_status_by_partition(asset, list(named), self.partitions) or {}
+            missing |= {
+                hour
+                for key, hour in named.items()
+                if found.get(key) is not AssetPartitionStatus.MATERIALIZED
+            }
+        return missing
+
+    def in_flight(self) -> list[Span]:
+        """Return the hours of runs that are not over, and of backfills that have yet to ask."""
+        runs = self.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
+        alive = (r for r in runs if not is_dead(r.tags.get(OWNER_TAG, ""), r.run_id))
+        return [*self._hours(alive), *self._backfills()]
+
+    def failures(self, now: datetime) -> list[Failure]:
+        """Return the latest run over each range of hours that failed and was not made good."""
+        statuses = [*_FAILED, dg.DagsterRunStatus.SUCCESS]
+        recent = dg.RunsFilter(statuses=statuses, updated_after=now - REMEMBERED)
+        good: list[Span] = []
+        failed: list[Failure] = []
+        for record in self.instance.get_run_records(recent):
+            for hours in self._hours([record.dagster_run]):
+                if record.dagster_run.status not in _FAILED:
+                    good.append(hours)
+                elif not any(g.first <= hours.first and hours.last <= g.last for g in good):
+                    failed.append(_failure(hours, record))
+        return failed
+
+    def _hours(self, runs: Iterable[dg.DagsterRun]) -> Iterator[Span]:
+        """Yield the hours of the runs that are over assets of ours."""
+        for run in runs:
+            ours = run.job_name == self.job or set(self.keys) & (run.asset_selection or set())
+            hours = hours_of(run.tags) if ours else None
+            if hours is not None:
+                yield hours
+
+    def _backfills(self) -> Iterator[Span]:
+        """Yield the hours for which a backfill has been asked, until its runs are over."""
+        asked = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
+        for backfill in self.instance.get_backfills(asked):
+            data = backfill.asset_backfill_data
+            targets = {} if data is None else data.target_subset.partitions_subsets_by_asset_key
+            for key in set(self.keys) & targets.keys():
+                for keys in targets[key].get_partition_key_ranges(self.partitions):
+                    yield from filter(None, [hours_of(range_tags(keys.start, keys.end))])
+
+
+def _failure(hours: Span, record: dg.RunRecord) -> Failure:
+    ended = record.end_time or record.update_timestamp.timestamp()
+    attempt = max(1, attempt_of(record.dagster_run.tags))
+    return Failure(hours, attempt, datetime.fromtimestamp(ended, UTC))

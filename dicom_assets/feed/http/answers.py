@@ -1,0 +1,263 @@
+"""What each answer means, and what is done about it: the retry matrix.
+
+| answer | means | then |
+|---|---|---|
+| 200 and a page that is whole | it is answered | the next page |
+| 204, and 200 without a body | nothing newer, for `/latest`; no page | a page is asked for again |
+| 400 about a query parameter | we asked wrongly | refused at once |
+| any other 400 | cancelled inside the service | again; perhaps a header |
+| 401 | the token is refused | a new one at once, then again for `refused_seconds` |
+| 401 over http | no token is ever sent | refused at once |
+| 403, 404, 407, 409, 424, any other 4xx | somebody must act | refused at once |
+| 501 | the service has no such thing | refused at once |
+| 3xx | it would carry the token away | refused at once |
+| 408, 425, 429 | too much | again, fewer at once |
+| any other 5xx | trouble, or a header | again, fewer at once; perhaps a header |
+| any other status | not of a feed | again |
+| refused, unreachable, no such name | an outage, or a wrong address | again, fewer at once |
+| a certificate that is not trusted | somebody must act | refused at once |
+| its time is over | an outage, or a slow header | again, fewer at once; perhaps a header |
+| reset, cut, cut gzip, cut JSON, no array | broken on its way | again; perhaps a header |
+| another content type | a proxy or a sign-in page answers | again |
+| more bytes than allowed | large headers | half as many; alone, it is the header |
+| no token: identity refuses | no identity is found, or no login | again for `refused_seconds` |
+| no token: identity does not answer | an outage | again |
+
+"Again" is: after what Retry-After asks for, if that is not absurd, else after a pause at random
+that doubles; until `DICOM_RETRY_SECONDS` are over. "Perhaps a header": where headers were asked
+for, one that cannot be read is looked for after a few attempts (`poison`). Who asks again is in
+`connection`; what is said holds nothing of an address or a body.
+"""
+
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+import httpx
+
+from dicom_assets.errors import (
+    ServiceAnswerError,
+    ServiceError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+)
+from dicom_assets.feed.http.body import read_beginning
+
+UNREADABLE: Final = "header cannot be read by the service"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meaning:
+    """What a failure means; `remedy` is for the person who reads the run's error."""
+
+    error: type[ServiceError]
+    remedy: str
+    may_pass: bool = True
+    # Fewer requests at once from now on, and at last one a second.
+    throttles: bool = False
+    # Where headers were asked for, one of them may be the reason; then this is said of it.
+    may_be_header: bool = False
+    reason: str = UNREADABLE
+    # The same request will fail in the same way.
+    is_certain: bool = False
+    # It is about who asks, so that minutes do not help.
+    is_about_identity: bool = False
+
+
+class Failure(Exception):  # noqa: N818 - it says what failed; the errors are in `errors`
+    """An answer that is none: `what` happened, in our words, and what it means.
+
+    `after_seconds` is the pause that the service asks for; `is_renewed` says that the next request
+    carries another token.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        meaning: Meaning,
+        *,
+        after_seconds: float | None = None,
+        is_renewed: bool = False,
+    ) -> None:
+        super().__init__(what)
+        self.meaning = meaning
+        self.after_seconds = after_seconds
+        self.is_renewed = is_renewed
+
+
+def _refused(remedy: str) -> Meaning:
+    return Meaning(error=ServiceRefusedError, remedy=remedy, may_pass=False)
+
+
+_HEALTH: Final = "if it stays so, look at the service's health and at the network"
+_ADDRESS: Final = "is DICOM_SERVICE_URL right, and the network open?"
+
+_THROTTLED: Final = Meaning(
+    error=ServiceUnavailableError,
+    remedy="too many ask this service at once: run at another hour, or ask for a higher quota",
+    throttles=True,
+)
+_TROUBLE: Final = Meaning(
+    error=ServiceUnavailableError, remedy=_HEALTH, throttles=True, may_be_header=True
+)
+CANCELLED: Final = replace(_TROUBLE, throttles=False)
+BROKEN: Final = CANCELLED
+GIVEN_UP: Final = Meaning(error=ServiceUnavailableError, remedy=_HEALTH)
+MALFORMED: Final = Meaning(
+    error=ServiceAnswerError,
+    remedy="if it stays so, look at what stands between this machine and the service",
+    may_be_header=True,
+    reason="header cannot be decoded",
+)
+ODD_STATUS: Final = replace(MALFORMED, may_be_header=False)
+FOREIGN: Final = replace(
+    ODD_STATUS,
+    remedy="a proxy or a page to sign in may answer in the service's place: ask who runs the "
+    "network; is DICOM_SERVICE_URL right?",
+)
+TOO_LARGE: Final = replace(MALFORMED, is_certain=True, reason="header is too large")
+UNREACHABLE: Final = Meaning(error=ServiceUnavailableError, remedy=_ADDRESS, throttles=True)
+TIMEOUT: Final = replace(_TROUBLE)
+UNTRUSTED: Final = _refused("SSL_CERT_FILE names the authorities that are trusted")
+PARAMETER: Final = _refused("is DICOM_API_VERSION right?")
+REDIRECT: Final = _refused(
+    "redirects are not followed, because they would carry the token away: is DICOM_SERVICE_URL "
+    "right?"
+)
+OTHER_REFUSAL: Final = _refused("the service's documentation explains the status")
+NO_TOKEN_SENT: Final = _refused(
+    "a service on this machine is asked over http, and then no token is sent: let it answer "
+    "without one, or give DICOM_SERVICE_URL with https"
+)
+TOKEN_REFUSED: Final = Meaning(
+    error=ServiceRefusedError,
+    remedy="a new token was refused, too: is the identity of the service's tenant, and this "
+    "machine's clock right?",
+    is_about_identity=True,
+)
+NO_IDENTITY: Final = replace(
+    TOKEN_REFUSED, remedy="give the process an identity that azure-identity can find"
+)
+NO_TOKEN: Final = Meaning(
+    error=ServiceUnavailableError,
+    remedy="is the network open to login.microsoftonline.com, or to the identity of this machine?",
+)
+BROKEN_CREDENTIAL: Final = _refused("give the process an identity that azure-identity can find")
+
+STATUSES: Final[Mapping[int, Meaning]] = {
+    403: _refused('the identity lacks the role "DICOM Data Reader" on the service'),
+    404: _refused(
+        "is DICOM_SERVICE_URL the address of a DICOM service, and DICOM_API_VERSION right?"
+    ),
+    407: _refused("the proxy that HTTPS_PROXY names wants a login"),
+    408: _THROTTLED,
+    424: _refused(
+        "the service cannot use its customer-managed key or its storage: its owner must act"
+    ),
+    425: _THROTTLED,
+    429: _THROTTLED,
+    501: _refused("the service does not offer this; asking again changes nothing"),
+}
+
+# A storage read that was cancelled inside the server is answered 400, too; only this one is ours.
+_PERMANENT_400: Final = b"The query parameter '"
+
+
+def check_status(response: httpx.Response, retry_after_most_seconds: float) -> None:
+    """Raise the Failure that the status is, unless it is one of success.
+
+    401 is judged by who knows the token.
+    """
+    status = response.status_code
+    if status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
+        return
+    beginning = read_beginning(response)
+    raise Failure(
+        f"the DICOM service answered {status_text(status)}",
+        _meaning(status, beginning),
+        after_seconds=retry_after_seconds(response, retry_after_most_seconds),
+    )
+
+
+def _meaning(status: int, beginning: bytes) -> Meaning:
+    if status == HTTPStatus.BAD_REQUEST:
+        return PARAMETER if beginning.startswith(_PERMANENT_400) else CANCELLED
+    if status in STATUSES:
+        return STATUSES[status]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _TROUBLE
+    if status >= HTTPStatus.BAD_REQUEST:
+        return OTHER_REFUSAL
+    return REDIRECT if status >= HTTPStatus.MULTIPLE_CHOICES else ODD_STATUS
+
+
+def status_text(status: int) -> str:
+    """Return a status with its usual name; the answer's own phrase is the server's text."""
+    return f"{status} {httpx.codes.get_reason_phrase(status)}".strip()
+
+
+def check_type(response: httpx.Response, body: bytes) -> None:
+    """Raise the Failure that a body of another type than JSON is."""
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if body and media_type not in {"application/json", "application/dicom+json"}:
+        what = "the DICOM service gave an answer that cannot be used (its content type is not JSON)"
+        raise Failure(what, FOREIGN)
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return the Failure of a request that has no answer."""
+    causes = _causes(error)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        what = "the DICOM service could not be reached (its certificate is not trusted)"
+        return Failure(what, UNTRUSTED)
+    if any(isinstance(cause, socket.gaierror) for cause in causes):
+        what = "the DICOM service could not be reached (its name cannot be resolved)"
+        return Failure(what, UNREACHABLE)
+    if isinstance(error, httpx.ProxyError):
+        return Failure("the proxy did not let the request through", STATUSES[407])
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return Failure("the DICOM service could not be reached", UNREACHABLE)
+    if isinstance(error, httpx.TimeoutException):
+        return Failure("the DICOM service did not answer in time", TIMEOUT)
+    what = f"the DICOM service broke off its answer ({type(error).__name__})"
+    return Failure(what, BROKEN)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
+
+
+def served_at(response: httpx.Response) -> datetime | None:
+    """Return the service's time, as its Date header says."""
+    return _http_date(response.headers.get("Date", ""))
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def retry_after_seconds(response: httpx.Response, most: float) -> float | None:
+    """Return the seconds that the service asks us to wait; None when it does not, or absurdly."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text)
+    elif (moment := _http_date(text)) is not None:
+        served = served_at(response) or datetime.now(UTC)
+        seconds = (moment - served).total_seconds()
+    else:
+        return None
+    return seconds if 0 <= seconds <= most else None

@@ -1,0 +1,205 @@
+"""Who gets the token: the configured service over https, and nobody else.
+
+Here: what an address of a service may look like, when a request carries a token, and where the
+token comes from. Which identity is asked is azure-identity's affair; what a refusal means is in
+`answers`. Azure's libraries are imported when a credential is used for the first time, because
+that takes longer than all the rest.
+"""
+
+import ipaddress
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+
+from dicom_assets.errors import SettingsError
+from dicom_assets.feed.http.answers import BROKEN_CREDENTIAL, NO_IDENTITY, NO_TOKEN, Failure
+from dicom_assets.feed.http.timeouts import Patience
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken, TokenCredential
+
+# The same for every DICOM service of Azure Health Data Services.
+SCOPE: Final = "https://dicom.healthcareapis.azure.com/.default"
+REFRESH_BEFORE_SECONDS: Final = 300.0
+_HEADER: Final = "Authorization"
+_SCHEME: Final = "Bearer "
+
+
+def service_address(url: str) -> httpx.URL:
+    """Return the address below which everything is asked; it ends with a slash.
+
+    Raises SettingsError for anything but https, or http to a literal loopback address: without
+    user, password, query or fragment.
+    """
+    try:
+        address = httpx.URL(url.rstrip("/") + "/")
+    except httpx.InvalidURL:
+        raise SettingsError("the DICOM service's URL cannot be read: https://… is needed") from None
+    if not address.host or address.userinfo or address.query or address.fragment or "#" in url:
+        raise SettingsError(
+            "the DICOM service's URL is needed with a host, and without user, query or fragment"
+        )
+    if address.scheme != "https" and not (address.scheme == "http" and _is_loopback(address.host)):
+        raise SettingsError(
+            "the DICOM service's URL is needed with https; http is for a literal loopback address "
+            "only, such as http://127.0.0.1:8080, and then without credentials"
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def default_credential() -> "TokenCredential":
+    """Return azure-identity's chain: environment, workload, managed identity, tools."""
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - half a second
+
+    return DefaultAzureCredential()
+
+
+class Tokens:
+    """A request to `origin` over https is signed with the credential's token; no other is.
+
+    The token is kept until shortly before it expires. One that is refused is replaced once by
+    force; the new one must have been taken before that is done again. Without a credential,
+    azure-identity's default chain is built at the first request.
+    """
+
+    def __init__(
+        self, origin: httpx.URL, credential: "TokenCredential | None", patience: Patience
+    ) -> None:
+        self._origin = origin
+        self._credential = credential
+        self._seconds = patience.token_seconds
+        self._kept: AccessToken | None = None
+        self._pending: Future[AccessToken] | None = None
+        self._is_forced = self._must_force = False
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="dicom-token")
+
+    def close(self) -> None:
+        """No credential is asked any more."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def sign(self, request: httpx.Request) -> None:
+        """The request carries the token, if it goes where the token may go.
+
+        Raises Failure when there is none.
+        """
+        if self._is_entitled(request.url):
+            request.headers[_HEADER] = _SCHEME + self._token()
+
+    def _is_entitled(self, url: httpx.URL) -> bool:
+        ours = (self._origin.scheme, self._origin.host, self._origin.port)
+        return url.scheme == "https" and (url.scheme, url.host, url.port) == ours
+
+    def refuse(self, request: httpx.Request) -> bool:
+        """The request's token was refused; return whether the next request carries another."""
+        token = _token_of(request)
+        with self._lock:
+            if self._kept is None or self._kept.token != token:
+                return token is not None
+            if self._is_forced:
+                return False
+            self._kept, self._must_force = None, True
+            return True
+
+    def accept(self, request: httpx.Request) -> None:
+        """The request's token was taken, so that it may be replaced by force if it is refused."""
+        if self._is_forced and self._kept is not None:
+            with self._lock:
+                self._is_forced = self._kept.token != _token_of(request)
+
+    def _token(self) -> str:
+        with self._lock:
+            kept = self._kept
+            if kept is not None and not _expires_within(kept, REFRESH_BEFORE_SECONDS):
+                return kept.token
+            if self._pending is None:
+                self._pending = self._executor.submit(self._ask, force=self._must_force)
+            pending = self._pending
+        failure = self._wait_for(pending)
+        if failure is None:
+            return self._keep(pending)
+        if kept is not None and not _expires_within(kept, 0):
+            return kept.token
+        raise failure
+
+    def _wait_for(self, pending: "Future[AccessToken]") -> Failure | None:
+        """Return why there is no token; a credential that is still busy is asked no second time."""
+        try:
+            error = pending.exception(self._seconds)
+        except TimeoutError:
+            return Failure(f"{self._name()} gave no token in {self._seconds:g} s", NO_TOKEN)
+        if error is None:
+            return None
+        with self._lock:
+            self._pending = None if self._pending is pending else self._pending
+        return _failure(self._name(), error)
+
+    def _keep(self, done: "Future[AccessToken]") -> str:
+        token = done.result()
+        with self._lock:
+            if self._pending is done:
+                self._pending, self._kept = None, token
+                self._is_forced, self._must_force = self._must_force, False
+        return token.token
+
+    def _name(self) -> str:
+        return type(self._credential).__name__
+
+    def _ask(self, *, force: bool) -> "AccessToken":
+        if self._credential is None:
+            self._credential = default_credential()
+        if force:
+            return _renewed(self._credential)
+        return self._credential.get_token(SCOPE)
+
+
+def _renewed(credential: "TokenCredential") -> "AccessToken":
+    """Return a token that no cache of azure-identity gives.
+
+    Its credentials have no argument for that, but none answers a claims request from its cache
+    (MSAL: `claims_challenge`); this one asks for a token that is valid from now on, in the words
+    of a service that revokes older ones (continuous access evaluation). The command line tools
+    refuse claims and have no cache here: they are asked plainly.
+    """
+    from azure.core.exceptions import AzureError  # noqa: PLC0415 - see the module's docstring
+
+    claims = f'{{"access_token":{{"nbf":{{"essential":true,"value":"{int(time.time())}"}}}}}}'
+    try:
+        return credential.get_token(SCOPE, claims=claims)
+    except AzureError:
+        return credential.get_token(SCOPE)
+
+
+def _failure(name: str, error: BaseException) -> Failure:
+    """Return what a credential's error means.
+
+    Azure's text may name tenants, users and addresses: the classes say enough.
+    """
+    from azure.core.exceptions import (  # noqa: PLC0415 - see the module's docstring
+        AzureError,
+        ClientAuthenticationError,
+    )
+
+    what = f"{name} gave no token ({type(error).__name__})"
+    if isinstance(error, ClientAuthenticationError):
+        return Failure(what, NO_IDENTITY)
+    return Failure(what, NO_TOKEN if isinstance(error, AzureError) else BROKEN_CREDENTIAL)
+
+
+def _expires_within(token: "AccessToken", seconds: float) -> bool:
+    return token.expires_on - time.time() < seconds
+
+
+def _token_of(request: httpx.Request) -> str | None:
+    value: Any = request.headers.get(_HEADER)
+    return None if value is None else str(value).removeprefix(_SCHEME)

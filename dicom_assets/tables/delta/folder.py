@@ -1,0 +1,135 @@
+"""What lies in the folder of a table, whether or not the table names it.
+
+A Delta table is a folder of data files and a log of JSON commits, with checkpoints in between from
+which reading begins. Which data files belong to a version is asked of the table itself (`files`);
+here are names, sizes and times, as the storage tells them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple, cast
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+from deltalake.exceptions import TableNotFoundError
+from deltalake.fs import DeltaStorageHandler
+
+from dicom_assets.schema import Table
+from dicom_assets.tables.delta.snapshot import Border, Store
+
+LOG: Final = "_delta_log"
+HINT: Final = f"{LOG}/_last_checkpoint"
+_ENTRY: Final = re.compile(rf"{LOG}/(\d{{20}})\.(json|checkpoint\.(?:.+\.)?(?:parquet|json))")
+
+
+# What reading a damaged Parquet file raises.
+UNREADABLE: Final = (pa.ArrowException, OSError)
+# Such as part-….parquet#1
+_UNFINISHED: Final = re.compile(r"#\d+\Z")
+
+
+class Stored(NamedTuple):
+    """A file as the storage knows it: its path below the table, its bytes, when it was written."""
+
+    path: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Log:
+    """The log as it lies there: commits and checkpoints by version, and all of its files."""
+
+    commits: Mapping[int, Stored]
+    checkpoints: Mapping[int, tuple[Stored, ...]]
+    files: Mapping[str, Stored]
+
+    @property
+    def newest_checkpoint(self) -> int | None:
+        """The version from which reading begins, None when that is the first."""
+        return max(self.checkpoints, default=None)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The folder of a table."""
+
+    table: Table
+    url: str
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, store: Store, table: Table) -> "Folder":
+        """Return the folder of one of the tables of a root."""
+        return cls(table, store.urls[table.name], store.options)
+
+    @cached_property
+    def _storage(self) -> pyarrow.fs.PyFileSystem:
+        handler = DeltaStorageHandler(self.url, dict(self.options))
+        return pyarrow.fs.PyFileSystem(handler)
+
+    def data(self) -> dict[str, Stored]:
+        """Return the files outside the log by path: data files, garbage, and what is not ours."""
+        return {f.path: f for f in self._listed("") if not f.path.startswith(f"{LOG}/")}
+
+    def unfinished(self) -> list[Stored]:
+        """Return what a killed process has left half-written on this machine.
+
+        The engine writes a local file under another name first, which it never lists nor removes.
+        Other storage throws parts of a file away that are not finished within a week.
+        """
+        if "://" in self.url:
+            return []
+        found = (path for path in Path(self.url).rglob("*#*") if _UNFINISHED.search(path.name))
+        return [file for path in found if (file := _local(path)) is not None]
+
+    def log(self) -> Log:
+        """Return the log as it lies there now; a folder that is not there has none."""
+        commits, checkpoints = dict[int, Stored](), dict[int, tuple[Stored, ...]]()
+        listed = {file.path: file for file in self._listed(LOG)}
+        for path, file in listed.items():
+            if not (named := _ENTRY.fullmatch(path)):
+                continue
+            version = int(named[1])
+            if named[2] == "json":
+                commits[version] = file
+            else:
+                checkpoints[version] = (*checkpoints.get(version, ()), file)
+        return Log(commits, checkpoints, listed)
+
+    def _listed(self, below: str) -> list[Stored]:
+        selector = pyarrow.fs.FileSelector(below, allow_not_found=True, recursive=True)
+        with Border(self.table, self.url):
+            try:
+                found = self._storage.get_file_info(selector)
+            except TableNotFoundError:
+                return []
+        files = (f for f in found if f.type == pyarrow.fs.FileType.File)
+        return [Stored(f.path, f.size, cast("datetime", f.mtime)) for f in files]
+
+    def read(self, path: str) -> bytes:
+        """Return the bytes of a small file."""
+        with Border(self.table, self.url), self._storage.open_input_file(path) as opened:
+            content: bytes = opened.read()
+        return content
+
+    @contextmanager
+    def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
+        """Yield a Parquet file; Arrow's own errors go on to the caller."""
+        with self._storage.open_input_file(path) as opened:
+            yield pq.ParquetFile(opened, pre_buffer=False)
+
+
+def _local(path: Path) -> Stored | None:
+    """Return a file of this machine, None when its writer has just finished it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return Stored(path.as_posix(), found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))

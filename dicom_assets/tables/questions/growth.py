@@ -1,0 +1,62 @@
+"""How large the tables are on their storage: live bytes, files, the Delta log, and room left."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import pyarrow as pa
+
+from dicom_assets.schema import TABLES
+from dicom_assets.tables.delta.arrow import pc
+from dicom_assets.tables.delta.folder import Folder
+from dicom_assets.tables.delta.snapshot import Border, Delta, Snapshot, Store
+
+SMALL_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Size:
+    """One table: live bytes and files, how many of these are small, and its Delta log.
+
+    `log_entries` are the commits that the log still holds, `unchecked` the versions since its last
+    checkpoint.
+    """
+
+    bytes: int
+    files: int
+    small_files: int
+    log_entries: int
+    unchecked: int
+
+
+def sizes(store: Store) -> dict[str, Size]:
+    """Return the size of each table that exists, by name."""
+    snapshots = (store.open(table) for table in TABLES)
+    return {s.table.name: _size(s, store) for s in snapshots if s.delta is not None}
+
+
+def _size(snapshot: Snapshot, store: Store) -> Size:
+    with Border(snapshot.table, snapshot.url):
+        live = pa.table(cast("Delta", snapshot.delta).get_add_actions())["size_bytes"]
+    log = Folder.of(store, snapshot.table).log()
+    checked = log.newest_checkpoint
+    return Size(
+        bytes=pc.sum(live, min_count=0).as_py(),
+        files=len(live),
+        small_files=pc.sum(pc.less(live, SMALL_BYTES), min_count=0).as_py(),
+        log_entries=len(log.commits),
+        unchecked=snapshot.version - (-1 if checked is None else checked),
+    )
+
+
+def free_bytes(store: Store) -> int | None:
+    """Return the room that is left where the tables lie; None when that is no local disk."""
+    paths = [Path(url) for url in store.urls.values() if "://" not in url]
+    return min((room(path) for path in paths), default=None)
+
+
+def room(path: Path) -> int:
+    """Return the bytes that are free where a path lies, or will lie."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,1 @@
+"""Tests of the faults that the emulator can be given."""

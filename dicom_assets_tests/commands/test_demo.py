@@ -1,0 +1,207 @@
+"""The demo, as somebody sees it who has just cloned the project: an empty folder, one command."""
+
+import json
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from deltalake import DeltaTable
+
+from dicom_assets.emulator import server
+from dicom_assets.emulator.archive import Archive
+from dicom_assets_tests.support.command import complaint, environment, run, told
+
+TABLES: Final = ("change", "instance", "series", "study", "sync")
+HOURS: Final = 48
+STUDIES_ASKED: Final = 5
+# The first demo believes that it is two hours earlier than it is; see `first`.
+EARLIER: Final = {"DICOM_DELAY_MINUTES": "135"}
+_UID: Final = re.compile(r"\d+(?:\.\d+){4,}")
+
+
+@dataclass(frozen=True)
+class First:
+    """A folder in which a demo has run, and what it printed."""
+
+    folder: Path
+    output: str
+
+    def versions(self) -> dict[str, int]:
+        """The Delta version of each table that is there."""
+        found = (self.folder / "data" / "dicom").iterdir()
+        return {path.name: DeltaTable(path).version() for path in found}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> First:
+    """The first demo in an empty folder.
+
+    A delay that is two hours longer moves the archive's first hour, and the newest hour that is
+    closed, two hours back: what the default delay then finds is the same folder two hours later.
+    """
+    folder = tmp_path_factory.mktemp("empty")
+    return First(folder, told(folder, "demo", **EARLIER))
+
+
+@pytest.fixture(scope="module")
+def feed(first: First) -> Iterator[list[dict[str, Any]]]:
+    """The entries of the demo's archive, read over HTTP, with the headers of now."""
+    archive = Archive(first.folder / "data" / "archive")
+    with server.start(archive) as running:
+        entries: list[dict[str, Any]] = []
+        while page := httpx.get(
+            f"{running.url}/v2/changefeed", params={"offset": len(entries), "limit": 200}
+        ).json():
+            entries += page
+        yield entries
+    archive.close()
+
+
+def test_it_leaves_five_tables(first: First) -> None:
+    """change, instance, series, study and sync lie in data/dicom; nothing was rejected."""
+    assert set(first.versions()) == set(TABLES)
+    assert {path.name for path in (first.folder / "data").iterdir()} >= {"archive", "dagster"}
+
+
+def test_the_tables_count_what_the_archive_holds(first: First, feed: list[dict[str, Any]]) -> None:
+    """Counts of the tables equal those of the feed read over HTTP by somebody else."""
+    live = [entry for entry in feed if entry["state"] == "Current"]
+    expected = {
+        "change": len(feed),
+        "instance": len(live),
+        "series": len({(e["studyInstanceUid"], e["seriesInstanceUid"]) for e in live}),
+        "study": len({entry["studyInstanceUid"] for entry in live}),
+        "sync": HOURS,
+    }
+    counts = {name: _table(first, name).count() for name in TABLES}
+    assert counts == expected
+    assert expected["instance"] > 100
+    for name, count in expected.items():
+        assert re.search(rf"│ {name} +│ {count} +│", first.output), "the printed count is the same"
+
+
+def test_it_prints_the_entries_by_action(first: First, feed: list[dict[str, Any]]) -> None:
+    """Create, Update and Delete of the feed, for 48 hours, none rejected."""
+    actions = Counter(entry["action"].capitalize() for entry in feed)
+    numbers = (HOURS, actions["Create"], actions["Update"], actions["Delete"], 0)
+    row = r"│ *" + r" *│ *".join(map(str, numbers)) + r" *│"
+    assert re.search(row, first.output)
+
+
+def test_no_name_and_no_uid_is_printed(first: First, feed: list[dict[str, Any]]) -> None:
+    """Neither patients' names and identifiers, nor UIDs; dates and descriptions are shown."""
+    values = {
+        text
+        for entry in feed
+        for tag in ("00100010", "00100020")
+        for text in _texts(entry.get("metadata", {}).get(tag, {}))
+    }
+    assert len(values) > 20
+    words = set(re.split(r"[\s│┃]+", first.output))
+    names = {value for value in values if "^" in value}
+    assert [value for value in values if value in words] == []
+    assert [name for name in names if name in first.output] == []
+    assert _UID.findall(first.output) == []
+
+
+def _texts(element: dict[str, Any]) -> list[str]:
+    values = element.get("Value", [])
+    found = [value.get("Alphabetic") if isinstance(value, dict) else value for value in values]
+    return [text for text in found if isinstance(text, str) and len(text) > 3]
+
+
+def _table(first: First, name: str) -> DeltaTable:
+    return DeltaTable(first.folder / "data" / "dicom" / name)
+
+
+def test_a_later_demo_reads_no_header_and_writes_nothing(first: First) -> None:
+    """The same folder past two borders of hours: no version moves, no header is asked for.
+
+    Every header of the archive is spoiled before: whoever reads one has to reject it.
+    """
+    before = first.versions()
+    path = first.folder / "data" / "archive" / "archive.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        kept = database.execute("SELECT header, id FROM instance").fetchall()
+        with database:
+            database.execute("UPDATE instance SET header = '{}' WHERE header IS NOT NULL")
+        try:
+            again = told(first.folder, "demo")
+        finally:
+            with database:
+                database.executemany("UPDATE instance SET header = ? WHERE id = ?", kept)
+    assert first.versions() == before
+    assert set(before) == set(TABLES)
+    assert _counts(again) == _counts(first.output)
+
+
+def _counts(output: str) -> list[str]:
+    """The rows of the tables that were printed, with their versions."""
+    names = "|".join(TABLES)
+    return [line for line in output.splitlines() if re.match(f"│ ({names}) ", line)]
+
+
+def test_the_printed_line_asks_duckdb(first: First) -> None:
+    """Pasted into a shell, the line that the demo prints shows the largest studies."""
+    (line,) = [line for line in first.output.splitlines() if "import deltalake" in line]
+    words = shlex.split(line)
+    assert Path(words[0]).name.startswith("python")
+    done = subprocess.run(
+        [sys.executable, *words[1:]],
+        cwd=first.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert "instanceCount" in done.stdout
+    assert "studyDescription" in done.stdout
+    rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    assert len(rows) == 2 + STUDIES_ASKED, "names, types, and the studies"
+
+
+def test_dagster_knows_its_hours(first: First) -> None:
+    """The home of the demo has one materialization for each hour and asset, in one run."""
+    index = first.folder / "data" / "dagster" / "history" / "runs" / "index.db"
+    query = (
+        "SELECT asset_key, count(DISTINCT partition) FROM event_logs"
+        " WHERE dagster_event_type = 'ASSET_MATERIALIZATION' GROUP BY 1"
+    )
+    with closing(sqlite3.connect(index)) as database:
+        counts = {json.loads(key)[-1]: count for key, count in database.execute(query)}
+    assert counts == dict.fromkeys(("change", "instance", "series", "study"), HOURS)
+
+
+def test_it_is_for_the_embedded_archive_only(tmp_path: Path) -> None:
+    """With a service of one's own it says what to use instead, and makes nothing."""
+    line = complaint(tmp_path, "demo", DICOM_SERVICE_URL="http://127.0.0.1:9")
+    assert "DICOM_SERVICE_URL is set" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
+    """One line with the variable and what it may be, without what it held."""
+    line = complaint(tmp_path, "demo", DICOM_DELAY_MINUTES="s3cret")
+    assert "DICOM_DELAY_MINUTES" in line
+    assert "0 to 1440" in line
+    assert "s3cret" not in line
+
+
+def test_a_red_demo_says_why(first: First, tmp_path: Path) -> None:
+    """Where the tables cannot be written, the terminal names the table and what to look at."""
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    done = run(first.folder, "demo", DICOM_TABLES_URL=str(tmp_path / "file" / "tables"))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "table change" in done.stdout + done.stderr

@@ -1,0 +1,1 @@
+"""Tests of `defs`: the project through Dagster, on a service over sockets."""

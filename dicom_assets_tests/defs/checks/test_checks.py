@@ -1,0 +1,459 @@
+"""The checks through Dagster: each red for the reason that it is there for, and green otherwise.
+
+What they compare is tested with the tables; here is what a reader sees, and what a run does.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from dicom_assets.definitions import build_definitions
+from dicom_assets.defs.checks import service as of_service
+from dicom_assets.defs.checks import tables as data
+from dicom_assets.defs.checks import upkeep as platform
+from dicom_assets.defs.checks.description import READER, RUNS
+from dicom_assets.defs.checks.service import LAG
+from dicom_assets.defs.descriptions import SERVICE
+from dicom_assets.defs.pool import POOL
+from dicom_assets.defs.schedules.check_jobs import AUDIT, DAILY, HOURLY, Look
+from dicom_assets.errors import ConflictError
+from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
+from dicom_assets.settings import Settings
+from dicom_assets.tables.delta import retry as converge
+from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.window import HOUR
+from dicom_assets_tests.support.canary import hits
+from dicom_assets_tests.support.history import (
+    END,
+    FIRST,
+    KEYS,
+    LAST,
+    START,
+    at,
+    header,
+    study_uid,
+    tell,
+)
+from dicom_assets_tests.support.processes import copy_home
+from dicom_assets_tests.support.watched_service import Service
+from dicom_assets_tests.support.world import ASSETS, RANGE_END, RANGE_START, World, world
+
+LOOKS = (HOURLY, AUDIT, DAILY)
+CHECKS = (*of_service.CHECKS, *platform.CHECKS, *data.CHECKS)
+Told = Mapping[str, dg.AssetCheckEvaluation]
+
+
+@pytest.fixture
+def followed(own_service: Service, tmp_path: Path) -> World:
+    """Tables of the test's own, filled from a service of its own, which a test may spoil."""
+    tell(own_service.archive)
+    made = world(own_service, tmp_path / "tables")
+    made.run(FIRST, LAST)
+    return made
+
+
+def looked(made: World, look: Look, *only: str, config: Mapping[str, Any] | None = None) -> Told:
+    """What the checks of a job say, or some of them, by name; none tells a value or a UID."""
+    keys = {dg.AssetCheckKey(dg.AssetKey(SERVICE), name) for name in only}
+    chosen = dg.AssetSelection.checks(*keys)
+    job = made.definitions.resolve_job_def(look.job)
+    if only:
+        subset = dg.define_asset_job("some", selection=chosen)
+        some = dg.Definitions.merge(made.definitions, dg.Definitions(jobs=[subset]))
+        job = some.resolve_job_def("some")
+    with dg.DagsterInstance.ephemeral() as instance:
+        ran = job.execute_in_process(
+            instance=instance, raise_on_error=False, run_config=config or {}
+        )
+    found = {told.check_name: told for told in ran.get_asset_check_evaluations()}
+    told = str([(e.description, e.metadata) for e in found.values()])
+    assert not hits(told)
+    assert "1.2.826" not in told
+    return found
+
+
+def numbers(told: dg.AssetCheckEvaluation) -> dict[str, Any]:
+    """The metadata of a result."""
+    return {name: value.value for name, value in told.metadata.items()}
+
+
+def needs(told: dg.AssetCheckEvaluation, check: Any, *, error: bool = False) -> str:  # noqa: ANN401 - a check in words
+    """What a check says that has not passed: it ends with what to do."""
+    severity = dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN
+    assert (told.passed, told.severity) == (False, severity)
+    assert (told.description or "").endswith(check.remedy)
+    return (told.description or "").removesuffix(check.remedy).strip()
+
+
+def test_tables_in_step_pass_every_check(filled: World) -> None:
+    """Each of the three jobs, and all of its checks."""
+    told = {look.job: looked(filled, look) for look in LOOKS}
+    assert [name for found in told.values() for name, e in found.items() if not e.passed] == []
+    names = {name for found in told.values() for name in found}
+    assert names == {check.name for check in CHECKS}
+    assert {e.metadata["first_load"].value for e in told[HOURLY.job].values()} == {False}
+
+
+def test_a_check_says_for_whom_it_is_and_what_to_do(filled: World) -> None:
+    """In the definitions, where alerts and the page read it; none takes the pool."""
+    made = filled.definitions.asset_checks or ()
+    specs = {spec.name: spec for check in made for spec in check.check_specs}
+    assert set(specs) == {check.name for check in CHECKS}
+    for check in CHECKS:
+        spec = specs[check.name]
+        assert spec.metadata == {READER: str(check.reader), RUNS: str(check.runs)}
+        assert spec.metadata[READER] in {"service", "platform", "data"}
+        assert spec.asset_key.path[-1] == SERVICE
+        assert check.remedy in (spec.description or "")
+    assert not {pool for check in made for pool in (check.node_def.pools or ())} & {POOL}
+
+
+def test_the_texts_name_jobs_and_checks_that_exist(filled: World) -> None:
+    """What a person is sent to is there."""
+    repository = filled.definitions.get_repository_def()
+    known = {*repository.job_names, *(c.name for c in CHECKS), SERVICE, "dicom_assets"}
+    known |= {schedule.name for schedule in repository.schedule_defs}
+    known |= {sensor.name for sensor in repository.sensor_defs}
+    said = " ".join(f"{check.means} {check.remedy}" for check in CHECKS)
+    assert set(re.findall(r"`(dicom_\w+)`", said)) <= known
+
+
+def test_each_job_of_checks_has_its_minute(filled: World) -> None:
+    """No two at once, and none when hours are asked for."""
+    crons = {s.name: s.cron_schedule for s in filled.definitions.schedules or ()}  # type: ignore[union-attr]  # all of them plain
+    assert all(crons[f"{look.job}_schedule"] == look.cron for look in LOOKS)
+    minutes = [str(cron).split()[0] for cron in crons.values()]
+    assert len(set(minutes)) == len(minutes)
+
+
+# freshness
+
+
+def test_a_first_load_is_a_warning_that_says_how_far_it_is(
+    service: Service, tmp_path: Path
+) -> None:
+    """And that it is one, so that nobody is told."""
+    made = world(service, tmp_path)
+    made.run(FIRST, KEYS[2])
+    told = looked(made, HOURLY)["freshness"]
+    said = needs(told, platform.FRESHNESS)
+    assert said == (
+        "A first load is under way: all tables show 3 of 6 hours (50.0 %), the newest is "
+        f"{KEYS[2]}."
+    )
+    assert numbers(told)["first_load"] is True
+    assert numbers(told)["percent"] == 50.0
+
+
+def test_a_standstill_is_an_error_that_counts_hours_and_holes(
+    service: Service, tmp_path: Path
+) -> None:
+    """The tables were in step once; then an hour was lost, and then all of them."""
+    made = world(service, tmp_path)
+    made.run(FIRST)
+    made.run(KEYS[2], KEYS[3])
+    _sealed_in_time(made)
+    told = looked(made, HOURLY)["freshness"]
+    said = needs(told, platform.FRESHNESS, error=True)
+    assert "2 newer ones and 1 older ones are open" in said
+    assert f"the first is {KEYS[1]}" in said
+    found = numbers(told)
+    assert (found["hours_behind"], found["hours_open_before"]) == (2, 1)
+    assert (found["newest_hour"], found["first_load"]) == (KEYS[3], False)
+
+
+def _sealed_in_time(made: World) -> None:
+    """The hours in `sync` were read a quarter after their end."""
+    later = HOUR + timedelta(minutes=15)
+    marks = ("sealedAt", "instanceAt", "seriesAt", "studyAt")
+    hours = [row["hour"] for row in made.rows(SYNC)]
+    rows = [{"hour": hour, **dict.fromkeys(marks, hour + later)} for hour in hours]
+    patch = pa.Table.from_pylist(rows, schema=SYNC.arrow(["hour", *marks]))
+    made.store.open(SYNC).commit(Difference(SYNC, patches=patch), {})
+
+
+def test_tables_that_nobody_fills_are_an_error(service: Service, tmp_path: Path) -> None:
+    """No first load has begun that could be waited for."""
+    told = looked(world(service, tmp_path), HOURLY)["freshness"]
+    assert "No hour is in all tables, and 6 are due." in needs(told, platform.FRESHNESS, error=True)
+
+
+def test_what_no_tick_has_asked_for_is_not_missed(own_service: Service, tmp_path: Path) -> None:
+    """Two hours are due at the last tick that is older than a run may take; the newest is not."""
+    now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    soon = world(own_service, tmp_path, start_time=now - 2 * HOUR, end_time=now + 5 * HOUR)
+    told = looked(soon, HOURLY, "freshness", config=_patience(60))["freshness"]
+    assert numbers(told)["hours_due"] in {0, 1}
+    told = looked(soon, HOURLY, "freshness", config=_patience(24 * 60))["freshness"]
+    assert told.passed
+    assert told.description == "No hour is due yet."
+
+
+def _patience(minutes: int) -> dict[str, Any]:
+    return {"ops": {f"{SERVICE}_freshness": {"config": {"patience_minutes": minutes}}}}
+
+
+# lag
+
+
+def test_entries_that_are_in_no_table_are_counted(service: Service, tmp_path: Path) -> None:
+    """Those of the hours after the newest that was read."""
+    made = world(service, tmp_path)
+    made.run(FIRST, KEYS[3])
+    _sealed_in_time(made)
+    told = looked(made, HOURLY)["lag"]
+    said = needs(told, LAG, error=True)
+    assert "about 4 entries from 2024-03-01 04:00 UTC on" in said
+    assert numbers(told)["entries_missing"] == 4
+
+
+def test_an_entry_that_came_late_is_a_warning_with_its_minutes(
+    followed: World, own_service: Service
+) -> None:
+    """The delay is too short for this service."""
+    _sealed_in_time(followed)
+    own_service.archive.store(header(9), at=at(4, 30))
+    told = looked(followed, HOURLY)["lag"]
+    assert "1 of the last hours have got entries since they were read, 15 minutes after" in needs(
+        told, LAG
+    )
+    assert numbers(told)["hours_with_late_entries"] == [KEYS[4]]
+
+
+def test_a_lag_is_seen_in_a_few_light_requests(followed: World, own_service: Service) -> None:
+    """Never a header, and never more than one entry of a page."""
+    own_service.asked.clear()
+    looked(followed, HOURLY)
+    assert 0 < len(own_service.asked) <= 6
+    assert not any(asked.is_for_headers for asked in own_service.asked)
+    limits = [asked.parameters.get("limit", "1") for asked in own_service.asked]
+    assert set(limits) == {"1"}
+
+
+def test_a_service_that_is_down_was_not_looked_at(followed: World, own_service: Service) -> None:
+    """The lag is not known, and that is no pass; freshness is known all the same."""
+    own_service.answer = (503, b"")
+    told = looked(followed, HOURLY)
+    assert not told["lag"].passed
+    assert (told["lag"].description or "").startswith("Could not look, so nothing is known:")
+    assert told["freshness"].passed
+
+
+# conflicts, schema, growth
+
+
+def test_commits_that_came_too_late_are_counted(
+    followed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rival at every commit: somebody else writes."""
+    monkeypatch.setattr(converge, "LONGEST_PAUSE_SECONDS", 0.0)
+    for number in range(platform.LEAST_COMMITS):
+        _overtaken(followed, number)
+    told = looked(followed, DAILY, "conflicts")["conflicts"]
+    assert "20 came too late" in needs(told, platform.CONFLICTS)
+    assert numbers(told)["conflicts_sync"] == platform.LEAST_COMMITS
+
+
+def _overtaken(made: World, number: int) -> None:
+    rivals = [ConflictError("first")]
+    row = {"hour": END + number * HOUR}
+    wanted = Difference(SYNC, inserts=pa.Table.from_pylist([row], schema=SYNC.arrow()))
+
+    def attempt() -> None:
+        if rivals:
+            raise rivals.pop()
+        made.store.open(SYNC).commit(wanted, {})
+
+    converge.converge(attempt)
+
+
+def test_a_table_of_another_form_is_told(followed: World) -> None:
+    """Here by its retention, which is not the setting's."""
+    delta = followed.store.delta(STUDY)
+    delta.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 7 days"})
+    told = looked(followed, DAILY, "schema")["schema"]
+    said = needs(told, platform.SCHEMA)
+    assert "study: delta.deletedFileRetentionDuration is not interval 720 hours" in said
+    assert numbers(told) == {"differences_study": 1}
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "said"),
+    [
+        ("ROOM_BYTES", 1 << 80, "bytes are free for tables"),
+        ("ROOM_BYTES", 1 << 80, "bytes are free for dagster"),
+        ("SMALL_FILES", 0, "instance has 2 small files"),
+        ("UNCHECKED_VERSIONS", 1, "instance has had no checkpoint for 2 versions"),
+        ("LOG_ENTRIES", 1, "instance has a log of 2 commits"),
+        ("DATABASE_BYTES", -1, "Dagster's database has"),
+    ],
+)
+def test_what_grows_too_large_is_told(
+    filled: World, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, said: str
+) -> None:
+    """Each by its own limit."""
+    monkeypatch.setattr(platform, limit, value)
+    told = looked(filled, DAILY, "growth")["growth"]
+    assert said in needs(told, platform.GROWTH)
+
+
+def test_the_database_of_dagster_is_measured(fresh_home: Path, tmp_path: Path) -> None:
+    """Its SQLite files, and nothing else of its home."""
+    home = copy_home(fresh_home, tmp_path)
+    files = [path for path in home.rglob("*") if path.suffix == ".db"]
+    assert platform.database_bytes(home) >= sum(path.stat().st_size for path in files) > 0
+    assert platform.database_bytes(tmp_path / "none") == 0
+
+
+# what the tables say
+
+
+def _repeat(made: World, table: Table, study: int) -> None:
+    """Somebody has written the rows of a study once more."""
+    column = "studyinstanceuid" if table is INSTANCE else "studyInstanceUid"
+    rows = made.store.open(table).rows(where=f"\"{column}\" = '{study_uid(study)}'")
+    write_deltalake(made.store.urls[table.name], rows, mode="append")
+
+
+def test_a_key_with_several_rows_is_an_error(followed: World) -> None:
+    """The table is named, and how many."""
+    _repeat(followed, SERIES, 2)
+    told = looked(followed, DAILY, "keys")["keys"]
+    assert needs(told, data.KEYS, error=True) == "Keys have several rows: 1 of series."
+    assert numbers(told)["keys_repeated_series"] == 1
+
+
+def test_a_row_without_its_instances_is_an_error(followed: World) -> None:
+    """And one that lacks."""
+    followed.store.delta(STUDY).delete(f"\"studyInstanceUid\" = '{study_uid(1)}'")
+    followed.store.delta(INSTANCE).delete(f"\"studyinstanceuid\" = '{study_uid(2)}'")
+    told = looked(followed, DAILY, "orphans")["orphans"]
+    said = needs(told, data.ORPHANS, error=True)
+    assert "series lacks 0 rows and has 1 without an instance" in said
+    assert "study lacks 1 rows and has 1 without an instance" in said
+
+
+def test_a_count_that_is_not_true_is_an_error(followed: World) -> None:
+    """Somebody has written into the table."""
+    followed.store.delta(STUDY).update(updates={"`instanceCount`": "77"})
+    told = looked(followed, DAILY, "counts")["counts"]
+    assert "tell other counts than their instances: 3 of study" in needs(
+        told, data.COUNTS, error=True
+    )
+
+
+def test_a_column_that_loses_its_values_is_a_warning(own_service: Service, tmp_path: Path) -> None:
+    """Sixty series with a station in the first hours, and sixty without in the last ones."""
+    station = {"00081010": {"vr": "SH", "Value": ["CT1"]}}
+    for number in range(120):
+        late = number >= 60
+        own = header(number) | ({} if late else station)
+        own_service.archive.store(own, at=at(5 if late else 1, number % 60))
+    made = world(own_service, tmp_path)
+    made.run(FIRST, LAST)
+    assert looked(made, DAILY, "rates")["rates"].passed, "within the newest week"
+    week = timedelta(weeks=1)
+    periods = {"weeks": 2 * HOUR / week, "weeks_before": 4 * HOUR / week}
+    config = {"ops": {f"{SERVICE}_rates": {"config": periods}}}
+    told = looked(made, DAILY, "rates", config=config)["rates"]
+    said = needs(told, data.RATES)
+    assert "values are missing more often in stationname (0% before, 100% now)" in said
+    assert numbers(told) == {"series": 60, "series_before": 60, "missing_stationname": 1.0}
+
+
+def test_a_date_that_is_yet_to_come_is_a_warning(own_service: Service, tmp_path: Path) -> None:
+    """The column and the number, never the date."""
+    own_service.archive.store(
+        header(1) | {"00080020": {"vr": "DA", "Value": ["29990131"]}}, at=at(0, 1)
+    )
+    made = world(own_service, tmp_path)
+    made.run(FIRST)
+    told = looked(made, DAILY, "future")["future"]
+    said = needs(told, data.FUTURE)
+    assert said == "Dates lie more than a day in the future: 1 in studydate_formatted."
+    assert "2999" not in str(told)
+
+
+# what stops a run
+
+
+@pytest.fixture
+def wrong(followed: World) -> World:
+    """Somebody has written rows of the study that the third hour is going to touch."""
+    _repeat(followed, INSTANCE, 2)
+    return followed
+
+
+def _job_of_a_person(made: World) -> dg.JobDefinition:
+    """What Dagster runs for a backfill, and for `dagster asset materialize`."""
+    whole = made.definitions.resolve_implicit_global_asset_job_def()
+    return whole.get_subset(asset_selection={dg.AssetKey(table.name) for table in ASSETS})
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [{"dagster/partition": KEYS[4]}, {RANGE_START: KEYS[3], RANGE_END: KEYS[4]}],
+    ids=["an hour", "a range"],
+)
+@pytest.mark.parametrize("by", ["schedule", "person"])
+def test_a_wrong_table_does_not_spread(
+    wrong: World, instance: dg.DagsterInstance, tags: dict[str, str], by: str
+) -> None:
+    """A key of `instance` has two rows: `series` and `study` stay as they were, the run is red."""
+    before = wrong.versions()
+    scheduled = wrong.definitions.resolve_job_def("dicom_tables")
+    job = scheduled if by == "schedule" else _job_of_a_person(wrong)
+    ran = job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+    assert not ran.success
+    failed = {e.step_key: e.step_failure_data.error for e in ran.get_step_failure_events()}
+    assert set(failed) == {SERIES.name, STUDY.name}
+    assert all("instance has 1 rows too many" in str(error) for error in failed.values())
+    made = {e.asset_key.path[-1] for e in ran.get_asset_materialization_events() if e.asset_key}
+    assert made == {"change", "instance"}
+    after = wrong.versions()
+    assert (after["series"], after["study"]) == (before["series"], before["study"])
+
+
+@pytest.mark.parametrize("hour", [KEYS[1], KEYS[2]])
+def test_hours_that_touched_other_studies_go_on(
+    wrong: World, instance: dg.DagsterInstance, hour: str
+) -> None:
+    """What is wrong elsewhere is the daily check's affair; an hour without entries too."""
+    job = wrong.definitions.resolve_job_def("dicom_tables")
+    assert job.execute_in_process(instance=instance, tags={"dagster/partition": hour}).success
+    assert not looked(wrong, DAILY, "keys")["keys"].passed
+
+
+# the sign on the assets
+
+
+def test_the_sign_of_freshness_follows_the_schedule(tmp_path: Path) -> None:
+    """One tick may be missed, two may not; where no hours are to come there is none."""
+    hourly = _policies(tmp_path)
+    assert {(p.warn_window.to_timedelta(), p.fail_window.to_timedelta()) for p in hourly} == {
+        (timedelta(minutes=95), timedelta(minutes=155))
+    }
+    nightly = _policies(tmp_path, schedule="15 3 * * *")
+    assert {p.warn_window.to_timedelta() for p in nightly} == {timedelta(days=1, minutes=35)}
+    weekdays = _policies(tmp_path, schedule="15 8-18 * * 1-5")
+    assert {p.warn_window.to_timedelta() for p in weekdays} == {timedelta(hours=62, minutes=35)}
+    assert _policies(tmp_path, end_time=END) == []
+
+
+def _policies(tmp_path: Path, **settings: object) -> list[Any]:
+    given: dict[str, Any] = {"service_url": "http://127.0.0.1:9", "start_time": START, **settings}
+    made = build_definitions(Settings(tables_url=str(tmp_path), **given))
+    return list(_of_assets(made))
+
+
+def _of_assets(made: dg.Definitions) -> Iterator[object]:
+    for asset in made.assets or ():
+        if isinstance(asset, dg.AssetsDefinition):
+            yield from (s.freshness_policy for s in asset.specs if s.freshness_policy)

@@ -1,0 +1,214 @@
+"""The definitions as Dagster loads them, alone and inside somebody else's code location."""
+
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster_shared.serdes import serialize_value
+
+from dicom_assets.definitions import build_definitions
+from dicom_assets.defs.descriptions import SERVICE
+from dicom_assets.defs.pool import POOL
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
+from dicom_assets.settings import Settings
+from dicom_assets_tests.support.history import FIRST, LAST, alive
+from dicom_assets_tests.support.watched_service import Service
+from dicom_assets_tests.support.world import ASSETS, materialize, world
+
+PREFIX = ("imaging", "pacs")
+NOBODY = "https://nobody.dicom.azurehealthcareapis.com"
+EVENING = datetime(2024, 3, 1, 22, 30, tzinfo=UTC)
+# Columns of `instance` that no column upstream makes: the header as a whole, and our own clock.
+WHOLE_HEADER_OR_OURS = {"metadata", "metadata_string", "created_date"}
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens a connection or resolves a name fails."""
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Settings:
+    """Settings for a service that does not exist, from half past ten in the evening for 3 h."""
+    return Settings(
+        service_url=NOBODY,
+        tables_url=str(tmp_path / "tables"),
+        start_time=EVENING,
+        end_time=EVENING + timedelta(hours=3),
+    )
+
+
+@pytest.fixture
+def repository(remote: Settings) -> dg.RepositoryDefinition:
+    """What Dagster makes of the definitions for the settings."""
+    return build_definitions(remote).get_repository_def()
+
+
+def _specs(definitions: dg.Definitions) -> Iterator[dg.AssetSpec]:
+    for asset in definitions.assets or ():
+        if isinstance(asset, dg.AssetsDefinition):
+            yield from asset.specs
+
+
+def _spec(definitions: dg.Definitions, table: Table) -> dg.AssetSpec:
+    return next(s for s in _specs(definitions) if s.key == dg.AssetKey(table.name))
+
+
+@pytest.mark.usefixtures("offline")
+def test_loading_asks_no_network_and_writes_nothing(remote: Settings, tmp_path: Path) -> None:
+    """The definitions load with the service unreachable; no table is made by it."""
+    dg.Definitions.validate_loadable(build_definitions(remote))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("offline")
+def test_loading_the_embedded_service_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a service URL nothing is filled, nothing listens: the first hour is claimed."""
+    monkeypatch.chdir(tmp_path)
+    dg.Definitions.validate_loadable(build_definitions(Settings()))
+    assert {path.name for path in (tmp_path / "data").iterdir()} <= {"archive.first-hour"}
+
+
+def test_the_graph_is_the_flow(repository: dg.RepositoryDefinition) -> None:
+    """dicom_service → change and instance; change → instance; instance → series and study."""
+    graph = repository.asset_graph
+    parents = {
+        table.name: {parent.path[-1] for parent in graph.get(dg.AssetKey(table.name)).parent_keys}
+        for table in ASSETS
+    }
+    assert parents == {
+        CHANGE.name: {SERVICE},
+        INSTANCE.name: {SERVICE, CHANGE.name},
+        SERIES.name: {INSTANCE.name},
+        STUDY.name: {INSTANCE.name},
+    }
+    assert not graph.get(dg.AssetKey(SERVICE)).is_executable
+
+
+def test_hours_run_from_the_floor_of_the_start_to_the_ceiling_of_the_end(
+    repository: dg.RepositoryDefinition,
+) -> None:
+    """22:30 to 01:30 are four UTC hours, for every asset, in one run, in the one pool."""
+    for table in ASSETS:
+        node = repository.asset_graph.get(dg.AssetKey(table.name))
+        assert node.partitions_def is not None
+        assert node.partitions_def.get_partition_keys() == [
+            "2024-03-01-22:00",
+            "2024-03-01-23:00",
+            "2024-03-02-00:00",
+            "2024-03-02-01:00",
+        ]
+        assert isinstance(node.partitions_def, dg.TimeWindowPartitionsDefinition)
+        assert node.partitions_def.timezone == "UTC"
+        assert node.backfill_policy == dg.BackfillPolicy.single_run()
+        assert node.pools == {POOL}
+
+
+def test_every_column_is_on_the_definition(remote: Settings) -> None:
+    """Names, types and meanings of all columns stand there, with the DICOM attribute as tags."""
+    definitions = build_definitions(remote)
+    for table in ASSETS:
+        schema = _spec(definitions, table).metadata["dagster/column_schema"]
+        assert [(c.name, c.type) for c in schema.columns] == [
+            (column.name, str(column.type)) for column in table.columns
+        ]
+        assert all(column.description for column in schema.columns)
+    instance = _spec(definitions, INSTANCE).metadata["dagster/column_schema"]
+    patient = next(column for column in instance.columns if column.name == "patientname")
+    tags = {"dicom.keyword": "PatientName", "dicom.tag": "00100010", "dicom.vr": "PN"}
+    tags |= {"dicom.vm": "1", "dicom.ps315": "Z", "dicom.path": "PatientName"}
+    assert patient.tags == tags
+
+
+def test_lineage_leads_from_every_column_to_one_that_exists(remote: Settings) -> None:
+    """Rollups come from `instance`, instances from the log and the service, column by column."""
+    definitions = build_definitions(remote)
+    specs = {spec.key: spec for spec in _specs(definitions)}
+    service = next(asset for asset in definitions.assets or () if isinstance(asset, dg.AssetSpec))
+    columns = {
+        key: {column.name for column in spec.metadata["dagster/column_schema"].columns}
+        for key, spec in (specs | {service.key: service}).items()
+    }
+    for table in ASSETS:
+        lineage = specs[dg.AssetKey(table.name)].metadata["dagster/column_lineage"]
+        deps = lineage.deps_by_column
+        assert set(deps) <= set(table.names)
+        for sources in deps.values():
+            assert all(source.column_name in columns[source.asset_key] for source in sources)
+        if table is not CHANGE:
+            assert set(table.names) - set(deps) <= WHOLE_HEADER_OR_OURS, table.name
+
+
+def test_an_asset_says_what_a_green_hour_means(remote: Settings) -> None:
+    """Description, kinds, owners, place and source are on each of the four."""
+    definitions = build_definitions(remote)
+    for table in ASSETS:
+        spec = _spec(definitions, table)
+        assert "green hour" in (spec.description or "")
+        assert spec.kinds == {"deltalake", "dicom"}
+        assert spec.owners
+        assert spec.group_name
+        assert spec.metadata["dagster/uri"] == remote.table_path(table.name)
+        (source,) = spec.metadata["dagster/code_references"].code_references
+        assert Path(source.file_path).name == "assets.py"
+        code = Path(source.file_path).read_text(encoding="utf-8").splitlines()
+        assert code[source.line_number - 1].startswith(f"def {table.name}(")
+
+
+# Dagster's own snapshot asks its own schedules for a property that it deprecates.
+@pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars` is deprecated")
+def test_no_secret_reaches_what_the_page_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys of the environment are not in the repository snapshot, which holds the configuration."""
+    secret = "canary-5ecret"
+    for name in ("AZURE_CLIENT_SECRET", "AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_SAS_TOKEN"):
+        monkeypatch.setenv(name, secret)
+    settings = Settings(
+        service_url=NOBODY,
+        tables_url="abfss://container@account.dfs.core.windows.net/dicom",
+        start_time=EVENING,
+    )
+    repository = build_definitions(settings).get_repository_def()
+    told = serialize_value(RepositorySnap.from_def(repository))
+    assert secret not in told
+    assert "account" in told
+
+
+def test_they_merge_into_somebody_elses_location(service: Service, tmp_path: Path) -> None:
+    """With a key prefix they live beside another's asset, IO manager and executor, and work."""
+    ours = build_definitions(world(service, tmp_path).settings, key_prefix=PREFIX)
+
+    @dg.asset
+    def instance() -> str:
+        """An asset of the same name as one of ours."""
+        return "theirs"
+
+    kept = dg.InMemoryIOManager()  # type: ignore[no-untyped-call]  # Dagster's own
+    theirs = dg.Definitions(
+        assets=[instance],
+        resources={"io_manager": kept},
+        executor=dg.multiprocess_executor,
+    )
+    merged = dg.Definitions.merge(theirs, ours)
+    dg.Definitions.validate_loadable(merged)
+    keys = merged.get_repository_def().asset_graph.get_all_asset_keys()
+    expected = {dg.AssetKey([*PREFIX, name]) for name in (SERVICE, *(t.name for t in ASSETS))}
+    assert keys == expected | {dg.AssetKey("instance")}
+    assert merged.executor is dg.multiprocess_executor
+
+    selection = dg.AssetSelection.key_prefixes(list(PREFIX))
+    materialize([theirs, ours], FIRST, LAST, selection=selection)
+    assert world(service, tmp_path).alive() == alive(service.archive)
+    materialize([theirs, ours], selection=dg.AssetSelection.assets("instance"))
+    assert list(kept.values.values()) == ["theirs"]

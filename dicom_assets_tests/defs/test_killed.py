@@ -1,0 +1,83 @@
+"""A run that is killed leaves nothing that the next one does not heal, and blocks nobody."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from dicom_assets_tests.support.history import ROOT_UID, alive
+from dicom_assets_tests.support.processes import (
+    copy_home,
+    environment,
+    finish,
+    slots_taken,
+    start,
+    statuses,
+)
+from dicom_assets_tests.support.watched_service import Service
+from dicom_assets_tests.support.world import World, world
+
+# Each run after the first has to heal what the one before left, and dies a step further on.
+KILLS = ("change after", "instance before", "series after", "study before")
+
+pytestmark = pytest.mark.timeout(400)  # up to five processes of Dagster, on a busy machine
+
+
+def _right(made: World, filled: World, service: Service) -> None:
+    assert made.alive() == alive(service.archive)
+    assert made.contents() == filled.contents()
+
+
+def test_a_run_killed_in_any_step_is_healed_by_the_next(
+    service: Service, filled: World, fresh_home: Path, tmp_path: Path
+) -> None:
+    """Four kills, one in every step, before or after its commit; the fifth run is green.
+
+    Every run finds the pool's only slot held by the dead one before it, and goes on all the same;
+    the dead are reported as failed.
+    """
+    copy_home(fresh_home, tmp_path)
+    environ = environment(tmp_path, service)
+    for kill in KILLS:
+        (tmp_path / "kill").write_text(kill, encoding="utf-8")
+        ((code, output),) = finish([start(tmp_path, environ, "killed")])
+        assert code == -signal.SIGKILL, output[-3000:]
+        assert not (tmp_path / "kill").exists(), f"the run did not come to {kill}"
+        assert slots_taken(tmp_path) == 1
+    ((code, output),) = finish([start(tmp_path, environ, "killed")])
+    assert code == 0, output[-3000:]
+    assert statuses(tmp_path) == ["FAILURE"] * len(KILLS) + ["SUCCESS"]
+    assert slots_taken(tmp_path) == 0
+    _right(world(service, tmp_path / "tables"), filled, service)
+    assert ROOT_UID not in output
+    kept = [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert [path for path in kept if ROOT_UID.encode() in path.read_bytes()] == []
+
+
+def test_two_runs_at_once_are_both_green(
+    service: Service, filled: World, fresh_home: Path, tmp_path: Path
+) -> None:
+    """Two processes over the same hours: each waits for the other's slot; the tables are right."""
+    copy_home(fresh_home, tmp_path)
+    environ = environment(tmp_path, service)
+    ended = finish([start(tmp_path, environ, "killed") for _ in range(2)])
+    assert [code for code, _ in ended] == [0, 0], [output[-3000:] for _, output in ended]
+    assert statuses(tmp_path) == ["SUCCESS", "SUCCESS"]
+    assert slots_taken(tmp_path) == 0
+    _right(world(service, tmp_path / "tables"), filled, service)
+
+
+def test_another_locations_executor_runs_the_steps_in_processes(
+    service: Service, filled: World, fresh_home: Path, tmp_path: Path
+) -> None:
+    """Merged under a prefix into a location whose executor starts a process for each step.
+
+    Each of the four takes the pool's one slot from nobody who lives, and gives it back.
+    """
+    copy_home(fresh_home, tmp_path)
+    environ = environment(tmp_path, service)
+    ((code, output),) = finish([start(tmp_path, environ, "foreign", "imaging", "pacs")])
+    assert code == 0, output[-3000:]
+    assert statuses(tmp_path) == ["SUCCESS"]
+    assert slots_taken(tmp_path) == 0
+    _right(world(service, tmp_path / "tables"), filled, service)

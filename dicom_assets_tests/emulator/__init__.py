@@ -1,0 +1,1 @@
+"""Tests of `emulator`: does it behave as the service does?"""

@@ -1,1 +1,0 @@
-"""Tests of the channels, against sinks on this machine."""

@@ -1,1 +1,0 @@
-"""The command `dicom-assets`, started as a user starts it."""

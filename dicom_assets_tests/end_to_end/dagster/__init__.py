@@ -1,1 +1,0 @@
-"""The project through the real Dagster: real Delta tables, and the emulator over real sockets."""

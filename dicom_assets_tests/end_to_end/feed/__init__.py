@@ -1,1 +1,0 @@
-"""`feed` against services that tell the truth, lie, stall and break, over real sockets."""

@@ -1,0 +1,1 @@
+"""Tests of `feed`: rows in memory over sockets, as hostile as asked."""

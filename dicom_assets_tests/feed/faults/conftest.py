@@ -1,0 +1,106 @@
+"""One emulator for all tests of the folder; each test has its archive, its faults and its feed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dicom_assets.emulator import server
+from dicom_assets.emulator.application import create_application
+from dicom_assets.emulator.archive import Archive
+from dicom_assets.emulator.faults import Faults
+from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.feed.faults.truth import fill
+from dicom_assets_tests.support.feed_service import QUICK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from starlette.applications import Starlette
+
+
+TIMES = int(os.environ.get("FAULTS", "1"))
+
+
+@pytest.fixture
+def repetition(request: pytest.FixtureRequest) -> int:
+    """Which time of many a test runs: in `make soak` each runs FAULTS times."""
+    return int(request.param)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test of the folder runs FAULTS times."""
+    if TIMES > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(TIMES), indirect=True)
+
+
+@pytest.fixture(scope="session")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
+    """The service; each test puts its archive into it."""
+    return create_application(Archive(tmp_path_factory.mktemp("unused")), faults=Faults())
+
+
+@pytest.fixture(scope="session")
+def url(application: Starlette) -> Iterator[str]:
+    """Where the service listens."""
+    with server.start(application) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="session")
+def resting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    """An archive of 130 entries, three at each tick, which no test may change."""
+    archive = Archive(tmp_path_factory.mktemp("resting"))
+    fill(archive, 130, per_tick=3)
+    yield archive
+    archive.close()
+
+
+@pytest.fixture
+def still(application: Starlette, resting: Archive) -> Archive:
+    """The archive that no test may change, as the one that is served."""
+    application.state.archive = resting
+    return resting
+
+
+@pytest.fixture
+def archive(application: Starlette, tmp_path: Path) -> Iterator[Archive]:
+    """An empty archive of the test's own, which is served."""
+    archive = Archive(tmp_path / "archive")
+    application.state.archive = archive
+    yield archive
+    archive.close()
+
+
+@pytest.fixture
+def faults(application: Starlette) -> Iterator[Faults]:
+    """What goes wrong during a test; nothing, until it says so."""
+    faults: Faults = application.state.faults
+    yield faults
+    faults.clear()
+
+
+@pytest.fixture
+def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
+    """What opens a feed at the service, in pages of 20; all are closed in the end."""
+    opened: list[ChangeFeed] = []
+
+    def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
+        usual: dict[str, Any] = {"patience": QUICK, "batch_size": 20, "in_flight": 4}
+        usual["retry_seconds"] = 10.0
+        opened.append(ChangeFeed(url, **(usual | settings)))
+        return opened[-1]
+
+    yield open_
+    for feed in opened:
+        feed.close()
+
+
+@pytest.fixture
+def feed(open_feed: Callable[..., ChangeFeed]) -> ChangeFeed:
+    """A feed of the service."""
+    return open_feed()

@@ -1,0 +1,243 @@
+"""A page's bytes become entries; one that cannot be used costs nobody else."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_assets.feed.decode import Entry, MalformedError, decode_page, split
+from dicom_assets.feed_contract import Rejection
+from dicom_assets_tests.support.entries import SERIES, SOP, STUDY, TICKS, entry, header, page
+
+
+def only(body: bytes) -> Entry | Rejection:
+    """Return the only row of a page."""
+    [(_, row)] = decode_page(body)
+    return row
+
+
+def test_an_entry_of_the_captured_form_is_read() -> None:
+    """Every field arrives, the timestamp with its seventh digit, the header verbatim."""
+    row = only(page(entry(filePath="Microsoft.Default/1.dcm")))
+    assert row == Entry(
+        sequence=1263,
+        ticks=16_693_658_523_524_895,
+        partition="Microsoft.Default",
+        study="1.2.826.0.1.3680043.8.498.13",
+        series="1.2.826.0.1.3680043.8.498.77",
+        sop="1.2.826.9",
+        action="Create",
+        state="Current",
+        file_path="Microsoft.Default/1.dcm",
+        header=json.dumps(header(), separators=(",", ":")).encode(),
+    )
+    assert row.key == ("Microsoft.Default", STUDY, SERIES, SOP)
+
+
+def test_the_header_keeps_its_bytes() -> None:
+    """Spaces, order and escapes of the header are the service's, not ours."""
+    raw = b'{ "00100020" : {"Value":["\\u00e9"],  "vr":"LO"} ,"00080005":{"vr":"CS"}}'
+    body = page(entry(metadata="HERE")).replace(b'"HERE"', raw)
+    row = only(body)
+    assert isinstance(row, Entry)
+    assert row.header == raw
+
+
+@pytest.mark.parametrize("metadata", [None, "null"])
+def test_no_header_is_none(metadata: str | None) -> None:
+    """A header that is absent or null is no header; the entry stays usable."""
+    body = page(entry(metadata=metadata, state="Deleted")).replace(b'"null"', b"null")
+    row = only(body)
+    assert isinstance(row, Entry)
+    assert row.header is None
+    assert row.state == "Deleted"
+
+
+@pytest.mark.parametrize("action", ["create", "CREATE", "Create", "cREATE"])
+@pytest.mark.parametrize("state", ["current", "CURRENT", "Current"])
+def test_casing_of_action_and_state_is_ours(action: str, state: str) -> None:
+    """The documents show several casings; one is emitted."""
+    row = only(page(entry(action=action, state=state)))
+    assert isinstance(row, Entry)
+    assert (row.action, row.state) == ("Create", "Current")
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"action": "Upsert"}, "unknown action"),
+        ({"action": ""}, "unknown action"),
+        ({"state": "Expired"}, "unknown state"),
+        ({"timestamp": "2022-11-25T08:44:12"}, "timestamp cannot be read"),
+        ({"timestamp": "2022-11-25"}, "timestamp cannot be read"),
+        ({"timestamp": "2022-02-30T08:44:12Z"}, "timestamp cannot be read"),
+        ({"timestamp": "0000-01-01T00:00:00Z"}, "timestamp cannot be read"),
+        ({"timestamp": "10000-01-01T00:00:00Z"}, "timestamp cannot be read"),
+        ({"timestamp": "2022-11-25T08:44:12.12345678Z"}, "timestamp cannot be read"),
+        ({"timestamp": 5}, "timestamp is missing"),
+        ({"timestamp": None}, "timestamp is missing"),
+        ({"action": None}, "action is missing"),
+        ({"action": 1}, "action is missing"),
+        ({"state": None}, "state is missing"),
+        ({"studyInstanceUid": None}, "studyInstanceUid is missing or malformed"),
+        ({"studyInstanceUid": ""}, "studyInstanceUid is missing or malformed"),
+        ({"studyInstanceUid": "1.2\n"}, "studyInstanceUid is missing or malformed"),
+        ({"studyInstanceUid": "1" * 65}, "studyInstanceUid is missing or malformed"),
+        ({"seriesInstanceUid": "1.2/3"}, "seriesInstanceUid is missing or malformed"),
+        ({"seriesInstanceUid": ".."}, None),
+        ({"seriesInstanceUid": "1.2'3"}, "seriesInstanceUid is missing or malformed"),
+        ({"sopInstanceUid": "1.2%2F3"}, "sopInstanceUid is missing or malformed"),
+        ({"sopInstanceUid": ["1.2"]}, "sopInstanceUid is missing or malformed"),
+        ({"sopInstanceUid": "\u0661.\u0662"}, "sopInstanceUid is missing or malformed"),
+        ({"partitionName": None}, "partitionName is missing or malformed"),
+        ({"partitionName": ""}, "partitionName is missing or malformed"),
+        ({"partitionName": "../x"}, "partitionName is missing or malformed"),
+        ({"partitionName": "x" * 65}, "partitionName is missing or malformed"),
+        ({"partitionName": "a b"}, "partitionName is missing or malformed"),
+        ({"filePath": 5}, "filePath is not text"),
+    ],
+)
+def test_what_cannot_be_used_is_a_rejection(fields: dict[str, object], reason: str | None) -> None:
+    """The reason names the field, never its value, and the neighbours land."""
+    rows = [row for _, row in decode_page(page(entry(1), entry(2, **fields), entry(3)))]
+    assert [row.sequence for row in rows] == [1, 2, 3]
+    assert isinstance(rows[0], Entry)
+    assert isinstance(rows[2], Entry)
+    if reason is None:
+        assert isinstance(rows[1], Entry)
+    else:
+        assert isinstance(rows[1], Rejection)
+        assert rows[1].reason == reason
+        assert rows[1].ticks == (None if "timestamp" in fields else TICKS)
+
+
+@pytest.mark.parametrize("sequence", ["-1", "9223372036854775808", "1.5", '"7"', "null", "{}"])
+def test_a_sequence_that_is_no_int64_is_a_rejection_without_one(sequence: str) -> None:
+    """Its time is known all the same."""
+    body = page(entry(777), entry(3)).replace(b"777", sequence.encode())
+    first, second = decode_page(body)
+    assert first[1] == Rejection(None, TICKS, "sequence is missing or not a 64-bit number")
+    assert first[0] < 0
+    assert isinstance(second[1], Entry)
+
+
+def test_a_sequence_may_be_as_large_as_an_int64() -> None:
+    """Nothing is cut to 32 or 53 bits."""
+    assert only(page(entry(9223372036854775807))).sequence == 9223372036854775807
+
+
+@pytest.mark.parametrize(
+    ("element", "reason"),
+    [
+        (b"null", "entry is not an object"),
+        (b"5", "entry is not an object"),
+        (b'"x"', "entry is not an object"),
+        (b"[]", "entry is not an object"),
+        (b'{"sequence":nul}', "entry cannot be decoded"),
+        (b"{}", "sequence is missing or not a 64-bit number"),
+    ],
+)
+def test_an_element_that_is_no_entry_is_a_rejection(element: bytes, reason: str) -> None:
+    """Whatever stands in the array, the entries beside it land."""
+    body = b"[" + element + b"," + page(entry(3))[1:]
+    rows = [row for _, row in decode_page(body)]
+    assert rows[0] == Rejection(None, None, reason)
+    assert rows[1].sequence == 3
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b'{"00100020":{"vr":"LO","Value":["\\ud800"]}}',
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 5_000 + b"1" + b"}" * 5_000,
+    ],
+    ids=["lone surrogate", "deep arrays", "deep objects"],
+)
+def test_a_header_that_breaks_the_page_costs_one_rejection(bad: bytes) -> None:
+    """The rejection knows which entry it was."""
+    body = page(entry(1), entry(2, metadata="HERE"), entry(3)).replace(b'"HERE"', bad)
+    rows = [row for _, row in decode_page(body)]
+    assert rows[1] == Rejection(2, TICKS, "header cannot be decoded")
+    assert [type(row) for row in rows] == [Entry, Rejection, Entry]
+
+
+def test_fields_nobody_knows_are_passed_over() -> None:
+    """A newer service may say more."""
+    assert isinstance(only(page(entry(extra={"a": [1]}, another="x"))), Entry)
+
+
+def test_rows_without_a_sequence_are_told_apart_by_their_bytes() -> None:
+    """So a page that is served twice does not count them twice."""
+    once = dict(decode_page(b'[null,{"a":1},{"a":2}]'))
+    again = dict(decode_page(b'[{"a":1}, {"a":2}, null]'))
+    assert len(once) == 3
+    assert once.keys() == again.keys()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{}",
+        b"null",
+        b"<html>[]</html>",
+        b"[",
+        b"[}",
+        b"[1,2",
+        b"[{]",
+        b'[{"sequence":1}',
+        b'[{"sequence":1}] x',
+        b'[{"sequence":1}][]',
+        b'["x]',
+        b"[1,,2]",
+        b"[1,]",
+        page(entry(1), entry(2))[:-1],
+        page(entry(1), entry(2))[:-200],
+    ],
+)
+def test_what_is_no_whole_array_is_malformed(body: bytes) -> None:
+    """It is never taken for a page, least of all for an empty one."""
+    with pytest.raises(MalformedError):
+        decode_page(body)
+
+
+@given(st.data())
+def test_no_beginning_of_a_page_is_a_page(data: st.DataObject) -> None:
+    """Wherever an answer is cut off, it is noticed."""
+    body = page(entry(1), entry(2, action="Upsert"), None)
+    length = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(MalformedError):
+        decode_page(body[:length])
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.lists(JSON_VALUES), st.booleans())
+def test_an_array_is_cut_into_its_elements(values: list[object], ascii_only: bool) -> None:
+    """Brackets, commas and quotes inside of strings change nothing."""
+    body = json.dumps(values, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    assert [json.loads(element) for element in split(body)] == values
+
+
+@given(st.lists(JSON_VALUES))
+def test_any_array_is_a_page(values: list[object]) -> None:
+    """Whatever it holds, there are as many rows, and no error."""
+    body = json.dumps(values).encode()
+    assert len(decode_page(body)) == len(values)
+
+
+def test_a_string_that_never_ends_is_malformed_in_time() -> None:
+    """A megabyte of escaped quotes is looked at once, not once for each quote."""
+    with pytest.raises(MalformedError):
+        decode_page(b'["' + b'\\"' * 500_000)

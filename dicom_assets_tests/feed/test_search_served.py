@@ -1,0 +1,220 @@
+"""Tables filled from the emulator over HTTP, compared with its search; and what breaks that."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dicom_assets.emulator import server
+from dicom_assets.emulator.application import create_application
+from dicom_assets.emulator.archive import Archive
+from dicom_assets.emulator.faults import Faults
+from dicom_assets.emulator.faults.answers import Status
+from dicom_assets.emulator.faults.plan import Rule
+from dicom_assets.errors import ServiceError, ServiceRefusedError
+from dicom_assets.feed import ChangeFeed
+from dicom_assets.feed.search import Related, StudyCounts
+from dicom_assets.schema import INSTANCE, SERIES, STUDY
+from dicom_assets.tables import change as log
+from dicom_assets.tables import instance
+from dicom_assets.tables import rollup as rollups
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets.tables.questions.reconcile import Reconciliation, reconcile
+from dicom_assets.window import Window
+from dicom_assets_tests.support.feed_service import QUICK
+from dicom_assets_tests.support.history import OTHER_PARTITION, at, header, study_uid
+from dicom_assets_tests.support.history import START as FIRST
+from dicom_assets_tests.support.tables import store_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = datetime(2024, 3, 2, tzinfo=UTC)
+HOURS = [datetime(2024, 3, 1, hour, tzinfo=UTC) for hour in range(7)]
+STUDIES = 12
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    """Twelve studies of one to three instances, four in each of three hours."""
+    archive = Archive(tmp_path / "archive")
+    for number in range(STUDIES):
+        for sop in range(number % 3 + 1):
+            archive.store(header(number, sop + 1, 1), at=at(number // 4, number, sop))
+    yield archive
+    archive.close()
+
+
+class Asked:
+    """An ASGI middleware that counts requests by path."""
+
+    def __init__(self, app: Any, paths: Counter[str]) -> None:  # noqa: ANN401 - an ASGI application
+        self.app, self.paths = app, paths
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI
+        """Count, and go on."""
+        self.paths[scope["path"]] += 1
+        await self.app(scope, receive, send)
+
+
+class World:
+    """The service on a port, its faults, what it was asked, and the tables beside it."""
+
+    def __init__(self, url: str, faults: Faults, paths: Counter[str], store: Store) -> None:
+        self.faults, self.paths, self.store = faults, paths, store
+        self.counts = StudyCounts(url, retry_seconds=0.2, patience=QUICK)
+        self.feed = ChangeFeed(url, retry_seconds=5, patience=QUICK)
+
+    def sync(self, first: int, end: int) -> None:
+        """The tables hold the hours."""
+        window, run = Window.between(HOURS[first], HOURS[end]), Run("run", NOW)
+        log.add(self.store, window, self.feed, run)
+        instance.apply(self.store, window, self.feed, run)
+        for table in (SERIES, STUDY):
+            rollups.apply(self.store, table, window, run)
+
+    def compare(self, *, sample: int | None = None, seed: int = 0) -> Reconciliation:
+        """The tables against the search."""
+        return reconcile(self.store, self.counts, NOW, sample=sample, seed=seed)
+
+
+@pytest.fixture
+def world(archive: Archive, tmp_path: Path) -> Iterator[World]:
+    """Tables that hold all three hours."""
+    faults, paths = Faults(), Counter[str]()
+    application = Asked(create_application(archive, faults=faults), paths)
+    with server.start(application) as running:
+        world = World(running.url, faults, paths, store_in(tmp_path / "tables"))
+        world.sync(0, 3)
+        paths.clear()
+        yield world
+        world.counts.close()
+        world.feed.close()
+
+
+def drop(store: Store, study: int) -> None:
+    """The rows of a study are gone from all three tables."""
+    for table, column in (
+        (INSTANCE, INSTANCE.key[1]),
+        (SERIES, STUDY.key[1]),
+        (STUDY, STUDY.key[1]),
+    ):
+        names = [*table.key, *(["sequence"] if table.is_guarded else [])]
+        rows = store.open(table).rows_of(column, [study_uid(study)], names)
+        store.open(table).commit(Difference(table, deletes=rows), {"run_id": "somebody"})
+
+
+def test_tables_that_were_filled_from_the_service_agree(world: World) -> None:
+    """All studies in three requests: the page, and its end confirmed twice."""
+    assert world.compare() == Reconciliation(compared=STUDIES)
+    assert world.paths == {"/v2/studies": 3}
+
+
+def test_drift_in_both_directions_is_found_at_its_hours(world: World, archive: Archive) -> None:
+    """Missing, surplus and different, each in an hour of its own; running these heals it."""
+    drop(world.store, 0)
+    archive.expire(study_uid(5))
+    archive.delete(study_uid(8), f"{study_uid(8)}.1", at=at(2, 59))
+    found = world.compare()
+    assert found == Reconciliation(
+        compared=STUDIES, missing=1, surplus=1, different=1, hours=tuple(HOURS[:3])
+    )
+    world.sync(0, 3)
+    assert world.compare().passed
+
+
+def test_what_is_not_read_yet_is_no_drift(world: World, archive: Archive) -> None:
+    """A new study, another instance and a delete after the newest seal."""
+    archive.store(header(20), at=at(4))
+    archive.store(header(3, 9, 9), at=at(4, 1))
+    archive.delete(study_uid(4), at=at(5))
+    assert world.compare() == Reconciliation(compared=STUDIES + 1, not_due=3)
+    world.sync(3, 6)
+    assert world.compare() == Reconciliation(compared=STUDIES)
+
+
+def test_a_late_entry_is_drift_at_its_hour(world: World, archive: Archive) -> None:
+    """The service took it, its hour was sealed without it: found in the feed, healed by a run."""
+    archive.store(header(20), at=at(1, 30))
+    assert world.compare() == Reconciliation(compared=STUDIES + 1, missing=1, hours=(HOURS[1],))
+    world.sync(1, 2)
+    assert world.compare().passed
+
+
+def test_data_partitions_are_compared_each(world: World, archive: Archive) -> None:
+    """The same study in another data partition is another study, with a path of its own."""
+    archive.store(header(0), partition=OTHER_PARTITION, at=at(3))
+    world.sync(3, 4)
+    assert world.compare() == Reconciliation(compared=STUDIES + 1)
+    archive.expire(study_uid(0), partition=OTHER_PARTITION)
+    assert world.compare() == Reconciliation(compared=STUDIES + 1, surplus=1, hours=(HOURS[3],))
+    assert {path for path in world.paths if path.endswith("/studies")} == {
+        "/v2/partitions/Microsoft.Default/studies",
+        f"/v2/partitions/{OTHER_PARTITION}/studies",
+    }
+
+
+def test_a_sample_is_bounded_in_requests(world: World) -> None:
+    """Four studies by UID and by place: four requests, the same ones for the same seed."""
+    first = world.compare(sample=4, seed=3)
+    assert first.passed
+    assert 2 <= first.compared <= 4
+    assert world.paths == {"/v2/studies": 4}
+    assert world.compare(sample=4, seed=3) == first
+
+
+@pytest.mark.parametrize("sample", [None, 4])
+def test_a_service_that_does_not_search_was_not_looked_at(world: World, sample: int | None) -> None:
+    """Absent, refused or broken: an error that says so, and no comparison that agrees."""
+    for status in (404, 405, 501, 403, 503):
+        world.faults.replace(Rule(Status(status), route="query"))
+        with pytest.raises(ServiceError, match=rf"answered {status} .*QIDO-RS"):
+            world.compare(sample=sample)
+
+
+def test_a_passing_fault_of_the_search_is_outlasted(world: World) -> None:
+    """The same retries as the feed's."""
+    world.faults.replace(Rule(Status(503), route="query", last=2))
+    assert world.compare().passed
+
+
+def test_a_comparison_tells_no_uid(
+    world: World, archive: Archive, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in what it returns, nor in what is logged on the way."""
+    caplog.set_level(logging.DEBUG, logger="dicom_assets")
+    world.faults.replace(Rule(Status(503), route="query", last=1))
+    archive.store(header(20), at=at(1, 30))
+    drop(world.store, 0)
+    found = world.compare()
+    assert found.drift == 2
+    assert study_uid(0).rpartition(".")[0] not in repr(found) + caplog.text
+    assert "asking again" in caplog.text
+
+
+def test_the_other_questions(world: World, archive: Archive) -> None:
+    """Series and instances by UID; one entry by its sequence; the feed's beginning."""
+    uid = study_uid(2)
+    assert world.counts.study(None, uid) == Related(3, 3)
+    assert world.counts.holders(None, "series", f"{uid}.1") == 1
+    assert world.counts.holders(None, "instances", f"{uid}.1.1") == 1
+    assert world.counts.holders(None, "instances", f"{uid}.1.9") == 0
+    entry = world.counts.entry(1).to_pylist()
+    assert [(e["sequence"], e["action"], e["timestamp_ticks"]) for e in entry] == [
+        (1, "Create", world.counts.first())
+    ]
+    archive.skip_sequences(5)
+    assert world.counts.entry(10_000).num_rows == 0
+    everything = Window.between(FIRST, NOW)
+    told: list[int] = []
+    pieces = list(world.counts.changes(everything, told.append))
+    assert sum(piece.num_rows for piece in pieces) == told[-1] == 24
+    world.faults.replace(Rule(Status(404), containing="v1"))
+    with pytest.raises(ServiceRefusedError, match="sequence 1"):
+        world.counts.entry(1)

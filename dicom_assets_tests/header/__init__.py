@@ -1,0 +1,1 @@
+"""Tests of `header`, against real files among others."""

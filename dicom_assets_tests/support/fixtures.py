@@ -1,0 +1,104 @@
+"""Fixtures of the folders whose tests run the project through Dagster; their conftest imports them.
+
+One service with the six hours' history serves all that only read it; `filled` has followed it.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from filelock import FileLock
+
+from dicom_assets.commands import home
+from dicom_assets.emulator.archive import Archive
+from dicom_assets_tests.support import clinic as clinics
+from dicom_assets_tests.support.history import FIRST, LAST, tell
+from dicom_assets_tests.support.processes import copy_home
+from dicom_assets_tests.support.watched_service import Service, serving
+from dicom_assets_tests.support.world import World, world
+
+__all__ = [
+    "clinic",
+    "filled",
+    "fresh_home",
+    "home_instance",
+    "instance",
+    "own_service",
+    "pytest_itemcollected",
+    "service",
+]
+
+# Warnings of others about others; each one by its message.
+THEIRS = (
+    # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
+    "ignore:The `dict` method is deprecated; use `model_dump` instead",
+)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """In this folder the warnings in THEIRS are no errors."""
+    for warning in THEIRS:
+        item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service at rest after the six hours; a test that changes it takes `own_service`."""
+    with serving(tell(Archive(tmp_path_factory.mktemp("archive")))) as service:
+        yield service
+
+
+@pytest.fixture
+def own_service(tmp_path: Path) -> Iterator[Service]:
+    """A service with an empty archive, for one test."""
+    with serving(Archive(tmp_path / "own-archive")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def filled(service: Service, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Tables that one run over all six hours has filled; nobody changes them."""
+    made = world(service, tmp_path_factory.mktemp("filled"))
+    made.run(FIRST, LAST, instance=dg.DagsterInstance.ephemeral())
+    return made
+
+
+@pytest.fixture(scope="session")
+def fresh_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DAGSTER_HOME with the project's dagster.yaml and empty databases; tests copy it.
+
+    Two processes on a fresh SQLite home race for its tables, so it is initialised here, once.
+    """
+    return home.prepare(tmp_path_factory.mktemp("fresh") / "home")
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance in memory, for one test."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def home_instance(fresh_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A Dagster instance on disk, for one test: the context of a schedule takes no other."""
+    with dg.DagsterInstance.from_config(str(copy_home(fresh_home, tmp_path))) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="session")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> clinics.Clinic:
+    """A folder in which the demo has run, with what pydicom's files lack; nobody changes it."""
+    mine = tmp_path_factory.getbasetemp()
+    folder = (mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / "clinic"
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            clinics.open_in(folder)
+            done.touch()
+    return clinics.Clinic(folder)

@@ -1,0 +1,289 @@
+"""Rejected entries: noted once, resting longer each time, tried again, cleared by all tables."""
+
+from datetime import timedelta
+
+import pytest
+
+from dicom_assets.feed_contract import Rejection
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, Table
+from dicom_assets.tables import rejected as rejections
+from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets_tests.support.tables import (
+    NOW,
+    Bench,
+    at,
+    contents,
+    hours,
+    key,
+    run,
+    ticks,
+    total,
+)
+
+BAD = Rejection(7, ticks(70), "header cannot be decoded")
+SOON = run("soon", NOW + timedelta(minutes=59))
+DUE = run("due", NOW + timedelta(hours=1))
+
+
+def noted(store: Store) -> list[tuple[object, ...]]:
+    """Sequence, attempts, last run and next attempt of each rejection."""
+    return contents(store, REJECTED, "sequence", "attempts", "run_id", "next_attempt")
+
+
+@pytest.mark.parametrize(
+    ("attempts", "hours_"), [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 24), (7, 24), (999, 24)]
+)
+def test_a_pause_doubles_up_to_a_day(attempts: int, hours_: int) -> None:
+    """After the first attempt an hour; never without an end."""
+    assert rejections.pause_after(attempts) == timedelta(hours=hours_)
+
+
+def test_a_rejection_has_sequence_time_reason_hour_and_run(store: Store) -> None:
+    """And nothing else: no value."""
+    rejections.note(store, hours(0, 3), [BAD], run("r1"))
+    assert store.open(REJECTED).rows().to_pylist() == [
+        {
+            "sequence": 7,
+            "timestamp_ticks": ticks(70),
+            "reason": "header cannot be decoded",
+            "window_start": at(60),
+            "run_id": "r1",
+            "attempts": 1,
+            "next_attempt": NOW + timedelta(hours=1),
+        }
+    ]
+
+
+def test_none_writes_nothing(store: Store) -> None:
+    """Nor does clearing none, or what is not there."""
+    rejections.note(store, hours(0), [], run())
+    rejections.clear(store, [], run())
+    rejections.clear(store, [5], run())
+    assert store.version(REJECTED) == -1
+    assert rejections.waiting(store, NOW) == (set(), set())
+    assert rejections.sequences(store) == []
+
+
+def test_a_rejection_met_again_before_its_time_is_no_new_attempt(store: Store) -> None:
+    """Nothing is written for it."""
+    for by in (run("r1"), SOON):
+        rejections.note(store, hours(0, 3), [BAD], by)
+    assert noted(store) == [(7, 1, "r1", NOW + timedelta(hours=1))]
+    assert store.version(REJECTED) == 1
+
+
+def test_a_rejection_met_again_in_time_is_another_attempt(store: Store) -> None:
+    """It rests twice as long, from then on."""
+    for by in (run("r1"), DUE):
+        rejections.note(store, hours(0, 3), [BAD], by)
+    assert noted(store) == [(7, 2, "due", DUE.now + timedelta(hours=2))]
+
+
+def test_a_rejection_tried_in_another_window_keeps_its_own_hour(store: Store) -> None:
+    """The reconciliation names the hour that the entry belongs to, whichever run met it last."""
+    for window, by in ((hours(0, 3), run("r1")), (hours(9), DUE)):
+        rejections.note(store, window, [BAD], by)
+    assert contents(store, REJECTED, "window_start") == [(at(60),)]
+
+
+def test_an_entry_rejected_twice_in_one_read_is_noted_once(store: Store) -> None:
+    """A shifted page may show it twice."""
+    rejections.note(store, hours(0, 3), [BAD, BAD], run())
+    assert len(noted(store)) == 1
+
+
+def test_an_entry_without_sequence_is_known_by_window_and_reason(store: Store) -> None:
+    """However often it is met; another reason or hour is another one."""
+    nameless = [Rejection(None, None, "a"), Rejection(None, None, "b")]
+    for by in (run(), DUE):
+        rejections.note(store, hours(0), nameless, by)
+    rejections.note(store, hours(1), nameless[:1], run())
+    columns = ("window_start", "reason", "attempts")
+    assert contents(store, REJECTED, *columns) == [
+        (at(0), "a", 1),
+        (at(0), "b", 1),
+        (at(60), "a", 1),
+    ]
+    assert rejections.waiting(store, DUE.now) == (set(), set())
+
+
+def test_a_pause_ends_at_its_moment(store: Store) -> None:
+    """Until then the sequence rests, from then on it is due."""
+    rejections.note(store, hours(0, 3), [BAD], run())
+    assert rejections.waiting(store, SOON.now) == ({7}, set())
+    assert rejections.waiting(store, DUE.now) == (set(), {7})
+
+
+def test_what_is_cleared_is_gone_and_the_rest_stays(store: Store) -> None:
+    """By sequence."""
+    more = [BAD, Rejection(8, ticks(71), "r"), Rejection(9, ticks(72), "r")]
+    rejections.note(store, hours(0, 3), more, run())
+    rejections.clear(store, [9, 7, 100], run())
+    assert rejections.sequences(store) == [8]
+
+
+@pytest.fixture
+def broken(bench: Bench) -> Bench:
+    """Two instances of one study; the header of the second cannot be used."""
+    bench.archive.create(10, patientid="A")
+    bench.archive.create(20, of=key("2"), patientid="B")
+    bench.archive.unreadable = {2: "header cannot be decoded"}
+    outcome = bench.sync(hours(0))
+    assert total(outcome) == {"applied": 1, "rejected": 1}
+    return bench
+
+
+def live(bench: Bench) -> list[tuple[object, ...]]:
+    """The sequences in `instance`, and the count that series and study show."""
+    counts = [contents(bench.store, t, "instanceCount")[0][0] for t in (SERIES, STUDY)]
+    return [*contents(bench.store, INSTANCE, "sequence"), tuple(counts)]
+
+
+def test_a_header_that_cannot_be_used_is_rejected_and_the_others_land(broken: Bench) -> None:
+    """One row less, counted."""
+    assert live(broken) == [(1,), (1, 1)]
+    assert noted(broken.store) == [(2, 1, "run", NOW + timedelta(hours=1))]
+
+
+def test_a_paused_header_is_not_asked_for(broken: Bench) -> None:
+    """And the hour says so: it stays rejected, which is not the same as done."""
+    broken.archive.unreadable = {}
+    broken.archive.asked.clear()
+    outcome = broken.sync(hours(0), SOON)
+    assert broken.archive.asked == []
+    assert total(outcome) == {"unchanged": 1, "rejected": 1}
+    assert live(broken) == [(1,), (1, 1)]
+
+
+def test_a_due_header_is_tried_by_whatever_run_comes_next(broken: Bench) -> None:
+    """Of another hour too; all three tables follow, and the entry is cleared."""
+    broken.archive.unreadable = {}
+    broken.sync(hours(5), DUE)
+    assert live(broken) == [(1,), (2,), (2, 2)]
+    assert noted(broken.store) == []
+
+
+def test_a_due_header_that_fails_again_rests_longer(broken: Bench) -> None:
+    """Twice as long, and is not asked for before."""
+    broken.sync(hours(5), DUE)
+    assert noted(broken.store) == [(2, 2, "due", DUE.now + timedelta(hours=2))]
+    broken.archive.asked.clear()
+    broken.sync(hours(5), run("r3", DUE.now + timedelta(minutes=119)))
+    assert broken.archive.asked == []
+
+
+@pytest.mark.parametrize("order", [(SERIES, STUDY), (STUDY, SERIES)], ids=["series", "study"])
+def test_a_rejection_is_cleared_when_both_rollups_agree(
+    broken: Bench, order: tuple[Table, Table]
+) -> None:
+    """Whichever comes last; before, its study still counts as touched in every run."""
+    broken.archive.unreadable = {}
+    broken.change(hours(5), DUE)
+    broken.instance(hours(5), DUE)
+    left = []
+    for table in order:
+        broken.rollup(table, hours(5), DUE)
+        left.append(len(noted(broken.store)))
+    assert left == [1, 0]
+
+
+def test_a_newer_entry_of_the_key_heals_its_rejection(broken: Bench) -> None:
+    """The instance was corrected: nothing waits for the old header any more."""
+    broken.archive.update(70, of=key("2"), patientid="C")
+    broken.sync(hours(1), SOON)
+    assert live(broken) == [(1,), (3,), (2, 2)]
+    assert noted(broken.store) == []
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["deleted", "expired"])
+def test_an_instance_that_is_gone_heals_its_rejection(broken: Bench, silent: bool) -> None:
+    """With a Delete entry at once; without one, when its header is asked for again."""
+    if silent:
+        broken.archive.expire(of=key("2"))
+        broken.archive.unreadable = {}
+    else:
+        broken.archive.delete(70, of=key("2"))
+    broken.sync(hours(0, 2), DUE)
+    assert live(broken) == [(1,), (1, 1)]
+    assert noted(broken.store) == []
+
+
+def test_the_first_sequence_there_can_be_is_cleared_like_any_other(bench: Bench) -> None:
+    """Zero is a sequence, not nothing."""
+    bench.archive.next_sequence = 0
+    bench.archive.create(10)
+    bench.archive.unreadable = {0: "header cannot be decoded"}
+    bench.sync(hours(0))
+    bench.archive.unreadable = {}
+    bench.sync(hours(0), DUE)
+    assert contents(bench.store, INSTANCE, "sequence") == [(0,)]
+    assert noted(bench.store) == []
+
+
+def test_an_entry_that_the_light_read_rejected_is_cleared_once_it_can_be_used(bench: Bench) -> None:
+    """Reading its hour again brings it into the log, and from there into the tables."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    assert rejections.sequences(bench.store) == [1]
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.sync(hours(0), DUE)
+    assert rejections.sequences(bench.store) == []
+    assert live(bench) == [(1,), (1, 1)]
+
+
+def test_an_entry_of_another_hour_is_tried_again_by_any_run(bench: Bench) -> None:
+    """The run of a later hour finds it usable: it lands, with its study, and is cleared."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.sync(hours(5), DUE)
+    assert live(bench) == [(1,), (1, 1)]
+    assert rejections.sequences(bench.store) == []
+
+
+def test_an_entry_of_another_hour_rests_until_its_pause_is_over(bench: Bench) -> None:
+    """Before, no request is spent on it."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.sync(hours(5))
+    assert contents(bench.store, INSTANCE, "sequence") == []
+    assert rejections.sequences(bench.store) == [1]
+
+
+def test_an_entry_that_is_no_longer_served_says_so_and_rests_longer(bench: Bench) -> None:
+    """It stays, because rows of the feed never vanish: somebody should know."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.sync(hours(5), DUE)
+    columns = ("sequence", "reason", "attempts")
+    assert contents(bench.store, REJECTED, *columns) == [(1, "no longer served", 2)]
+
+
+def test_what_came_late_at_the_same_time_waits_for_its_own_hour(bench: Bench) -> None:
+    """Only the entry that is due is taken in; the audit finds the other."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.archive.create(10, of=key("2"))
+    bench.sync(hours(5), DUE)
+    assert contents(bench.store, CHANGE, "sequence") == [(1,)]
+
+
+def test_a_rejected_header_whose_instance_is_gone_is_cleared(bench: Bench) -> None:
+    """It expired without an entry: the header's answer is all that tells."""
+    bench.archive.create(10)
+    bench.archive.unreadable = {1: "header cannot be decoded"}
+    bench.sync(hours(0))
+    bench.archive.unreadable = {}
+    bench.archive.expire()
+    bench.sync(hours(5), DUE)
+    assert rejections.sequences(bench.store) == []
+    bench.archive.asked.clear()
+    bench.sync(hours(5), DUE)
+    assert bench.archive.asked == []

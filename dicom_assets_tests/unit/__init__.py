@@ -1,1 +1,0 @@
-"""Tests of one module each: no Dagster, no network."""

@@ -1,1 +1,0 @@
-"""Tests of who is told of what."""

@@ -1,1 +1,0 @@
-"""Tests of what `automation` decides without Dagster: which hours are asked for."""

@@ -1,1 +1,0 @@
-"""Tests of `header`: values, and which of them become columns."""
