@@ -6,46 +6,40 @@ definitions. `defs` is what Dagster loads for ours; loading asks no network.
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 from dagster._utils.schedules import is_valid_cron_string
 
-from dicom_assets.defs import assets
-from dicom_assets.defs import descriptions as presentation
 from dicom_assets.defs.alerts.sensor import alerts_sensor
-from dicom_assets.defs.checks import service
-from dicom_assets.defs.checks import tables as data
-from dicom_assets.defs.checks import upkeep as platform
-from dicom_assets.defs.checks.description import Runs, runs_of
+from dicom_assets.defs.assets import derived_asset, story
+from dicom_assets.defs.checks import service as service_checks
+from dicom_assets.defs.checks import tables as table_checks
+from dicom_assets.defs.checks import upkeep as upkeep_checks
 from dicom_assets.defs.checks.due_hours import Due
-from dicom_assets.defs.io_manager import DeltaTables, Derivation
+from dicom_assets.defs.descriptions import described, freshness_policy, service_spec
+from dicom_assets.defs.io_manager import DeltaTables
+from dicom_assets.defs.names import DEFAULT_NAME, Names
 from dicom_assets.defs.partitions import hourly
-from dicom_assets.defs.pool import POOL
 from dicom_assets.defs.resources import DicomService
-from dicom_assets.defs.schedules.check_jobs import AUDIT, DAILY, HOURLY, checks_job, checks_schedule
-from dicom_assets.defs.schedules.columns import columns_job
-from dicom_assets.defs.schedules.maintenance import maintenance_job, maintenance_schedule
-from dicom_assets.defs.schedules.missing_hours import (
-    Feeding,
-    reopened_sensor,
-    tables_job,
-    tables_schedule,
-)
+from dicom_assets.defs.schedules import check_jobs, columns, maintenance, missing_hours
 from dicom_assets.defs.storage import AzureStorage, require_no_plain_secret, storage_of
 from dicom_assets.emulator import sample, server
 from dicom_assets.errors import SettingsError
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table, added
-from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, NEWEST_FIRST, Settings
+from dicom_assets.schema import INSTANCE, Table
+from dicom_assets.settings import (
+    ARCHIVE_DIRECTORY,
+    LOOPBACK_DIRECTORY,
+    NEWEST_FIRST,
+    Settings,
+)
+from dicom_assets.tables.catalogue import TABLES, catalogue
 
-SERVICE_KEY = "dicom_service"
-IO_MANAGER_KEY = "dicom_tables"
-JOB = "dicom_tables"
 _STARTING = threading.Lock()
 
 
@@ -76,36 +70,35 @@ def build_definitions(
     settings: Settings,
     key_prefix: str | Sequence[str] | None = None,
     storage: AzureStorage | None = None,
+    *,
+    name: str = DEFAULT_NAME,
+    tables: tuple[Table, ...] = TABLES,
 ) -> dg.Definitions:
-    """Return assets, job, schedule and resources for one archive and one root of tables.
+    """Return assets, jobs, schedules, sensors and resources for one archive and one root of tables.
 
     Merge them into your own with `dagster.Definitions.merge`; `key_prefix` goes before our asset
-    keys. The executor is left to you; ours runs the four steps in one process. `storage` says how
-    the tables' account is reached, where the environment shall not; secrets in it are
-    `dagster.EnvVar`. Raises SettingsError for one that is not.
+    keys, and all other names begin with `name`. The executor is left to you; ours runs the four
+    steps in one process. `storage` says how the tables' account is reached, where the environment
+    shall not; secrets in it are `dagster.EnvVar`. `tables` are TABLES and further ones that are
+    derived from `instance`. Raises SettingsError for a secret, a schedule or a name that cannot be
+    used.
     """
     if storage is not None:
         require_no_plain_secret(storage)
-    _require_cron(settings.schedule)
-    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or ())
-    with quiet_betas():
-        made = _build(settings, prefix, tables(settings, storage))
-    running = not settings.is_embedded
-    alerts = alerts_sensor(settings, made, f"{JOB}_schedule", running=running)
-    return dg.Definitions.merge(made, dg.Definitions(sensors=[alerts]))
-
-
-def _require_cron(schedule: str) -> None:
-    """A schedule that Dagster cannot read is refused by the name of its setting."""
-    if not is_valid_cron_string(schedule):
+    if not is_valid_cron_string(settings.schedule):
         raise SettingsError(
             "DICOM_SCHEDULE: a cron schedule that Dagster takes is needed, such as 15 * * * *"
         )
+    with quiet_betas():
+        names = Names.of(name, key_prefix)
+        built = _build(settings, names, io_manager(settings, storage, tables, names))
+        alerts = alerts_sensor(settings, built, names, running=not settings.is_embedded)
+        return dg.Definitions.merge(built, dg.Definitions(sensors=[alerts]))
 
 
 @contextmanager
 def quiet_betas() -> Iterator[None]:
-    """Dagster's beta notices on what we rely on are silent; any other warning goes on.
+    """Silence Dagster's beta notices on what we rely on; any other warning goes on.
 
     Each is an API that has no stable twin: `backfill_policy` makes many hours one run, and the
     code references lead from an asset to its source.
@@ -117,119 +110,92 @@ def quiet_betas() -> Iterator[None]:
         yield
 
 
-def _build(settings: Settings, prefix: list[str], kept: DeltaTables) -> dg.Definitions:
-    start = settings.start_time or _first_hour(settings)
+def _build(settings: Settings, names: Names, kept: DeltaTables) -> dg.Definitions:
+    service = dicom_service(settings)
+    start = datetime.fromisoformat(str(service.start_time))
     partitions = hourly(start, settings.end_time)
-    shown = added.tables(settings.columns_file)
-    ours = [_asset(settings, shown, partitions, prefix, chapter) for chapter in _STORY]
-    asked = _service(settings, start)
-    keys = [key for asset in ours for key in asset.keys]
-    feeding = Feeding(
-        job=tables_job(JOB, keys),
-        keys=keys,
+    assets = _assets(settings, names, partitions, kept.tables)
+    load = missing_hours.HourlyLoad(
+        names=names,
+        tables={asset.key.path[-1]: asset.key for asset in assets},
         partitions=partitions,
-        service=asked,
+        service=service,
         store=kept.store,
         newest_first=settings.missing_hours == NEWEST_FIRST,
     )
     running = not settings.is_embedded
-    address = settings.service_url or ARCHIVE_DIRECTORY
-    upstream = presentation.service_spec(prefix, address, shown[INSTANCE.name])
-    due = Due(partitions, settings.schedule, feeding.delay)
+    due = Due(partitions, settings.schedule, load.delay)
     checks = [
-        *service.checks(upstream.key, due),
-        *platform.checks(upstream.key, due),
-        *data.checks(upstream.key),
+        *service_checks.checks(names.service_key, due),
+        *upkeep_checks.checks(names.service_key, due),
+        *table_checks.checks(names.service_key),
     ]
-    nightly = maintenance_job(TABLES)
+    nightly = maintenance.maintenance_job(kept.tables, names)
+    backfill = columns.columns_job(load)
+    hourly_job = missing_hours.tables_job(load)
+    looks = check_jobs.check_jobs(names)
+    unfilled = missing_hours.unfilled_sensor(load, backfill, running=running)
+    upstream = service_spec(
+        names,
+        settings.service_url or ARCHIVE_DIRECTORY,
+        catalogue(kept.tables, settings.columns_file)[INSTANCE.name],
+    )
     return dg.Definitions(
-        assets=[upstream, *dg.with_source_code_references(ours)],
+        assets=[upstream, *dg.with_source_code_references(assets)],
         asset_checks=checks,
-        jobs=[
-            feeding.job,
-            *(checks_job(look, _running(checks, runs)) for runs, look in _LOOKS.items()),
-            columns_job(),
-            nightly,
-        ],
+        jobs=[hourly_job, *(look.job_of(checks) for look in looks), backfill, nightly],
         schedules=[
-            tables_schedule(feeding, settings.schedule, running=running),
-            *(checks_schedule(look, running=running) for look in _LOOKS.values()),
-            maintenance_schedule(nightly, running=running),
+            missing_hours.tables_schedule(load, hourly_job, settings.schedule, running=running),
+            *(look.schedule(running=running) for look in looks),
+            maintenance.maintenance_schedule(nightly, names, running=running),
         ],
-        sensors=[reopened_sensor(feeding, running=running)],
-        resources={SERVICE_KEY: asked, IO_MANAGER_KEY: kept},
+        sensors=[
+            missing_hours.reopened_sensor(load, hourly_job, running=running),
+            *([unfilled] if kept.tables != TABLES else []),
+        ],
+        resources={names.service: service, names.tables: kept},
     )
 
 
-_LOOKS = {Runs.HOURLY: HOURLY, Runs.AUDIT: AUDIT, Runs.DAILY: DAILY}
-
-
-def _running(
-    checks: Sequence[dg.AssetChecksDefinition], runs: Runs
-) -> list[dg.AssetChecksDefinition]:
-    return [check for check in checks if runs_of(check) is runs]
-
-
-class _Chapter(NamedTuple):
-    """A table, the asset that keeps it, the tables it reads, and whether it asks the service."""
-
-    table: Table
-    function: Callable[..., Derivation]
-    reads: tuple[Table, ...]
-    asks_service: bool
-
-
-_STORY = (
-    _Chapter(CHANGE, assets.change, (), asks_service=True),
-    _Chapter(INSTANCE, assets.instance, (CHANGE,), asks_service=True),
-    _Chapter(SERIES, assets.series, (INSTANCE,), asks_service=False),
-    _Chapter(STUDY, assets.study, (INSTANCE,), asks_service=False),
-)
-
-
-def _asset(
+def _assets(
     settings: Settings,
-    shown: Mapping[str, Table],
+    names: Names,
     partitions: dg.HourlyPartitionsDefinition,
-    prefix: list[str],
-    chapter: _Chapter,
-) -> dg.AssetsDefinition:
-    table = shown[chapter.table.name]
-    decorate = dg.asset(
-        name=table.name,
-        key_prefix=prefix or None,
-        ins={t.name: dg.AssetIn(key=dg.AssetKey([*prefix, t.name])) for t in chapter.reads},
-        deps=[dg.AssetKey([*prefix, presentation.SERVICE])] if chapter.asks_service else [],
-        io_manager_key=IO_MANAGER_KEY,
-        partitions_def=partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=POOL,
-        freshness_policy=_freshness(settings),
-        **presentation.described(table, prefix, settings.table_path(table.name)),
+    tables: tuple[Table, ...],
+) -> list[dg.AssetsDefinition]:
+    """Return the story and the assets of further tables, with what is common to all of them."""
+    shown = catalogue(tables, settings.columns_file)
+    assets = story(names)
+    known = {asset.key for asset in assets}
+    further = [t for t in tables if t.is_derived and names.key(t.name) not in known]
+    freshness = freshness_policy(settings)
+
+    def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
+        table = shown[spec.key.path[-1]]
+        spec = described(spec, table, names, settings.table_path(table.name))
+        return spec.replace_attributes(partitions_def=partitions, freshness_policy=freshness)
+
+    return list(
+        dg.map_asset_specs(complete, [*assets, *(derived_asset(t, names) for t in further)])
     )
-    made: dg.AssetsDefinition = decorate(chapter.function)
-    return made
 
 
-def _freshness(settings: Settings) -> dg.FreshnessPolicy | None:
-    """Return until when the assets are fresh; where no hours are to come, nothing gets old."""
-    if settings.is_embedded or settings.end_time is not None:
-        return None
-    delay = timedelta(minutes=settings.delay_minutes)
-    return presentation.freshness_policy(settings.schedule, delay)
-
-
-def tables(settings: Settings, storage: AzureStorage | None = None) -> DeltaTables:
+def io_manager(
+    settings: Settings,
+    storage: AzureStorage | None = None,
+    tables: tuple[Table, ...] = TABLES,
+    names: Names | None = None,
+) -> DeltaTables:
     """Return the IO manager over the tables that the settings name, in the storage, if it is given.
 
     Raises SettingsError for a root in Azure of which nobody says the account.
     """
     root, found = storage_of(settings)
-    paths = {table.name: settings.table_relative_path(table.name) for table in TABLES}
-    return DeltaTables(
+    return DeltaTables.over(tables)(
         root_uri=root,
         storage_options=storage or found,
-        paths=paths,
+        paths={table.name: settings.table_relative_path(table.name) for table in tables},
+        pool=(names or Names()).tables,
         retention_hours=settings.retention_hours,
         columns_file=settings.columns_file,
         service_base=settings.service_url and f"{settings.service_url}/v{settings.api_version}",
@@ -238,17 +204,13 @@ def tables(settings: Settings, storage: AzureStorage | None = None) -> DeltaTabl
 
 def dicom_service(settings: Settings) -> DicomService:
     """Return the service that the settings name, with the start that holds."""
-    return _service(settings, settings.start_time or _first_hour(settings))
-
-
-def _service(settings: Settings, start: datetime) -> DicomService:
     shared: dict[str, Any] = {
         "api_version": settings.api_version,
         "batch_size": settings.batch_size,
         "retry_seconds": settings.retry_seconds,
         "delay_minutes": settings.delay_minutes,
         "data_partitions": settings.data_partitions and list(settings.data_partitions),
-        "start_time": start.isoformat(),
+        "start_time": (settings.start_time or _first_hour(settings)).isoformat(),
         "end_time": settings.end_time and settings.end_time.isoformat(),
         "site_time_zone": settings.site_time_zone,
         "columns_file": settings.columns_file,
@@ -273,3 +235,6 @@ def defs() -> dg.Definitions:
     """Return the definitions for the settings of the environment, all steps in one process."""
     ours = build_definitions(Settings.from_environment())
     return dg.Definitions.merge(ours, dg.Definitions(executor=dg.in_process_executor))
+
+
+tables = io_manager

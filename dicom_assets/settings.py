@@ -8,7 +8,7 @@ out. The configuration page in docs is generated from the fields below.
 import ipaddress
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import permutations
@@ -226,8 +226,12 @@ def _setting(  # noqa: PLR0913 - one line per setting is the point
     return field(default=default, metadata=metadata, repr=not secret)
 
 
+def _path_variable(table: str) -> str:
+    return f"DICOM_{table.upper()}_TABLE_PATH"
+
+
 def _table(name: str, template: str = "") -> Any:  # noqa: ANN401 - as above
-    variable = f"DICOM_{name.upper()}_TABLE_PATH"
+    variable = _path_variable(name)
     meaning = f"path of the `{name}` table below the tables URL"
     return _setting(variable, _table_path, name, meaning, template=template)
 
@@ -289,6 +293,7 @@ class Settings:
     change_table_path: str = _table("change")
     sync_table_path: str = _table("sync")
     rejected_table_path: str = _table("rejected")
+    further_table_paths: Mapping[str, str] = field(default_factory=dict)
     retention_hours: int = _setting(
         "DICOM_RETENTION_HOURS",
         _whole(LEAST_RETENTION_HOURS),
@@ -412,23 +417,31 @@ class Settings:
         self._refuse_nested_tables()
 
     def _refuse_nested_tables(self) -> None:
-        paths = {f.name.upper(): f"{getattr(self, f.name)}/" for f in fields(self) if _is_path(f)}
+        own = {f.metadata["variable"]: getattr(self, f.name) for f in fields(self) if _is_path(f)}
+        paths = own | {_path_variable(t): path for t, path in self.further_table_paths.items()}
         for (one, outer), (other, inner) in permutations(paths.items(), 2):
-            if inner.startswith(outer):
-                raise _refuse(f"DICOM_{one} and DICOM_{other} lie in one another: choose two paths")
+            if f"{inner}/".startswith(f"{outer}/"):
+                raise _refuse(f"{one} and {other} lie in one another: choose two paths")
 
     @classmethod
     def from_environment(
-        cls, environment: Mapping[str, str] | None = None, *, complete: bool = True
+        cls,
+        environment: Mapping[str, str] | None = None,
+        *,
+        complete: bool = True,
+        further_tables: Iterable[str] = (),
     ) -> "Settings":
         """Return the settings of the process's environment, or of the mapping given.
 
         `complete` asks for all that a run needs; a command that helps to find a value does without.
+        `further_tables` are names of tables beside ours: each has a setting for its path, too.
         Raises SettingsError that names the variable and the remedy, never what the variable held.
         """
         given = os.environ if environment is None else environment
         values: dict[str, Any] = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
-        settings = cls(**values)
+        paths = {name: _table(name) for name in further_tables}
+        further = {n: str(_read(f, given)) if _is_set(f, given) else n for n, f in paths.items()}
+        settings = cls(**values, further_table_paths=further)
         if complete:
             settings._require_for_remote(given)
         return settings
@@ -453,7 +466,8 @@ class Settings:
 
     def table_relative_path(self, table: str) -> str:
         """Return the path of a table below the root, given its name in `schema`."""
-        return str(getattr(self, f"{table}_table_path"))
+        own = getattr(self, f"{table}_table_path", None)
+        return str(own or self.further_table_paths.get(table, table))
 
     @property
     def is_embedded(self) -> bool:
@@ -472,7 +486,7 @@ def _is_path(setting: "Field[Any]") -> bool:
 
 
 def _is_set(setting: "Field[Any]", given: Mapping[str, str]) -> bool:
-    return bool(given.get(setting.metadata["variable"], "").strip())
+    return bool(given.get(setting.metadata.get("variable", ""), "").strip())
 
 
 def _read(setting: "Field[Any]", given: Mapping[str, str]) -> object:
@@ -488,3 +502,7 @@ def _is_loopback(parts: SplitResult) -> bool:
         return ipaddress.ip_address(parts.hostname or "").is_loopback
     except ValueError:
         return False
+
+
+# What holds where nothing is set: the home of every default. Resources take theirs from here.
+DEFAULTS = Settings()

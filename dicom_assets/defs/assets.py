@@ -1,46 +1,104 @@
-"""The four assets: the whole story.
+"""The four assets, top to bottom: the whole story.
 
-`change` logs what the feed says each instance should be at; `instance` reads the headers of the
-difference and holds one row per live instance; `series` and `study` are derived from it anew for
-every study that the hours touched. Each function says what its table follows; how it is followed
-is in `tables`, where it is kept in `io_manager`, what it looks like in Dagster in `presentation`.
+`change` logs what the feed says each instance should be at. `instance` reads the headers of the
+difference and holds one row per live instance. `series` and `study` are derived from it anew for
+every study that the hours touched; a further table is derived likewise.
+
+An asset returns what is to be done to its table, as a value. The IO manager commits it
+(`defs.io_manager`). How that is done is in `tables`, how the assets look in `defs.descriptions`.
 """
-
-from functools import partial
 
 import dagster as dg
 
-from dicom_assets.defs.io_manager import Derivation, Hours
+from dicom_assets.defs.io_manager import TouchedHours
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import window_of
-from dicom_assets.defs.resources import DicomService
-from dicom_assets.schema import SERIES, STUDY
-from dicom_assets.tables import change as change_log
-from dicom_assets.tables import instance as instance_table
-from dicom_assets.tables import rollup as rollups
+from dicom_assets.defs.resources import service_of
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
+from dicom_assets.tables.change import AddEntries
+from dicom_assets.tables.instance import FollowLog
+from dicom_assets.tables.outcome import TableUpdate
+from dicom_assets.tables.rollup import DeriveStudies
 
 
-def change(context: dg.AssetExecutionContext, dicom_service: DicomService) -> Derivation:
-    """Every entry of the hour is in the log, and the hour is sealed in `sync`."""
-    hours = window_of(context.partition_time_window)
-    window = dicom_service.await_closed(dicom_service.clip(hours), context.log.info)
-    return Derivation(partial(change_log.add, window=window, feed=dicom_service.feed))
+def story(names: Names) -> list[dg.AssetsDefinition]:
+    """Return the four assets under the names of a set of definitions."""
 
-
-def instance(change: Hours, dicom_service: DicomService) -> Derivation:
-    """The table is at least as new as the hour: one row for each instance that is alive."""
-    follow = partial(
-        instance_table.apply,
-        reads_on=dicom_service.end_time is None,
-        keeps_form=dicom_service.header_columns is None,
+    @dg.asset(
+        key=names.key("change"),
+        deps=[names.service_key],
+        description=CHANGE.description,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key=names.tables,
+        pool=names.tables,
+        required_resource_keys={names.service},
     )
-    return Derivation(partial(follow, window=change.window, feed=dicom_service.feed))
+    def change(context: dg.AssetExecutionContext) -> TableUpdate:
+        """Add the entries of the hours to the log, and seal the hours in `sync`."""
+        service = service_of(context, names)
+        hours = service.clip(window_of(context.partition_time_window))
+        return AddEntries(service.await_closed(hours, context.log.info), service.feed)
+
+    @dg.asset(
+        key=names.key("instance"),
+        ins={"change": dg.AssetIn(names.key("change"))},
+        deps=[names.service_key],
+        description=INSTANCE.description,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key=names.tables,
+        pool=names.tables,
+        required_resource_keys={names.service},
+    )
+    def instance(context: dg.AssetExecutionContext, change: TouchedHours) -> TableUpdate:
+        """Bring the table to what the log says of every instance that the hours touched."""
+        service = service_of(context, names)
+        return FollowLog(
+            change.window,
+            service.feed,
+            reads_on=service.end_time is None,
+            keeps_form=service.header_columns is None,
+        )
+
+    @dg.asset(
+        key=names.key("series"),
+        ins={"instance": dg.AssetIn(names.key("instance"))},
+        description=SERIES.description,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key=names.tables,
+        pool=names.tables,
+    )
+    def series(instance: TouchedHours) -> TableUpdate:
+        """Derive the series of every study that the hours touched."""
+        return DeriveStudies(SERIES, instance.window)
+
+    @dg.asset(
+        key=names.key("study"),
+        ins={"instance": dg.AssetIn(names.key("instance"))},
+        description=STUDY.description,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key=names.tables,
+        pool=names.tables,
+    )
+    def study(instance: TouchedHours) -> TableUpdate:
+        """Derive every study that the hours touched."""
+        return DeriveStudies(STUDY, instance.window)
+
+    return [change, instance, series, study]
 
 
-def series(instance: Hours) -> Derivation:
-    """Every study that the hour touched has one row for each series with live instances."""
-    return Derivation(partial(rollups.apply, table=SERIES, window=instance.window))
+def derived_asset(table: Table, names: Names) -> dg.AssetsDefinition:
+    """Return the asset of a further table that is derived study by study."""
 
+    @dg.asset(
+        key=names.key(table.name),
+        ins={"instance": dg.AssetIn(names.key("instance"))},
+        description=table.description,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        io_manager_key=names.tables,
+        pool=names.tables,
+    )
+    def derive(instance: TouchedHours) -> TableUpdate:
+        """Derive the rows of every study that the hours touched."""
+        return DeriveStudies(table, instance.window)
 
-def study(instance: Hours) -> Derivation:
-    """Every study that the hour touched has one row, or none when it has no live instance."""
-    return Derivation(partial(rollups.apply, table=STUDY, window=instance.window))
+    return derive

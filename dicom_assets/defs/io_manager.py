@@ -1,16 +1,16 @@
-"""The tables as Dagster's IO manager: derivations are committed, what an hour touched is loaded.
+"""The tables as Dagster's IO manager: commit what an asset returns, load what an hour touched.
 
 It stands on dagster-deltalake's IO manager and configuration, with a type handler of our own:
 the one that comes with it overwrites or loses hours. An asset of this project returns a
-`Derivation`; how it is applied is in `tables`. An asset of somebody else gets, for its hours, the
-rows of the table that those hours touched, as they stand now; unpartitioned, the whole table.
+`TableUpdate`, which `tables` commits. An asset of somebody else gets, for its hours, the rows of
+the table that those hours touched, as they stand now; unpartitioned, the whole table.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import dagster as dg
 import pyarrow as pa
@@ -20,37 +20,25 @@ from dagster_deltalake import DeltaLakeIOManager, LocalConfig
 from dagster_deltalake.io_manager import DeltaLakeDbClient
 from pydantic import Field
 
-from dicom_assets.defs import pool
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import key_of, window_of
+from dicom_assets.defs.pool import take_over
 from dicom_assets.defs.storage import AzureStorage, options
-from dicom_assets.schema import TABLES, added
+from dicom_assets.schema import Table
+from dicom_assets.settings import DEFAULTS
 from dicom_assets.tables import touched
+from dicom_assets.tables.catalogue import TABLES, catalogue
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Delta, Store
-from dicom_assets.tables.outcome import Outcome
+from dicom_assets.tables.outcome import Outcome, TableUpdate
 from dicom_assets.window import Window, datetime_of
 
 Metadata: TypeAlias = dict[str, int | float | str]
-_BY_NAME = {table.name: table for table in TABLES}
-
-
-class Apply(Protocol):
-    """Brings a table to the hours of a run; safe to call again."""
-
-    def __call__(self, *, store: Store, run: Run) -> Outcome:
-        """Commit what is missing, and return what that came to."""
 
 
 @dataclass(frozen=True)
-class Derivation:
-    """What an asset of this project returns: how its table is brought to the run's hours."""
-
-    apply: Apply
-
-
-@dataclass(frozen=True)
-class Hours:
-    """What an asset of this project gets of the one before it: the tables and the run's hours."""
+class TouchedHours:
+    """The input of an asset of this project: the tables, and the window of the run's hours."""
 
     store: Store
     window: Window
@@ -63,8 +51,12 @@ class DeltaTables(DeltaLakeIOManager):
         discriminator="provider", description="The storage in which the root lies."
     )
     paths: dict[str, str] = Field(description="Path of each table below root_uri, by table name.")
+    pool: str = Field(
+        default=Names().tables, description="Pool of writers, of which dead runs hold no slot."
+    )
     retention_hours: int = Field(
-        default=720, description="How long removed files of a new table are kept, in hours."
+        default=DEFAULTS.retention_hours,
+        description="How long removed files of a new table are kept, in hours.",
     )
     columns_file: str | None = Field(
         default=None, description="File that names the columns that were added to the tables."
@@ -72,6 +64,14 @@ class DeltaTables(DeltaLakeIOManager):
     service_base: str | None = Field(
         default=None, description="Address of the service with its version, if it has one."
     )
+
+    # The tables that are switched on; no configuration, because a table is code.
+    tables: ClassVar[tuple[Table, ...]] = TABLES
+
+    @classmethod
+    def over(cls, tables: tuple[Table, ...]) -> "type[DeltaTables]":
+        """Return the IO manager's class for other tables than TABLES."""
+        return cls if tables == cls.tables else type(cls.__name__, (cls,), {"tables": tables})
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
@@ -86,19 +86,18 @@ class DeltaTables(DeltaLakeIOManager):
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
         """Return the IO manager of one run, after slots of dead runs were freed."""
         if context.instance is not None and context.run is not None:
-            pool.take_over(context.instance, context.run.run_id)
+            take_over(context.instance, context.run.run_id, self.pool)
         return TableIOManager(self.store(), self.type_handlers(), self.default_load_type())
 
     def store(self) -> Store:
         """Return the tables themselves."""
-        root = self.root_uri.rstrip("/")
-        urls = {name: f"{root}/{path}" for name, path in self.paths.items()}
+        places = {table.name: table.root or self.root_uri for table in self.tables}
         return Store(
-            urls,
-            options(self.storage_options) | options(self.client_options),
-            self.retention_hours,
-            added.tables(self.columns_file),
-            self.service_base,
+            urls={n: f"{root.rstrip('/')}/{self.paths[n]}" for n, root in places.items()},
+            tables=catalogue(self.tables, self.columns_file),
+            retention_hours=self.retention_hours,
+            options=options(self.storage_options) | options(self.client_options),
+            service_base=self.service_base,
         )
 
 
@@ -123,22 +122,29 @@ class TableIOManager(DbIOManager):
         self.store = store
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
-        """The derivation is in its table, and its numbers are on the materialization."""
-        if not isinstance(obj, Derivation):
+        """Commit the update to its table, and put its numbers on the materialization."""
+        if not isinstance(obj, TableUpdate):
             raise dg.DagsterInvariantViolationError(
                 "the IO manager of dicom_assets keeps its own tables only; give the asset "
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
-        handler = self._resolve_handler(type(obj))
-        told = handler.handle_output(context, _slice(context), obj, self.store)
-        context.add_output_metadata(told or {})
+        begun = time.monotonic()
+        run = Run(context.run_id, datetime.now(UTC), context.log.info)
+        outcome = obj.commit(self.store, run)
+        context.add_output_metadata(_report(context, outcome, time.monotonic() - begun))
 
     def load_input(self, context: dg.InputContext) -> object:
-        """Return what the run's hours touched, in the type that the asset asks for."""
-        asked = context.dagster_type.typing_type
-        load_type = self._default_load_type if asked is Any else asked
+        """Load the rows touched in the run's partitions, as the type of the input's annotation."""
+        annotation = context.dagster_type.typing_type
+        load_type = self._default_load_type if annotation is Any else annotation
         self._check_supported_type(load_type)  # type: ignore[no-untyped-call]  # the base's
         return self._resolve_handler(load_type).load_input(context, _slice(context), self.store)
+
+
+def store_of(context: dg.OpExecutionContext, names: Names) -> Store:
+    """Return the tables that a run was given under their name."""
+    kept: TableIOManager = getattr(context.resources, names.tables)
+    return kept.store
 
 
 def _slice(context: dg.OutputContext | dg.InputContext) -> TableSlice:
@@ -147,32 +153,27 @@ def _slice(context: dg.OutputContext | dg.InputContext) -> TableSlice:
 
 
 class TableHandler(DbTypeHandler[Any]):
-    """Writes derivations; loads hours, Arrow tables, streams of batches, or the Delta table."""
+    """Loads hours, Arrow tables, streams of batches, or the Delta table."""
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """The types that an asset may return or ask for."""
-        return [Derivation, Hours, pa.Table, pa.RecordBatchReader, Delta]
+        """The types that an asset may ask for."""
+        return [TouchedHours, pa.Table, pa.RecordBatchReader, Delta]
 
     def handle_output(
-        self, context: dg.OutputContext, table_slice: TableSlice, obj: Derivation, connection: Store
-    ) -> Mapping[str, Any]:
-        """The table is brought to the run's hours; returns the numbers for the materialization."""
-        del table_slice
-        begun = time.monotonic()
-        outcome = obj.apply(
-            store=connection, run=Run(context.run_id, datetime.now(UTC), context.log.info)
-        )
-        return _report(context, outcome, time.monotonic() - begun)
+        self, context: dg.OutputContext, table_slice: TableSlice, obj: object, connection: Store
+    ) -> None:
+        """Not called: the IO manager commits by itself."""
+        raise NotImplementedError
 
     def load_input(
         self, context: dg.InputContext, table_slice: TableSlice, connection: Store
     ) -> object:
         """Return the rows that the hours touched, as they stand now; without hours, the table."""
-        table, window = _BY_NAME[table_slice.table], _window(context)
+        table, window = connection.tables[table_slice.table], _window(context)
         wanted = context.dagster_type.typing_type
-        if wanted is Hours and window is not None:
-            return Hours(connection, window)
+        if wanted is TouchedHours and window is not None:
+            return TouchedHours(connection, window)
         if wanted is Delta:
             return connection.delta(table)
         rows = touched.rows(connection, table, window, table_slice.columns)

@@ -1,4 +1,4 @@
-"""The pool `dicom_tables`: one writer at a time, out of politeness.
+"""The pool of writers: one at a time, out of politeness.
 
 Correctness never depends on it. What this module does is to keep a run that died from blocking
 the next: a step killed with SIGKILL keeps its slot, and Dagster frees only slots of runs that it
@@ -56,8 +56,8 @@ def is_dead(owner: str, run_id: str) -> bool:
     return not psutil.pid_exists(int(pid)) or owner_of(run_id, int(pid)) != owner
 
 
-def take_over(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """The run is tagged with its process, and the slots of dead runs are free; returns those.
+def take_over(instance: dg.DagsterInstance, run_id: str, pool: str) -> list[str]:
+    """Tag the run with its process, and free the pool's slots of dead runs. Return those runs.
 
     Runs that are dead but still look as if they ran are reported as failed.
     """
@@ -65,7 +65,7 @@ def take_over(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     if instance.is_ephemeral or not storage.supports_global_concurrency_limits:
         return []
     instance.add_run_tags(run_id, {OWNER_TAG: owner_of(run_id, _worker(instance, run_id))})
-    claimed = {slot.run_id for slot in storage.get_concurrency_info(POOL).claimed_slots}
+    claimed = {slot.run_id for slot in storage.get_concurrency_info(pool).claimed_slots}
     dead = [held for held in sorted(claimed - {run_id}) if _has_ended(instance, held)]
     for held in dead:
         storage.free_concurrency_slots_for_run(held)

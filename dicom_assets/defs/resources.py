@@ -10,29 +10,42 @@ from datetime import datetime, timedelta
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
+from dicom_assets.defs.names import Names
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http.timeouts import GLANCE
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.feed.search import StudyCounts
 from dicom_assets.schema import INSTANCE, added
-from dicom_assets.settings import HEADER_COLUMNS
+from dicom_assets.settings import DEFAULTS, HEADER_COLUMNS
 from dicom_assets.window import Window, datetime_of
 
 LONGEST_SLEEP_SECONDS = 5.0
+
+
+def service_of(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, names: Names
+) -> "DicomService":
+    """Return the DICOM service that a run was given under its name."""
+    service: DicomService = getattr(context.resources, names.service)
+    return service
 
 
 class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its own value
     """A DICOM service that speaks the change feed (Azure Health Data Services, or like it)."""
 
     url: str = Field(description="Base URL, without /v2.")
-    api_version: int = Field(default=2, description="Version of the service's API; 2 or later.")
-    batch_size: int = Field(default=200, description="Entries per page, 1 to 200.")
+    api_version: int = Field(
+        default=DEFAULTS.api_version, description="Version of the service's API; 2 or later."
+    )
+    batch_size: int = Field(default=DEFAULTS.batch_size, description="Entries per page, 1 to 200.")
     retry_seconds: int = Field(
-        default=600, description="How long a failing request is tried again, in seconds."
+        default=DEFAULTS.retry_seconds,
+        description="How long a failing request is tried again, in seconds.",
     )
     delay_minutes: int = Field(
-        default=15, description="How long after its end an hour is read, in minutes."
+        default=DEFAULTS.delay_minutes,
+        description="How long after its end an hour is read, in minutes.",
     )
     data_partitions: list[str] | None = Field(
         default=None, description="Data partitions to keep; all when unset."

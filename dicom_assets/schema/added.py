@@ -103,13 +103,13 @@ _COLUMN_SAYS: Final = (
 
 
 @cache
-def tables(file: str | None = None) -> Mapping[str, Table]:
-    """Return all tables by name, with the columns that a file adds; it is read once.
+def tables(file: str | None = None, catalogue: tuple[Table, ...] = TABLES) -> Mapping[str, Table]:
+    """Return the tables of a catalogue by name, with the columns that a file adds.
 
     Raises SettingsError, naming the file, the column and the remedy, for a file that cannot be
     read and for what cannot be a column.
     """
-    found = {table.name: table for table in TABLES}
+    found = {table.name: table for table in catalogue}
     if file is not None:
         for where, given in _given(file):
             try:

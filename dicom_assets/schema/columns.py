@@ -6,7 +6,8 @@ a form is read is in `header`, how an aggregate is computed in `tables.aggregate
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 import pyarrow as pa
@@ -84,7 +85,8 @@ class Column:
     row by row, but for `conflicts`. Without either, the value is the feed's or the project's own.
 
     A table of an earlier version may lack a column that is `added`: it is null there until it is
-    filled. A row is not written again for a column that is not `compared`.
+    filled. A row is not written again for a column that is not `compared`. A `mark` is a column of
+    `sync`: it may be absent, and then the table that it is of owes no hour.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Column:
     aggregate: Aggregate | None = None
     added: bool = False
     compared: bool = True
+    mark: bool = False
 
     @property
     def keyword(self) -> str | None:
@@ -129,18 +132,47 @@ class Column:
         return pa.field(self.name, self.type, metadata=self.known)
 
 
+# The rows of a table, from live rows of `instance` and the address of the service, if it has one.
+Derive: TypeAlias = Callable[[pa.Table, str | None], pa.Table]
+
+
 @dataclass(frozen=True)
 class Table:
-    """One table: its columns in order, and the columns that make a row's key.
+    """One table: its columns in order, the key of a row, how it is derived, and where it lies.
 
-    A row of a guarded table is only replaced or deleted by a `sequence` that is not smaller.
+    `description` is Markdown for people: what a row is, and what a materialized hour means. `mark`
+    is the column of `sync` that tells when the table was brought to an hour, for tables that follow
+    the feed. A row of a guarded table is only replaced or deleted by a `sequence` that is not
+    smaller.
+
+    A table whose columns have aggregates is derived from `instance`, study by study. Another one
+    can be derived so by a function, `derive`, which gets live rows of whole studies in the columns
+    `reads` (the key and the sequence of `instance` always among them).
+
+    `root` and `storage_options` are its own place, where it does not lie with the others.
     """
 
     name: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    description: str = ""
+    mark: str = ""
     partition_column: str | None = None
     is_guarded: bool = False
+    derive: Derive | None = None
+    reads: tuple[str, ...] = ()
+    root: str | None = None
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether its rows are derived from `instance`, study by study."""
+        return self.derive is not None or any(column.aggregate for column in self.columns)
+
+    @property
+    def study_column(self) -> str:
+        """The name of the column that holds the Study Instance UID."""
+        return next(name for name in self.names if name.lower() == "studyinstanceuid")
 
     @property
     def partition_columns(self) -> list[str]:

@@ -34,6 +34,12 @@ _OFFSET = "TimezoneOffsetFromUTC"
 
 INSTANCE = Table(
     "instance",
+    description=(
+        "One row per live DICOM instance, as it stands now. **A green hour**: the table is at "
+        "least as new as the hour; what was deleted is gone. Hours may run in any order, twice, "
+        "or a year at a time."
+    ),
+    mark="instanceAt",
     key=("partitionName", "studyinstanceuid", "seriesinstanceuid", "sopinstanceuid"),
     partition_column=PARTITION_COLUMN,
     is_guarded=True,
@@ -163,6 +169,11 @@ _UIDS = (
 
 CHANGE = Table(
     "change",
+    description=(
+        "The log of the service's change feed, one row per sequence. **A green hour**: every entry "
+        "of the hour is in the log, and the hour is sealed in `sync`."
+    ),
+    mark="sealedAt",
     key=("sequence",),
     columns=(
         Column("sequence", INT64, "the feed's number of the change"),
@@ -194,9 +205,6 @@ SYNC = Table(
         ),
         Column("windowEnd", TIMESTAMP, "until when the hour was read: DICOM_END_TIME may cut it"),
         Column("sealedAt", TIMESTAMP, "when the hour was last read with this digest"),
-        Column("instanceAt", TIMESTAMP, "when instance was brought to this seal"),
-        Column("seriesAt", TIMESTAMP, "when series was brought to this seal"),
-        Column("studyAt", TIMESTAMP, "when study was brought to this seal"),
     ),
 )
 
@@ -335,6 +343,11 @@ _MODALITY = template_latest("modality", "modality")
 
 SERIES = Table(
     "series",
+    description=(
+        "One row per series with live instances, derived anew for every study that the hour "
+        "touched. **A green hour**: these studies' series show the live instances."
+    ),
+    mark="seriesAt",
     key=("partitionName", "studyInstanceUid", "seriesInstanceUid"),
     partition_column=PARTITION_COLUMN,
     columns=(
@@ -384,6 +397,11 @@ _STUDY_SHOWN = (
 
 STUDY = Table(
     "study",
+    description=(
+        "One row per study with live instances, derived anew for every study that the hour "
+        "touched. **A green hour**: these studies show the live instances."
+    ),
+    mark="studyAt",
     key=("partitionName", "studyInstanceUid"),
     partition_column=PARTITION_COLUMN,
     columns=(

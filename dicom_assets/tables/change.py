@@ -27,7 +27,7 @@ from dicom_assets.tables.delta.arrow import (
 )
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
-from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
+from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.window import Window
 
@@ -68,8 +68,22 @@ def rows_in(snapshot: Snapshot, window: Window, columns: list[str]) -> pa.Table:
     return snapshot.rows(columns, where)
 
 
-def add(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
-    """Every entry that the feed serves for the window is in the log, and its hours are sealed."""
+@dataclass(frozen=True)
+class AddEntries(TableUpdate):
+    """Add every entry that the feed serves for a window to the log, and seal its hours."""
+
+    window: Window
+    feed: Feed
+
+    def commit(self, store: Store, run: Run) -> Outcome:
+        """Read the entries, add those that are new, and seal the hours with what the log holds.
+
+        Raises ForeignArchiveError for another service's log.
+        """
+        return _read_in(store, self.window, self.feed, run)
+
+
+def _read_in(store: Store, window: Window, feed: Feed, run: Run) -> Outcome:
     watch = Stopwatch()
     with watch.stage("read"):
         before = store.open(CHANGE)

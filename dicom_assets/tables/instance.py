@@ -31,7 +31,7 @@ from dicom_assets.tables.delta.arrow import (
 )
 from dicom_assets.tables.delta.retry import Run, settle
 from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
-from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch
+from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
 from dicom_assets.tables.sync import seals_of
 from dicom_assets.window import TICKS_PER_HOUR, Window
@@ -43,14 +43,6 @@ LAYOUT: list[tuple[str, Literal["ascending", "descending"]]] = [
     (name, "ascending")
     for name in ("partitionName", "studyinstanceuid", "seriesinstanceuid", "sequence")
 ]
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """What holds for all hours: whether reading goes on, and whether the table's form counts."""
-
-    reads_on: bool
-    keeps_form: bool
 
 
 @dataclass(frozen=True)
@@ -91,44 +83,44 @@ class _Read:
         )
 
 
-def apply(  # noqa: PLR0913 - two switches beside what every step is given
-    store: Store,
-    window: Window,
-    feed: Feed,
-    run: Run,
-    *,
-    reads_on: bool = True,
-    keeps_form: bool = True,
-) -> Outcome:
-    """The table is at least as new as the log says for every key that the window touched.
+@dataclass(frozen=True)
+class FollowLog(TableUpdate):
+    """Bring the table to what the log says of every key that a window touched.
 
     An entry served as Replaced awaits the later hour that replaced it. Where reading stops at an
     end (not `reads_on`), that hour may never come: then the instance is taken as it stands now.
     A table that was taken over with its map filled gets the map too (`keeps_form`), unless a
     setting says in which form headers are kept.
-    Raises NotYetError when an hour of the window is not in the log.
     """
-    found = seals_of(store, window)
-    change_log.require_archive(store.open(CHANGE), feed)
-    rules = _Rules(reads_on, keeps_form)
-    attempts = settle(
-        lambda: store.version(CHANGE), lambda: _attempt(store, window, feed, run, rules)
-    )
-    found.mark(store, "instanceAt", run)
-    return reduce(Outcome.then, attempts)
+
+    window: Window
+    feed: Feed
+    reads_on: bool = True
+    keeps_form: bool = True
+
+    def commit(self, store: Store, run: Run) -> Outcome:
+        """Read the headers of the difference, commit it, and mark the hours in `sync`.
+
+        Raises NotYetError when an hour of the window is not in the log.
+        """
+        seals = seals_of(store, self.window)
+        change_log.require_archive(store.open(CHANGE), self.feed)
+        outcomes = settle(lambda: store.version(CHANGE), lambda: _attempt(store, self, run))
+        seals.mark(store, INSTANCE.mark, run)
+        return reduce(Outcome.then, outcomes)
 
 
-def _attempt(store: Store, window: Window, feed: Feed, run: Run, rules: _Rules) -> Outcome:
-    watch = Stopwatch()
+def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
+    window, watch = update.window, Stopwatch()
     with watch.stage("plan"):
         look = _look(store, window, run)
     with watch.stage("read"):
         wanted = ints(look.plan.read["sequence"])
-        pieces = feed.headers(look.neighbours, wanted) if wanted else ()
-        if rules.keeps_form and look.target.told(HEADER_COLUMNS) == BOTH:
+        pieces = update.feed.headers(look.neighbours, wanted) if wanted else ()
+        if update.keeps_form and look.target.property(HEADER_COLUMNS) == BOTH:
             pieces = map(_with_map, pieces)
         counted = _counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers"))
-        got = _Read.of(counted, reads_on=rules.reads_on)
+        got = _Read.of(counted, reads_on=update.reads_on)
         _require_answers(got, wanted, window)
     with watch.stage("commit"):
         difference = _difference(look, got, run.now)

@@ -1,10 +1,14 @@
 """What a step did: numbers by hour, totals, and the versions between which it happened."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.snapshot import Store
 
 PROGRESS_SECONDS = 2.0
 # What may become of an entry, in the order of the rule.
@@ -60,6 +64,14 @@ def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
         moved = min(before[name], both["unchanged"])
         both.update({name: moved, "unchanged": -moved})
     return both
+
+
+class TableUpdate(ABC):
+    """What is to be done to one table, as a value that an IO manager commits."""
+
+    @abstractmethod
+    def commit(self, store: Store, run: Run) -> Outcome:
+        """Commit what is missing, and return what that came to. Safe to call again."""
 
 
 class Progress:

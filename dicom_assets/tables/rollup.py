@@ -1,38 +1,50 @@
-"""The `series` and `study` tables follow `instance`: derived anew for every touched study.
+"""The tables that are derived from `instance`, study by study: `series`, `study`, and further ones.
 
-Which studies a window touched, the log says, deletes included; what their rows are, the live rows
-of `instance` say. A series or study without instances goes.
+The log tells which studies a window touched, deletes included, and the live rows of `instance` tell
+their rows. A series or study without instances goes. A column says in `schema` by which aggregate
+it is made; how each is computed is in `aggregates`.
 """
 
 from collections import Counter
-from functools import reduce
+from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import islice
 
 import pyarrow as pa
 
 from dicom_assets.errors import DoubledRowsError
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
+from dicom_assets.schema import CHANGE, INSTANCE, Table
 from dicom_assets.tables import change as change_log
 from dicom_assets.tables import rejected as rejections
-from dicom_assets.tables.delta.arrow import distinct, texts
+from dicom_assets.tables.aggregates import Groups, part_of
+from dicom_assets.tables.delta.arrow import Values, distinct, is_in, joined_key, pc, position, texts
 from dicom_assets.tables.delta.retry import Run, settle
 from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
-from dicom_assets.tables.derived import columns_read, compare, roll_up
-from dicom_assets.tables.outcome import Outcome, Stopwatch
+from dicom_assets.tables.outcome import Outcome, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
-from dicom_assets.tables.sync import seals_of
+from dicom_assets.tables.readings import converted
+from dicom_assets.tables.sync import marks_of, seals_of
 from dicom_assets.window import Window
 
-_MARK = {SERIES.name: "seriesAt", STUDY.name: "studyAt"}
-_STUDY_COLUMN = "studyInstanceUid"
 
+@dataclass(frozen=True)
+class DeriveStudies(TableUpdate):
+    """Derive a table anew for every study that a window touched."""
 
-def apply(store: Store, table: Table, window: Window, run: Run) -> Outcome:
-    """The table shows the live instances of every study that the window touched."""
-    found = seals_of(store, window)
-    attempts = settle(lambda: store.version(INSTANCE), lambda: _attempt(store, table, window, run))
-    found.mark(store, _MARK[table.name], run)
-    _clear_settled(store, run)
-    return reduce(Outcome.then, attempts)
+    table: Table
+    window: Window
+
+    def commit(self, store: Store, run: Run) -> Outcome:
+        """Make the table show the live instances of these studies, and mark the hours in `sync`.
+
+        Raises NotYetError when an hour of the window is not in the log.
+        """
+        seals = seals_of(store, self.window)
+        attempt = partial(_attempt, store, self.table, self.window, run)
+        outcomes = settle(partial(store.version, INSTANCE), attempt)
+        seals.mark(store, self.table.mark, run)
+        _clear_settled(store, run)
+        return reduce(Outcome.then, outcomes)
 
 
 def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
@@ -63,7 +75,7 @@ def touched_studies(store: Store, window: Window) -> list[str]:
 def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Difference:
     """Return what makes the rows of some studies show their live instances."""
     # The target was opened before: what is derived here is newer than what it is compared with.
-    existing = target.rows_of(_STUDY_COLUMN, studies)
+    existing = target.rows_of(target.table.study_column, studies)
     columns = columns_read(target.table)
     live = store.open(INSTANCE).rows_of("studyinstanceuid", studies, columns)
     _require_single(live, target.table)
@@ -85,14 +97,16 @@ def _require_single(live: pa.Table, table: Table) -> None:
 
 
 def _clear_settled(store: Store, run: Run) -> None:
-    """Rejections whose entries all three tables show by now are cleared.
+    """Clear the rejections whose entries `instance` and all derived tables show by now.
 
-    Whichever of `series` and `study` comes last does it: before, the other's difference is left.
+    Has an effect only in the last step of a run, because all these tables must be up to date.
     """
     known = rejections.sequences(store)
     settled = _applied(store, known) if known else {}
+    owing = marks_of(store) if settled else {}
+    derived = [t for t in store.tables.values() if t.is_derived and t.name in owing]
     for study in sorted(set(settled.values())):
-        targets = [store.open(table) for table in (SERIES, STUDY)]
+        targets = [store.open(table) for table in derived]
         if all(difference_of(store, target, [study]).is_empty for target in targets):
             rejections.clear(store, [s for s, owner in settled.items() if owner == study], run)
 
@@ -116,3 +130,54 @@ def _applied(store: Store, sequences: list[int]) -> dict[int, str]:
 
 def _reaches(held: int | None, sequence: int) -> bool:
     return held is not None and held >= sequence
+
+
+def columns_read(table: Table) -> list[str]:
+    """Return the columns of `instance` that a derived table reads, each once."""
+    sources = [source for column in table.columns for source in column.sources]
+    return list(dict.fromkeys([*INSTANCE.key, "sequence", *sources, *table.reads]))
+
+
+def roll_up(live: pa.Table, table: Table, service_base: str | None = None) -> pa.Table:
+    """Return the rows of a derived table that the live rows of `instance` make.
+
+    `service_base` is the service's address with its version, None when it has none that lasts.
+    """
+    if table.derive is not None:
+        return table.derive(live, service_base)
+    keys = tuple(table[name].sources[0] for name in table.key)
+    groups = Groups(live, keys, service_base)
+    parts = [part_of(groups, column) for column in table.columns]
+    measured = iter(groups.measured([measure for part in parts for measure in part.measures]))
+    made = [part.made(*islice(measured, len(part.measures))) for part in parts]
+    types = [column.type for column in table.columns]
+    fitted = [converted(values, type_) for values, type_ in zip(made, types, strict=True)]
+    return pa.Table.from_arrays(fitted, schema=table.arrow())
+
+
+def compare(existing: pa.Table, derived: pa.Table, table: Table) -> Difference:
+    """Return what makes the existing rows equal to the derived ones, by key.
+
+    A row that differs only in columns that are not compared stays as it is.
+    """
+    old_keys, new_keys = joined_key(existing, table.key), joined_key(derived, table.key)
+    at = position(new_keys, old_keys)
+    is_new = pc.is_null(at)
+    compared = [column.name for column in table.columns if column.compared]
+    same = _same_rows(existing.take(at), derived, compared)
+    return Difference(
+        table,
+        inserts=derived.filter(is_new),
+        updates=derived.filter(pc.and_(pc.invert(is_new), pc.invert(same))),
+        deletes=existing.filter(pc.invert(is_in(old_keys, new_keys))).select(list(table.key)),
+    )
+
+
+def _same_rows(left: pa.Table, right: pa.Table, names: list[str]) -> Values:
+    """Return which rows are equal in the named columns, null being equal to null alone."""
+    same: Values = pa.array([True] * len(right), pa.bool_())
+    for name in names:
+        equal = pc.fill_null(pc.equal(left[name], right[name]), False)  # noqa: FBT003 - Arrow's own signature
+        both_null = pc.and_(pc.is_null(left[name]), pc.is_null(right[name]))
+        same = pc.and_(same, pc.or_(equal, both_null))
+    return same

@@ -8,9 +8,8 @@ import hashlib
 import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import reduce
 from itertools import groupby
 from operator import itemgetter
 
@@ -18,23 +17,34 @@ import pyarrow as pa
 
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
-from dicom_assets.tables.delta.arrow import pc
+from dicom_assets.schema import CHANGE, INSTANCE, SYNC, TIMESTAMP, Column, Table
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
-# When the log, and each table after it, was brought to an hour.
-MARKS = {
-    CHANGE.name: "sealedAt",
-    INSTANCE.name: "instanceAt",
-    SERIES.name: "seriesAt",
-    STUDY.name: "studyAt",
-}
-_FOLLOWERS = tuple(MARKS.values())[1:]
-# What a seal says; the rest of a row says when, and who has followed.
-_SAID = [c for c in SYNC.names if c not in {"hour", *MARKS.values()}]
+# What a seal says; the rest of a row says when, and which tables have followed.
+_SEALED = [c for c in SYNC.names if c not in {"hour", CHANGE.mark}]
+
+
+def with_marks(tables: Iterable[Table]) -> Table:
+    """Return `sync` with a mark for each table that follows the feed."""
+    marks = tuple(
+        Column(t.mark, TIMESTAMP, f"when {t.name} was brought to this seal", mark=True)
+        for t in tables
+        if t.mark and t.mark not in SYNC.names
+    )
+    return replace(SYNC, columns=(*SYNC.columns, *marks))
+
+
+def marks_of(store: Store, sync: Snapshot | None = None) -> dict[str, str]:
+    """Return the marks of the tables that owe hours, by the names of the tables.
+
+    A table that was switched on later owes none until it is filled: its mark comes to `sync` then.
+    """
+    sync = sync or store.open(SYNC)
+    marks = {table.name: table.mark for table in store.tables.values() if table.mark}
+    return {n: mark for n, mark in marks.items() if sync.delta is None or mark in sync.held}
 
 
 @dataclass(frozen=True)
@@ -106,12 +116,12 @@ def seal(store: Store, hours: list[Hour], run: Run) -> int:
     """Every hour is sealed in `sync` with what it says now; returns how many seals changed."""
 
     def attempt() -> int:
-        sync = store.open(SYNC)
+        sync = _with_every_mark(store)
         known = {row["hour"]: row for row in _rows(sync, hours[0].start, hours[-1].start)}
         fresh = [hour for hour in hours if hour.start not in known]
         changed = [h for h in hours if h.start in known and _differs(known[h.start], h)]
         difference = Difference(
-            SYNC, inserts=_sealed(fresh, run.now), updates=_sealed(changed, run.now)
+            sync.table, inserts=_sealed(fresh, run.now), updates=_sealed(changed, run.now)
         )
         sync.commit(difference, {"run_id": run.run_id})
         return len(fresh) + len(changed)
@@ -119,9 +129,45 @@ def seal(store: Store, hours: list[Hour], run: Run) -> int:
     return converge(attempt) if hours else 0
 
 
+def unfilled_tables(store: Store) -> list[Table]:
+    """Return the tables that owe no hour yet: they were switched on after hours were read."""
+    owing = marks_of(store)
+    return [table for table in store.tables.values() if table.mark and table.name not in owing]
+
+
+def lagging(store: Store) -> dict[datetime, frozenset[str]]:
+    """Return the hours that were read once and that not all tables show, with those tables.
+
+    The audit has opened them, or a run has ended between the log and the last table. An hour
+    without a seal lags with all tables.
+    """
+    sync = store.open(SYNC)
+    marks = marks_of(store, sync)
+    rows = sync.rows(["hour", *marks.values()]).to_pylist()
+    found = {
+        row["hour"]: frozenset(
+            name for name, mark in marks.items() if row[mark] is None or row[CHANGE.mark] is None
+        )
+        for row in rows
+        if row["hour"] is not None
+    }
+    return {hour: tables for hour, tables in sorted(found.items()) if tables}
+
+
+def _with_every_mark(store: Store) -> Snapshot:
+    """Return `sync` with the marks of tables that are switched off, too.
+
+    A seal that changes takes them with it: such a table may be switched on again.
+    """
+    sync = store.open(SYNC)
+    off = sorted(name for name in sync.held - set(sync.table.names) if name.endswith("At"))
+    marks = tuple(Column(name, TIMESTAMP, "", mark=True) for name in off)
+    return replace(sync, table=replace(sync.table, columns=(*sync.table.columns, *marks)))
+
+
 def _differs(row: Mapping[str, object], hour: Hour) -> bool:
     said = hour.said()
-    return row["sealedAt"] is None or any(row[column] != said[column] for column in _SAID)
+    return row["sealedAt"] is None or any(row[column] != said[column] for column in _SEALED)
 
 
 def _sealed(hours: list[Hour], now: datetime) -> pa.Table:
@@ -151,7 +197,7 @@ class Seals:
         ready = {
             row["hour"]: row["digest"]
             for row in self.rows
-            if column == "instanceAt" or row["instanceAt"] is not None
+            if column == INSTANCE.mark or row[INSTANCE.mark] is not None
         }
 
         if len(ready) < len(self.rows):
@@ -159,12 +205,10 @@ class Seals:
 
         def attempt() -> int:
             sync = store.open(SYNC)
-            hours = [h for h in ready if isinstance(h, datetime)]
+            hours = [h for h in ready if isinstance(h, datetime) and column in sync.held]
             rows = _rows(sync, min(hours), max(hours)) if hours else []
             due = [r["hour"] for r in rows if r[column] is None and _still(r, ready)]
-            marks = [{"hour": hour, column: run.now} for hour in due]
-            patch = pa.Table.from_pylist(marks, schema=SYNC.arrow(["hour", column]))
-            sync.commit(Difference(SYNC, patches=patch), {"run_id": run.run_id})
+            _set(sync, [{"hour": hour, column: run.now} for hour in due], run)
             return len(due)
 
         return converge(attempt)
@@ -179,16 +223,21 @@ def unmark(store: Store, window: Window, run: Run) -> None:
     starts = _starts(window)
 
     def attempt() -> None:
-        sync = store.open(SYNC)
-        marked = [
-            r["hour"] for r in _rows(sync, starts[0], starts[-1]) if any(r[m] for m in _FOLLOWERS)
-        ]
-        rows = [{"hour": hour, **dict.fromkeys(_FOLLOWERS)} for hour in marked]
-        patch = pa.Table.from_pylist(rows, schema=SYNC.arrow(["hour", *_FOLLOWERS]))
-        sync.commit(Difference(SYNC, patches=patch), {"run_id": run.run_id})
+        sync = _with_every_mark(store)
+        marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.held]
+        rows = _rows(sync, starts[0], starts[-1])
+        marked = [row["hour"] for row in rows if any(row[mark] for mark in marks)]
+        _set(sync, [{"hour": hour, **dict.fromkeys(marks)} for hour in marked], run)
 
     if starts:
         converge(attempt)
+
+
+def _set(sync: Snapshot, rows: list[dict[str, object]], run: Run) -> None:
+    """Set columns of hours that are in `sync`; all rows have the same columns."""
+    names = list(rows[0]) if rows else ["hour"]
+    patch = pa.Table.from_pylist(rows, schema=sync.table.arrow(names))
+    sync.commit(Difference(sync.table, patches=patch), {"run_id": run.run_id})
 
 
 def sealed(store: Store, window: Window) -> dict[datetime, str]:
@@ -202,10 +251,12 @@ def sealed(store: Store, window: Window) -> dict[datetime, str]:
     }
 
 
-def shown(store: Store) -> dict[str, list[datetime]]:
+def shown_hours(store: Store) -> dict[str, list[datetime]]:
     """Return for each table which hours it shows, in order: what it has followed, by its name."""
-    rows = store.open(SYNC).rows(["hour", *MARKS.values()]).sort_by("hour").to_pylist()
-    return {table: [row["hour"] for row in rows if row[mark]] for table, mark in MARKS.items()}
+    sync = store.open(SYNC)
+    marks = marks_of(store, sync)
+    rows = sync.rows(["hour", *marks.values()]).sort_by("hour").to_pylist()
+    return {table: [row["hour"] for row in rows if row[mark]] for table, mark in marks.items()}
 
 
 def followed(store: Store, bounds: Window) -> set[datetime]:
@@ -213,12 +264,26 @@ def followed(store: Store, bounds: Window) -> set[datetime]:
 
     An hour at the bounds that was read when they were narrower is not among them.
     """
-    rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *MARKS.values()])
-    marked = reduce(pc.and_, (pc.is_valid(rows[mark]) for mark in MARKS.values()))
-    return {row["hour"] for row in rows.filter(marked).to_pylist() if _is_whole(row, bounds)}
+    shown = showing(store, bounds)
+    return set.intersection(*shown.values())
+
+
+def showing(store: Store, bounds: Window) -> dict[str, set[datetime]]:
+    """Return for each table that owes hours those that it shows, as far as the bounds.
+
+    `change` shows the hours that are sealed. No table shows an hour that was read when the bounds,
+    where reading begins and ends, were narrower.
+    """
+    sync = store.open(SYNC)
+    marks = marks_of(store, sync)
+    columns = ["hour", "windowStart", "windowEnd", *marks.values()]
+    whole = [row for row in sync.rows(columns).to_pylist() if _is_whole(row, bounds)]
+    return {name: {row["hour"] for row in whole if row[mark]} for name, mark in marks.items()}
 
 
 def _is_whole(row: Mapping[str, datetime], bounds: Window) -> bool:
+    if row[CHANGE.mark] is None:
+        return False
     start = ticks_of(row["hour"])
     wanted = Window(max(start, bounds.start), min(start + TICKS_PER_HOUR, bounds.end))
     read = Window.between(row["windowStart"], row["windowEnd"])
@@ -227,6 +292,12 @@ def _is_whole(row: Mapping[str, datetime], bounds: Window) -> bool:
 
 def _starts(window: Window) -> list[datetime]:
     return [datetime_of(h.start // TICKS_PER_HOUR * TICKS_PER_HOUR) for h in window.hours()]
+
+
+def all_seals(store: Store) -> Seals:
+    """Return the seals of every hour."""
+    rows = store.open(SYNC).rows().to_pylist()
+    return Seals(tuple(row for row in rows if row[CHANGE.mark] is not None))
 
 
 def seals_of(store: Store, window: Window) -> Seals:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
 from dicom_assets.tables import change as change_log
 from dicom_assets.tables.delta.arrow import distinct, is_in
 from dicom_assets.tables.delta.snapshot import Store
@@ -17,12 +17,12 @@ def rows(
 ) -> pa.Table:
     """Return the rows of a table that a window touched, or all rows for None.
 
-    For `instance` that is the live rows of the instances that changed in the window; for `series`
-    and `study` the rows of the studies that did; for the others the rows of the hours.
+    For `instance` that is the live rows of the instances that changed in the window, for derived
+    tables the rows of the studies that did, for the others the rows of the hours.
     """
     if window is None:
         return store.open(table).rows(columns)
-    return _READERS[table.name](store, window, list(columns or table.names))
+    return _reader_of(table)(store, window, list(columns or table.names))
 
 
 def _changes(store: Store, window: Window, columns: list[str]) -> pa.Table:
@@ -40,7 +40,7 @@ def _instances(store: Store, window: Window, columns: list[str]) -> pa.Table:
 def _of_studies(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:
     def read(store: Store, window: Window, columns: list[str]) -> pa.Table:
         studies = distinct(_changes(store, window, ["studyinstanceuid"])["studyinstanceuid"])
-        return store.open(table).rows_of("studyInstanceUid", studies, columns)
+        return store.open(table).rows_of(table.study_column, studies, columns)
 
     return read
 
@@ -54,11 +54,12 @@ def _of_hours(table: Table, column: str) -> Callable[[Store, Window, list[str]],
     return read
 
 
-_READERS = {
-    CHANGE.name: _changes,
-    INSTANCE.name: _instances,
-    SERIES.name: _of_studies(SERIES),
-    STUDY.name: _of_studies(STUDY),
-    SYNC.name: _of_hours(SYNC, "hour"),
-    REJECTED.name: _of_hours(REJECTED, "window_start"),
-}
+def _reader_of(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:
+    if table.is_derived:
+        return _of_studies(table)
+    return {
+        CHANGE.name: _changes,
+        INSTANCE.name: _instances,
+        SYNC.name: _of_hours(SYNC, "hour"),
+        REJECTED.name: _of_hours(REJECTED, "window_start"),
+    }[table.name]

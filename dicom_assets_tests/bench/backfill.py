@@ -27,6 +27,7 @@ from dicom_assets.tables.upkeep.column_backfill import fill
 from dicom_assets.tables.upkeep.kept_headers import extract_of
 from dicom_assets_tests.bench.headers import entry, real
 from dicom_assets_tests.bench.measure import Measured
+from dicom_assets_tests.support import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,7 @@ def _asked(root: Path) -> list[str]:
 
 def _store(root: Path, name: str, *, asked: bool) -> Store:
     tables = added.tables(str(root / "columns.toml") if asked else None)
-    return Store({INSTANCE.name: str(root / name)}, tables=tables)
+    return steps.store_of({INSTANCE.name: str(root / name)}, tables=tables)
 
 
 def _make(root: Path) -> None:

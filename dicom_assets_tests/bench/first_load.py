@@ -27,7 +27,7 @@ import dagster as dg
 import pyarrow as pa
 
 from dicom_assets.commands import home
-from dicom_assets.definitions import JOB, build_definitions, tables
+from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.defs.partitions import key_of
 from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.defs.schedules.slices import SLICE_ENTRIES, Gap, slices
@@ -44,6 +44,7 @@ from dicom_assets.tables.questions import growth
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, Span, ticks_of
 from dicom_assets_tests.bench.headers import ROOT_UID, dumped, entry, real
 from dicom_assets_tests.bench.measure import Measured
+from dicom_assets_tests.support.names import JOB
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping

@@ -16,7 +16,8 @@ from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support.canary import overhear
 from dicom_assets_tests.support.maintained import PATIENT, age
-from dicom_assets_tests.support.tables import Bench, hours, key, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import Bench, hours, key
 
 # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")

@@ -16,16 +16,14 @@ from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.schema import SERIES, STUDY
-from dicom_assets.tables import change as log
-from dicom_assets.tables import instance
-from dicom_assets.tables import rollup as rollups
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.questions.find import ALL_TABLES, Verdict
 from dicom_assets.window import Window, floor_hour, ticks_of
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.canary import MARK, overhear
 from dicom_assets_tests.support.command import run
 from dicom_assets_tests.support.history import header, study_uid
-from dicom_assets_tests.support.tables import store_in
+from dicom_assets_tests.support.steps import store_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,10 +85,10 @@ def _fill(folder: Path, url: str) -> None:
     store, window = store_in(folder / "tables"), Window(_at(0), _at(2))
     run_ = Run("run", datetime.now(UTC))
     with ChangeFeed(url) as feed:
-        log.add(store, window, feed, run_)
-        instance.apply(store, window, feed, run_)
+        steps.add_entries(store, window, feed, run_)
+        steps.follow_log(store, window, feed, run_)
     for table in (SERIES, STUDY):
-        rollups.apply(store, table, window, run_)
+        steps.derive(store, table, window, run_)
 
 
 @pytest.mark.shows_patients("the UID that was asked for")

@@ -16,7 +16,6 @@ import dagster as dg
 import pytest
 
 from dicom_assets.commands.migrate import migration
-from dicom_assets.defs.schedules.columns import COLUMNS_JOB
 from dicom_assets.emulator.archive import Archive, Key
 from dicom_assets.schema import REJECTED, TABLES
 from dicom_assets.tables.delta.retry import Run
@@ -33,6 +32,7 @@ from dicom_assets_tests.support.history import (
     study_uid,
 )
 from dicom_assets_tests.support.maintained import age
+from dicom_assets_tests.support.names import COLUMNS_JOB
 from dicom_assets_tests.support.template import Template
 from dicom_assets_tests.support.watched_service import Service, serving
 from dicom_assets_tests.support.world import World, world

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from deltalake import DeltaTable
 
-from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.components.test_histories import Container
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.histories import history_of
 from dicom_assets_tests.property.world import TABLES, Scenario, World, carry_out
+from dicom_assets_tests.support import steps
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -45,7 +45,7 @@ def test_an_hour_lists_no_more_at_10_000_commits_than_at_100(
     for commits in (100, 10_000):
         with World(scenario, Container(signed_in.root())) as made:
             here = tmp_path / str(commits)
-            store = Store(world.urls(here))
+            store = steps.store_of(world.urls(here))
             carry_out(store, made.feed, made.window((0, 1)), "before")
             for name in TABLES:
                 _grow(signed_in.azurite, here / name, f"{made.root / name}", commits)

@@ -20,8 +20,6 @@ from deltalake import write_deltalake
 
 from dicom_assets.defs.checks import service as of_service
 from dicom_assets.defs.run_tags import ATTEMPT_TAG
-from dicom_assets.defs.schedules.check_jobs import AUDIT, DAILY, HOURLY
-from dicom_assets.defs.schedules.missing_hours import REOPENED
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
@@ -42,6 +40,7 @@ from dicom_assets_tests.support.history import (
     study_uid,
     tell,
 )
+from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, REOPENED
 from dicom_assets_tests.support.processes import copy_home
 from dicom_assets_tests.support.ticks import carry_out
 from dicom_assets_tests.support.watched_service import Service, serving

@@ -11,11 +11,11 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
 from dicom_assets.definitions import build_definitions
-from dicom_assets.defs.descriptions import SERVICE
 from dicom_assets.defs.pool import POOL
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.settings import Settings
 from dicom_assets_tests.support.history import FIRST, LAST, alive
+from dicom_assets_tests.support.names import SERVICE
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import ASSETS, materialize, world
 

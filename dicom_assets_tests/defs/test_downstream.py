@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from dicom_assets.definitions import IO_MANAGER_KEY
 from dicom_assets.defs.partitions import hourly
 from dicom_assets.schema import CHANGE, INSTANCE, STUDY, Table
 from dicom_assets_tests.support.history import (
@@ -27,6 +26,7 @@ from dicom_assets_tests.support.history import (
     sop_uid,
     study_uid,
 )
+from dicom_assets_tests.support.names import IO_MANAGER_KEY
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, materialize, world
 

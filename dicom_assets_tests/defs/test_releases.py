@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dicom_assets.defs.schedules.columns import COLUMNS_JOB
 from dicom_assets.schema import INSTANCE, SYNC
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, alive
+from dicom_assets_tests.support.names import COLUMNS_JOB
 from dicom_assets_tests.support.ticks import spans, tick
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import Rows, World, world

@@ -19,17 +19,15 @@ from dicom_assets.errors import ServiceError, ServiceRefusedError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.search import Related, StudyCounts
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
-from dicom_assets.tables import change as log
-from dicom_assets.tables import instance
-from dicom_assets.tables import rollup as rollups
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.tables.questions.reconcile import Reconciliation, reconcile
 from dicom_assets.window import Window
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.feed_service import QUICK
 from dicom_assets_tests.support.history import OTHER_PARTITION, at, header, study_uid
 from dicom_assets_tests.support.history import START as FIRST
-from dicom_assets_tests.support.tables import store_in
+from dicom_assets_tests.support.steps import store_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,10 +72,10 @@ class World:
     def sync(self, first: int, end: int) -> None:
         """The tables hold the hours."""
         window, run = Window.between(HOURS[first], HOURS[end]), Run("run", NOW)
-        log.add(self.store, window, self.feed, run)
-        instance.apply(self.store, window, self.feed, run)
+        steps.add_entries(self.store, window, self.feed, run)
+        steps.follow_log(self.store, window, self.feed, run)
         for table in (SERIES, STUDY):
-            rollups.apply(self.store, table, window, run)
+            steps.derive(self.store, table, window, run)
 
     def compare(self, *, sample: int | None = None, seed: int = 0) -> Reconciliation:
         """The tables against the search."""

@@ -8,12 +8,12 @@ import pytest
 from dagster_rest_resources.__generated__.enums import AlertPolicyEventType
 from dagster_rest_resources.schemas.alert_policy import DgApiAlertPolicyOptions
 
-from dicom_assets.definitions import JOB, build_definitions
+from dicom_assets.definitions import build_definitions
 from dicom_assets.defs.alerts.silent_ticks import FAILED_TICKS
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, LAST_ATTEMPT
-from dicom_assets.defs.schedules.columns import COLUMNS_JOB
 from dicom_assets.settings import Settings
 from dicom_assets_tests.project.test_configuration import LOCATION, load
+from dicom_assets_tests.support.names import COLUMNS_JOB, JOB
 
 Policy = dict[str, Any]
 TARGETS = {

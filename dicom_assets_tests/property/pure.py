@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import pyarrow as pa
 
 from dicom_assets import schema
-from dicom_assets.tables import derived as rollup
-from dicom_assets.tables import plan
+from dicom_assets.tables import plan, rollup
 from dicom_assets_tests.property.expected import INSTANCE, SERIES, STUDY, Column, Row, roll_up
 from dicom_assets_tests.property.histories import (
     START,

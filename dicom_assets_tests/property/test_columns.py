@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dicom_assets.header.extraction import extraction
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
-from dicom_assets.tables import derived as rollup
+from dicom_assets.tables import rollup
 from dicom_assets_tests.property.expected import Header, Row, series_of, shown, studies_of
 from dicom_assets_tests.property.headers import RICH, header
 from dicom_assets_tests.property.histories import PARTITIONS, START

@@ -25,16 +25,9 @@ from dicom_assets.tables import (
     instance,
     plan,
     readings,
+    rollup,
 )
-from dicom_assets.tables import (
-    change as log,
-)
-from dicom_assets.tables import (
-    derived as rollup,
-)
-from dicom_assets.tables import (
-    rollup as rollups,
-)
+from dicom_assets.tables import change as log
 from dicom_assets.tables.aggregates import Groups, Measure, Part
 from dicom_assets.tables.delta import snapshot as store
 from dicom_assets.tables.delta.retry import converge
@@ -318,14 +311,14 @@ CORE: dict[str, Planted] = {
     "a commit moves onto another": Planted(_replacing(store, "once", _rebases)),
     "padding stays": Planted(_replacing(values, "PADDING", lambda _: "")),
     "rollups skip studies that died": Planted(
-        _replacing(rollups, "touched_studies", _live_studies_only), moves=True, first=48
+        _replacing(rollup, "touched_studies", _live_studies_only), moves=True, first=48
     ),
 }
 
 
 DUELS: dict[str, tuple[str, Plant]] = {
     "no second look at the log": ("deleted", _replacing(instance, "settle", _looks_once)),
-    "no second look at instance": ("counted", _replacing(rollups, "settle", _looks_once)),
+    "no second look at instance": ("counted", _replacing(rollup, "settle", _looks_once)),
 }
 
 

@@ -26,9 +26,8 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http.timeouts import Patience
-from dicom_assets.tables import change as log
-from dicom_assets.tables import instance
-from dicom_assets.tables import rollup as rollups
+from dicom_assets.settings import DEFAULTS
+from dicom_assets.tables.catalogue import catalogue
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import Window
@@ -38,6 +37,7 @@ from dicom_assets_tests.property.histories import PARTITIONS, START, History, Op
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Key, Span
 from dicom_assets_tests.property.service import Told, serve
 from dicom_assets_tests.property.values import are_equal
+from dicom_assets_tests.support import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -273,10 +273,10 @@ def carry_out(
 ) -> None:
     """One run over a window, as the four assets do it."""
     run = Run(run_id, datetime.now(UTC))
-    log.add(store, window, feed, run)
-    instance.apply(store, window, feed, run, reads_on=reads_on)
-    rollups.apply(store, schema.SERIES, window, run)
-    rollups.apply(store, schema.STUDY, window, run)
+    steps.add_entries(store, window, feed, run)
+    steps.follow_log(store, window, feed, run, reads_on=reads_on)
+    steps.derive(store, schema.SERIES, window, run)
+    steps.derive(store, schema.STUDY, window, run)
 
 
 class World:
@@ -305,7 +305,12 @@ class World:
         self.url = self._left.enter_context(serve(self.told, self.scenario.faults))
         self.feed = self._left.enter_context(self.connect())
         self._between = Between(deque(self.scenario.between), self.interrupt)
-        self.store = WatchedStore(urls(self.root), between=self._between)
+        self.store = WatchedStore(
+            urls(self.root),
+            catalogue(schema.TABLES),
+            DEFAULTS.retention_hours,
+            between=self._between,
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -21,7 +21,8 @@ from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep import compaction, maintenance
-from dicom_assets_tests.support.tables import Archive, Bench, Row, hours, key, store_in, ticks
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import Archive, Bench, Row, hours, key, ticks
 
 LATER = datetime.now(UTC) + timedelta(days=8)
 """What is written now has rested by then."""

@@ -7,20 +7,17 @@ values of its instance as they stand now. Nothing here is HTTP.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pyarrow as pa
 
 from dicom_assets.feed_contract import Entries, Headers, Key, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table
-from dicom_assets.tables import change as log
-from dicom_assets.tables import instance
-from dicom_assets.tables import rollup as rollups
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.tables.outcome import Outcome
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS
 from dicom_assets.window import Window, datetime_of, ticks_of
+from dicom_assets_tests.support import steps
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -52,11 +49,6 @@ def run(run_id: str = "run", now: datetime = NOW) -> Run:
 def key(sop: str = "1", study: str = "1", series: str = "1", partition: str = DEFAULT) -> Key:
     """The key of an instance, from the last parts of its UIDs."""
     return partition, f"1.{study}", f"1.{study}.{series}", f"1.{study}.{series}.{sop}"
-
-
-def store_in(root: Path) -> Store:
-    """The tables under a folder, each at its own name."""
-    return Store({table.name: str(root / table.name) for table in TABLES})
 
 
 def instances(*rows: Row, of: Key | None = None) -> pa.Table:
@@ -225,15 +217,15 @@ class Bench:
 
     def change(self, window: Window, by: Run | None = None) -> Outcome:
         """The window is in the log."""
-        return log.add(self.store, window, self.archive, by or run())
+        return steps.add_entries(self.store, window, self.archive, by or run())
 
     def instance(self, window: Window, by: Run | None = None, *, reads_on: bool = True) -> Outcome:
         """`instance` follows the log for the window."""
-        return instance.apply(self.store, window, self.archive, by or run(), reads_on=reads_on)
+        return steps.follow_log(self.store, window, self.archive, by or run(), reads_on=reads_on)
 
     def rollup(self, table: Table, window: Window, by: Run | None = None) -> Outcome:
         """`series` or `study` follows `instance` for the window."""
-        return rollups.apply(self.store, table, window, by or run())
+        return steps.derive(self.store, table, window, by or run())
 
     def sync(self, window: Window, by: Run | None = None) -> Outcome:
         """All four steps of a run are done; returns what the one of `instance` came to."""

@@ -7,9 +7,9 @@ import dagster as dg
 from dicom_assets.defs.run_tags import hours_of
 from dicom_assets.window import HOUR, Span
 from dicom_assets_tests.support.history import END, START
+from dicom_assets_tests.support.names import JOB
 from dicom_assets_tests.support.world import World
 
-JOB = "dicom_tables"
 SCHEDULE = "dicom_tables_schedule"
 AFTER_ALL = END + timedelta(minutes=15)
 

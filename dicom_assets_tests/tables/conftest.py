@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets_tests.support.tables import Bench, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import Bench
 
 
 @pytest.fixture

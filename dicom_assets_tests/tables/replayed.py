@@ -12,7 +12,7 @@ from pydicom.uid import UID
 
 from dicom_assets.header.values import whole
 from dicom_assets.schema import INSTANCE, Column, Table
-from dicom_assets.tables.derived import columns_read, roll_up
+from dicom_assets.tables.rollup import columns_read, roll_up
 from dicom_assets_tests.support.tables import DEFAULT, Row
 
 Rows: TypeAlias = list[Mapping[str, Any]]

@@ -27,7 +27,7 @@ from dicom_assets.schema import (
     Table,
 )
 from dicom_assets.schema.tables import rolled
-from dicom_assets.tables.derived import columns_read, roll_up
+from dicom_assets.tables.rollup import columns_read, roll_up
 from dicom_assets_tests.support.tables import DEFAULT, Row, key
 from dicom_assets_tests.tables.replayed import BASE, Rows, arrow, by_arrow, by_hand
 

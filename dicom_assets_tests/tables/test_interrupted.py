@@ -7,7 +7,8 @@ import pytest
 
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 from dicom_assets.tables.delta.snapshot import Difference, Snapshot
-from dicom_assets_tests.support.tables import NOW, Bench, contents, hours, key, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import NOW, Bench, contents, hours, key
 
 COMMITS = 9
 

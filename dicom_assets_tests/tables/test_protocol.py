@@ -19,7 +19,8 @@ from dicom_assets.tables.upkeep import compaction
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support.maintained import age, filled
 from dicom_assets_tests.support.protocol import violations
-from dicom_assets_tests.support.tables import instances, row, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import instances, row
 
 HEADER = [("00100010", {"vr": "PN", "Value": ["PHI-Doe"]})]
 

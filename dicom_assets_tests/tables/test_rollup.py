@@ -11,6 +11,7 @@ from dicom_assets.schema import INSTANCE, INT64, SERIES, STUDY, SYNC, Table
 from dicom_assets.schema.tables import rolled
 from dicom_assets.tables import rollup as rollups
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.tables import (
     NOW,
     Bench,
@@ -279,6 +280,6 @@ def test_nothing_is_derived_from_doubled_rows(bench: Bench, table: Table) -> Non
     write_deltalake(bench.store.delta(INSTANCE), doubled, mode="append")
     before = bench.store.version(table)
     with pytest.raises(DoubledRowsError, match="1 rows too many"):
-        rollups.apply(bench.store, table, hours(0), run())
+        steps.derive(bench.store, table, hours(0), run())
     assert bench.store.version(table) == before
-    rollups.apply(bench.store, table, hours(1), run())
+    steps.derive(bench.store, table, hours(1), run())

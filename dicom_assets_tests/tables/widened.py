@@ -52,7 +52,7 @@ WIDE = Table(
         Column("age", INT64, "number", added=True),
         Column("room", STRING, "text", added=True),
     ),
-    NARROW.partition_column,
+    partition_column=NARROW.partition_column,
 )
 
 
@@ -79,7 +79,7 @@ def filled(row: Row) -> Row:
 
 def store_at(root: Path) -> Store:
     """The store that has the table under the folder."""
-    return Store({WIDE.name: str(root / WIDE.name)})
+    return Store({WIDE.name: str(root / WIDE.name)}, {WIDE.name: WIDE}, 720)
 
 
 def opened(store: Store) -> Snapshot:

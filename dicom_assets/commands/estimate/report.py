@@ -76,7 +76,7 @@ def look(settings: Settings, *, headers: bool = False) -> Estimate:
         is_read = headers and bool(missing) and first is not None
         measured = _measured(feed, service.batch_size, missing[0] if is_read else None)
         curve = _curve(feed, missing)
-    due, _ = gaps(missing, [], end)
+    due, _ = gaps(dict.fromkeys(missing, frozenset[str]()), [], end)
     expected = load_of(due, curve.entries_of, store.open(INSTANCE).count())
     return Estimate(
         start=floor_hour(start),

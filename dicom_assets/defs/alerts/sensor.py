@@ -24,9 +24,9 @@ from dicom_assets.defs.alerts.channels import Channel, channels_of, deliver
 from dicom_assets.defs.alerts.heartbeat import beat
 from dicom_assets.defs.alerts.ledger import Ledger, Message, Problem, messages
 from dicom_assets.defs.alerts.watched import Watched
+from dicom_assets.defs.names import Names
 from dicom_assets.settings import Settings
 
-ALERTS = "dicom_alerts"
 SENSOR_SECONDS = 60
 _NAME = "dicom_assets"
 
@@ -34,20 +34,21 @@ _NAME = "dicom_assets"
 def alerts_sensor(
     settings: Settings,
     made: dg.Definitions,
-    feeding: str,
+    names: Names,
     *,
     running: bool,
 ) -> dg.SensorDefinition:
     """Return the sensor that tells people what needs them in the definitions that were made.
 
-    `feeding` is the schedule that asks for hours. Raises SettingsError for an address of a channel
-    that is none.
+    Raises SettingsError for an address of a channel that is none.
     """
-    alerts = _Alerts(settings, channels_of(settings), Watched.of(made, feeding))
+    alerts = _Alerts(
+        settings, channels_of(settings), Watched.of(made, names.schedule(names.tables))
+    )
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
     @dg.sensor(
-        name=ALERTS,
+        name=names.alerts,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=status,
         description=(

@@ -1,60 +1,70 @@
-"""The job that nobody schedules: it fills columns that were added to tables with rows."""
+"""The job that backfills newly added columns and tables.
+
+Columns: started by hand. Tables: the sensor of `missing_hours` starts it, because a table owes no
+hour until it is filled.
+"""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
-from dicom_assets.defs.io_manager import TableIOManager
-from dicom_assets.defs.pool import POOL
-from dicom_assets.defs.resources import DicomService
-from dicom_assets.schema import INSTANCE, SERIES, STUDY
+from dicom_assets.defs.adoption import unreported
+from dicom_assets.defs.io_manager import store_of
+from dicom_assets.defs.resources import service_of
+from dicom_assets.defs.schedules.missing_hours import HourlyLoad
+from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.sync import unfilled_tables
 from dicom_assets.tables.upkeep.column_backfill import fill
 from dicom_assets.tables.upkeep.kept_headers import extract_of
-from dicom_assets.tables.upkeep.rederive import rederive
-
-COLUMNS_JOB = "dicom_columns"
+from dicom_assets.tables.upkeep.rederive import rederive, refill
 
 
-@dg.op(
-    pool=POOL,
-    description=(
-        "Old rows get the values of columns that were added: in `instance` from the headers that "
-        "it keeps, in `series` and `study` from `instance`. The feed is not read. A run that ends "
-        "early is finished by the next."
-    ),
-)
-def fill_columns(
-    context: dg.OpExecutionContext,
-    dicom_service: DicomService,
-    dicom_tables: dg.ResourceParam[TableIOManager],
-) -> None:
-    """Every row has the values of every column."""
-    store = dicom_tables.store
-    run = Run(context.run_id, datetime.now(UTC), context.log.info)
-    table = store.tables[INSTANCE.name]
-    zone = dicom_service.site_time_zone
-    outcomes = {
-        INSTANCE.name: fill(store, table, extract_of(table, zone), run),
-        SERIES.name: rederive(store, SERIES, run),
-        STUDY.name: rederive(store, STUDY, run),
-    }
-    context.add_output_metadata(
-        {
-            f"{name}_{what}": count
-            for name, outcome in outcomes.items()
-            for what, count in outcome.totals.items()
-        }
+def columns_job(load: HourlyLoad) -> dg.JobDefinition:
+    """Return the job that backfills columns and tables that were added."""
+    names = load.names
+
+    @dg.op(
+        name=names.op("fill_columns"),
+        pool=names.tables,
+        required_resource_keys={names.service, names.tables},
+        description=(
+            "Old rows get the values of columns that were added: in `instance` from the headers "
+            "that it keeps, in derived tables from `instance`. A table that was added gets its "
+            "rows. The feed is not read. A run that ends early is finished by the next."
+        ),
     )
-
-
-def columns_job() -> dg.JobDefinition:
-    """Return the job that fills columns which were added to tables with rows."""
+    def fill_columns(context: dg.OpExecutionContext) -> None:
+        """Fill every column and every table."""
+        store = store_of(context, names)
+        run = Run(context.run_id, datetime.now(UTC), context.log.info)
+        table = store.tables[INSTANCE.name]
+        extract = extract_of(table, service_of(context, names).site_time_zone)
+        outcomes = {INSTANCE.name: fill(store, table, extract, run)}
+        new = unfilled_tables(store)
+        for derived in (table for table in store.tables.values() if table.is_derived):
+            if derived in new:
+                outcomes[derived.name], hours = refill(store, derived, run)
+                keys = {derived.name: load.tables[derived.name]}
+                shown = {derived.name: hours}
+                for event in unreported(context.instance, keys, load.partitions, shown):
+                    context.instance.report_runless_asset_event(event)
+            else:
+                outcomes[derived.name] = rederive(store, derived, run)
+        context.add_output_metadata(
+            {
+                f"{name}_{what}": count
+                for name, outcome in outcomes.items()
+                for what, count in outcome.totals.items()
+            }
+        )
 
     @dg.job(
-        name=COLUMNS_JOB,
+        name=names.job("columns"),
         executor_def=dg.in_process_executor,
-        description="Fill columns that were added: run it once after DICOM_COLUMNS_FILE changed.",
+        description=(
+            "Backfill newly added columns and tables. Run it once after DICOM_COLUMNS_FILE changed."
+        ),
     )
     def fill_all() -> None:
         fill_columns()

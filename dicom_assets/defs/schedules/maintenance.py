@@ -1,33 +1,34 @@
-"""What is done to the tables once a night: the job, and its schedule.
+"""The job that maintains the tables once a night, and its schedule.
 
 Each table is an op of its own, which takes the pool: nothing here needs it, but a commit of ours
 makes a run for an hour derive again what it has just derived. So the two do not meet; a table is
-done in minutes (`tables.compaction` says how many at most), and between two tables the hours go on.
+done in minutes (`tables.upkeep.compaction` says how many at most), and between two tables the hours
+go on.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 import dagster as dg
 
-from dicom_assets.defs.io_manager import TableIOManager
-from dicom_assets.defs.pool import POOL
+from dicom_assets.defs.io_manager import store_of
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.schedules.status import schedule_status
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.upkeep.maintenance import maintain
 
-MAINTENANCE_JOB = "dicom_maintenance"
 # At night, and outside the minutes in which hours are asked for and audits begin.
-MAINTENANCE_CRON = "30 2 * * *"
+MAINTENANCE_CRON: Final = "30 2 * * *"
 
 
-def maintenance_job(tables: Sequence[Table]) -> dg.JobDefinition:
+def maintenance_job(tables: Sequence[Table], names: Names) -> dg.JobDefinition:
     """Return the job that maintains the tables, one after the other; one that fails stops none."""
-    ops = [_maintenance_of(table) for table in tables]
+    ops = [_maintenance_of(table, names) for table in tables]
 
     @dg.job(
-        name=MAINTENANCE_JOB,
+        name=names.job("maintenance"),
         executor_def=dg.in_process_executor,
         description=(
             "Join small files, remove old ones after DICOM_RETENTION_HOURS, keep the log short. "
@@ -41,18 +42,17 @@ def maintenance_job(tables: Sequence[Table]) -> dg.JobDefinition:
     return maintain_all
 
 
-def _maintenance_of(table: Table) -> dg.OpDefinition:
+def _maintenance_of(table: Table, names: Names) -> dg.OpDefinition:
     @dg.op(
-        name=f"maintain_{table.name}",
-        pool=POOL,
+        name=names.op(f"maintain_{table.name}"),
+        pool=names.tables,
+        required_resource_keys={names.tables},
         description=f"Join small files of {table.name}, remove old ones, keep its log short.",
     )
-    def maintain_table(
-        context: dg.OpExecutionContext, dicom_tables: dg.ResourceParam[TableIOManager]
-    ) -> None:
-        """The table is maintained, and its numbers are on the output."""
+    def maintain_table(context: dg.OpExecutionContext) -> None:
+        """Maintain the table, and put the numbers on the output."""
         run = Run(context.run_id, datetime.now(UTC), context.log.info)
-        outcome = maintain(dicom_tables.store, table, run)
+        outcome = maintain(store_of(context, names), table, run)
         stages = {f"seconds_{name}": round(spent, 3) for name, spent in outcome.seconds.items()}
         seconds = round(sum(outcome.seconds.values()), 3)
         versions = {"version_before": outcome.version_before, "version": outcome.version_after}
@@ -63,10 +63,12 @@ def _maintenance_of(table: Table) -> dg.OpDefinition:
     return maintain_table
 
 
-def maintenance_schedule(job: dg.JobDefinition, *, running: bool) -> dg.ScheduleDefinition:
+def maintenance_schedule(
+    job: dg.JobDefinition, names: Names, *, running: bool
+) -> dg.ScheduleDefinition:
     """Return the schedule of the job: every night."""
     return dg.ScheduleDefinition(
-        name=f"{job.name}_schedule",
+        name=names.schedule(job.name),
         job=job,
         cron_schedule=MAINTENANCE_CRON,
         execution_timezone="UTC",

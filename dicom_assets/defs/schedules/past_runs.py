@@ -28,18 +28,20 @@ class Attempts:
     keys: Sequence[dg.AssetKey]
     partitions: dg.HourlyPartitionsDefinition
 
-    def unmaterialized(self, hours: Sequence[datetime]) -> set[datetime]:
-        """Return the hours of which an asset lacks a materialization, or failed at the last one."""
-        named = {key_of(hour): hour for hour in hours}
-        missing: set[datetime] = set()
-        for asset in self.keys:
-            found = self.instance.get_status_by_partition(asset, list(named), self.partitions) or {}
-            missing |= {
-                hour
-                for key, hour in named.items()
-                if found.get(key) is not AssetPartitionStatus.MATERIALIZED
-            }
-        return missing
+    def unmaterialized(self, asset: dg.AssetKey, hours: Sequence[datetime]) -> set[datetime]:
+        """Return the hours that an asset lacks a materialization of, or failed at last."""
+        names = {key_of(hour): hour for hour in hours}
+        status = self.instance.get_status_by_partition(asset, list(names), self.partitions) or {}
+        return {
+            hour
+            for key, hour in names.items()
+            if status.get(key) is not AssetPartitionStatus.MATERIALIZED
+        }
+
+    def is_running(self, job: str) -> bool:
+        """Whether a run of a job is queued or under way."""
+        unfinished = dg.RunsFilter(job_name=job, statuses=UNFINISHED)
+        return bool(self.instance.get_runs(unfinished, limit=1))
 
     def in_flight(self) -> list[Span]:
         """Return the hours of runs that are not over, and of backfills that have yet to ask."""

@@ -4,10 +4,10 @@ An hour that failed rests, longer after each attempt, and the run that failed co
 halves: an hour that cannot be read holds fewer others back each time, and in the end none.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from dicom_assets.window import HOUR, Span
 
@@ -36,34 +36,38 @@ class Failure(NamedTuple):
         return self.ended + min(PAUSE * (1 << doublings), LONGEST_PAUSE)
 
 
+# Hours that are missing, with the tables that owe them.
+Owed: TypeAlias = Mapping[datetime, frozenset[str]]
+
+
 class Gap(NamedTuple):
-    """Adjacent hours that are due, and the run over them that failed last."""
+    """Adjacent hours that are due for the same tables, and the run over them that failed last."""
 
     hours: Span
     failure: Failure | None = None
+    tables: frozenset[str] = frozenset()
 
 
 class Slice(NamedTuple):
-    """Span that one run is asked for, and which attempt at them that is."""
+    """The hours and tables of one run, and the number of this attempt at them, from 1."""
 
     hours: Span
     attempt: int = 1
+    tables: frozenset[str] = frozenset()
 
 
-def gaps(
-    hours: Iterable[datetime], failures: Sequence[Failure], now: datetime
-) -> tuple[list[Gap], int]:
-    """Return the gaps among the starts of hours, the oldest first, and how many hours rest.
+def gaps(owed: Owed, failures: Sequence[Failure], now: datetime) -> tuple[list[Gap], int]:
+    """Return the gaps among hours, the oldest first, and how many hours rest.
 
     Of failures over the same hour the last one counts.
     """
     last = sorted(failures, key=lambda failure: failure.ended, reverse=True)
-    met = [(hour, next((f for f in last if f.hours.holds(hour)), None)) for hour in sorted(hours)]
-    due = [(hour, failure) for hour, failure in met if not failure or failure.rests_until <= now]
+    met = [(h, (next((f for f in last if f.hours.holds(h)), None), owed[h])) for h in sorted(owed)]
+    due = [(h, alike) for h, alike in met if not alike[0] or alike[0].rests_until <= now]
     # Adjacent hours differ from their numbers by the same amount.
     numbered = groupby(enumerate(due), lambda item: (item[1][0] - item[0] * HOUR, item[1][1]))
-    runs = [([hour for _, (hour, _) in group], failure) for (_, failure), group in numbered]
-    return [Gap(Span(run[0], run[-1]), failure) for run, failure in runs], len(met) - len(due)
+    runs = [([hour for _, (hour, _) in group], alike) for (_, alike), group in numbered]
+    return [Gap(Span(run[0], run[-1]), *alike) for run, alike in runs], len(met) - len(due)
 
 
 def slices(gap: Gap, entries_of: Callable[[Span], int], *, newest_first: bool) -> Iterator[Slice]:
@@ -77,6 +81,6 @@ def slices(gap: Gap, entries_of: Callable[[Span], int], *, newest_first: bool) -
     while waiting:
         hours = waiting.pop()
         if hours.count == 1 or (hours.count <= longest and entries_of(hours) <= SLICE_ENTRIES):
-            yield Slice(hours, attempt)
+            yield Slice(hours, attempt, gap.tables)
         else:
             waiting += hours.halves() if newest_first else hours.halves()[::-1]

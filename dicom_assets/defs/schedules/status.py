@@ -1,8 +1,13 @@
-"""Whether schedules and sensors run as soon as the definitions are loaded."""
+"""The default status of schedules and sensors: are they on when they are loaded first?"""
 
 import dagster as dg
 
 
 def schedule_status(*, running: bool) -> dg.DefaultScheduleStatus:
-    """Return what a schedule does when the definitions are loaded for the first time."""
+    """Return the status of a schedule that is loaded for the first time."""
     return dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
+
+
+def sensor_status(*, running: bool) -> dg.DefaultSensorStatus:
+    """Return the status of a sensor that is loaded for the first time."""
+    return dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED

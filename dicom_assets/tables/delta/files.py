@@ -232,7 +232,7 @@ def _is_plain(value: object) -> bool:
 
 def _kept_statistics(snapshot: Snapshot) -> frozenset[str]:
     """Return the columns of which the table wants the log to tell something."""
-    named = snapshot.told(STATISTICS)
+    named = snapshot.property(STATISTICS)
     return frozenset(arrow_schema(snapshot.delta).names if named is None else named.split(","))
 
 

@@ -8,7 +8,7 @@ two writers at once. This is the only module that speaks Delta; the rule of what
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeAlias, cast
@@ -27,7 +27,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.schema import Field
 
 from dicom_assets.errors import ConflictError, ForeignTableError, TableUnavailableError
-from dicom_assets.schema import TABLES, Column, Table
+from dicom_assets.schema import Column, Table
 from dicom_assets.tables.delta.retry import Run, conflicts
 
 # A table itself, for those who go on with it lazily.
@@ -168,7 +168,7 @@ class Snapshot:
     def _none(self, columns: Sequence[str] | None) -> pa.Table:
         return self._schema(columns).empty_table()
 
-    def told(self, name: str) -> str | None:
+    def property(self, name: str) -> str | None:
         """Return a property of the table, None when it has none of that name."""
         return None if self.delta is None else self.delta.metadata().configuration.get(name)
 
@@ -188,7 +188,10 @@ class Snapshot:
             delta = self.delta or self._create()
             add_missing(delta, self.table)
             _mark_stale(delta, self.table)
-            _write(delta, difference, once({**note, **difference.counts()}))
+            names = arrow_schema(delta).names
+            columns = tuple(c for c in difference.table.columns if c.name in names)
+            shown = replace(difference, table=replace(difference.table, columns=columns))
+            _write(delta, shown, once({**note, **difference.counts()}))
             return delta.version()
 
     def _create(self) -> DeltaTable:
@@ -226,39 +229,45 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Store:
-    """The tables of one root, by name.
+    """The tables that are switched on, by name, as a root holds them.
 
-    Files that a commit removed are kept for `retention_hours`, which is written into a table when
-    it is created. `tables` are those of a user who added columns; `service_base` is the address of
-    the service with its version, None when it has none that lasts.
+    `tables` have the columns that a user added, and `sync` has a mark for each that follows the
+    feed. Files that a commit removed are kept for `retention_hours`, which is written into a table
+    when it is created. `service_base` is the address of the service with its version, None when it
+    has none that lasts.
     """
 
     urls: Mapping[str, str]
+    tables: Mapping[str, Table]
+    retention_hours: int
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
-    retention_hours: int = 720
-    tables: Mapping[str, Table] = field(default_factory=lambda: {t.name: t for t in TABLES})
     service_base: str | None = None
 
     def open(self, table: Table) -> Snapshot:
         """Return the newest version of a table; only "not found" means that it is absent.
 
-        The snapshot's table has the columns that the user added.
+        The snapshot's table is the store's own of that name.
         Raises ForeignTableError when the columns at the path are not this table's, and
         TableUnavailableError when the storage did not answer.
         """
-        url, table = self.urls[table.name], self.tables.get(table.name, table)
+        url, table, options = self.urls[table.name], self.tables[table.name], self.options_of(table)
         with Border(table, url):
-            delta = open_delta(url, self.options)
+            delta = open_delta(url, options)
         if delta is not None:
             _require_own(table, url, delta)
         version = ABSENT if delta is None else delta.version()
-        return Snapshot(table, url, self.options, delta, version, self.retention_hours)
+        return Snapshot(table, url, options, delta, version, self.retention_hours)
+
+    def options_of(self, table: Table) -> Mapping[str, str]:
+        """Return how the storage of a table is reached: as that of all, where it has no own."""
+        own = self.tables[table.name].storage_options
+        return {**self.options, **own} if own else self.options
 
     def version(self, table: Table) -> int:
         """Return the newest version of a table, or -1."""
         url = self.urls[table.name]
         with Border(table, url):
-            delta = open_delta(url, self.options)
+            delta = open_delta(url, self.options_of(table))
             return ABSENT if delta is None else delta.version()
 
     def delta(self, table: Table) -> DeltaTable:
@@ -398,12 +407,28 @@ def arrow_schema(delta: DeltaTable | None) -> pa.Schema:
 
 
 def add_missing(delta: DeltaTable, table: Table) -> None:
-    """The table has every column; what is new is marked, because older rows lack its values."""
+    """The table has every column; what is new is marked, because older rows lack its values.
+
+    Marks of `sync` are not added with rows: they come when the table that they are of was filled.
+    """
     held = set(arrow_schema(delta).names)
-    if missing := [column for column in table.columns if column.name not in held]:
+    if missing := [c for c in table.columns if c.name not in held and not c.mark]:
         fields = [Field.from_arrow(unfilled_field(column)) for column in missing]
         properties = once({"columns_added": len(missing)})
         delta.alter.add_columns(fields, commit_properties=properties)
+
+
+def add_mark(snapshot: Snapshot, column: Column) -> None:
+    """Add a mark to `sync`, on the version looked at; every hour is without it.
+
+    Raises ConflictError when another run committed since.
+    """
+    if snapshot.delta is None or column.name in snapshot.held:
+        return
+    properties = once({"mark_added": column.name})
+    with Border(snapshot.table, snapshot.url):
+        field = Field.from_arrow(column.field())
+        snapshot.delta.alter.add_columns([field], commit_properties=properties)
 
 
 def unfilled_field(column: Column) -> "pa.Field[Any]":
@@ -466,7 +491,7 @@ def mark_filled(snapshot: Snapshot, columns: Collection[str], run: Run) -> None:
 def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
     """What the table must have is there, and what it has is of the type that is wanted."""
     held = {f.name: f.type for f in arrow_schema(delta)}
-    must = [column for column in table.columns if not column.added]
+    must = [column for column in table.columns if not column.added and not column.mark]
     other = [c for c in table.columns if c.name in held and not held[c.name].equals(c.type)]
     missing = [column.name for column in must if column.name not in held]
     if missing:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import reduce
 
 import pyarrow as pa
 
@@ -114,11 +113,7 @@ def unfollowed(store: Store) -> list[datetime]:
 
     The audit has opened them, or a run has ended between the log and the last table.
     """
-    marks = seals.MARKS.values()
-    rows = store.open(SYNC).rows(["hour", *marks])
-    missing = reduce(pc.or_, (pc.is_null(rows[mark]) for mark in marks))
-    hours = rows.filter(missing)["hour"].to_pylist()
-    return sorted(hour for hour in hours if hour is not None)
+    return list(seals.lagging(store))
 
 
 def _overdue(store: Store, window: Window, run: Run) -> int:

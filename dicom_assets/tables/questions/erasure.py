@@ -181,7 +181,7 @@ class _Search:
             return None
         newest = max(entry.version for entry in told)
         later = [version for version in log.checkpoints if version > newest]
-        kept = _interval(self._snapshot.told(_LOG_RETENTION))
+        kept = _interval(self._snapshot.property(_LOG_RETENTION))
         if later:
             return max(part.modified for part in log.checkpoints[min(later)]) + kept
         return max(entry.modified for entry in told) + CHECKPOINT_AGE + kept

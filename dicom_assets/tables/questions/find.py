@@ -38,7 +38,7 @@ from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, newest_of
 from dicom_assets.tables.questions.reconcile import Counts, Followed, Reading, backwards
 from dicom_assets.tables.rollup import difference_of
-from dicom_assets.tables.sync import MARKS
+from dicom_assets.tables.sync import marks_of
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, Window, datetime_of
 
 Level: TypeAlias = Literal["study", "series", "instance"]
@@ -297,7 +297,8 @@ def _seals(store: Store, hours: list[datetime]) -> Iterator[Seal]:
         if row is None or row["sealedAt"] is None:
             yield Seal(hour, is_sealed=False)
         else:
-            lagging = tuple(table for table, mark in MARKS.items() if row[mark] is None)
+            marks = marks_of(store)
+            lagging = tuple(table for table, mark in marks.items() if row[mark] is None)
             yield Seal(hour, is_sealed=True, lagging=lagging)
 
 

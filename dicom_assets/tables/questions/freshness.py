@@ -13,7 +13,7 @@ import pyarrow as pa
 from dicom_assets.schema import CHANGE, SYNC
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.sync import MARKS, followed
+from dicom_assets.tables.sync import followed, marks_of
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour
 
 # A first load of which nothing was heard for so long has stopped. Its longest silence is the
@@ -76,10 +76,11 @@ def look(store: Store, bounds: Window, now: datetime) -> Freshness:
 
 
 def _is_first_load(store: Store, missing: Sequence[datetime], now: datetime) -> bool:
-    rows = store.open(SYNC).rows(["hour", *MARKS.values()])
-    began = pc.min(rows[MARKS[CHANGE.name]]).as_py()
+    marks = marks_of(store)
+    rows = store.open(SYNC).rows(["hour", *marks.values()])
+    began = pc.min(rows[CHANGE.mark]).as_py()
     if began is None or not any(hour + HOUR <= began for hour in missing):
         return False
     backlog = rows.filter(pc.less_equal(rows["hour"], pa.scalar(began - HOUR)))
-    marks = [moment for mark in MARKS.values() if (moment := pc.max(backlog[mark]).as_py())]
-    return bool(marks) and now - max(marks) < SILENCE
+    latest = [moment for mark in marks.values() if (moment := pc.max(backlog[mark]).as_py())]
+    return bool(latest) and now - max(latest) < SILENCE

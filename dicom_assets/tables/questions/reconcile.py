@@ -29,7 +29,7 @@ from dicom_assets.tables.delta.arrow import (
 )
 from dicom_assets.tables.delta.snapshot import VALUES_PER_QUERY, Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, newest_of
-from dicom_assets.tables.sync import MARKS
+from dicom_assets.tables.sync import marks_of
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
 SAMPLE = 100
@@ -313,11 +313,10 @@ class Followed:
     @classmethod
     def of(cls, store: Store) -> "Followed":
         """Return what `sync` says."""
-        rows = (
-            store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *MARKS.values()]).to_pylist()
-        )
+        marks = list(marks_of(store).values())
+        rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *marks]).to_pylist()
         sealed = [row for row in rows if row["sealedAt"] is not None]
-        done = [row for row in sealed if all(row[mark] is not None for mark in MARKS.values())]
+        done = [row for row in sealed if all(row[mark] is not None for mark in marks)]
         return cls(_merged(map(_span, sealed)), _merged(map(_span, done)))
 
     def unread(self, now: datetime) -> list[Window]:

@@ -1,4 +1,4 @@
-"""`series` and `study` derived anew for every study there is, some at a time.
+"""Derived tables anew for every study there is, some at a time.
 
 A run derives the studies that its hours touched; this is for what changes all of them: columns that
 were added, or filled. The studies of a slice have so many instances together, so that memory stays
@@ -7,22 +7,24 @@ the same however many there are.
 
 from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial, reduce
 from typing import Any
 
-from dicom_assets.schema import INSTANCE, Table
+from dicom_assets.schema import INSTANCE, SYNC, Table
 from dicom_assets.tables.delta.arrow import ints
 from dicom_assets.tables.delta.retry import Run, converge, settle
-from dicom_assets.tables.delta.snapshot import Store, mark_filled
+from dicom_assets.tables.delta.snapshot import Store, add_mark, mark_filled
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 from dicom_assets.tables.rollup import difference_of
+from dicom_assets.tables.sync import all_seals, shown_hours
 
 # Instances whose columns are read at once.
 SLICE_INSTANCES = 200_000
 
 
 def rederive(store: Store, table: Table, run: Run) -> Outcome:
-    """Every row of `series` or `study` shows the live instances, and no other row is there."""
+    """Derive the rows of every study anew; no other row is left."""
     sizes = _sizes(store, table)
     progress = Progress(run.say, f"{table.name}: derived {{}} of {len(sizes):,} studies")
     outcome = _derive(store, table, [], run)
@@ -33,6 +35,19 @@ def rederive(store: Store, table: Table, run: Run) -> Outcome:
         progress(done)
     converge(partial(_mark, store, table, run))
     return outcome
+
+
+def refill(store: Store, table: Table, run: Run) -> tuple[Outcome, list[datetime]]:
+    """Fill a table that was added from `instance` alone, and mark the hours that it then shows.
+
+    The table owes hours from then on. An hour that `instance` follows meanwhile is not marked,
+    because its studies may have been derived before. Returns those hours beside the outcome.
+    """
+    seals = all_seals(store)
+    outcome = rederive(store, table, run)
+    converge(lambda: add_mark(store.open(SYNC), store.tables[SYNC.name][table.mark]))
+    seals.mark(store, table.mark, run)
+    return outcome, shown_hours(store)[table.name]
 
 
 def _mark(store: Store, table: Table, run: Run) -> None:
@@ -56,7 +71,7 @@ def slices(sizes: dict[str, int]) -> Iterator[list[str]]:
 
 def _sizes(store: Store, table: Table) -> dict[str, int]:
     """Return how many instances each study has; 0 where the table has one that has none."""
-    listed: list[Any] = store.open(table).counts("studyInstanceUid")["studyInstanceUid"].to_pylist()
+    listed: list[Any] = store.open(table).counts(table.study_column)[table.study_column].to_pylist()
     live = store.open(INSTANCE).counts("studyinstanceuid")
     studies: list[Any] = live["studyinstanceuid"].to_pylist()
     sizes: dict[str, int] = dict.fromkeys(listed, 0)

@@ -14,9 +14,9 @@ from deltalake import DeltaTable, write_deltalake
 from dicom_assets.commands.check.storage import StorageProbe
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.commands.check import blobs
 from dicom_assets_tests.commands.check.world import World, fill, follow
+from dicom_assets_tests.support import steps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def test_a_file_in_the_way(world: World) -> None:
 
 def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
     """No run fails yet."""
-    probe = StorageProbe(str(tmp_path), Store({}), least_bytes=1 << 60)
+    probe = StorageProbe(str(tmp_path), steps.store_of({}), least_bytes=1 << 60)
     assert probe.room().state == "warn"
     assert "make room" in probe.room().remedy
 
@@ -135,7 +135,7 @@ def _probe(storage: str, *, lists: str = "200", writes: str = "201") -> StorageP
         "account_key": "c2VjcmV0",
         "allow_http": "true",
     }
-    return StorageProbe(ROOT, Store({}, options), ENOUGH)
+    return StorageProbe(ROOT, steps.store_of({}, options=options), ENOUGH)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,6 @@ def test_an_account_that_is_not_there() -> None:
     """Its name leads nowhere: said in seconds."""
     options = {"account_name": "nowhere", "account_key": "c2VjcmV0"}
     options["azure_storage_endpoint"] = "https://nowhere.invalid"
-    found = StorageProbe(ROOT, Store({}, options), ENOUGH).reach()
+    found = StorageProbe(ROOT, steps.store_of({}, options=options), ENOUGH).reach()
     assert (found.state, found.found) == ("red", "the account's name cannot be resolved")
     assert "account in DICOM_TABLES_URL" in found.remedy

@@ -31,15 +31,13 @@ from dagster._daemon.types import DaemonHeartbeat
 from dicom_assets.cli import main
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.schema import SERIES, STUDY
-from dicom_assets.tables import change as log
-from dicom_assets.tables import instance
-from dicom_assets.tables import rollup as rollups
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.window import Window, floor_hour, ticks_of
 from dicom_assets_tests.commands.check.identity import SECRET, SIGNATURE, Identity
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.canary import overhear
 from dicom_assets_tests.support.history import header
-from dicom_assets_tests.support.tables import store_in
+from dicom_assets_tests.support.steps import store_in
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -154,10 +152,10 @@ def follow(root: Path, url: str) -> None:
     store, run_ = store_in(root), Run("run", datetime.now(UTC))
     window = Window(ticks_of(FIRST), ticks_of(FIRST + timedelta(hours=2)))
     with ChangeFeed(url) as feed:
-        log.add(store, window, feed, run_)
-        instance.apply(store, window, feed, run_)
+        steps.add_entries(store, window, feed, run_)
+        steps.follow_log(store, window, feed, run_)
     for table in (SERIES, STUDY):
-        rollups.apply(store, table, window, run_)
+        steps.derive(store, table, window, run_)
 
 
 def beat(home: Path, *, minutes_ago: float = 0.0, without: str = "") -> None:

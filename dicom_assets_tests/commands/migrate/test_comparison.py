@@ -11,7 +11,8 @@ from dicom_assets.commands.migrate import comparison
 from dicom_assets.commands.migrate.comparison import Comparison, compare
 from dicom_assets.errors import NotYetError
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets_tests.support.tables import Bench, at, hours, key, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import Bench, at, hours, key
 from dicom_assets_tests.support.template import Template
 
 DAY: Final = date(2026, 1, 1)

@@ -28,11 +28,9 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
-from dicom_assets.tables import change as log
-from dicom_assets.tables import instance
-from dicom_assets.tables import rollup as rollups
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.window import Window
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.command import ROOT, complaint, environment, run
 from dicom_assets_tests.support.history import (
     HOURS,
@@ -45,7 +43,7 @@ from dicom_assets_tests.support.history import (
     sop_uid,
     study_uid,
 )
-from dicom_assets_tests.support.tables import store_in
+from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.template import INSTANCE as THEIR_INSTANCE
 from dicom_assets_tests.support.template import SERIES as THEIR_SERIES
 from dicom_assets_tests.support.template import STUDY as THEIR_STUDY
@@ -172,10 +170,10 @@ def sync(store: Store, url: str, header_columns: str = "string") -> None:
     with ChangeFeed(url, reader=RowReader(header_columns=header_columns)) as feed:
         for window in (Window(WHOLE.start, half), Window(half, WHOLE.end)):
             run_ = Run("run", datetime.now(UTC))
-            log.add(store, window, feed, run_)
-            instance.apply(store, window, feed, run_)
-            rollups.apply(store, SERIES, window, run_)
-            rollups.apply(store, STUDY, window, run_)
+            steps.add_entries(store, window, feed, run_)
+            steps.follow_log(store, window, feed, run_)
+            steps.derive(store, SERIES, window, run_)
+            steps.derive(store, STUDY, window, run_)
 
 
 def contents(store: Store) -> dict[str, list[dict[str, Any]]]:
@@ -415,11 +413,11 @@ def test_compare_ends_with_one_where_ours_lack_something(lived: World, tmp_path:
     store = store_in(tmp_path)
     with ChangeFeed(lived.url) as feed:
         run_ = Run("run", datetime.now(UTC))
-        log.add(store, WHOLE, feed, run_)
+        steps.add_entries(store, WHOLE, feed, run_)
         window = Window(WHOLE.start, at(1) - 7)
-        instance.apply(store, window, feed, run_)
-        rollups.apply(store, SERIES, window, run_)
-        rollups.apply(store, STUDY, window, run_)
+        steps.follow_log(store, window, feed, run_)
+        steps.derive(store, SERIES, window, run_)
+        steps.derive(store, STUDY, window, run_)
     code, said = lived.command("compare", str(lived.folder / "lake"), str(tmp_path))
     assert code == 1
     assert "instance │ hour not read here │ 2 │" in said
@@ -437,6 +435,10 @@ def killed(reader):
         os.kill(os.getpid(), signal.SIGKILL)
     act(reader)
 migration._add_columns = killed
+from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.steps import store_in
 from dicom_assets.cli import main
 main(["migrate", "apply", "lake"])
 """

@@ -18,9 +18,10 @@ from dicom_assets.commands.migrate.migration import BEFORE, Finding, apply, chec
 from dicom_assets.commands.migrate.template import Part, Reader, in_part, parts_of, template_columns
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
-from dicom_assets.tables import instance as instance_table
 from dicom_assets.tables.delta.snapshot import RETENTION, Difference, Store
 from dicom_assets.tables.instance import BOTH, HEADER_COLUMNS
+from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
     Bench,
     contents,
@@ -29,7 +30,6 @@ from dicom_assets_tests.support.tables import (
     key,
     row,
     run,
-    store_in,
 )
 from dicom_assets_tests.support.template import INSTANCE as THEIR_INSTANCE
 from dicom_assets_tests.support.template import SERIES as THEIR_SERIES
@@ -662,7 +662,7 @@ def test_a_map_that_was_filled_is_filled_on_unless_a_setting_says_otherwise(
 
 def migration_run(bench: Bench, *, keeps_form: bool) -> dict[str, tuple[object, object]]:
     """The header of each row with a sequence, as text and as map, after a run."""
-    instance_table.apply(bench.store, hours(0), bench.archive, run(), keeps_form=keeps_form)
+    steps.follow_log(bench.store, hours(0), bench.archive, run(), keeps_form=keeps_form)
     rows = bench.store.open(INSTANCE).rows()
     return {
         str(r["sopinstanceuid"]).rpartition(".")[2]: (r["metadata_string"], r["metadata"])

@@ -43,15 +43,15 @@ from dicom_assets.defs.alerts import (
     silent_ticks as ticks,
 )
 from dicom_assets.defs.alerts.ledger import READERS, Ledger, Problem
-from dicom_assets.defs.alerts.sensor import ALERTS, alerts_sensor
+from dicom_assets.defs.alerts.sensor import alerts_sensor
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.checks import description as texts
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, LAST_ATTEMPT, range_tags
-from dicom_assets.defs.schedules.check_jobs import AUDIT
 from dicom_assets.schema import INSTANCE, STUDY
 from dicom_assets.settings import Settings
 from dicom_assets_tests.support.canary import MARK
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, START, study_uid, tell
+from dicom_assets_tests.support.names import ALERTS, AUDIT
 from dicom_assets_tests.support.sinks import Sink, http_sink
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world

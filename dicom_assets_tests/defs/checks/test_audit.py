@@ -11,8 +11,6 @@ import pytest
 from dicom_assets.defs.checks.service import AUDIT, RECONCILIATION
 from dicom_assets.defs.pool import OWNER_TAG, owner_of
 from dicom_assets.defs.run_tags import tags_of
-from dicom_assets.defs.schedules.check_jobs import AUDIT as AUDIT_LOOK
-from dicom_assets.defs.schedules.missing_hours import REOPENED
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
@@ -29,6 +27,8 @@ from dicom_assets_tests.support.history import (
     study_uid,
     tell,
 )
+from dicom_assets_tests.support.names import AUDIT as AUDIT_LOOK
+from dicom_assets_tests.support.names import REOPENED
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 

@@ -20,9 +20,8 @@ from dicom_assets.defs.checks import tables as data
 from dicom_assets.defs.checks import upkeep as platform
 from dicom_assets.defs.checks.description import READER, RUNS
 from dicom_assets.defs.checks.service import LAG
-from dicom_assets.defs.descriptions import SERVICE
 from dicom_assets.defs.pool import POOL
-from dicom_assets.defs.schedules.check_jobs import AUDIT, DAILY, HOURLY, Look
+from dicom_assets.defs.schedules.check_jobs import CheckJob
 from dicom_assets.errors import ConflictError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.settings import Settings
@@ -41,6 +40,7 @@ from dicom_assets_tests.support.history import (
     study_uid,
     tell,
 )
+from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, SERVICE
 from dicom_assets_tests.support.processes import copy_home
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import ASSETS, RANGE_END, RANGE_START, World, world
@@ -59,7 +59,9 @@ def followed(own_service: Service, tmp_path: Path) -> World:
     return made
 
 
-def looked(made: World, look: Look, *only: str, config: Mapping[str, Any] | None = None) -> Told:
+def looked(
+    made: World, look: CheckJob, *only: str, config: Mapping[str, Any] | None = None
+) -> Told:
     """What the checks of a job say, or some of them, by name; none tells a value or a UID."""
     keys = {dg.AssetCheckKey(dg.AssetKey(SERVICE), name) for name in only}
     chosen = dg.AssetSelection.checks(*keys)

@@ -12,12 +12,12 @@ import pytest
 
 from dicom_assets.defs.checks.service import PARSING
 from dicom_assets.defs.checks.upkeep import COLUMNS
-from dicom_assets.defs.schedules.check_jobs import AUDIT as AUDIT_LOOK
-from dicom_assets.defs.schedules.columns import COLUMNS_JOB
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.snapshot import unfilled
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, at, header
+from dicom_assets_tests.support.names import AUDIT as AUDIT_LOOK
+from dicom_assets_tests.support.names import COLUMNS_JOB
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 

@@ -7,12 +7,13 @@ import dagster as dg
 import pytest
 
 from dicom_assets.defs.pool import POOL
-from dicom_assets.defs.schedules.maintenance import MAINTENANCE_CRON, MAINTENANCE_JOB
+from dicom_assets.defs.schedules.maintenance import MAINTENANCE_CRON
 from dicom_assets.schema import CHANGE, INSTANCE, TABLES
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.upkeep import compaction
 from dicom_assets_tests.support.history import KEYS
 from dicom_assets_tests.support.maintained import age
+from dicom_assets_tests.support.names import MAINTENANCE_JOB
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 

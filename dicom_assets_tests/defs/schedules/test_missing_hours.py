@@ -23,15 +23,8 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.questions.audit import reopen
 from dicom_assets.window import HOUR, Span, floor_hour
 from dicom_assets_tests.support.history import END, FIRST, KEYS, LAST, START, alive, tell
-from dicom_assets_tests.support.ticks import (
-    JOB,
-    SCHEDULE,
-    carry_out,
-    evaluate,
-    span_of,
-    spans,
-    tick,
-)
+from dicom_assets_tests.support.names import JOB
+from dicom_assets_tests.support.ticks import SCHEDULE, carry_out, evaluate, span_of, spans, tick
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 

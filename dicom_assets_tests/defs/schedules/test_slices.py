@@ -1,6 +1,6 @@
 """Which hours are asked for, in which slices, and when a failed one comes again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 
@@ -21,7 +21,15 @@ from dicom_assets.window import HOUR, Span
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
+EVERY = frozenset({"change", "instance", "series", "study"})
 LONG_AGO = NOW - timedelta(days=2)
+
+
+def gaps_of(
+    hours: Iterable[datetime], failures: Sequence[Failure], now: datetime
+) -> tuple[list[Gap], int]:
+    """The gaps among hours that every table owes."""
+    return gaps(dict.fromkeys(hours, EVERY), failures, now)
 
 
 def at(number: int) -> datetime:
@@ -52,14 +60,14 @@ def cut(gap: Gap, entries: int = 0, *, newest_first: bool = False) -> list[tuple
 
 def test_adjacent_hours_are_one_gap() -> None:
     """In whatever order they are told; an hour apart is another one."""
-    found, resting = gaps(hours(6, 1, 2, 3, 5), [], NOW)
+    found, resting = gaps_of(hours(6, 1, 2, 3, 5), [], NOW)
     assert found == [Gap(span(1, 3)), Gap(span(5, 6))]
     assert resting == 0
 
 
 def test_no_hours_are_no_gap() -> None:
     """Nothing is asked for when nothing is missing."""
-    assert gaps([], [Failure(span(0, 3), 1, LONG_AGO)], NOW) == ([], 0)
+    assert gaps_of([], [Failure(span(0, 3), 1, LONG_AGO)], NOW) == ([], 0)
 
 
 def test_a_gap_of_quiet_hours_is_cut_by_months() -> None:
@@ -88,7 +96,7 @@ def test_slices_come_in_the_order_that_is_asked_for() -> None:
 def test_the_hours_of_a_failed_run_rest() -> None:
     """Only those: their neighbours are asked for meanwhile."""
     failure = Failure(span(1, 2), 1, NOW - timedelta(minutes=1))
-    assert gaps(hours(0, 1, 2, 3), [failure], NOW) == ([Gap(span(0, 0)), Gap(span(3, 3))], 2)
+    assert gaps_of(hours(0, 1, 2, 3), [failure], NOW) == ([Gap(span(0, 0)), Gap(span(3, 3))], 2)
 
 
 def test_a_failed_run_comes_again_in_halves() -> None:
@@ -96,7 +104,7 @@ def test_a_failed_run_comes_again_in_halves() -> None:
     failed = Failure(span(0, 8), 1, LONG_AGO)
     counts = []
     for attempt in range(2, 7):
-        (gap,), _ = gaps(hours(*range(failed.hours.count)), [failed], NOW)
+        (gap,), _ = gaps_of(hours(*range(failed.hours.count)), [failed], NOW)
         found = cut(gap)
         assert {told for _, told in found} == {attempt}
         counts.append([one.count for one, _ in found])
@@ -107,7 +115,7 @@ def test_a_failed_run_comes_again_in_halves() -> None:
 def test_what_is_left_of_a_failed_run_is_not_joined_with_others() -> None:
     """A fresh hour beside it is a run of its own: it shall not fail with it."""
     failure = Failure(span(0, 3), 1, LONG_AGO)
-    found, _ = gaps(hours(2, 3, 4, 5), [failure], NOW)
+    found, _ = gaps_of(hours(2, 3, 4, 5), [failure], NOW)
     assert found == [Gap(span(2, 3), failure), Gap(span(4, 5))]
 
 
@@ -115,7 +123,7 @@ def test_the_last_failure_of_an_hour_counts() -> None:
     """Whatever the order in which failures are told."""
     first, second = Failure(span(0, 3), 1, LONG_AGO), Failure(span(0, 1), 2, NOW - HOUR / 3)
     for told in ([first, second], [second, first]):
-        assert gaps(hours(0, 1, 2, 3), told, NOW) == ([Gap(span(2, 3), first)], 2)
+        assert gaps_of(hours(0, 1, 2, 3), told, NOW) == ([Gap(span(2, 3), first)], 2)
 
 
 def test_pauses_grow_and_never_end() -> None:
@@ -127,8 +135,8 @@ def test_pauses_grow_and_never_end() -> None:
 def test_an_hour_comes_again_in_the_moment_its_pause_ends() -> None:
     """Not before."""
     failure = Failure(span(0, 0), 1, NOW - PAUSE)
-    assert gaps(hours(0), [failure], NOW)[1] == 0
-    assert gaps(hours(0), [failure], NOW - timedelta(seconds=1))[1] == 1
+    assert gaps_of(hours(0), [failure], NOW)[1] == 0
+    assert gaps_of(hours(0), [failure], NOW - timedelta(seconds=1))[1] == 1
 
 
 SPANS = st.tuples(st.integers(0, 40), st.integers(0, 12)).map(lambda t: span(t[0], t[0] + t[1]))
@@ -148,7 +156,7 @@ def test_every_hour_is_asked_for_once_or_rests(
     numbers: set[int], failures: Sequence[Failure], entries: int, newest_first: bool
 ) -> None:
     """None twice, none in silence, and none that nobody named."""
-    found, resting = gaps(hours(*numbers), failures, NOW)
+    found, resting = gaps_of(hours(*numbers), failures, NOW)
     cuts = chain.from_iterable(cut(gap, entries, newest_first=newest_first) for gap in found)
     asked = [one.first + n * HOUR for one, _ in cuts for n in range(one.count)]
     assert len(asked) == len(set(asked)) == len(numbers) - resting
@@ -159,3 +167,15 @@ def test_every_hour_is_asked_for_once_or_rests(
         if any(f.hours.holds(hour) and f.rests_until > NOW for f in failures)
     }
     assert len(rests) == resting
+
+
+def test_hours_that_other_tables_owe_are_another_gap() -> None:
+    """A run brings the same tables to all its hours; the slices know which."""
+    owed = {at(0): EVERY, at(1): frozenset({"study"}), at(2): frozenset({"study"})}
+    found, resting = gaps(owed, [], NOW)
+    assert ([(gap.hours, gap.tables) for gap in found], resting) == (
+        [(span(0, 0), EVERY), (span(1, 2), frozenset({"study"}))],
+        0,
+    )
+    tables = [one.tables for gap in found for one in slices(gap, quiet, newest_first=False)]
+    assert tables == [EVERY, frozenset({"study"})]

@@ -156,7 +156,7 @@ def test_a_table_without_data_partitions_can_be_exchanged(tmp_path: Path) -> Non
     url = str(tmp_path / "flat")
     table = Table("flat", ("sequence",), NARROW.columns[1:])
     write_deltalake(url, pa.Table.from_pylist([row(1)], schema=table.arrow()))
-    store = Store({"flat": url})
+    store = Store({"flat": url}, {"flat": table}, 720)
     snapshot = store.open(table)
     (file,) = data_files(snapshot)
     other = pa.record_batch({"name": ["other"]})

@@ -14,6 +14,8 @@ from deltalake import DeltaTable, write_deltalake
 from dicom_assets.errors import ConflictError, ForeignTableError, TableError, TableUnavailableError
 from dicom_assets.schema import CHANGE, INSTANCE, STUDY, SYNC, TABLES, Table
 from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
     DEFAULT,
     NOW,
@@ -25,7 +27,6 @@ from dicom_assets_tests.support.tables import (
     key,
     logged,
     row,
-    store_in,
 )
 
 NOTE = {"run_id": "r1", "window": "w1"}
@@ -570,7 +571,9 @@ def test_no_traceback_shows_the_engines_text(store: Store, monkeypatch: pytest.M
 
 def test_addresses_options_and_rows_do_not_show_in_a_printed_store(tmp_path: Path) -> None:
     """Options hold credentials; a traceback with local variables must not."""
-    store = Store({"instance": str(tmp_path)}, {"azure_storage_account_key": SECRET})
+    store = steps.store_of(
+        {"instance": str(tmp_path)}, options={"azure_storage_account_key": SECRET}
+    )
     assert SECRET not in repr(store)
     assert SECRET not in repr(store.open(INSTANCE))
 

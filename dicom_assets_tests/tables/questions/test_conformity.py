@@ -7,9 +7,11 @@ import pytest
 from deltalake import TableFeatures, write_deltalake
 
 from dicom_assets.schema import INSTANCE, STUDY, TABLES
-from dicom_assets.tables.delta.snapshot import RETENTION, Store
+from dicom_assets.tables.delta.snapshot import RETENTION
 from dicom_assets.tables.questions.conformity import differences
-from dicom_assets_tests.support.tables import Bench, hours, store_in
+from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import Bench, hours
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def test_tables_of_this_version_differ_in_nothing(own: Bench, tmp_path: Path) ->
 
 def test_another_retention_than_the_setting_is_told(own: Bench) -> None:
     """Either side may have changed it."""
-    other = Store(own.store.urls, retention_hours=200)
+    other = steps.store_of(own.store.urls, retention_hours=200)
     found = differences(other)
     assert set(found) == {t.name for t in TABLES if t.name != "rejected"}
     assert found["study"] == [f"{RETENTION} is not interval 200 hours"]

@@ -11,8 +11,10 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.erasure import Remains, Traces, look
 from dicom_assets.tables.upkeep.maintenance import maintain
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.maintained import PATIENT, age
-from dicom_assets_tests.support.tables import Bench, hours, key, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import Bench, hours, key
 
 GONE, KEPT = "1.1", "1.10"
 """The study that is deleted, and one whose UID begins with its."""
@@ -122,7 +124,7 @@ def test_a_shorter_retention_is_told(root: Path) -> None:
     """As the setting is now, not as it was."""
     store = deleted(root).store
     (long, short) = (
-        look(Store(store.urls, retention_hours=hours_), GONE).tables["study"].files_until
+        look(steps.store_of(store.urls, retention_hours=hours_), GONE).tables["study"].files_until
         for hours_ in (720, 168)
     )
     assert long is not None

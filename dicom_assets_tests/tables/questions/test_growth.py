@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from dicom_assets.schema import INSTANCE
-from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions import growth
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.tables import Bench, hours, key
 
 
@@ -48,5 +48,5 @@ def test_room_is_told_of_a_local_disk_only(bench: Bench, tmp_path: Path) -> None
     """Also of a folder that is not there yet; a container has no end that could be asked."""
     assert (growth.free_bytes(bench.store) or 0) > 0
     assert growth.room(tmp_path / "not" / "yet") == growth.room(tmp_path)
-    remote = Store({"instance": "abfss://c@a.dfs.core.windows.net/instance"})
+    remote = steps.store_of({"instance": "abfss://c@a.dfs.core.windows.net/instance"})
     assert growth.free_bytes(remote) is None

@@ -30,7 +30,8 @@ from dicom_assets.tables.upkeep.compaction import (
     groups,
 )
 from dicom_assets_tests.support.maintained import LATER, filled, rows_of, write
-from dicom_assets_tests.support.tables import Row, insert, instances, key, row, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import Row, insert, instances, key, row
 
 RUN = converge.Run("night", LATER)
 HOURS = 12

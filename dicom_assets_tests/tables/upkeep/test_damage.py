@@ -15,7 +15,8 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep.damage import require_whole_log
 from dicom_assets.tables.upkeep.maintenance import maintain
-from dicom_assets_tests.support.tables import NOW, insert, logged, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import NOW, insert, logged
 
 CHECKPOINT, LAST = 4, 8
 

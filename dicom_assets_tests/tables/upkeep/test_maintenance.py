@@ -25,7 +25,8 @@ from dicom_assets.tables.delta.snapshot import RETENTION, STATISTICS, Difference
 from dicom_assets.tables.upkeep import maintenance
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support.maintained import PATIENT, age, filled, rows_of
-from dicom_assets_tests.support.tables import insert, instances, key, row, store_in
+from dicom_assets_tests.support.steps import store_in
+from dicom_assets_tests.support.tables import insert, instances, key, row
 
 HOURS = 12
 RETAINED_DAYS = 30

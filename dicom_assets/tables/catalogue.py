@@ -1,0 +1,22 @@
+"""Every table, one name each in `TABLES`, and what a root holds of them.
+
+A further table is one module that declares it (columns, key, how it is derived from `instance`),
+and one name here. Whatever goes through all tables is given them, or asks the store.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from dicom_assets.schema import SYNC, TABLES, Table, added
+from dicom_assets.tables.sync import with_marks
+
+__all__ = ["TABLES", "catalogue"]
+
+
+def catalogue(tables: Sequence[Table], columns_file: str | None = None) -> Mapping[str, Table]:
+    """Return tables by name as a root holds them.
+
+    They have the columns that a file adds, and `sync` has a mark for each that follows the feed.
+    Raises SettingsError for a file that cannot be used.
+    """
+    found = dict(added.tables(columns_file, tuple(tables)))
+    return found | {SYNC.name: with_marks(tables)}
