@@ -21,8 +21,9 @@ from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.emulator import sample
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import DicomAssetsError
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import ABSENT, Store
 from dicom_assets.window import HOUR, Span, datetime_of, floor_hour
 

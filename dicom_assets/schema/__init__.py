@@ -19,7 +19,7 @@ from dicom_assets.schema.columns import (
     Form,
     Table,
 )
-from dicom_assets.schema.tables import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, TABLES
+from dicom_assets.schema.tables import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 
 __all__ = [
     "ATTRIBUTES",
@@ -35,7 +35,6 @@ __all__ = [
     "STRING",
     "STUDY",
     "SYNC",
-    "TABLES",
     "TIMESTAMP",
     "Aggregate",
     "Attribute",

@@ -18,7 +18,7 @@ docs/own-columns.md tells what a column may say. A column of `series` or `study`
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -46,7 +46,7 @@ from dicom_assets.schema.columns import (
     form_of,
     type_of,
 )
-from dicom_assets.schema.tables import INSTANCE, TABLES, rolled
+from dicom_assets.schema.tables import INSTANCE, SERIES, STUDY, rolled
 
 _TypeName: TypeAlias = Literal["string", "int32", "int64", "float64", "date32", "timestamp"]
 _TYPES: Final[dict[_TypeName, pa.DataType]] = {
@@ -103,8 +103,10 @@ _COLUMN_SAYS: Final = (
 
 
 @cache
-def tables(file: str | None = None, catalogue: tuple[Table, ...] = TABLES) -> Mapping[str, Table]:
-    """Return the tables of a catalogue by name, with the columns that a file adds.
+def tables(
+    file: str | None = None, catalogue: tuple[Table, ...] = (INSTANCE, SERIES, STUDY)
+) -> Mapping[str, Table]:
+    """Return the tables of a catalogue by name, with the columns that a file adds; it is read once.
 
     Raises SettingsError, naming the file, the column and the remedy, for a file that cannot be
     read and for what cannot be a column.

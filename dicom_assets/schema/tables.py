@@ -446,5 +446,3 @@ STUDY = Table(
         _conflicts((*_OF_STUDY, *_STUDY_SHOWN), "study"),
     ),
 )
-
-TABLES = (CHANGE, SYNC, INSTANCE, SERIES, STUDY, REJECTED)

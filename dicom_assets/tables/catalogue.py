@@ -4,19 +4,21 @@ A further table is one module that declares it (columns, key, how it is derived 
 and one name here. Whatever goes through all tables is given them, or asks the store.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from dicom_assets.schema import SYNC, TABLES, Table, added
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table, added
 from dicom_assets.tables.sync import with_marks
 
-__all__ = ["TABLES", "catalogue"]
+_FOLLOWERS = (CHANGE, INSTANCE, SERIES, STUDY)
+TABLES = (CHANGE, with_marks(_FOLLOWERS), INSTANCE, SERIES, STUDY, REJECTED)
 
 
-def catalogue(tables: Sequence[Table], columns_file: str | None = None) -> Mapping[str, Table]:
+def catalogue(
+    tables: tuple[Table, ...] = TABLES, columns_file: str | None = None
+) -> Mapping[str, Table]:
     """Return tables by name as a root holds them.
 
     They have the columns that a file adds, and `sync` has a mark for each that follows the feed.
     Raises SettingsError for a file that cannot be used.
     """
-    found = dict(added.tables(columns_file, tuple(tables)))
-    return found | {SYNC.name: with_marks(tables)}
+    return dict(added.tables(columns_file, tables)) | {SYNC.name: with_marks(tables)}

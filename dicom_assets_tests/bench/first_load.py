@@ -36,8 +36,9 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.server import start
 from dicom_assets.feed.decode import Entry, decode_page
 from dicom_assets.feed.rows import RowReader
-from dicom_assets.schema import CHANGE, INSTANCE, TABLES
+from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.settings import Settings
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.snapshot import Difference
 from dicom_assets.tables.questions import growth

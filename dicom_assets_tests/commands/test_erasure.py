@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from dicom_assets.cli import main
-from dicom_assets.schema import TABLES
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep.maintenance import maintain

@@ -17,7 +17,8 @@ import pytest
 
 from dicom_assets.commands.migrate import migration
 from dicom_assets.emulator.archive import Archive, Key
-from dicom_assets.schema import REJECTED, TABLES
+from dicom_assets.schema import REJECTED
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.upkeep import compaction, maintenance
 from dicom_assets_tests.support.history import (

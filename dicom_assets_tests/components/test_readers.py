@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pytest
 
-from dicom_assets.schema import TABLES
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets_tests.components import azurite, lives, readers
 from dicom_assets_tests.components.azurite import ACCOUNT
 from dicom_assets_tests.components.cloud import CONTAINER

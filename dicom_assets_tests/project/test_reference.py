@@ -7,7 +7,8 @@ import pytest
 
 from dicom_assets import schema
 from dicom_assets.commands import docs as reference
-from dicom_assets.schema import TABLES, Table, added
+from dicom_assets.schema import Table, added
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets_tests.support.layout import ROOT
 
 COLUMNS = reference.columns()

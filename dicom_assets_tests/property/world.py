@@ -27,6 +27,7 @@ from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http.timeouts import Patience
 from dicom_assets.settings import DEFAULTS
+from dicom_assets.tables.catalogue import TABLES as CATALOGUE
 from dicom_assets.tables.catalogue import catalogue
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
@@ -51,7 +52,7 @@ HALF_HOUR = TICKS_PER_HOUR // 2
 MEMORY = Path("/dev/shm")  # noqa: S108 - only a place for directories with names of their own
 SEEN_OUTSIDE = ("created_date",)
 MARKS = ("sealedAt", "instanceAt", "seriesAt", "studyAt")
-TABLES = {table.name: table for table in schema.TABLES}
+TABLES = {table.name: table for table in CATALOGUE}
 KEYS = {"change": 1, "sync": 1, "instance": 4, "series": 3, "study": 2}
 
 Hours = tuple[int, int]
@@ -307,7 +308,7 @@ class World:
         self._between = Between(deque(self.scenario.between), self.interrupt)
         self.store = WatchedStore(
             urls(self.root),
-            catalogue(schema.TABLES),
+            catalogue(),
             DEFAULTS.retention_hours,
             between=self._between,
         )

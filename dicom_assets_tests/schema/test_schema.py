@@ -14,7 +14,6 @@ from dicom_assets.schema import (
     SERIES,
     STUDY,
     SYNC,
-    TABLES,
     Aggregate,
     Attribute,
     Column,
@@ -23,6 +22,7 @@ from dicom_assets.schema import (
     path,
 )
 from dicom_assets.schema.columns import camel
+from dicom_assets.tables.catalogue import TABLES
 
 TIMESTAMP = "timestamp[us, tz=UTC]"
 MAP = "map<string, struct<vr: string, Value: list<item: string>>>"  # map<keys, struct<vr, Value>>

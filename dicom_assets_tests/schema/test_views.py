@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from dicom_assets.schema import INSTANCE, SERIES, STUDY, TABLES, Table, added, views
+from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table, added, views
 from dicom_assets.schema.attributes import attribute_of
+from dicom_assets.tables.catalogue import TABLES
 
 SPECIFIC = """
 packs = [PACKS]

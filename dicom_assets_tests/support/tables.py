@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from dicom_assets.feed_contract import Entries, Headers, Key, Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.tables.outcome import Outcome

@@ -13,8 +13,9 @@ from typing import Any, Final
 import dagster as dg
 
 from dicom_assets.definitions import build_definitions, tables
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.settings import Settings
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.support.history import END, START
 from dicom_assets_tests.support.watched_service import Service

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, TableFeatures
 
-from dicom_assets.schema import INSTANCE, TABLES
+from dicom_assets.schema import INSTANCE
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Difference
 from dicom_assets.tables.upkeep import compaction

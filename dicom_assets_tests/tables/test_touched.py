@@ -3,8 +3,9 @@
 import pytest
 
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables import touched
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.window import Window
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Bench, at, hours, key, ticks

@@ -23,7 +23,8 @@ from deltalake.fs import DeltaStorageHandler
 
 from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red, unseen, warn
 from dicom_assets.errors import TableError
-from dicom_assets.schema import TABLES, Table
+from dicom_assets.schema import Table
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.snapshot import Store

@@ -15,8 +15,8 @@ from uuid import UUID
 import msgspec
 
 from dicom_assets.errors import SettingsError
-from dicom_assets.schema import TABLES
 from dicom_assets.settings import Settings
+from dicom_assets.tables.catalogue import TABLES
 
 _FOLDER: Final = "Tables"
 _ADLS: Final = ".dfs.core.windows.net"

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dicom_assets.schema import TABLES
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import CONFLICTS, NOTE, Border, Store
 
 # Of each table so many commits are looked at: an hour makes ten in all, `sync` four of them.

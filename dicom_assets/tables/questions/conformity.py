@@ -7,7 +7,8 @@ which readers that the project promises may not know.
 from collections.abc import Iterator
 from typing import Final
 
-from dicom_assets.schema import TABLES, Table
+from dicom_assets.schema import Table
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import (
     CONFIGURATION,
     RETENTION,

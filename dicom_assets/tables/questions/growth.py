@@ -7,7 +7,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from dicom_assets.schema import TABLES
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.snapshot import Border, Delta, Snapshot, Store

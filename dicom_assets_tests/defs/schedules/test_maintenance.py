@@ -8,7 +8,8 @@ import pytest
 
 from dicom_assets.defs.pool import POOL
 from dicom_assets.defs.schedules.maintenance import MAINTENANCE_CRON
-from dicom_assets.schema import CHANGE, INSTANCE, TABLES
+from dicom_assets.schema import CHANGE, INSTANCE
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.upkeep import compaction
 from dicom_assets_tests.support.history import KEYS

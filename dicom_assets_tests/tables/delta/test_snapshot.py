@@ -12,7 +12,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from dicom_assets.errors import ConflictError, ForeignTableError, TableError, TableUnavailableError
-from dicom_assets.schema import CHANGE, INSTANCE, STUDY, SYNC, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, STUDY, SYNC, Table
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.steps import store_in

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from deltalake import TableFeatures, write_deltalake
 
-from dicom_assets.schema import INSTANCE, STUDY, TABLES
+from dicom_assets.schema import INSTANCE, STUDY
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import RETENTION
 from dicom_assets.tables.questions.conformity import differences
 from dicom_assets_tests.support import steps

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, TABLES
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.erasure import Remains, Traces, look

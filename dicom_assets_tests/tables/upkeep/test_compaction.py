@@ -16,7 +16,8 @@ import pytest
 from deltalake import CommitProperties, DeltaTable
 
 from dicom_assets.errors import ConflictError
-from dicom_assets.schema import CHANGE, INSTANCE, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, Table
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.files import DataFile, data_files

@@ -16,7 +16,8 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from dicom_assets.errors import ConflictError, SettingsError
 from dicom_assets.feed_contract import Key
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, TABLES, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
+from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta import snapshot as stores
 from dicom_assets.tables.delta.files import data_files
