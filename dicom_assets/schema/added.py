@@ -18,7 +18,7 @@ docs/own-columns.md tells what a column may say. A column of `series` or `study`
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import resources
