@@ -58,6 +58,7 @@ def carry_out(world: World, instance: dg.DagsterInstance, request: dg.RunRequest
         instance=instance,
         partition_key=request.partition_key,
         tags=dict(request.tags),
+        asset_selection=request.asset_selection and list(request.asset_selection),
         raise_on_error=False,
     )
     return result.success

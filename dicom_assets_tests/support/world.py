@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from dicom_assets.definitions import build_definitions, tables
+from dicom_assets.definitions import build_definitions, io_manager
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.settings import Settings
 from dicom_assets.tables.catalogue import TABLES
@@ -37,16 +37,17 @@ class World:
     """One service, one root of tables, and the definitions between them."""
 
     settings: Settings
+    tables: tuple[Table, ...] = TABLES
 
     @cached_property
     def definitions(self) -> dg.Definitions:
         """The project's definitions for the settings."""
-        return build_definitions(self.settings)
+        return build_definitions(self.settings, tables=self.tables)
 
     @property
     def store(self) -> Store:
         """The tables, opened anew."""
-        return tables(self.settings).store()
+        return io_manager(self.settings, tables=self.tables).store()
 
     def rows(self, table: Table, *without: str) -> Rows:
         """The rows of a table ordered by key, some columns left out."""

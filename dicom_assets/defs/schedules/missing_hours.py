@@ -254,7 +254,7 @@ def unfilled_sensor(
 
     @dg.sensor(
         name=load.names.unfilled,
-        job=job,
+        job_name=job.name,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=sensor_status(running=running),
         description="Fill tables that were added after hours were read, from `instance` alone.",

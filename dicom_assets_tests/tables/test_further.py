@@ -1,0 +1,198 @@
+"""A table more: created, filled, followed; and nothing of the others is different."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
+from dicom_assets.tables.catalogue import TABLES
+from dicom_assets.tables.delta.snapshot import FILLED, Store
+from dicom_assets.tables.sync import (
+    followed,
+    lagging,
+    marks_of,
+    showing,
+    unfilled_tables,
+)
+from dicom_assets.tables.upkeep.rederive import refill
+from dicom_assets.window import Window, datetime_of
+from dicom_assets_tests.support.steps import derive, store_in
+from dicom_assets_tests.support.tables import Bench, hours, key, run
+from dicom_assets_tests.support.toy import TOY, WITH_TOY, expected
+
+WHOLE = Window(hours(0).start, hours(1).end)
+COLUMNS_OF_SYNC = [
+    *("hour", "creates", "updates", "deletes", "rejected", "firstSequence", "lastSequence"),
+    *("digest", "windowStart", "windowEnd", "sealedAt", "instanceAt", "seriesAt", "studyAt"),
+]
+OTHER = key("1", study="2")
+
+
+def live_through(bench: Bench, *, with_toy: bool) -> None:
+    """Two hours: a study of two instances loses one, another gets its second."""
+    bench.archive.create(1)
+    bench.archive.create(2, of=key("2"))
+    bench.archive.create(3, of=OTHER)
+    follow(bench, 0, with_toy=with_toy)
+    bench.archive.create(61, of=key("2", study="2"))
+    bench.archive.delete(62)
+    follow(bench, 1, with_toy=with_toy)
+
+
+def follow(bench: Bench, hour: int, *, with_toy: bool) -> None:
+    """All tables follow an hour."""
+    bench.sync(hours(hour))
+    if with_toy:
+        derive(bench.store, TOY, hours(hour), run())
+
+
+def holds_what_it_must(store: Store) -> bool:
+    """Whether the toy shows the live rows of `instance`, and has rows at all."""
+    rows = store.open(TOY).rows().to_pylist()
+    rows.sort(key=lambda row: (row["partitionName"], row["studyInstanceUid"]))
+    return bool(rows) and rows == expected(store.open(INSTANCE).rows().to_pylist())
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Bench:
+    """A root that has followed two hours without the toy."""
+    bench = Bench(store_in(tmp_path))
+    live_through(bench, with_toy=False)
+    return bench
+
+
+@pytest.fixture
+def added(before: Bench, tmp_path: Path) -> Bench:
+    """The same root, with the toy switched on."""
+    return Bench(store_in(tmp_path, WITH_TOY), before.archive)
+
+
+def test_a_new_root_has_it_from_the_first_hour(tmp_path: Path) -> None:
+    """It is created, follows, and owes hours like the others."""
+    bench = Bench(store_in(tmp_path, WITH_TOY))
+    live_through(bench, with_toy=True)
+    assert holds_what_it_must(bench.store)
+    assert unfilled_tables(bench.store) == []
+    assert list(marks_of(bench.store)) == ["change", "instance", "series", "study", "toy"]
+    assert len(followed(bench.store, WHOLE)) == 2
+
+
+def test_it_owes_no_hour_before_it_is_filled(added: Bench) -> None:
+    """Else years of hours would be asked for; it may follow a new hour meanwhile."""
+    assert unfilled_tables(added.store) == [TOY]
+    assert (lagging(added.store), len(followed(added.store, WHOLE))) == ({}, 2)
+    added.archive.create(121, of=key("9"))
+    follow(added, 2, with_toy=True)
+    assert unfilled_tables(added.store) == [TOY]
+    assert "toyAt" not in added.store.open(SYNC).held
+    assert added.store.open(TOY).count() == 1, "the study of the new hour is derived"
+
+
+def test_a_fill_needs_no_feed_and_marks_the_hours(added: Bench) -> None:
+    """From `instance` alone; from then on the table owes hours, and no row counts as unfilled."""
+    asked = len(added.archive.asked)
+    _, shown = refill(added.store, TOY, run())
+    assert [hour.hour for hour in shown] == [datetime_of(hours(n).start).hour for n in (0, 1)]
+    assert len(added.archive.asked) == asked
+    assert holds_what_it_must(added.store)
+    assert (unfilled_tables(added.store), lagging(added.store)) == ([], {})
+    assert all("toy" in showing(added.store, WHOLE) for _ in range(2))
+    sync = added.store.open(SYNC).delta
+    assert sync is not None
+    assert [f.name for f in sync.schema().fields if f.metadata.get(FILLED)] == []
+
+
+def test_a_fill_done_again_writes_nothing(added: Bench) -> None:
+    """No version of the table, none of `sync`."""
+    refill(added.store, TOY, run())
+    versions = [added.store.version(table) for table in (TOY, SYNC)]
+    refill(added.store, TOY, run())
+    assert [added.store.version(table) for table in (TOY, SYNC)] == versions
+
+
+def test_an_hour_that_comes_while_it_is_filled_is_owed(
+    added: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its studies may have been derived before: it is not marked, so the schedule asks for it."""
+    from dicom_assets.tables.upkeep import rederive as module
+
+    derive_all = module.rederive
+
+    def overtaken(*given: object) -> object:
+        outcome = derive_all(*given)  # type: ignore[arg-type]  # handed on
+        added.archive.create(121, of=key("9", study="2"))
+        follow(added, 2, with_toy=False)
+        return outcome
+
+    monkeypatch.setattr(module, "rederive", overtaken)
+    refill(added.store, TOY, run())
+    (owed,) = lagging(added.store).values()
+    assert owed == {"toy"}
+    derive(added.store, TOY, hours(2), run())
+    assert (lagging(added.store), holds_what_it_must(added.store)) == ({}, True)
+
+
+def test_it_follows_ranges(added: Bench) -> None:
+    """After the fill: several hours at once, deletes included."""
+    refill(added.store, TOY, run())
+    added.archive.create(121, of=key("3"))
+    added.archive.delete(185, of=OTHER)
+    span = Window(hours(2).start, hours(3).end)
+    added.sync(span)
+    derive(added.store, TOY, span, run())
+    assert holds_what_it_must(added.store)
+    assert len(followed(added.store, Window(WHOLE.start, span.end))) == 4
+
+
+def test_switched_off_and_on_again_it_owes_what_came_meanwhile(
+    added: Bench, tmp_path: Path
+) -> None:
+    """A seal that changed takes its mark along, though nobody keeps the table then."""
+    refill(added.store, TOY, run())
+    off = Bench(store_in(tmp_path), added.archive)
+    off.archive.create(5, of=key("4"))
+    follow(off, 0, with_toy=False)
+    off.archive.create(121, of=key("5"))
+    follow(off, 2, with_toy=False)
+    assert lagging(off.store) == {}
+    on = store_in(tmp_path, WITH_TOY)
+    assert list(lagging(on).values()) == [{"toy"}, {"toy"}]
+    for hour in (0, 2):
+        derive(on, TOY, hours(hour), run())
+    assert (lagging(on), holds_what_it_must(on)) == ({}, True)
+
+
+def test_without_it_nothing_is_written_differently(tmp_path: Path) -> None:
+    """Byte for byte: the rows of the other tables with it, and those of `sync` without it."""
+    plain, more = Bench(store_in(tmp_path / "plain")), Bench(store_in(tmp_path / "more", WITH_TOY))
+    live_through(plain, with_toy=False)
+    live_through(more, with_toy=True)
+    for table in (CHANGE, INSTANCE, SERIES, STUDY):
+        assert written(plain.store, table.name) == written(more.store, table.name)
+    sync = plain.store.open(SYNC).delta
+    assert sync is not None
+    assert [field.name for field in sync.schema().fields] == COLUMNS_OF_SYNC
+    for file in sync.file_uris():
+        assert pq.read_schema(file).names == COLUMNS_OF_SYNC
+    assert not (tmp_path / "plain" / "toy").exists()
+    assert [table.name for table in TABLES if table.name == "sync" or table.mark] == [
+        *("change", "sync", "instance", "series", "study")
+    ]
+
+
+def written(store: Store, name: str) -> tuple[list[str], list[dict[str, object]]]:
+    """What lies in a table's folder: digests of its data files, and its commits but for times."""
+    folder = Path(store.urls[name])
+    files = [hashlib.sha256(f.read_bytes()).hexdigest() for f in folder.rglob("*.parquet")]
+    commits = [
+        json.loads(line)
+        for path in sorted((folder / "_delta_log").glob("*.json"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    told = [c["commitInfo"] for c in commits if "commitInfo" in c]
+    notes = [info["dicom_assets"] for info in told if "dicom_assets" in info]
+    schemas = [json.loads(c["metaData"]["schemaString"]) for c in commits if "metaData" in c]
+    return sorted(files), [{"notes": notes, "schemas": schemas}]
