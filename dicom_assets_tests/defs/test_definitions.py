@@ -164,7 +164,10 @@ def test_an_asset_says_what_a_green_hour_means(remote: Settings) -> None:
         (source,) = spec.metadata["dagster/code_references"].code_references
         assert Path(source.file_path).name == "assets.py"
         code = Path(source.file_path).read_text(encoding="utf-8").splitlines()
-        assert code[source.line_number - 1].startswith(f"def {table.name}(")
+        function = code[source.line_number - 1 :]
+        assert function[0].strip().startswith("@dg.asset(")
+        start = next(line.strip() for line in function if line.strip().startswith("def "))
+        assert start.startswith(f"def {table.name}(")
 
 
 # Dagster's own snapshot asks its own schedules for a property that it deprecates.

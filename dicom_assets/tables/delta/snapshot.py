@@ -189,8 +189,8 @@ class Snapshot:
             add_missing(delta, self.table)
             _mark_stale(delta, self.table)
             names = arrow_schema(delta).names
-            columns = tuple(c for c in difference.table.columns if c.name in names)
-            shown = replace(difference, table=replace(difference.table, columns=columns))
+            columns = tuple(column for column in self.table.columns if column.name in names)
+            shown = replace(difference, table=replace(self.table, columns=columns))
             _write(delta, shown, once({**note, **difference.counts()}))
             return delta.version()
 

@@ -32,6 +32,11 @@ def gaps_of(
     return gaps(dict.fromkeys(hours, EVERY), failures, now)
 
 
+def gap(hours: Span, failure: Failure | None = None) -> Gap:
+    """Hours that every table owes."""
+    return Gap(hours, failure, EVERY)
+
+
 def at(number: int) -> datetime:
     """The start of an hour, by number."""
     return START + number * HOUR
@@ -52,16 +57,16 @@ def quiet(_: Span) -> int:
     return 0
 
 
-def cut(gap: Gap, entries: int = 0, *, newest_first: bool = False) -> list[tuple[Span, int]]:
+def cut(due: Gap, entries: int = 0, *, newest_first: bool = False) -> list[tuple[Span, int]]:
     """The slices of a gap whose every hour has so many entries."""
-    found = slices(gap, lambda span: span.count * entries, newest_first=newest_first)
+    found = slices(due, lambda span: span.count * entries, newest_first=newest_first)
     return [(one.hours, one.attempt) for one in found]
 
 
 def test_adjacent_hours_are_one_gap() -> None:
     """In whatever order they are told; an hour apart is another one."""
     found, resting = gaps_of(hours(6, 1, 2, 3, 5), [], NOW)
-    assert found == [Gap(span(1, 3)), Gap(span(5, 6))]
+    assert found == [gap(span(1, 3)), gap(span(5, 6))]
     assert resting == 0
 
 
@@ -72,7 +77,7 @@ def test_no_hours_are_no_gap() -> None:
 
 def test_a_gap_of_quiet_hours_is_cut_by_months() -> None:
     """No slice is longer than a month, however little lies in it."""
-    found = cut(Gap(span(0, 5 * 365 * 24 - 1)))
+    found = cut(gap(span(0, 5 * 365 * 24 - 1)))
     assert max(one.count for one, _ in found) <= SLICE_HOURS
     assert sum(one.count for one, _ in found) == 5 * 365 * 24
     assert len(found) < 5 * 365 * 24 / SLICE_HOURS * 2.1
@@ -80,23 +85,26 @@ def test_a_gap_of_quiet_hours_is_cut_by_months() -> None:
 
 def test_a_gap_of_busy_hours_is_cut_by_entries() -> None:
     """A slice holds no more entries than are read in minutes; an hour is never cut."""
-    (first, _), *_ = found = cut(Gap(span(0, 31)), SLICE_ENTRIES // 4)
+    (first, _), *_ = found = cut(gap(span(0, 31)), SLICE_ENTRIES // 4)
     assert first == span(0, 3)
     assert {one.count for one, _ in found} == {4}
-    assert {one.count for one, _ in cut(Gap(span(0, 3)), SLICE_ENTRIES * 5)} == {1}
+    assert {one.count for one, _ in cut(gap(span(0, 3)), SLICE_ENTRIES * 5)} == {1}
 
 
 def test_slices_come_in_the_order_that_is_asked_for() -> None:
     """The oldest first, or the newest."""
-    oldest = cut(Gap(span(0, 31)), SLICE_ENTRIES // 4)
+    oldest = cut(gap(span(0, 31)), SLICE_ENTRIES // 4)
     assert oldest == sorted(oldest, key=lambda one: one[0].first)
-    assert cut(Gap(span(0, 31)), SLICE_ENTRIES // 4, newest_first=True) == oldest[::-1]
+    assert cut(gap(span(0, 31)), SLICE_ENTRIES // 4, newest_first=True) == oldest[::-1]
 
 
 def test_the_hours_of_a_failed_run_rest() -> None:
     """Only those: their neighbours are asked for meanwhile."""
     failure = Failure(span(1, 2), 1, NOW - timedelta(minutes=1))
-    assert gaps_of(hours(0, 1, 2, 3), [failure], NOW) == ([Gap(span(0, 0)), Gap(span(3, 3))], 2)
+    assert gaps_of(hours(0, 1, 2, 3), [failure], NOW) == (
+        [gap(span(0, 0)), gap(span(3, 3))],
+        2,
+    )
 
 
 def test_a_failed_run_comes_again_in_halves() -> None:
@@ -116,14 +124,14 @@ def test_what_is_left_of_a_failed_run_is_not_joined_with_others() -> None:
     """A fresh hour beside it is a run of its own: it shall not fail with it."""
     failure = Failure(span(0, 3), 1, LONG_AGO)
     found, _ = gaps_of(hours(2, 3, 4, 5), [failure], NOW)
-    assert found == [Gap(span(2, 3), failure), Gap(span(4, 5))]
+    assert found == [gap(span(2, 3), failure), gap(span(4, 5))]
 
 
 def test_the_last_failure_of_an_hour_counts() -> None:
     """Whatever the order in which failures are told."""
     first, second = Failure(span(0, 3), 1, LONG_AGO), Failure(span(0, 1), 2, NOW - HOUR / 3)
     for told in ([first, second], [second, first]):
-        assert gaps_of(hours(0, 1, 2, 3), told, NOW) == ([Gap(span(2, 3), first)], 2)
+        assert gaps_of(hours(0, 1, 2, 3), told, NOW) == ([gap(span(2, 3), first)], 2)
 
 
 def test_pauses_grow_and_never_end() -> None:

@@ -269,7 +269,7 @@ def test_a_patch_of_a_table_without_guard_sets_its_columns_only(store: Store) ->
     """The mark of a seal leaves the seal as it is."""
     insert(store, SYNC, [{"hour": at(0), "creates": 3, "digest": "d"}])
     marks = [{"hour": at(0), "instanceAt": NOW}]
-    mark = pa.Table.from_pylist(marks, schema=SYNC.arrow(["hour", "instanceAt"]))
+    mark = pa.Table.from_pylist(marks, schema=store.tables["sync"].arrow(["hour", "instanceAt"]))
     store.open(SYNC).commit(Difference(SYNC, patches=mark), NOTE)
     assert contents(store, SYNC, "creates", "digest", "instanceAt", "studyAt") == [
         (3, "d", NOW, None)

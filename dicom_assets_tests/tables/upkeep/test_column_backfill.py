@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from signal import SIGKILL
@@ -227,12 +228,10 @@ def test_only_the_columns_that_are_unfilled_are_asked_for(store: Store) -> None:
         "kept",
         WIDE.key,
         (*WIDE.columns, Column("ward", STRING, "new", added=True)),
-        "partitionName",
+        partition_column="partitionName",
     )
-    newer = Table(
-        "kept", WIDE.key, (*more.columns, Column("bed", STRING, "new", added=True)), "partitionName"
-    )
-    backfill._widened(store, newer)
+    newer = replace(more, columns=(*more.columns, Column("bed", STRING, "new", added=True)))
+    backfill._widened(replace(store, tables={WIDE.name: newer}), newer)
     assert marks(store) == ["ward", "bed"]
     asked: list[Sequence[str]] = []
 
@@ -241,7 +240,7 @@ def test_only_the_columns_that_are_unfilled_are_asked_for(store: Store) -> None:
         wards = [f"ward {i}" for i in range(len(piece))]
         return pa.table({"ward": wards}), pa.array([True] * len(piece))
 
-    backfill.fill(store, more, Extract(ward), Run("r", NOW))
+    backfill.fill(replace(store, tables={WIDE.name: more}), more, Extract(ward), Run("r", NOW))
     assert set(asked) == {("ward",)}
     assert marks(store) == ["bed"]
 
@@ -483,4 +482,5 @@ def test_a_table_of_the_old_catalogue_can_still_be_read(store: Store) -> None:
     """A column more is no obstacle for who does not know it."""
     rows = made(store)
     fill(store)
-    assert store.open(NARROW).rows().sort_by("sequence").to_pylist() == rows
+    old = replace(store, tables={NARROW.name: NARROW})
+    assert old.open(NARROW).rows().sort_by("sequence").to_pylist() == rows
