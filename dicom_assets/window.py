@@ -6,9 +6,10 @@ here (`partitions`), nor is the clock that decides whether a window is closed (`
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 TICKS_PER_MICROSECOND = 10
 TICKS_PER_SECOND = 10_000_000
@@ -115,7 +116,19 @@ class Span:
         """Return whether an hour, given by its start, is one of these."""
         return self.first <= hour <= self.last
 
+    def hours(self) -> Iterator[datetime]:
+        """Yield the start of each of these hours, in order."""
+        return (self.first + number * HOUR for number in range(self.count))
+
     def halves(self) -> tuple["Span", "Span"]:
         """Return the earlier and the later half of two hours or more."""
         later = self.first + (self.count // 2) * HOUR
         return Span(self.first, later - HOUR), Span(later, self.last)
+
+
+def spans_of(hours: Iterable[datetime]) -> list[Span]:
+    """Return the starts of hours, in any order, as the fewest spans, the oldest first."""
+    # The start of an hour minus its place in the list is the same for adjacent hours.
+    numbered = groupby(enumerate(sorted(set(hours))), lambda item: item[1] - item[0] * HOUR)
+    groups = ([hour for _, hour in group] for _, group in numbered)
+    return [Span(group[0], group[-1]) for group in groups]

@@ -8,12 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_assets.window import (
+    HOUR,
     TICKS_PER_HOUR,
+    Span,
     Window,
     datetime_of,
     floor_hour,
     format_timestamp,
     parse_timestamp,
+    spans_of,
     ticks_of,
 )
 
@@ -197,3 +200,20 @@ def test_a_window_says_its_bounds_in_utc() -> None:
     """To the second, for messages."""
     window = Window(HALF_PAST, TICKS_PER_HOUR)
     assert str(window) == "1970-01-01 00:30:00 to 1970-01-01 01:00:00 UTC"
+
+
+@given(st.lists(st.integers(0, 60)))
+def test_hours_become_the_fewest_spans_that_hold_them(numbers: list[int]) -> None:
+    """In any order and twice: the same hours come out once, and no two spans touch."""
+    spans = spans_of(day(0) + number * HOUR for number in numbers)
+    hours = [hour for span in spans for hour in span.hours()]
+    assert hours == [day(0) + number * HOUR for number in sorted(set(numbers))]
+    assert all(later.first - earlier.last > HOUR for earlier, later in pairwise(spans))
+    assert spans_of([]) == []
+
+
+def test_a_span_counts_its_hours() -> None:
+    """Both ends are hours of the span."""
+    span = Span(day(1), day(3))
+    assert list(span.hours()) == [day(1), day(2), day(3)]
+    assert span.count == 3

@@ -1,15 +1,13 @@
 """What is watched of one set of definitions: checks, jobs, schedules, sensors, hours of assets."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import groupby
 
 import dagster as dg
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from dicom_assets.defs.partitions import key_of
-from dicom_assets.window import HOUR, Span
+from dicom_assets.window import Span, spans_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Watched:
         named = {
             key_of(hour): hour
             for span in hours
-            for hour in _each(span)
+            for hour in span.hours()
             if hour >= self.partitions.start and (end is None or hour < end)
         }
         missing: set[str] = set()
@@ -69,16 +67,4 @@ class Watched:
             found = instance.get_status_by_partition(asset, list(named), self.partitions) or {}
             done = (k for k, told in found.items() if told is AssetPartitionStatus.MATERIALIZED)
             missing |= named.keys() - set(done)
-        return _spans([named[key] for key in missing])
-
-
-def _each(span: Span) -> Iterator[datetime]:
-    return (span.first + number * HOUR for number in range(span.count))
-
-
-def _spans(hours: Sequence[datetime]) -> list[Span]:
-    """Return hours, in any order, as spans."""
-    # Adjacent hours differ from their numbers by the same amount.
-    numbered = groupby(enumerate(sorted(hours)), lambda item: item[1] - item[0] * HOUR)
-    found = [[hour for _, hour in group] for _, group in numbered]
-    return [Span(hours[0], hours[-1]) for hours in found]
+        return spans_of(named[key] for key in missing)
