@@ -14,9 +14,10 @@ from typing import Final
 from dicom_assets.defs.checks import service
 from dicom_assets.defs.checks import tables as data
 from dicom_assets.defs.checks import upkeep as platform
-from dicom_assets.defs.checks.description import Check, Reader
+from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.descriptions import column_lineage
 from dicom_assets.defs.names import Names
+from dicom_assets.defs.reader_roles import ReaderRole
 from dicom_assets.defs.schedules.check_jobs import check_jobs
 from dicom_assets.schema import (
     CHANGE,
@@ -109,9 +110,9 @@ takes the materialization of *any* hour for a fresh one, so an old hour that is 
 green. The check `freshness` is the truth. Where `DICOM_END_TIME` is set, or the embedded service is
 used, no hours are to come, and there is no such sign."""
 _READERS: Final = {
-    Reader.SERVICE: "For the PACS administrator",
-    Reader.PLATFORM: "For the data engineer",
-    Reader.DATA: "For the researcher",
+    ReaderRole.SERVICE: "For the PACS administrator",
+    ReaderRole.PLATFORM: "For the data engineer",
+    ReaderRole.DATA: "For the researcher",
 }
 _RUNS: Final = {look.runs: f"`{look.job}`: `{look.cron}`" for look in check_jobs(Names())}
 _VIEWS: Final = """\

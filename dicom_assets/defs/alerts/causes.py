@@ -6,7 +6,7 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster_shared.error import SerializableErrorInfo
 
 from dicom_assets import errors
-from dicom_assets.defs.alerts.ledger import PLATFORM, SERVICE
+from dicom_assets.defs.reader_roles import ReaderRole
 
 _OURS = f"{errors.__name__}."
 # Nobody has to do anything until it has lasted.
@@ -47,9 +47,9 @@ class Cause:
         return self._is(_LASTING)
 
     @property
-    def reader(self) -> str:
+    def reader(self) -> ReaderRole:
         """Who has to act."""
-        return SERVICE if self._is((errors.ServiceError,)) else PLATFORM
+        return ReaderRole.SERVICE if self._is((errors.ServiceError,)) else ReaderRole.PLATFORM
 
     def _is(self, kinds: tuple[type[Exception], ...]) -> bool:
         return self.error is not None and issubclass(self.error, kinds)

@@ -12,13 +12,8 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
-from dicom_assets.defs.alerts.ledger import PLATFORM, READERS, Problem
-
-# What a check says of its reader, in the metadata of the check.
-READER = "dicom_assets/reader"
-# What a result says, in its metadata, when it has failed and nobody has to do anything: the tables
-# are filled for the first time, or what was found is put right without a person.
-SILENT = ("first_load", "repairs_itself")
+from dicom_assets.defs.alerts.ledger import Problem
+from dicom_assets.defs.reader_roles import READER_KEY, SILENCING_KEYS, ReaderRole
 
 
 def failed_checks(
@@ -39,7 +34,7 @@ def failed_checks(
 
 def _needs_somebody(record: AssetCheckExecutionRecord) -> bool:
     told = record.evaluation.metadata if record.evaluation else {}
-    silent = any(name in told and told[name].value is True for name in SILENT)
+    silent = any(name in told and told[name].value is True for name in SILENCING_KEYS)
     return record.status is AssetCheckExecutionRecordStatus.FAILED and not silent
 
 
@@ -57,6 +52,6 @@ def _problem(spec: dg.AssetCheckSpec, record: AssetCheckExecutionRecord) -> Prob
     )
 
 
-def _reader(spec: dg.AssetCheckSpec) -> str:
-    named = str(spec.metadata.get(READER))
-    return named if named in READERS else PLATFORM
+def _reader(spec: dg.AssetCheckSpec) -> ReaderRole:
+    named = spec.metadata.get(READER_KEY)
+    return ReaderRole(named) if named in set(ReaderRole) else ReaderRole.PLATFORM

@@ -19,9 +19,10 @@ from dagster._core.storage.tags import (
 )
 
 from dicom_assets.defs.alerts.causes import Cause, cause_of
-from dicom_assets.defs.alerts.ledger import PLATFORM, Failure, Ledger, Problem
+from dicom_assets.defs.alerts.ledger import Failure, Ledger, Problem
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.reader_roles import ReaderRole
 from dicom_assets.defs.run_tags import LAST_ATTEMPT, UNFINISHED, attempt_of, hours_of
 from dicom_assets.window import Span
 
@@ -130,7 +131,7 @@ def _waiting(record: dg.RunRecord) -> Problem:
     hours = f"{_ENDLESS.total_seconds() / 3600:.0f} hours"
     return Problem(
         key=f"endless {run.job_name}",
-        reader=PLATFORM,
+        reader=ReaderRole.PLATFORM,
         title=f"the job {run.job_name} does not end",
         text=f"A run of it has not ended for {hours}. Look at Runs: end what hangs. One that is "
         "queued waits for others.",

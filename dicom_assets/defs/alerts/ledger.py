@@ -10,10 +10,9 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from dicom_assets.defs.reader_roles import READERS, ReaderRole
 from dicom_assets.window import Span
 
-SERVICE, PLATFORM, DATA = "service", "platform", "data"
-READERS = {SERVICE: "PACS administrator", PLATFORM: "data engineer", DATA: "researchers"}
 REMINDER = timedelta(days=1)
 # More than these at once come as one message.
 MOST_MESSAGES = 3
@@ -24,7 +23,7 @@ class Problem:
     """What needs a person: found anew at each look, and named by its key for good."""
 
     key: str
-    reader: str
+    reader: ReaderRole
     title: str
     text: str
     page: str
@@ -37,7 +36,7 @@ class Alert(msgspec.Struct):
     `told` says by channel when it has taken the last message; None: it has to take one yet.
     """
 
-    reader: str
+    reader: ReaderRole
     title: str
     text: str
     page: str
@@ -56,7 +55,7 @@ class Alert(msgspec.Struct):
 class Failure(msgspec.Struct):
     """Runs that failed for the same reason: the job, and the hours that are still open."""
 
-    reader: str
+    reader: ReaderRole
     title: str
     text: str
     run_id: str

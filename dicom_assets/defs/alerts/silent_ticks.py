@@ -14,8 +14,9 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from dicom_assets.defs.alerts.causes import cause_of
-from dicom_assets.defs.alerts.ledger import PLATFORM, Problem
+from dicom_assets.defs.alerts.ledger import Problem
 from dicom_assets.defs.alerts.watched import Watched
+from dicom_assets.defs.reader_roles import ReaderRole
 
 # How late a tick may be. A daemon that has just begun is given as much time.
 PATIENCE = timedelta(minutes=5)
@@ -71,7 +72,7 @@ class Look:
 
 
 def _problem(name: str, what: str, text: str, page: str, now: datetime) -> Problem:
-    return Problem(name, PLATFORM, f"{name} {what}", text, page, now)
+    return Problem(name, ReaderRole.PLATFORM, f"{name} {what}", text, page, now)
 
 
 def _told(

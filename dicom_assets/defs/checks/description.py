@@ -10,23 +10,11 @@ from typing import Any, Final
 
 import dagster as dg
 
+from dicom_assets.defs.reader_roles import READER_KEY, ReaderRole
 from dicom_assets.errors import ServiceError
 
-# In the metadata of a check: who reads it, and when it runs. Alerts go by the reader.
-READER: Final = "dicom_assets/reader"
-RUNS: Final = "dicom_assets/runs"
-# In the metadata of a failed result: the tables are filled for the first time, or what was found
-# is put right without a person. Then nobody is told.
-FIRST_LOAD: Final = "first_load"
-REPAIRS_ITSELF: Final = "repairs_itself"
-
-
-class Reader(StrEnum):
-    """Who reads a check."""
-
-    SERVICE = "service"
-    PLATFORM = "platform"
-    DATA = "data"
+# Metadata key of a check: when it runs.
+RUNS_KEY: Final = "dicom_assets/runs"
 
 
 class Runs(StrEnum):
@@ -42,7 +30,7 @@ class Check:
     """A check in words: what is looked at, and what its reader does when it fails."""
 
     name: str
-    reader: Reader
+    reader: ReaderRole
     runs: Runs
     means: str
     remedy: str
@@ -53,7 +41,7 @@ class Check:
             "asset": asset,
             "name": self.name,
             "description": f"{self.means} **When it fails:** {self.remedy}",
-            "metadata": {READER: self.reader.value, RUNS: self.runs.value},
+            "metadata": {READER_KEY: self.reader.value, RUNS_KEY: self.runs.value},
         }
 
     def result(
@@ -77,7 +65,7 @@ class Check:
 def runs_of(check: dg.AssetChecksDefinition) -> Runs:
     """Return when a check runs."""
     (spec,) = check.check_specs
-    return Runs(spec.metadata[RUNS])
+    return Runs(spec.metadata[RUNS_KEY])
 
 
 def not_looked(error: ServiceError) -> dg.AssetCheckResult:

@@ -9,17 +9,11 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from dicom_assets.defs.checks.description import (
-    FIRST_LOAD,
-    REPAIRS_ITSELF,
-    Check,
-    Reader,
-    Runs,
-    not_looked,
-)
+from dicom_assets.defs.checks.description import Check, Runs, not_looked
 from dicom_assets.defs.checks.due_hours import Due
 from dicom_assets.defs.io_manager import TableIOManager
 from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.reader_roles import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.errors import ServiceError
 from dicom_assets.tables.delta.retry import Run
@@ -34,7 +28,7 @@ from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
 AUDIT: Final = Check(
     name="audit",
-    reader=Reader.SERVICE,
+    reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means=(
         "Reads the entries of the last closed hours again, without headers, and compares them with "
@@ -50,7 +44,7 @@ AUDIT: Final = Check(
 )
 RECONCILIATION: Final = Check(
     name="reconciliation",
-    reader=Reader.SERVICE,
+    reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means=(
         "Asks the service's search (QIDO-RS) how many instances studies have, and compares with "
@@ -60,7 +54,7 @@ RECONCILIATION: Final = Check(
 )
 PARSING: Final = Check(
     name="parsing",
-    reader=Reader.SERVICE,
+    reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means=(
         "Reads the headers of the newest instances into columns once more and counts what is null "
@@ -74,7 +68,7 @@ PARSING: Final = Check(
 )
 LAG: Final = Check(
     name="lag",
-    reader=Reader.SERVICE,
+    reader=ReaderRole.SERVICE,
     runs=Runs.HOURLY,
     means=(
         "Asks the service, in a few light requests, for its newest entry, whether it has entries "

@@ -12,8 +12,9 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from dicom_assets.defs.checks.description import Check, Reader, Runs
+from dicom_assets.defs.checks.description import Check, Runs
 from dicom_assets.defs.io_manager import TableIOManager
+from dicom_assets.defs.reader_roles import ReaderRole
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.delta.snapshot import Store
@@ -23,7 +24,7 @@ from dicom_assets.tables.questions.rates import Jump, Rates
 
 KEYS: Final = Check(
     name="keys",
-    reader=Reader.DATA,
+    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means="Counts the rows of each key of `change`, `instance`, `series`, `study`: there is one.",
     remedy=(
@@ -40,7 +41,7 @@ _DERIVE_ANEW: Final = (
 )
 ORPHANS: Final = Check(
     name="orphans",
-    reader=Reader.DATA,
+    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means=(
         "Looks for rows of `series` and `study` without a live instance, and for instances without "
@@ -50,7 +51,7 @@ ORPHANS: Final = Check(
 )
 COUNTS: Final = Check(
     name="counts",
-    reader=Reader.DATA,
+    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means=(
         "Compares `instanceCount` and `seriesCount` in `series` and `study` with the rows of "
@@ -60,7 +61,7 @@ COUNTS: Final = Check(
 )
 RATES: Final = Check(
     name="rates",
-    reader=Reader.DATA,
+    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means=(
         "Compares by column how many values are missing, or do not parse, in the newest week with "
@@ -75,7 +76,7 @@ RATES: Final = Check(
 )
 FUTURE: Final = Check(
     name="future",
-    reader=Reader.DATA,
+    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means=(
         "Counts the dates and times of `instance` that lie more than a day in the future: of the "

@@ -10,10 +10,11 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from dicom_assets.defs.checks.description import FIRST_LOAD, Check, Reader, Runs
+from dicom_assets.defs.checks.description import Check, Runs
 from dicom_assets.defs.checks.due_hours import Due
 from dicom_assets.defs.io_manager import TableIOManager
 from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.reader_roles import FIRST_LOAD, ReaderRole
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.tables.questions import conflicts, conformity, freshness, growth
 from dicom_assets.tables.questions.conflicts import Conflicts
@@ -23,7 +24,7 @@ from dicom_assets.tables.upkeep.kept_headers import waiting
 
 COLUMNS: Final = Check(
     name="columns",
-    reader=Reader.PLATFORM,
+    reader=ReaderRole.PLATFORM,
     runs=Runs.AUDIT,
     means=(
         "Tells columns that were added to a table with rows and are null in the older ones, "
@@ -36,7 +37,7 @@ COLUMNS: Final = Check(
 )
 FRESHNESS: Final = Check(
     name="freshness",
-    reader=Reader.PLATFORM,
+    reader=ReaderRole.PLATFORM,
     runs=Runs.HOURLY,
     means=(
         "Looks in `sync` whether all tables show every hour that a tick of the schedule has asked "
@@ -52,7 +53,7 @@ FRESHNESS: Final = Check(
 )
 CONFLICTS: Final = Check(
     name="conflicts",
-    reader=Reader.PLATFORM,
+    reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
     means=(
         "Counts, in the logs of the tables, the commits of the last day that had to be derived "
@@ -67,7 +68,7 @@ CONFLICTS: Final = Check(
 )
 SCHEMA: Final = Check(
     name="schema",
-    reader=Reader.PLATFORM,
+    reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
     means=(
         "Compares each table with what this version makes: columns, types, the template's order, "
@@ -83,7 +84,7 @@ SCHEMA: Final = Check(
 )
 GROWTH: Final = Check(
     name="growth",
-    reader=Reader.PLATFORM,
+    reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
     means=(
         "Measures what grows: live bytes and files of each table, its Delta log, Dagster's own "

@@ -15,13 +15,15 @@ from apprise.plugins.slack import NotifySlack
 
 from dicom_assets.defs.alerts.channels import Channel, channels_of, deliver
 from dicom_assets.defs.alerts.heartbeat import beat
-from dicom_assets.defs.alerts.ledger import PLATFORM, READERS, Ledger, Message, Problem, messages
+from dicom_assets.defs.alerts.ledger import Ledger, Message, Problem, messages
+from dicom_assets.defs.reader_roles import READERS, ReaderRole
 from dicom_assets.errors import SettingsError
 from dicom_assets.settings import Settings
 from dicom_assets_tests.support.layout import ROOT
 from dicom_assets_tests.support.sinks import Sink, http_sink, mail_sink
 from dicom_assets_tests.support.tls import certificate
 
+PLATFORM = ReaderRole.PLATFORM
 SECRET = "s3cr3t"
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
 PLACE = "pacs"

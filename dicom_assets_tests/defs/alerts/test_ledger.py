@@ -4,26 +4,24 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from dicom_assets.defs.alerts.ledger import (
-    DATA,
     MOST_MESSAGES,
-    PLATFORM,
-    READERS,
-    SERVICE,
     Failure,
     Ledger,
     Message,
     Problem,
     messages,
 )
+from dicom_assets.defs.reader_roles import ReaderRole
 from dicom_assets.window import Span
 
+SERVICE, PLATFORM, DATA = ReaderRole
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SLACK, MAIL = "DICOM_ALERTS 1 (slack)", "DICOM_ALERTS_SERVICE 1 (mailto)"
-CHANNELS = {PLATFORM: [SLACK], DATA: [SLACK], SERVICE: [MAIL, SLACK]}
+CHANNELS: dict[str, list[str]] = {PLATFORM: [SLACK], DATA: [SLACK], SERVICE: [MAIL, SLACK]}
 
 
-def problem(key: str = "check", reader: str = PLATFORM, text: str = "Do this.") -> Problem:
+def problem(key: str = "check", reader: ReaderRole = PLATFORM, text: str = "Do this.") -> Problem:
     """Something that needs a person since the start."""
     return Problem(key, reader, f"{key} failed", text, "runs/1", START)
 
@@ -208,8 +206,3 @@ def test_many_at_once_come_as_one_message_unless_each_has_to_be_closed() -> None
     assert all(p.title in bundle.text for p in many)
     assert bundle.title == "pacs: 4 alerts, 0 resolved"
     assert len(said(*many, bundled=False)) == MOST_MESSAGES + 1
-
-
-def test_every_reader_has_a_name() -> None:
-    """The three of the settings."""
-    assert set(READERS) == {SERVICE, PLATFORM, DATA}

@@ -1,7 +1,7 @@
 """The sensor of the alerts on real runs and results: who is told, once, and that it is over."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -34,18 +34,15 @@ from dicom_assets.defs.alerts import (
     causes,
 )
 from dicom_assets.defs.alerts import (
-    failed_checks as results,
-)
-from dicom_assets.defs.alerts import (
     failed_runs as failures,
 )
 from dicom_assets.defs.alerts import (
     silent_ticks as ticks,
 )
-from dicom_assets.defs.alerts.ledger import READERS, Ledger, Problem
+from dicom_assets.defs.alerts.ledger import Ledger, Problem
 from dicom_assets.defs.alerts.sensor import alerts_sensor
 from dicom_assets.defs.alerts.watched import Watched
-from dicom_assets.defs.checks import description as texts
+from dicom_assets.defs.reader_roles import READER_KEY, READERS, SILENCING_KEYS, ReaderRole
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, LAST_ATTEMPT, range_tags
 from dicom_assets.schema import INSTANCE, STUDY
 from dicom_assets.settings import Settings
@@ -269,7 +266,7 @@ def _small(plan: Plan, **settings: object) -> dg.Definitions:
     def after() -> None:
         """What a check of the table holds up."""
 
-    @dg.asset_check(asset=table, metadata={results.READER: "data"}, blocking=True)
+    @dg.asset_check(asset=table, metadata={READER_KEY: "data"}, blocking=True)
     def checked() -> dg.AssetCheckResult:
         return plan.result or dg.AssetCheckResult(passed=True)
 
@@ -463,7 +460,7 @@ def test_runs_of_others_are_not_ours(small: Small) -> None:
     assert failures.Look(small.instance, watched, "another clinic").update(Ledger(), now)
 
 
-@pytest.mark.parametrize("silent", results.SILENT)
+@pytest.mark.parametrize("silent", SILENCING_KEYS)
 def test_a_check_that_only_asks_for_patience_is_silent(small: Small, silent: str) -> None:
     """The tables are filled for the first time, or what was found is put right by itself."""
     assert small.plan is not None
@@ -705,11 +702,16 @@ def test_every_error_of_ours_is_known_to_pass_or_to_last() -> None:
     assert [kind for kind, cause in said.items() if cause.passes is cause.lasts] == []
 
 
-def test_checks_and_alerts_use_the_same_words() -> None:
-    """Neither package imports the other."""
-    assert texts.READER == results.READER
-    assert {texts.FIRST_LOAD, texts.REPAIRS_ITSELF} == set(results.SILENT)
-    assert {reader.value for reader in texts.Reader} == set(READERS)
+def test_every_reader_has_a_title_and_a_setting() -> None:
+    """DICOM_ALERTS_ and the role, for each of the three."""
+    assert set(READERS) == set(ReaderRole) == {"service", "platform", "data"}
+    assert {f"alerts_{role}" for role in ReaderRole} <= {field.name for field in fields(Settings)}
+
+
+def test_the_words_that_dagster_has_stored_stay() -> None:
+    """A result of an older release goes on alerting its reader, or nobody."""
+    assert READER_KEY == "dicom_assets/reader"
+    assert SILENCING_KEYS == ("first_load", "repairs_itself")
 
 
 @pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition.environment_vars` is deprecated")

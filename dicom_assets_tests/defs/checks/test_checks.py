@@ -18,9 +18,10 @@ from dicom_assets.definitions import build_definitions
 from dicom_assets.defs.checks import service as of_service
 from dicom_assets.defs.checks import tables as data
 from dicom_assets.defs.checks import upkeep as platform
-from dicom_assets.defs.checks.description import READER, RUNS
+from dicom_assets.defs.checks.description import RUNS_KEY
 from dicom_assets.defs.checks.service import LAG
 from dicom_assets.defs.pool import POOL
+from dicom_assets.defs.reader_roles import READER_KEY
 from dicom_assets.defs.schedules.check_jobs import CheckJob
 from dicom_assets.errors import ConflictError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
@@ -110,8 +111,8 @@ def test_a_check_says_for_whom_it_is_and_what_to_do(filled: World) -> None:
     assert set(specs) == {check.name for check in CHECKS}
     for check in CHECKS:
         spec = specs[check.name]
-        assert spec.metadata == {READER: str(check.reader), RUNS: str(check.runs)}
-        assert spec.metadata[READER] in {"service", "platform", "data"}
+        assert spec.metadata == {READER_KEY: str(check.reader), RUNS_KEY: str(check.runs)}
+        assert spec.metadata[READER_KEY] in {"service", "platform", "data"}
         assert spec.asset_key.path[-1] == SERVICE
         assert check.remedy in (spec.description or "")
     assert not {pool for check in made for pool in (check.node_def.pools or ())} & {POOL}
