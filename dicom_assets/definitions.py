@@ -18,10 +18,10 @@ from dagster._utils.schedules import is_valid_cron_string
 
 from dicom_assets.defs.alerts.sensor import alerts_sensor
 from dicom_assets.defs.assets import derived_asset, story
-from dicom_assets.defs.checks import service as service_checks
-from dicom_assets.defs.checks import tables as table_checks
-from dicom_assets.defs.checks import upkeep as upkeep_checks
-from dicom_assets.defs.checks.due_hours import Due
+from dicom_assets.defs.checks.due_hours import DueHours
+from dicom_assets.defs.checks.service import service_checks
+from dicom_assets.defs.checks.tables import table_checks
+from dicom_assets.defs.checks.upkeep import upkeep_checks
 from dicom_assets.defs.descriptions import described, freshness_policy, service_spec
 from dicom_assets.defs.io_manager import DeltaTables
 from dicom_assets.defs.names import DEFAULT_NAME, Names
@@ -124,11 +124,11 @@ def _build(settings: Settings, names: Names, kept: DeltaTables) -> dg.Definition
         newest_first=settings.missing_hours == NEWEST_FIRST,
     )
     running = not settings.is_embedded
-    due = Due(partitions, settings.schedule, load.delay)
+    due = DueHours(partitions, settings.schedule, load.delay)
     checks = [
-        *service_checks.checks(names.service_key, due),
-        *upkeep_checks.checks(names.service_key, due),
-        *table_checks.checks(names.service_key),
+        *service_checks(names.service_key, due),
+        *upkeep_checks(names.service_key, due),
+        *table_checks(names.service_key),
     ]
     nightly = maintenance.maintenance_job(kept.tables, names)
     backfill = columns.columns_job(load)

@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from dicom_assets.defs.checks import service
-from dicom_assets.defs.checks import tables as data
-from dicom_assets.defs.checks import upkeep as platform
 from dicom_assets.defs.checks.description import Check
+from dicom_assets.defs.checks.service import SERVICE_CHECKS
+from dicom_assets.defs.checks.tables import TABLE_CHECKS
+from dicom_assets.defs.checks.upkeep import UPKEEP_CHECKS
 from dicom_assets.defs.descriptions import column_lineage
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.reader_roles import ReaderRole
@@ -233,7 +233,7 @@ def _meaning(column: Column) -> str:
 
 def checks() -> str:
     """Return every asset check as Markdown: reader, place, time, meaning, and what to do."""
-    told = [*service.CHECKS, *platform.CHECKS, *data.CHECKS]
+    told = [*SERVICE_CHECKS, *UPKEEP_CHECKS, *TABLE_CHECKS]
     rows = [(f"`{c.name}`", c.reader, _RUNS[c.runs]) for c in told]
     head = ("check", "reader", "runs (UTC)")
     chapters = [

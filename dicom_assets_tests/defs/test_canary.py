@@ -220,7 +220,7 @@ def _checked(made: World, home: Path) -> tuple[bool, bool]:
             job = made.definitions.resolve_job_def(look.job)
             ended = job.execute_in_process(instance=instance, raise_on_error=False)
             passed |= {told.check_name: told.passed for told in ended.get_asset_check_evaluations()}
-    return passed[of_service.AUDIT.name], passed[of_service.RECONCILIATION.name]
+    return passed[of_service.AUDIT_CHECK.name], passed[of_service.RECONCILIATION_CHECK.name]
 
 
 def _ticked(made: World, home: Path) -> str:

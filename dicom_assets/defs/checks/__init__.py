@@ -1,10 +1,9 @@
-"""Asset checks, by who reads them.
+"""Asset checks, grouped by their readers.
 
-- `service` is for the PACS administrator, `tables` for the researcher, `upkeep` for the data
+- `service`: for the PACS administrator; `tables`: for the researcher; `upkeep`: for the data
   engineer.
-- `description`: name, text and remedy of a check; `due_hours`: the hours that should be there by
-  now.
+- `description`: the words of a check; `due_hours`: the hours that all tables should show by now.
 
-A check stands on the external asset of the service and has a job and a schedule
-(`defs.schedules.check_jobs`). What is compared, and how, is in `tables.questions`.
+All checks stand on the external asset of the service, and run in jobs of their own
+(`defs.schedules.check_jobs`). The comparisons themselves are in `tables.questions`.
 """

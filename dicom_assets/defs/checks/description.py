@@ -1,9 +1,10 @@
-"""What is said of a check: for whom it is, when it runs, what it means and what to do.
+"""The words of a check: its name, reader, time, meaning and remedy.
 
-These texts have this form and one home, beside the check: Dagster shows them, a failed result
-repeats what to do, alerts find the reader, and docs/checks.md is made of them.
+They stand beside the check and have no other home. Dagster shows meaning and remedy, a failed
+result repeats the remedy, alerts go to the reader, and `dicom-assets docs` writes the page.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -18,7 +19,7 @@ RUNS_KEY: Final = "dicom_assets/runs"
 
 
 class Runs(StrEnum):
-    """When a check runs."""
+    """The job of checks that a check belongs to (`defs.schedules.check_jobs`)."""
 
     HOURLY = "hourly"
     AUDIT = "audit"
@@ -27,7 +28,7 @@ class Runs(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """A check in words: what is looked at, and what its reader does when it fails."""
+    """A check in words: `means` says what it compares, `remedy` what to do when it fails."""
 
     name: str
     reader: ReaderRole
@@ -35,41 +36,42 @@ class Check:
     means: str
     remedy: str
 
-    def on(self, asset: dg.AssetKey) -> dict[str, Any]:
-        """Return what `dagster.asset_check` takes to put the check on an asset."""
-        return {
-            "asset": asset,
-            "name": self.name,
-            "description": f"{self.means} **When it fails:** {self.remedy}",
-            "metadata": {READER_KEY: self.reader.value, RUNS_KEY: self.runs.value},
-        }
+    def on(
+        self, asset: dg.AssetKey, function: Callable[..., dg.AssetCheckResult]
+    ) -> dg.AssetChecksDefinition:
+        """Return the check on an asset, computed by the function."""
+        return dg.asset_check(
+            asset=asset,
+            name=self.name,
+            description=f"{self.means} **When it fails:** {self.remedy}",
+            metadata={READER_KEY: self.reader.value, RUNS_KEY: self.runs.value},
+        )(function)
 
     def result(
         self,
-        said: str,
+        sentence: str,
         *,
         passed: bool,
         error: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> dg.AssetCheckResult:
-        """Return a result: what was found, and what to do about it if that is not well."""
-        severity = dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN
+        """Return a result of the check; the description of a failure ends with the remedy."""
         return dg.AssetCheckResult(
             passed=passed,
-            severity=severity,
-            description=said if passed else f"{said} {self.remedy}",
+            severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
+            description=sentence if passed else f"{sentence} {self.remedy}",
             metadata=metadata or {},
         )
 
 
 def runs_of(check: dg.AssetChecksDefinition) -> Runs:
-    """Return when a check runs."""
+    """Return the job of checks that a check belongs to."""
     (spec,) = check.check_specs
     return Runs(spec.metadata[RUNS_KEY])
 
 
-def not_looked(error: ServiceError) -> dg.AssetCheckResult:
-    """Return the result of a check that could not ask the service: it has not passed."""
+def unknown_result(error: ServiceError) -> dg.AssetCheckResult:
+    """Return the result of a check that got no answer from the service: a warning, not a pass."""
     return dg.AssetCheckResult(
         passed=False,
         severity=dg.AssetCheckSeverity.WARN,

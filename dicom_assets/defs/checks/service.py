@@ -1,6 +1,6 @@
-"""Asset checks on the DICOM service: do the tables still hold what it serves?
+"""Asset checks on the DICOM service: the tables hold what it serves.
 
-Their reader is the PACS administrator. What is compared, and how, is in `tables`.
+Their reader is the PACS administrator. The comparisons themselves are in `tables.questions`.
 """
 
 from datetime import datetime, timedelta
@@ -9,8 +9,8 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from dicom_assets.defs.checks.description import Check, Runs, not_looked
-from dicom_assets.defs.checks.due_hours import Due
+from dicom_assets.defs.checks.description import Check, Runs, unknown_result
+from dicom_assets.defs.checks.due_hours import DueConfig, DueHours
 from dicom_assets.defs.io_manager import TableIOManager
 from dicom_assets.defs.partitions import key_of
 from dicom_assets.defs.reader_roles import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole
@@ -22,302 +22,280 @@ from dicom_assets.tables.questions import freshness, lag
 from dicom_assets.tables.questions.audit import Audit, audit
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.lag import Lag
-from dicom_assets.tables.questions.parsing import Parsing, look
+from dicom_assets.tables.questions.parsing import look
 from dicom_assets.tables.questions.reconcile import SAMPLE, Reconciliation, reconcile
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
-AUDIT: Final = Check(
+AUDIT_CHECK: Final = Check(
     name="audit",
     reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means=(
         "Reads the entries of the last closed hours again, without headers, and compares them with "
-        "what was sealed. An hour that differs (a late entry, or one lost to a page that shifted) "
-        "loses its seal and is materialized again by the sensor `dicom_reopened_hours`."
+        "the seals of these hours. An hour that differs (an entry came late, or was lost to a page "
+        "that shifted) loses its seal, and the sensor `dicom_reopened_hours` requests a run for it."
     ),
     remedy=(
-        "For entries that came late nothing has to be done, unless their hours stay on this list. "
-        "Entries that are no longer served do not come back by reading again: ask who runs the "
-        "service what was taken out of it. Look at instances that are overdue with "
+        "Late entries: nothing has to be done, unless the same hours are listed every time. "
+        "Entries that are no longer served do not come back by reading again: ask the operator of "
+        "the service what was removed from it. Overdue instances: run "
         "`dicom-assets find SEQUENCE`."
     ),
 )
-RECONCILIATION: Final = Check(
+RECONCILIATION_CHECK: Final = Check(
     name="reconciliation",
     reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means=(
-        "Asks the service's search (QIDO-RS) how many instances studies have, and compares with "
-        "the tables. What the tables were not asked to read yet is no difference."
+        "Compares the number of instances per study in the tables with the search of the service "
+        "(QIDO-RS). Hours that the tables have not been asked to read yet make no difference."
     ),
-    remedy="Materialize the hours that are named, and ask `dicom-assets find STUDY_UID`.",
+    remedy=(
+        "Materialize the hours that the metadata of this result lists. For one study run "
+        "`dicom-assets find STUDY_UID`."
+    ),
 )
-PARSING: Final = Check(
+PARSING_CHECK: Final = Check(
     name="parsing",
     reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means=(
-        "Reads the headers of the newest instances into columns once more and counts what is null "
-        "because its value does not parse: a date that is none, a number out of range. Such values "
-        "are wrong in the files; the header as it is stays in metadata_string."
+        "Reads the headers of the newest instances into columns again, and counts the values that "
+        "are null because they do not parse: a date that does not exist, a number out of range. "
+        "Such values are wrong in the files. The column `metadata_string` keeps the header as it "
+        "is."
     ),
     remedy=(
-        "Somebody writes them wrong: ask for `manufacturer` and `stationname` of the rows that are "
-        "null, and tell the device's owner."
+        "A device or a person writes wrong values: list `manufacturer` and `stationname` of the "
+        "rows that are null, and inform the owner of the device."
     ),
 )
-LAG: Final = Check(
+LAG_CHECK: Final = Check(
     name="lag",
     reader=ReaderRole.SERVICE,
     runs=Runs.HOURLY,
     means=(
-        "Asks the service, in a few light requests, for its newest entry, whether it has entries "
-        "in hours that are due and in no table, and whether the last hours that were read have "
-        "got entries since: then the service shows them later than `DICOM_DELAY_MINUTES`."
+        "Asks the service, in a few light requests, for its newest entry, for entries in hours "
+        "that are due and in no table, and for entries that the last hours got after they were "
+        "read. The last kind means that the service shows entries later than "
+        "`DICOM_DELAY_MINUTES`."
     ),
     remedy=(
-        "Entries that are in no table: the runs of the job `dicom_tables` say why, and the check "
-        "`freshness` which hours are open. Entries that came late: the audit reads their hours "
-        "again by itself; if this repeats, set `DICOM_DELAY_MINUTES` to more than the minutes that "
-        "are told here."
+        "Entries in no table: read the failed runs of the job `dicom_tables`. The check "
+        "`freshness` lists the missing hours. Late entries: the audit reads their hours again by "
+        "itself. If late entries repeat, set `DICOM_DELAY_MINUTES` to more than the minutes given "
+        "here."
     ),
 )
-CHECKS: Final = (AUDIT, RECONCILIATION, PARSING, LAG)
+SERVICE_CHECKS: Final = (AUDIT_CHECK, RECONCILIATION_CHECK, PARSING_CHECK, LAG_CHECK)
 HOURS_NAMED = 48
+_MINUTE = timedelta(minutes=1)
 
 
-def checks(service: dg.AssetKey, due: Due) -> list[dg.AssetChecksDefinition]:
-    """Return the checks on the asset of the service."""
-    made = [check(service) for check in (audit_check, reconciliation_check, parsing_check)]
-    return [*made, lag_check(service, due)]
+def service_checks(service: dg.AssetKey, due: DueHours) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of this module, on the asset of the service."""
+    return [
+        AUDIT_CHECK.on(service, audit_hours),
+        RECONCILIATION_CHECK.on(service, compare_studies),
+        PARSING_CHECK.on(service, parse_headers),
+        _lag_check(service, due),
+    ]
 
 
 class AuditConfig(dg.Config):
-    """What an audit looks at."""
+    """Configuration of the check `audit`."""
 
-    hours: int = Field(default=48, ge=1, description="How many closed hours are read again.")
+    hours: int = Field(default=48, ge=1, description="Number of closed hours to read again.")
 
 
-def audit_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that reads closed hours again and compares them with their seals."""
+def audit_hours(
+    context: dg.AssetCheckExecutionContext,
+    config: AuditConfig,
+    dicom_service: DicomService,
+    dicom_tables: dg.ResourceParam[TableIOManager],
+) -> dg.AssetCheckResult:
+    """Red unless the service serves the last closed hours as they were sealed."""
+    feed, say = dicom_service.feed, context.log.info
+    run = Run(context.run.run_id, feed.now(), say)
+    window = _closed_hours(dicom_service, config.hours)
+    audited = audit(
+        dicom_tables.store, window, feed, run, Progress(say, "read {} entries of the feed")
+    )
+    return AUDIT_CHECK.result(
+        _audit_sentence(audited, window),
+        passed=audited.passed,
+        error=True,
+        metadata={
+            "hours_compared": audited.compared,
+            "hours_without_seal": audited.unsealed,
+            "hours_reopened": len(audited.reopened),
+            "reopened": [key_of(hour) for hour in audited.reopened[:HOURS_NAMED]],
+            "entries_late": audited.late,
+            "entries_lost": audited.lost,
+            "instances_overdue": audited.overdue,
+            REPAIRS_ITSELF: not audited.passed and not audited.lost and not audited.overdue,
+        },
+    )
 
-    @dg.asset_check(**AUDIT.on(service))
-    def audit_hours(
-        context: dg.AssetCheckExecutionContext,
-        config: AuditConfig,
-        dicom_service: DicomService,
-        dicom_tables: dg.ResourceParam[TableIOManager],
-    ) -> dg.AssetCheckResult:
-        now, say = dicom_service.feed.now(), context.log.info
-        window = _closed(dicom_service, config.hours)
-        run = Run(context.run.run_id, now, say)
-        progress = Progress(say, "read {} entries of the feed")
-        found = audit(dicom_tables.store, window, dicom_service.feed, run, progress)
-        return _told(found, window)
 
-    return audit_hours
+def _closed_hours(service: DicomService, count: int) -> Window:
+    """Return the window of the newest closed hours, clipped to the start and the end of reading."""
+    closed = floor_hour(service.feed.now() - timedelta(minutes=service.delay_minutes))
+    newest = datetime_of(service.clip(Window(0, ticks_of(closed))).end)
+    return service.clip(Window.between(floor_hour(newest - count * HOUR), newest))
+
+
+def _audit_sentence(audited: Audit, window: Window) -> str:
+    if audited.passed:
+        return f"{audited.compared} hours from {window} are as they were sealed."
+    sentences = []
+    if audited.reopened or audited.lost:
+        sentences.append(
+            f"{len(audited.reopened)} of {audited.compared} hours differ from their seals: "
+            f"{audited.late} entries came late, {audited.lost} are no longer served. These hours "
+            "have lost their seals and are materialized again by themselves."
+        )
+    if audited.overdue:
+        sentences.append(
+            f"{audited.overdue} instances were replaced in the service more than a day ago, and "
+            "no later entry says so."
+        )
+    return " ".join(sentences)
 
 
 class ReconciliationConfig(dg.Config):
-    """How much a reconciliation compares."""
+    """Configuration of the check `reconciliation`."""
 
     studies: int | None = Field(
-        default=SAMPLE, description="How many studies are compared, chosen by chance; all for null."
+        default=SAMPLE, description="Number of studies to compare, chosen at random. Null: all."
     )
 
 
-def reconciliation_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that compares instance counts per study with the service's search."""
+def compare_studies(
+    context: dg.AssetCheckExecutionContext,
+    config: ReconciliationConfig,
+    dicom_service: DicomService,
+    dicom_tables: dg.ResourceParam[TableIOManager],
+) -> dg.AssetCheckResult:
+    """Red unless studies have as many instances in the tables as in the service."""
+    now = dicom_service.feed.now()
+    context.log.info("comparing studies with the service's search")
+    try:
+        with dicom_service.counts() as counts:
+            drift = reconcile(
+                dicom_tables.store, counts, now, sample=config.studies, seed=int(now.timestamp())
+            )
+    except ServiceError as error:
+        return unknown_result(error)
+    return _reconciliation_result(drift)
 
-    @dg.asset_check(**RECONCILIATION.on(service))
-    def reconcile_studies(
-        context: dg.AssetCheckExecutionContext,
-        config: ReconciliationConfig,
-        dicom_service: DicomService,
-        dicom_tables: dg.ResourceParam[TableIOManager],
-    ) -> dg.AssetCheckResult:
-        now = dicom_service.feed.now()
-        context.log.info("comparing studies with the service's search")
-        try:
-            with dicom_service.counts() as counts:
-                seed = int(now.timestamp())
-                size = config.studies
-                found = reconcile(dicom_tables.store, counts, now, sample=size, seed=seed)
-        except ServiceError as error:
-            return not_looked(error)
-        return _compared(found)
 
-    return reconcile_studies
+def _reconciliation_result(drift: Reconciliation) -> dg.AssetCheckResult:
+    return RECONCILIATION_CHECK.result(
+        f"{drift.compared} studies have as many instances as in the service."
+        if drift.passed
+        else f"{drift.drift} of {drift.compared} studies do not have as many instances as in the "
+        f"service: {drift.missing} are missing, {drift.surplus} are too many, {drift.different} "
+        "differ in size.",
+        passed=drift.passed,
+        error=True,
+        metadata={
+            "studies_compared": drift.compared,
+            "studies_missing": drift.missing,
+            "studies_surplus": drift.surplus,
+            "studies_different": drift.different,
+            "studies_not_due": drift.not_due,
+            "hours": [key_of(hour) for hour in drift.hours[:HOURS_NAMED]],
+        },
+    )
 
 
 class ParsingConfig(dg.Config):
-    """What the headers of the newest instances are held against."""
+    """Configuration of the check `parsing`."""
 
-    instances: int = Field(default=1000, ge=1, description="How many headers are looked at.")
+    instances: int = Field(default=1000, ge=1, description="Number of headers to read again.")
     rate: float = Field(
-        default=0.05, ge=0, le=1, description="Which part of a column's values may not parse."
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of a column's values that may not parse, from 0 to 1.",
     )
 
 
-def parsing_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that counts values which are none of their VR."""
-
-    @dg.asset_check(**PARSING.on(service))
-    def parse_headers(
-        config: ParsingConfig,
-        dicom_service: DicomService,
-        dicom_tables: dg.ResourceParam[TableIOManager],
-    ) -> dg.AssetCheckResult:
-        found = look(dicom_tables.store, dicom_service.site_time_zone, config.instances)
-        return _parsed(found, config.rate)
-
-    return parse_headers
-
-
-def _parsed(found: Parsing, rate: float) -> dg.AssetCheckResult:
-    rates = found.rates()
-    above = [name for name, share in rates.items() if share > rate]
-    return PARSING.result(
-        f"Of {found.headers} headers no column has more than {rate:.0%} of values that do not "
-        "parse."
+def parse_headers(
+    config: ParsingConfig,
+    dicom_service: DicomService,
+    dicom_tables: dg.ResourceParam[TableIOManager],
+) -> dg.AssetCheckResult:
+    """Red unless nearly all values in the newest headers parse as values of their VR."""
+    parsed = look(dicom_tables.store, dicom_service.site_time_zone, config.instances)
+    rates = parsed.rates()
+    above = [name for name, rate in rates.items() if rate > config.rate]
+    return PARSING_CHECK.result(
+        f"In each column at most {config.rate:.0%} of the values of {parsed.headers} headers do "
+        "not parse."
         if not above
-        else f"Of {found.headers} headers more than {rate:.0%} of the values do not parse in "
-        f"{', '.join(above)}: they are null there.",
+        else f"More than {config.rate:.0%} of the values of {parsed.headers} headers do not parse "
+        f"in {', '.join(above)}. These values are null in the tables.",
         passed=not above,
         metadata={
-            "headers": found.headers,
-            **{f"rate_{name}": round(share, 4) for name, share in rates.items()},
-            **{f"unparsable_{told}": count for told, count in found.unparsable.items()},
+            "headers": parsed.headers,
+            **{f"rate_{name}": round(rate, 4) for name, rate in rates.items()},
+            **{f"unparsable_{name}": count for name, count in parsed.unparsable.items()},
         },
     )
 
 
-def _compared(found: Reconciliation) -> dg.AssetCheckResult:
-    return RECONCILIATION.result(
-        f"{found.compared} studies are as large as the service says."
-        if found.passed
-        else f"{found.drift} of {found.compared} studies are not as large as the service says: "
-        f"{found.missing} are missing, {found.surplus} are too many, {found.different} differ.",
-        passed=found.passed,
-        error=True,
-        metadata={
-            "studies_compared": found.compared,
-            "studies_missing": found.missing,
-            "studies_surplus": found.surplus,
-            "studies_different": found.different,
-            "studies_not_due": found.not_due,
-            "hours": [key_of(hour) for hour in found.hours[:HOURS_NAMED]],
-        },
-    )
-
-
-def _closed(service: DicomService, hours: int) -> Window:
-    """Return the window of the newest closed hours before the end, from the start at the most."""
-    closed = floor_hour(service.feed.now() - timedelta(minutes=service.delay_minutes))
-    newest = datetime_of(service.clip(Window(0, ticks_of(closed))).end)
-    return service.clip(Window.between(floor_hour(newest - hours * HOUR), newest))
-
-
-def _told(found: Audit, window: Window) -> dg.AssetCheckResult:
-    return AUDIT.result(
-        _sentence(found, window),
-        passed=found.passed,
-        error=True,
-        metadata={
-            "hours_compared": found.compared,
-            "hours_without_seal": found.unsealed,
-            "hours_reopened": len(found.reopened),
-            "reopened": [key_of(hour) for hour in found.reopened[:HOURS_NAMED]],
-            "entries_late": found.late,
-            "entries_lost": found.lost,
-            "instances_overdue": found.overdue,
-            REPAIRS_ITSELF: not found.passed and not found.lost and not found.overdue,
-        },
-    )
-
-
-def _sentence(found: Audit, window: Window) -> str:
-    if found.passed:
-        return f"{found.compared} hours from {window} are as they were sealed."
-    said = []
-    if found.reopened or found.lost:
-        said.append(
-            f"{len(found.reopened)} of {found.compared} hours differ from their seals: "
-            f"{found.late} entries came late, {found.lost} are no longer served. The hours that "
-            "differ were opened again and are materialized by themselves."
-        )
-    if found.overdue:
-        said.append(
-            f"{found.overdue} instances have been replaced in the service for more than a day "
-            "without an entry that says so."
-        )
-    return " ".join(said)
-
-
-class LagConfig(dg.Config):
-    """From when on an hour should be in the tables."""
-
-    patience_minutes: int = Field(
-        default=20, ge=0, description="How long a run may take that the schedule has asked for."
-    )
-
-
-def lag_check(service: dg.AssetKey, due: Due) -> dg.AssetChecksDefinition:
-    """Return the check that asks the service for entries that the tables should have by now."""
-
-    @dg.asset_check(**LAG.on(service))
+def _lag_check(service: dg.AssetKey, due: DueHours) -> dg.AssetChecksDefinition:
     def ask_for_newest(
-        config: LagConfig,
+        config: DueConfig,
         dicom_service: DicomService,
         dicom_tables: dg.ResourceParam[TableIOManager],
     ) -> dg.AssetCheckResult:
         store = dicom_tables.store
         try:
             now = dicom_service.feed.now()
-            patience = timedelta(minutes=config.patience_minutes)
-            window = dicom_service.clip(due.window(now, patience))
+            window = dicom_service.clip(due.window(now, config))
             whole = dicom_service.data_partitions is None
-            found = lag.look(store, dicom_service.feed, window, whole=whole)
+            behind = lag.look(store, dicom_service.feed, window, whole=whole)
         except ServiceError as error:
-            return not_looked(error)
-        return _lagging(found, freshness.look(store, window, now), now)
+            return unknown_result(error)
+        return _lag_result(behind, freshness.look(store, window, now), now)
 
-    return ask_for_newest
+    return LAG_CHECK.on(service, ask_for_newest)
 
 
-def _lagging(found: Lag, known: Freshness, now: datetime) -> dg.AssetCheckResult:
-    newest = found.newest
-    return LAG.result(
-        _lag_said(found),
-        passed=found.passed,
-        error=bool(found.missing) and not known.first_load,
+def _lag_result(behind: Lag, shown: Freshness, now: datetime) -> dg.AssetCheckResult:
+    """Red unless the tables have every entry that is due, and none came late."""
+    newest, late = behind.newest, behind.late_minutes
+    age = {} if newest is None else {"newest_entry_minutes": round((now - newest) / _MINUTE)}
+    return LAG_CHECK.result(
+        _lag_sentence(behind),
+        passed=behind.passed,
+        error=bool(behind.missing) and not shown.first_load,
         metadata={
-            "entries_missing": found.missing,
-            "read_until": f"{found.read_until:%Y-%m-%d %H:%M}",
-            "hours_with_late_entries": [key_of(hour) for hour in found.late or ()],
-            "late_is_known": found.late is not None,
-            **({} if newest is None else {"newest_entry_minutes": _minutes(now - newest)}),
-            **({} if found.late_minutes is None else {"late_minutes": round(found.late_minutes)}),
-            FIRST_LOAD: known.first_load,
+            "entries_missing": behind.missing,
+            "read_until": f"{behind.read_until:%Y-%m-%d %H:%M}",
+            "hours_with_late_entries": [key_of(hour) for hour in behind.late or ()],
+            "late_is_known": behind.late is not None,
+            **age,
+            **({} if late is None else {"late_minutes": round(late)}),
+            FIRST_LOAD: shown.first_load,
         },
     )
 
 
-def _minutes(span: timedelta) -> int:
-    return round(span.total_seconds() / 60)
-
-
-def _lag_said(found: Lag) -> str:
-    until = f"{found.read_until:%Y-%m-%d %H:%M} UTC"
-    said = []
-    if found.missing:
-        said.append(
-            f"The service has about {found.missing} entries from {until} on that are due and in no "
-            "table."
+def _lag_sentence(behind: Lag) -> str:
+    until = f"{behind.read_until:%Y-%m-%d %H:%M} UTC"
+    sentences = []
+    if behind.missing:
+        sentences.append(
+            f"The service has about {behind.missing} entries from {until} on that are due and in "
+            "no table."
         )
-    if found.late:
-        said.append(
-            f"{len(found.late)} of the last hours have got entries since they were read, "
-            f"{found.late_minutes:.0f} minutes after their end."
+    if behind.late:
+        sentences.append(
+            f"{len(behind.late)} of the last hours got entries after they were read, "
+            f"{behind.late_minutes:.0f} minutes after their end."
         )
-    return " ".join(said) or f"The tables have what the service shows of the hours to {until}."
+    return " ".join(sentences) or f"The tables have every entry that the service shows to {until}."

@@ -1,10 +1,9 @@
-"""Asset checks on what the tables say: is it one archive, whole, and as plausible as before?
+"""Asset checks on the content of the tables: one archive, complete, and as plausible as before.
 
-Their reader is the researcher. What is counted, and how, is in `tables`. They look at whole tables;
-that nothing is derived from doubled rows is seen to in `tables.rollups`, with every run.
+Their reader is the researcher. The comparisons themselves are in `tables.questions`. They read
+whole tables. That no row is derived from doubled rows is ensured by every run (`tables.rollup`).
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -22,59 +21,60 @@ from dicom_assets.tables.questions import dates, integrity, rates
 from dicom_assets.tables.questions.integrity import Agreement
 from dicom_assets.tables.questions.rates import Jump, Rates
 
-KEYS: Final = Check(
+KEYS_CHECK: Final = Check(
     name="keys",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
-    means="Counts the rows of each key of `change`, `instance`, `series`, `study`: there is one.",
+    means="Counts the rows of each key of `change`, `instance`, `series`, `study`. One is right.",
     remedy=(
-        "Most likely somebody else has written to the table that is named: look in its history for "
-        "commits without the note `dicom_assets`, restore the version before them, and materialize "
-        "the hours since then again. A run over hours that touched a doubled instance is red and "
-        "leaves `series` and `study` as they are."
+        "Most likely another program has written to the table: look in its history for commits "
+        "without the note `dicom_assets`, restore the version before them, and materialize the "
+        "hours since then again. Until then, runs over hours that touch a doubled instance fail, "
+        "and leave `series` and `study` as they are."
     ),
 )
-_DERIVE_ANEW: Final = (
-    "Somebody else has written to one of the tables, or a run was stopped by force: materialize "
-    "the hours of these studies again, which derives their rows anew; `dicom-assets find` with a "
-    "study's UID names the hours."
+_DERIVE_AGAIN: Final = (
+    "Another program has written to one of the tables, or a run was killed. Materialize the hours "
+    "of these studies again, which derives their rows again. `dicom-assets find STUDY_UID` lists "
+    "the hours of a study."
 )
-ORPHANS: Final = Check(
+ORPHANS_CHECK: Final = Check(
     name="orphans",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means=(
         "Looks for rows of `series` and `study` without a live instance, and for instances without "
-        "such a row. Studies of hours that are still on their way are left out."
+        "such a row. Studies in hours that not all tables show yet are left out."
     ),
-    remedy=_DERIVE_ANEW,
+    remedy=_DERIVE_AGAIN,
 )
-COUNTS: Final = Check(
+COUNTS_CHECK: Final = Check(
     name="counts",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means=(
         "Compares `instanceCount` and `seriesCount` in `series` and `study` with the rows of "
-        "`instance`. Studies of hours that are still on their way are left out."
+        "`instance`. Studies in hours that not all tables show yet are left out."
     ),
-    remedy=_DERIVE_ANEW,
+    remedy=_DERIVE_AGAIN,
 )
-RATES: Final = Check(
+RATES_CHECK: Final = Check(
     name="rates",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means=(
-        "Compares by column how many values are missing, or do not parse, in the newest week with "
-        "the four weeks before. A series counts once, and is compared with its own modality. A "
-        "rise by more than ten points that chance does not explain is named."
+        "Compares, for each column, the share of values that are missing or do not parse in the "
+        "newest week with the four weeks before. A series counts once, and is compared with series "
+        "of the same modality. A rise by more than ten points that chance does not explain is a "
+        "failure."
     ),
     remedy=(
-        "Something changed at its source: a device, its software, a worklist, a filter before the "
+        "Something changed at the source: a device, its software, a worklist, a filter before the "
         "archive. Count the rows that are null by `manufacturer`, `stationname` and "
-        "`institutionname`, ask there, and take care with studies over these columns until then."
+        "`institutionname`, and ask there. Until then, do not rely on these columns in a study."
     ),
 )
-FUTURE: Final = Check(
+FUTURE_CHECK: Final = Check(
     name="future",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
@@ -83,164 +83,145 @@ FUTURE: Final = Check(
         "study, the series, the acquisition, the content, the patient's birth."
     ),
     remedy=(
-        "A device's clock is wrong, or a date was typed in: count the rows by `stationname`, tell "
-        "the device's owner, and leave these rows out of questions about time."
+        "The clock of a device is wrong, or a date was typed wrong: count the rows by "
+        "`stationname`, inform the owner of the device, and leave these rows out of questions "
+        "about time."
     ),
 )
-CHECKS: Final = (KEYS, ORPHANS, COUNTS, RATES, FUTURE)
+TABLE_CHECKS: Final = (KEYS_CHECK, ORPHANS_CHECK, COUNTS_CHECK, RATES_CHECK, FUTURE_CHECK)
 
 
-def checks(service: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
-    """Return the checks on what the tables of a service say."""
-    wide = (keys_check, orphans_check, counts_check, rates_check, future_check)
-    return [check(service) for check in wide]
+def table_checks(service: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of this module, on the asset of the service."""
+    return [
+        KEYS_CHECK.on(service, count_keys),
+        ORPHANS_CHECK.on(service, find_orphans),
+        COUNTS_CHECK.on(service, recount_instances),
+        RATES_CHECK.on(service, compare_weeks),
+        FUTURE_CHECK.on(service, find_future_dates),
+    ]
 
 
-def keys_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that every key has one row."""
+def count_keys(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+    """Red unless every key has one row."""
+    store = dicom_tables.store
+    repeated = {table.name: integrity.duplicates(store, table) for table in integrity.KEYED}
+    listed = ", ".join(f"{count} of {name}" for name, count in repeated.items() if count)
+    return KEYS_CHECK.result(
+        f"Keys have several rows: {listed}." if listed else "Every key has one row.",
+        passed=not listed,
+        error=True,
+        metadata={f"keys_repeated_{name}": count for name, count in repeated.items()},
+    )
 
-    @dg.asset_check(**KEYS.on(service))
-    def count_keys(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
-        store = dicom_tables.store
-        found = {table.name: integrity.duplicates(store, table) for table in integrity.KEYED}
-        named = ", ".join(f"{count} of {name}" for name, count in found.items() if count)
-        return KEYS.result(
-            f"Keys have several rows: {named}." if named else "Every key has one row.",
-            passed=not named,
-            error=True,
-            metadata={f"keys_repeated_{name}": count for name, count in found.items()},
-        )
 
-    return count_keys
+def find_orphans(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+    """Red unless `series`, `study` and `instance` hold the same series and studies."""
+    agreements = _agreements(dicom_tables.store)
+    listed = "; ".join(
+        f"{name} lacks {one.missing} rows and has {one.surplus} without an instance"
+        for name, one in agreements.items()
+        if one.orphans
+    )
+    compared = _compared(agreements)
+    return ORPHANS_CHECK.result(
+        f"Of {compared} {listed}." if listed else f"{compared} have their rows.",
+        passed=not listed,
+        error=True,
+        metadata={
+            f"{kind}_{name}": count
+            for name, one in agreements.items()
+            for kind, count in (("missing", one.missing), ("surplus", one.surplus))
+        },
+    )
+
+
+def recount_instances(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+    """Red unless the counts in `series` and `study` are those of the rows of `instance`."""
+    agreements = _agreements(dicom_tables.store)
+    listed = ", ".join(
+        f"{one.different} of {name}" for name, one in agreements.items() if one.different
+    )
+    compared = _compared(agreements)
+    return COUNTS_CHECK.result(
+        f"Of {compared} some rows have other counts than their instances: {listed}."
+        if listed
+        else f"{compared} have the counts of their instances.",
+        passed=not listed,
+        error=True,
+        metadata={f"different_{name}": one.different for name, one in agreements.items()},
+    )
 
 
 def _agreements(store: Store) -> dict[str, Agreement]:
     return {table.name: integrity.agreement(store, table) for table in (SERIES, STUDY)}
 
 
-def orphans_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that `series`, `study` and `instance` hold the same series and studies."""
-
-    @dg.asset_check(**ORPHANS.on(service))
-    def look_for_orphans(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
-        found = _agreements(dicom_tables.store)
-        wrong = {name: one for name, one in found.items() if one.orphans}
-        said = "; ".join(
-            f"{name} lacks {one.missing} rows and has {one.surplus} without an instance"
-            for name, one in wrong.items()
-        )
-        return ORPHANS.result(
-            f"Of {_compared(found)} {said}." if wrong else f"{_compared(found)} have their rows.",
-            passed=not wrong,
-            error=True,
-            metadata={
-                f"{what}_{name}": count
-                for name, one in found.items()
-                for what, count in (("missing", one.missing), ("surplus", one.surplus))
-            },
-        )
-
-    return look_for_orphans
-
-
-def _compared(found: dict[str, Agreement]) -> str:
-    return f"{found[SERIES.name].compared} series and {found[STUDY.name].compared} studies"
-
-
-def counts_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that `series` and `study` count the rows of `instance`."""
-
-    @dg.asset_check(**COUNTS.on(service))
-    def count_again(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
-        found = _agreements(dicom_tables.store)
-        wrong = ", ".join(f"{one.different} of {n}" for n, one in found.items() if one.different)
-        return COUNTS.result(
-            f"Of {_compared(found)} rows tell other counts than their instances: {wrong}."
-            if wrong
-            else f"{_compared(found)} count their instances.",
-            passed=not wrong,
-            error=True,
-            metadata={f"different_{name}": one.different for name, one in found.items()},
-        )
-
-    return count_again
+def _compared(agreements: Mapping[str, Agreement]) -> str:
+    series, studies = agreements[SERIES.name].compared, agreements[STUDY.name].compared
+    return f"{series} series and {studies} studies"
 
 
 class RatesConfig(dg.Config):
-    """Which periods are compared, and what a jump is."""
+    """Configuration of the check `rates`."""
 
-    weeks: float = Field(default=1, gt=0, description="The newest weeks.")
-    weeks_before: float = Field(default=4, gt=0, description="The weeks before them.")
+    weeks: float = Field(default=1, gt=0, description="Number of newest weeks.")
+    weeks_before: float = Field(default=4, gt=0, description="Number of weeks before them.")
     points: float = Field(
-        default=0.1, ge=0, le=1, description="By how much more values may be missing, from 0 to 1."
+        default=0.1, ge=0, le=1, description="Rise of the share that is a failure, from 0 to 1."
     )
 
 
-def rates_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that no column lacks more values than in the weeks before."""
-
-    @dg.asset_check(**RATES.on(service))
-    def compare_weeks(
-        config: RatesConfig,
-        dicom_service: DicomService,
-        dicom_tables: dg.ResourceParam[TableIOManager],
-    ) -> dg.AssetCheckResult:
-        zone = dicom_service.site_time_zone
-        periods = (config.weeks, config.weeks_before)
-        return _jumped(rates.look(dicom_tables.store, zone, *periods, points=config.points))
-
-    return compare_weeks
+def compare_weeks(
+    config: RatesConfig,
+    dicom_service: DicomService,
+    dicom_tables: dg.ResourceParam[TableIOManager],
+) -> dg.AssetCheckResult:
+    """Red unless every column has as many values in the newest weeks as in the weeks before."""
+    zone = dicom_service.site_time_zone
+    periods = (config.weeks, config.weeks_before)
+    return _rates_result(rates.look(dicom_tables.store, zone, *periods, points=config.points))
 
 
-def _jumped(found: Rates) -> dg.AssetCheckResult:
-    compared = f"{found.series} series of the newest weeks with {found.series_before} before"
-    said = [
-        f"{what} more often in {_named(jumps)}"
-        for what, jumps in (
-            ("values are missing", found.nulls),
-            ("values do not parse", found.unparsable),
+def _rates_result(jumps: Rates) -> dg.AssetCheckResult:
+    compared = f"{jumps.series} series of the newest weeks with {jumps.series_before} before"
+    rises = [
+        f"{what} more often in {_shares(columns)}"
+        for what, columns in (
+            ("values are missing", jumps.nulls),
+            ("values do not parse", jumps.unparsable),
         )
-        if jumps
+        if columns
     ]
-    none = "No column lacks more values than before" if found.series else "There is too little yet"
-    return RATES.result(
-        f"Comparing {compared}, {', and '.join(said)}."
-        if said
+    none = "No column lacks more values than before" if jumps.series else "Too few series yet"
+    return RATES_CHECK.result(
+        f"Comparing {compared}, {' and '.join(rises)}."
+        if rises
         else f"{none}, comparing {compared}.",
-        passed=found.passed,
+        passed=jumps.passed,
         metadata={
-            "series": found.series,
-            "series_before": found.series_before,
-            **{f"missing_{name}": round(jump.now, 4) for name, jump in found.nulls.items()},
-            **{f"unparsable_{name}": round(jump.now, 4) for name, jump in found.unparsable.items()},
+            "series": jumps.series,
+            "series_before": jumps.series_before,
+            **{f"missing_{name}": round(jump.now, 4) for name, jump in jumps.nulls.items()},
+            **{f"unparsable_{name}": round(jump.now, 4) for name, jump in jumps.unparsable.items()},
         },
     )
 
 
-def _named(jumps: Mapping[str, Jump]) -> str:
+def _shares(columns: Mapping[str, Jump]) -> str:
     return ", ".join(
-        f"{n} ({jump.before:.0%} before, {jump.now:.0%} now)" for n, jump in jumps.items()
+        f"{name} ({jump.before:.0%} before, {jump.now:.0%} now)" for name, jump in columns.items()
     )
 
 
-def future_check(service: dg.AssetKey) -> dg.AssetChecksDefinition:
-    """Return the check that no date lies in the future."""
-
-    @dg.asset_check(**FUTURE.on(service))
-    def look_for_future_dates(
-        dicom_tables: dg.ResourceParam[TableIOManager],
-    ) -> dg.AssetCheckResult:
-        return _ahead(dates.future(dicom_tables.store, datetime.now(UTC)))
-
-    return look_for_future_dates
-
-
-def _ahead(found: Counter[str]) -> dg.AssetCheckResult:
-    named = ", ".join(f"{count} in {name}" for name, count in found.items())
-    return FUTURE.result(
-        f"Dates lie more than a day in the future: {named}."
-        if found
-        else "No date is yet to come.",
-        passed=not found,
-        metadata={f"future_{name}": count for name, count in found.items()},
+def find_future_dates(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+    """Red unless no date of `instance` lies in the future."""
+    rows = dates.future(dicom_tables.store, datetime.now(UTC))
+    listed = ", ".join(f"{count} in {name}" for name, count in rows.items())
+    return FUTURE_CHECK.result(
+        f"Dates lie more than a day in the future: {listed}."
+        if listed
+        else "No date lies in the future.",
+        passed=not listed,
+        metadata={f"future_{name}": count for name, count in rows.items()},
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from dicom_assets.defs.checks.service import AUDIT, RECONCILIATION
+from dicom_assets.defs.checks.service import AUDIT_CHECK, RECONCILIATION_CHECK
 from dicom_assets.defs.pool import OWNER_TAG, owner_of
 from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.emulator import server
@@ -27,7 +27,7 @@ from dicom_assets_tests.support.history import (
     study_uid,
     tell,
 )
-from dicom_assets_tests.support.names import AUDIT as AUDIT_LOOK
+from dicom_assets_tests.support.names import AUDIT
 from dicom_assets_tests.support.names import REOPENED
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
@@ -47,10 +47,10 @@ def followed(own_service: Service, tmp_path: Path) -> World:
 
 
 def _audited(
-    world: World, instance: dg.DagsterInstance, name: str = AUDIT.name
+    world: World, instance: dg.DagsterInstance, name: str = AUDIT_CHECK.name
 ) -> dg.AssetCheckEvaluation:
     """The check as its job runs it."""
-    job = world.definitions.resolve_job_def(AUDIT_LOOK.job)
+    job = world.definitions.resolve_job_def(AUDIT.job)
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     by_name = {e.check_name: e for e in result.get_asset_check_evaluations()}
     return by_name[name]
@@ -130,7 +130,7 @@ def test_studies_of_the_size_that_the_service_says_pass(
     followed: World, instance: dg.DagsterInstance
 ) -> None:
     """The search is asked for each study of both sides."""
-    told = _audited(followed, instance, RECONCILIATION.name)
+    told = _audited(followed, instance, RECONCILIATION_CHECK.name)
     assert told.passed, told.description
     assert told.metadata["studies_compared"].value == len(followed.rows(STUDY))
 
@@ -141,7 +141,7 @@ def test_a_study_that_the_tables_lost_is_drift_with_its_hours_and_without_its_ui
     """Somebody has deleted rows: the hours to run again are named."""
     for table, column in ((INSTANCE, "studyinstanceuid"), (STUDY, "studyInstanceUid")):
         followed.store.delta(table).delete(f"\"{column}\" = '{study_uid(1)}'")
-    told = _audited(followed, instance, RECONCILIATION.name)
+    told = _audited(followed, instance, RECONCILIATION_CHECK.name)
     assert not told.passed
     assert told.metadata["studies_missing"].value == 1
     assert FIRST in str(told.metadata["hours"].value)
@@ -153,7 +153,7 @@ def test_a_search_that_does_not_answer_is_not_agreement(
 ) -> None:
     """A warning that says so."""
     own_service.answer = (403, b"Authorization failed.")
-    job = followed.definitions.resolve_job_def(AUDIT_LOOK.job)
+    job = followed.definitions.resolve_job_def(AUDIT.job)
     assert not job.execute_in_process(instance=instance, raise_on_error=False).success
 
 

@@ -15,11 +15,10 @@ import pytest
 from deltalake import write_deltalake
 
 from dicom_assets.definitions import build_definitions
-from dicom_assets.defs.checks import service as of_service
 from dicom_assets.defs.checks import tables as data
 from dicom_assets.defs.checks import upkeep as platform
 from dicom_assets.defs.checks.description import RUNS_KEY
-from dicom_assets.defs.checks.service import LAG
+from dicom_assets.defs.checks.service import LAG_CHECK, SERVICE_CHECKS
 from dicom_assets.defs.pool import POOL
 from dicom_assets.defs.reader_roles import READER_KEY
 from dicom_assets.defs.schedules.check_jobs import CheckJob
@@ -47,7 +46,7 @@ from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import ASSETS, RANGE_END, RANGE_START, World, world
 
 LOOKS = (HOURLY, AUDIT, DAILY)
-CHECKS = (*of_service.CHECKS, *platform.CHECKS, *data.CHECKS)
+CHECKS = (*SERVICE_CHECKS, *platform.UPKEEP_CHECKS, *data.TABLE_CHECKS)
 Told = Mapping[str, dg.AssetCheckEvaluation]
 
 
@@ -146,7 +145,7 @@ def test_a_first_load_is_a_warning_that_says_how_far_it_is(
     made = world(service, tmp_path)
     made.run(FIRST, KEYS[2])
     told = looked(made, HOURLY)["freshness"]
-    said = needs(told, platform.FRESHNESS)
+    said = needs(told, platform.FRESHNESS_CHECK)
     assert said == (
         "A first load is under way: all tables show 3 of 6 hours (50.0 %), the newest is "
         f"{KEYS[2]}."
@@ -164,8 +163,8 @@ def test_a_standstill_is_an_error_that_counts_hours_and_holes(
     made.run(KEYS[2], KEYS[3])
     _sealed_in_time(made)
     told = looked(made, HOURLY)["freshness"]
-    said = needs(told, platform.FRESHNESS, error=True)
-    assert "2 newer ones and 1 older ones are open" in said
+    said = needs(told, platform.FRESHNESS_CHECK, error=True)
+    assert "2 newer and 1 older hours are missing" in said
     assert f"the first is {KEYS[1]}" in said
     found = numbers(told)
     assert (found["hours_behind"], found["hours_open_before"]) == (2, 1)
@@ -185,7 +184,9 @@ def _sealed_in_time(made: World) -> None:
 def test_tables_that_nobody_fills_are_an_error(service: Service, tmp_path: Path) -> None:
     """No first load has begun that could be waited for."""
     told = looked(world(service, tmp_path), HOURLY)["freshness"]
-    assert "No hour is in all tables, and 6 are due." in needs(told, platform.FRESHNESS, error=True)
+    assert "No hour is in all tables, and 6 are due." in needs(
+        told, platform.FRESHNESS_CHECK, error=True
+    )
 
 
 def test_what_no_tick_has_asked_for_is_not_missed(own_service: Service, tmp_path: Path) -> None:
@@ -212,7 +213,7 @@ def test_entries_that_are_in_no_table_are_counted(service: Service, tmp_path: Pa
     made.run(FIRST, KEYS[3])
     _sealed_in_time(made)
     told = looked(made, HOURLY)["lag"]
-    said = needs(told, LAG, error=True)
+    said = needs(told, LAG_CHECK, error=True)
     assert "about 4 entries from 2024-03-01 04:00 UTC on" in said
     assert numbers(told)["entries_missing"] == 4
 
@@ -224,8 +225,8 @@ def test_an_entry_that_came_late_is_a_warning_with_its_minutes(
     _sealed_in_time(followed)
     own_service.archive.store(header(9), at=at(4, 30))
     told = looked(followed, HOURLY)["lag"]
-    assert "1 of the last hours have got entries since they were read, 15 minutes after" in needs(
-        told, LAG
+    assert "1 of the last hours got entries after they were read, 15 minutes after" in needs(
+        told, LAG_CHECK
     )
     assert numbers(told)["hours_with_late_entries"] == [KEYS[4]]
 
@@ -260,7 +261,7 @@ def test_commits_that_came_too_late_are_counted(
     for number in range(platform.LEAST_COMMITS):
         _overtaken(followed, number)
     told = looked(followed, DAILY, "conflicts")["conflicts"]
-    assert "20 came too late" in needs(told, platform.CONFLICTS)
+    assert "20 conflicted with another commit" in needs(told, platform.CONFLICTS_CHECK)
     assert numbers(told)["conflicts_sync"] == platform.LEAST_COMMITS
 
 
@@ -282,7 +283,7 @@ def test_a_table_of_another_form_is_told(followed: World) -> None:
     delta = followed.store.delta(STUDY)
     delta.alter.set_table_properties({"delta.deletedFileRetentionDuration": "interval 7 days"})
     told = looked(followed, DAILY, "schema")["schema"]
-    said = needs(told, platform.SCHEMA)
+    said = needs(told, platform.SCHEMA_CHECK)
     assert "study: delta.deletedFileRetentionDuration is not interval 720 hours" in said
     assert numbers(told) == {"differences_study": 1}
 
@@ -304,7 +305,7 @@ def test_what_grows_too_large_is_told(
     """Each by its own limit."""
     monkeypatch.setattr(platform, limit, value)
     told = looked(filled, DAILY, "growth")["growth"]
-    assert said in needs(told, platform.GROWTH)
+    assert said in needs(told, platform.GROWTH_CHECK)
 
 
 def test_the_database_of_dagster_is_measured(fresh_home: Path, tmp_path: Path) -> None:
@@ -329,7 +330,7 @@ def test_a_key_with_several_rows_is_an_error(followed: World) -> None:
     """The table is named, and how many."""
     _repeat(followed, SERIES, 2)
     told = looked(followed, DAILY, "keys")["keys"]
-    assert needs(told, data.KEYS, error=True) == "Keys have several rows: 1 of series."
+    assert needs(told, data.KEYS_CHECK, error=True) == "Keys have several rows: 1 of series."
     assert numbers(told)["keys_repeated_series"] == 1
 
 
@@ -338,7 +339,7 @@ def test_a_row_without_its_instances_is_an_error(followed: World) -> None:
     followed.store.delta(STUDY).delete(f"\"studyInstanceUid\" = '{study_uid(1)}'")
     followed.store.delta(INSTANCE).delete(f"\"studyinstanceuid\" = '{study_uid(2)}'")
     told = looked(followed, DAILY, "orphans")["orphans"]
-    said = needs(told, data.ORPHANS, error=True)
+    said = needs(told, data.ORPHANS_CHECK, error=True)
     assert "series lacks 0 rows and has 1 without an instance" in said
     assert "study lacks 1 rows and has 1 without an instance" in said
 
@@ -347,8 +348,8 @@ def test_a_count_that_is_not_true_is_an_error(followed: World) -> None:
     """Somebody has written into the table."""
     followed.store.delta(STUDY).update(updates={"`instanceCount`": "77"})
     told = looked(followed, DAILY, "counts")["counts"]
-    assert "tell other counts than their instances: 3 of study" in needs(
-        told, data.COUNTS, error=True
+    assert "have other counts than their instances: 3 of study" in needs(
+        told, data.COUNTS_CHECK, error=True
     )
 
 
@@ -366,7 +367,7 @@ def test_a_column_that_loses_its_values_is_a_warning(own_service: Service, tmp_p
     periods = {"weeks": 2 * HOUR / week, "weeks_before": 4 * HOUR / week}
     config = {"ops": {f"{SERVICE}_rates": {"config": periods}}}
     told = looked(made, DAILY, "rates", config=config)["rates"]
-    said = needs(told, data.RATES)
+    said = needs(told, data.RATES_CHECK)
     assert "values are missing more often in stationname (0% before, 100% now)" in said
     assert numbers(told) == {"series": 60, "series_before": 60, "missing_stationname": 1.0}
 
@@ -379,7 +380,7 @@ def test_a_date_that_is_yet_to_come_is_a_warning(own_service: Service, tmp_path:
     made = world(own_service, tmp_path)
     made.run(FIRST)
     told = looked(made, DAILY, "future")["future"]
-    said = needs(told, data.FUTURE)
+    said = needs(told, data.FUTURE_CHECK)
     assert said == "Dates lie more than a day in the future: 1 in studydate_formatted."
     assert "2999" not in str(told)
 

@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from dicom_assets.defs.checks.service import PARSING
-from dicom_assets.defs.checks.upkeep import COLUMNS
+from dicom_assets.defs.checks.service import PARSING_CHECK
+from dicom_assets.defs.checks.upkeep import COLUMNS_CHECK
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.snapshot import unfilled
@@ -104,12 +104,12 @@ def test_a_column_that_was_added_is_as_if_it_had_always_been_there(
     fresh.run(FIRST, LAST)
     plain.run(KEYS[2])
     assert _contents(extended) != _contents(fresh)
-    assert not _evaluated(extended, COLUMNS.name).passed
+    assert not _evaluated(extended, COLUMNS_CHECK.name).passed
     asked = busy.asked
     assert _fill(extended).success
     assert busy.asked == asked, "the job asked the service"
     assert _contents(extended) == _contents(fresh)
-    assert _evaluated(extended, COLUMNS.name).passed
+    assert _evaluated(extended, COLUMNS_CHECK.name).passed
     assert unfilled(extended.store.delta(INSTANCE)) == []
     versions = extended.versions()
     assert _fill(extended).success
@@ -134,7 +134,7 @@ def test_who_writes_wrong_values_is_noticed(busy: Service, tmp_path: Path) -> No
     """The check names the column and the reason, and no value."""
     made = _with_columns(world(busy, tmp_path / "tables"), tmp_path)
     made.run(FIRST, LAST)
-    found = _evaluated(made, PARSING.name)
+    found = _evaluated(made, PARSING_CHECK.name)
     assert not found.passed
     assert "kvp" in (found.description or "")
     assert found.metadata["unparsable_kvp: not a number"].value == 1
@@ -163,11 +163,11 @@ def test_a_column_that_comes_back_is_filled_again(busy: Service, tmp_path: Path)
     plain = World(replace(made.settings, columns_file=None))
     plain.run(KEYS[1])
     assert _kvp(made) == {1: 100.0, 2: 120.0, 3: None}
-    assert not _evaluated(made, COLUMNS.name).passed
-    assert _evaluated(plain, COLUMNS.name).passed
+    assert not _evaluated(made, COLUMNS_CHECK.name).passed
+    assert _evaluated(plain, COLUMNS_CHECK.name).passed
     assert _fill(made).success
     assert _kvp(made) == {1: 100.0, 2: 120.0, 3: 80.0}
-    assert _evaluated(made, COLUMNS.name).passed
+    assert _evaluated(made, COLUMNS_CHECK.name).passed
 
 
 def test_a_column_of_another_path_is_filled_anew(busy: Service, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_column_of_another_path_is_filled_anew(busy: Service, tmp_path: Path) 
     other.mkdir()
     moved = _with_columns(made, other, asked.format(1))
     moved.run(KEYS[1])
-    assert not _evaluated(moved, COLUMNS.name).passed
+    assert not _evaluated(moved, COLUMNS_CHECK.name).passed
     assert _fill(moved).success
     rows = moved.rows(moved.store.tables["instance"])
     assert [row["kind"] for row in rows] == ["PRIMARY"] * 3
