@@ -126,9 +126,9 @@ def _build(settings: Settings, names: Names, kept: DeltaTables) -> dg.Definition
     running = not settings.is_embedded
     due = DueHours(partitions, settings.schedule, load.delay)
     checks = [
-        *service_checks(names.service_key, due),
-        *upkeep_checks(names.service_key, due),
-        *table_checks(names.service_key),
+        *service_checks(names, due),
+        *upkeep_checks(names, due),
+        *table_checks(names),
     ]
     nightly = maintenance.maintenance_job(kept.tables, names)
     backfill = columns.columns_job(load)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dicom_assets.defs.alerts.channels import channels_of, deliver
 from dicom_assets.defs.alerts.heartbeat import beat
 from dicom_assets.defs.alerts.ledger import Message
-from dicom_assets.defs.reader_roles import READERS
+from dicom_assets.defs.check_words import READERS
 from dicom_assets.settings import Settings
 
 

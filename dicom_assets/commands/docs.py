@@ -11,13 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from dicom_assets.defs.check_words import ReaderRole
 from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.checks.service import SERVICE_CHECKS
 from dicom_assets.defs.checks.tables import TABLE_CHECKS
 from dicom_assets.defs.checks.upkeep import UPKEEP_CHECKS
 from dicom_assets.defs.descriptions import column_lineage
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.reader_roles import ReaderRole
 from dicom_assets.defs.schedules.check_jobs import check_jobs
 from dicom_assets.schema import (
     CHANGE,

@@ -11,5 +11,5 @@ Everything that imports Dagster is here, but `definitions` (the wiring) and the 
 - `adoption`: tell Dagster which hours the tables show, without runs.
 - `descriptions`: texts, column schemas and lineage for the asset pages.
 - `schedules`: jobs, schedules and sensors that start runs.
-- `checks`: asset checks; `alerts`: messages to people; `reader_roles`: the words that both share.
+- `checks`: asset checks; `alerts`: messages to people; `check_words`: the words that both share.
 """

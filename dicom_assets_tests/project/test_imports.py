@@ -19,7 +19,7 @@ PLANTED = [
     ("layers", "stray.py", "import json"),
     ("defs", "defs/io_manager.py", "import dicom_assets.defs.assets"),
     ("defs", "defs/alerts/failed_checks.py", "import dicom_assets.defs.checks.description"),
-    ("defs", "defs/reader_roles.py", "import dicom_assets.defs.checks.description"),
+    ("defs", "defs/check_words.py", "import dicom_assets.defs.checks.description"),
     ("defs", "defs/stray.py", "import json"),
     ("tables", "tables/delta/files.py", "import dicom_assets.tables.sync"),
     ("tables", "tables/change.py", "import dicom_assets.tables.questions.audit"),

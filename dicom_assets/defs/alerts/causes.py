@@ -6,7 +6,7 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster_shared.error import SerializableErrorInfo
 
 from dicom_assets import errors
-from dicom_assets.defs.reader_roles import ReaderRole
+from dicom_assets.defs.check_words import ReaderRole
 
 _OURS = f"{errors.__name__}."
 # Nobody has to do anything until it has lasted.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from dicom_assets.defs.alerts.ledger import Message
-from dicom_assets.defs.reader_roles import READERS
+from dicom_assets.defs.check_words import READERS
 from dicom_assets.errors import SettingsError
 from dicom_assets.settings import Settings
 

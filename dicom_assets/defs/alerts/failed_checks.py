@@ -13,7 +13,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 
 from dicom_assets.defs.alerts.ledger import Problem
-from dicom_assets.defs.reader_roles import READER_KEY, SILENCING_KEYS, ReaderRole
+from dicom_assets.defs.check_words import READER_KEY, SILENCING_KEYS, ReaderRole
 
 
 def failed_checks(

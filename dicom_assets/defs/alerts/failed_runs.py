@@ -21,8 +21,8 @@ from dagster._core.storage.tags import (
 from dicom_assets.defs.alerts.causes import Cause, cause_of
 from dicom_assets.defs.alerts.ledger import Failure, Ledger, Problem
 from dicom_assets.defs.alerts.watched import Watched
+from dicom_assets.defs.check_words import ReaderRole
 from dicom_assets.defs.partitions import key_of
-from dicom_assets.defs.reader_roles import ReaderRole
 from dicom_assets.defs.run_tags import LAST_ATTEMPT, UNFINISHED, attempt_of, hours_of
 from dicom_assets.window import Span
 

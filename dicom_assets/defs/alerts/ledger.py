@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from dicom_assets.defs.reader_roles import READERS, ReaderRole
+from dicom_assets.defs.check_words import READERS, ReaderRole
 from dicom_assets.window import Span
 
 REMINDER = timedelta(days=1)

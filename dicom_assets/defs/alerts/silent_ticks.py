@@ -16,7 +16,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from dicom_assets.defs.alerts.causes import cause_of
 from dicom_assets.defs.alerts.ledger import Problem
 from dicom_assets.defs.alerts.watched import Watched
-from dicom_assets.defs.reader_roles import ReaderRole
+from dicom_assets.defs.check_words import ReaderRole
 
 # How late a tick may be. A daemon that has just begun is given as much time.
 PATIENCE = timedelta(minutes=5)

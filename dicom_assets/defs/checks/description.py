@@ -4,26 +4,17 @@ They stand beside the check and have no other home. Dagster shows meaning and re
 result repeats the remedy, alerts go to the reader, and `dicom-assets docs` writes the page.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
+import re
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import dagster as dg
 
-from dicom_assets.defs.reader_roles import READER_KEY, ReaderRole
-from dicom_assets.errors import ServiceError
+from dicom_assets.defs.check_words import ReaderRole, Runs
+from dicom_assets.defs.names import DEFAULT_NAME, Names
 
-# Metadata key of a check: when it runs.
-RUNS_KEY: Final = "dicom_assets/runs"
-
-
-class Runs(StrEnum):
-    """The job of checks that a check belongs to (`defs.schedules.check_jobs`)."""
-
-    HOURLY = "hourly"
-    AUDIT = "audit"
-    DAILY = "daily"
+# Jobs, schedules and sensors stand in the words by their default names. `dicom_assets` is no name.
+_OUR_NAME: Final = re.compile(rf"`{DEFAULT_NAME}_(?!assets)")
 
 
 @dataclass(frozen=True)
@@ -36,16 +27,12 @@ class Check:
     means: str
     remedy: str
 
-    def on(
-        self, asset: dg.AssetKey, function: Callable[..., dg.AssetCheckResult]
-    ) -> dg.AssetChecksDefinition:
-        """Return the check on an asset, computed by the function."""
-        return dg.asset_check(
-            asset=asset,
-            name=self.name,
-            description=f"{self.means} **When it fails:** {self.remedy}",
-            metadata={READER_KEY: self.reader.value, RUNS_KEY: self.runs.value},
-        )(function)
+    def under(self, names: Names) -> "Check":
+        """Return the check with the jobs, schedules and sensors that have these names."""
+        means, remedy = (
+            _OUR_NAME.sub(f"`{names.word}_", text) for text in (self.means, self.remedy)
+        )
+        return replace(self, means=means, remedy=remedy)
 
     def result(
         self,
@@ -62,18 +49,3 @@ class Check:
             description=sentence if passed else f"{sentence} {self.remedy}",
             metadata=metadata or {},
         )
-
-
-def runs_of(check: dg.AssetChecksDefinition) -> Runs:
-    """Return the job of checks that a check belongs to."""
-    (spec,) = check.check_specs
-    return Runs(spec.metadata[RUNS_KEY])
-
-
-def unknown_result(error: ServiceError) -> dg.AssetCheckResult:
-    """Return the result of a check that got no answer from the service: a warning, not a pass."""
-    return dg.AssetCheckResult(
-        passed=False,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"Could not look, so nothing is known: {error}",
-    )

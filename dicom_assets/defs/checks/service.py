@@ -3,27 +3,28 @@
 Their reader is the PACS administrator. The comparisons themselves are in `tables.questions`.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import dagster as dg
 from pydantic import Field
 
-from dicom_assets.defs.checks.description import Check, Runs, unknown_result
+from dicom_assets.defs.check_words import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
+from dicom_assets.defs.checks.definition import CheckRun, define_check, unknown_result
+from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.checks.due_hours import DueConfig, DueHours
-from dicom_assets.defs.io_manager import TableIOManager
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import key_of
-from dicom_assets.defs.reader_roles import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.errors import ServiceError
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.tables.questions import freshness, lag
 from dicom_assets.tables.questions.audit import Audit, audit
-from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.lag import Lag
 from dicom_assets.tables.questions.parsing import look
-from dicom_assets.tables.questions.reconcile import SAMPLE, Reconciliation, reconcile
+from dicom_assets.tables.questions.reconcile import SAMPLE, reconcile
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
 AUDIT_CHECK: Final = Check(
@@ -92,13 +93,13 @@ HOURS_NAMED = 48
 _MINUTE = timedelta(minutes=1)
 
 
-def service_checks(service: dg.AssetKey, due: DueHours) -> list[dg.AssetChecksDefinition]:
-    """Return the checks of this module, on the asset of the service."""
+def service_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of this module."""
     return [
-        AUDIT_CHECK.on(service, audit_hours),
-        RECONCILIATION_CHECK.on(service, compare_studies),
-        PARSING_CHECK.on(service, parse_headers),
-        _lag_check(service, due),
+        define_check(AUDIT_CHECK, names, audit_hours, AuditConfig),
+        define_check(RECONCILIATION_CHECK, names, compare_studies, ReconciliationConfig),
+        define_check(PARSING_CHECK, names, parse_headers, ParsingConfig),
+        define_check(LAG_CHECK, names, partial(ask_for_newest, due), DueConfig),
     ]
 
 
@@ -108,20 +109,14 @@ class AuditConfig(dg.Config):
     hours: int = Field(default=48, ge=1, description="Number of closed hours to read again.")
 
 
-def audit_hours(
-    context: dg.AssetCheckExecutionContext,
-    config: AuditConfig,
-    dicom_service: DicomService,
-    dicom_tables: dg.ResourceParam[TableIOManager],
-) -> dg.AssetCheckResult:
+def audit_hours(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless the service serves the last closed hours as they were sealed."""
-    feed, say = dicom_service.feed, context.log.info
-    run = Run(context.run.run_id, feed.now(), say)
-    window = _closed_hours(dicom_service, config.hours)
-    audited = audit(
-        dicom_tables.store, window, feed, run, Progress(say, "read {} entries of the feed")
-    )
-    return AUDIT_CHECK.result(
+    feed, say = run.service.feed, run.context.log.info
+    by = Run(run.context.run.run_id, feed.now(), say)
+    window = _closed_hours(run.service, run.config(AuditConfig).hours)
+    progress = Progress(say, "read {} entries of the feed")
+    audited = audit(run.store, window, feed, by, progress)
+    return run.check.result(
         _audit_sentence(audited, window),
         passed=audited.passed,
         error=True,
@@ -171,27 +166,16 @@ class ReconciliationConfig(dg.Config):
     )
 
 
-def compare_studies(
-    context: dg.AssetCheckExecutionContext,
-    config: ReconciliationConfig,
-    dicom_service: DicomService,
-    dicom_tables: dg.ResourceParam[TableIOManager],
-) -> dg.AssetCheckResult:
+def compare_studies(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless studies have as many instances in the tables as in the service."""
-    now = dicom_service.feed.now()
-    context.log.info("comparing studies with the service's search")
+    now, sample = run.service.feed.now(), run.config(ReconciliationConfig).studies
+    run.context.log.info("comparing studies with the service's search")
     try:
-        with dicom_service.counts() as counts:
-            drift = reconcile(
-                dicom_tables.store, counts, now, sample=config.studies, seed=int(now.timestamp())
-            )
+        with run.service.counts() as counts:
+            drift = reconcile(run.store, counts, now, sample=sample, seed=int(now.timestamp()))
     except ServiceError as error:
         return unknown_result(error)
-    return _reconciliation_result(drift)
-
-
-def _reconciliation_result(drift: Reconciliation) -> dg.AssetCheckResult:
-    return RECONCILIATION_CHECK.result(
+    return run.check.result(
         f"{drift.compared} studies have as many instances as in the service."
         if drift.passed
         else f"{drift.drift} of {drift.compared} studies do not have as many instances as in the "
@@ -222,16 +206,13 @@ class ParsingConfig(dg.Config):
     )
 
 
-def parse_headers(
-    config: ParsingConfig,
-    dicom_service: DicomService,
-    dicom_tables: dg.ResourceParam[TableIOManager],
-) -> dg.AssetCheckResult:
+def parse_headers(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless nearly all values in the newest headers parse as values of their VR."""
-    parsed = look(dicom_tables.store, dicom_service.site_time_zone, config.instances)
+    config = run.config(ParsingConfig)
+    parsed = look(run.store, run.service.site_time_zone, config.instances)
     rates = parsed.rates()
     above = [name for name, rate in rates.items() if rate > config.rate]
-    return PARSING_CHECK.result(
+    return run.check.result(
         f"In each column at most {config.rate:.0%} of the values of {parsed.headers} headers do "
         "not parse."
         if not above
@@ -246,30 +227,19 @@ def parse_headers(
     )
 
 
-def _lag_check(service: dg.AssetKey, due: DueHours) -> dg.AssetChecksDefinition:
-    def ask_for_newest(
-        config: DueConfig,
-        dicom_service: DicomService,
-        dicom_tables: dg.ResourceParam[TableIOManager],
-    ) -> dg.AssetCheckResult:
-        store = dicom_tables.store
-        try:
-            now = dicom_service.feed.now()
-            window = dicom_service.clip(due.window(now, config))
-            whole = dicom_service.data_partitions is None
-            behind = lag.look(store, dicom_service.feed, window, whole=whole)
-        except ServiceError as error:
-            return unknown_result(error)
-        return _lag_result(behind, freshness.look(store, window, now), now)
-
-    return LAG_CHECK.on(service, ask_for_newest)
-
-
-def _lag_result(behind: Lag, shown: Freshness, now: datetime) -> dg.AssetCheckResult:
-    """Red unless the tables have every entry that is due, and none came late."""
+def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
+    """Red unless the tables have every entry of the hours that are due, and none came late."""
+    service, store = run.service, run.store
+    try:
+        now = service.feed.now()
+        window = service.clip(due.window(now, run.config(DueConfig)))
+        behind = lag.look(store, service.feed, window, whole=service.data_partitions is None)
+    except ServiceError as error:
+        return unknown_result(error)
+    shown = freshness.look(store, window, now)
     newest, late = behind.newest, behind.late_minutes
     age = {} if newest is None else {"newest_entry_minutes": round((now - newest) / _MINUTE)}
-    return LAG_CHECK.result(
+    return run.check.result(
         _lag_sentence(behind),
         passed=behind.passed,
         error=bool(behind.missing) and not shown.first_load,

@@ -11,15 +11,15 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from dicom_assets.defs.checks.description import Check, Runs
-from dicom_assets.defs.io_manager import TableIOManager
-from dicom_assets.defs.reader_roles import ReaderRole
-from dicom_assets.defs.resources import DicomService
+from dicom_assets.defs.check_words import ReaderRole, Runs
+from dicom_assets.defs.checks.definition import CheckRun, define_check
+from dicom_assets.defs.checks.description import Check
+from dicom_assets.defs.names import Names
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions import dates, integrity, rates
 from dicom_assets.tables.questions.integrity import Agreement
-from dicom_assets.tables.questions.rates import Jump, Rates
+from dicom_assets.tables.questions.rates import Jump
 
 KEYS_CHECK: Final = Check(
     name="keys",
@@ -91,23 +91,23 @@ FUTURE_CHECK: Final = Check(
 TABLE_CHECKS: Final = (KEYS_CHECK, ORPHANS_CHECK, COUNTS_CHECK, RATES_CHECK, FUTURE_CHECK)
 
 
-def table_checks(service: dg.AssetKey) -> list[dg.AssetChecksDefinition]:
-    """Return the checks of this module, on the asset of the service."""
+def table_checks(names: Names) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of this module."""
     return [
-        KEYS_CHECK.on(service, count_keys),
-        ORPHANS_CHECK.on(service, find_orphans),
-        COUNTS_CHECK.on(service, recount_instances),
-        RATES_CHECK.on(service, compare_weeks),
-        FUTURE_CHECK.on(service, find_future_dates),
+        define_check(KEYS_CHECK, names, count_keys),
+        define_check(ORPHANS_CHECK, names, find_orphans),
+        define_check(COUNTS_CHECK, names, recount_instances),
+        define_check(RATES_CHECK, names, compare_weeks, RatesConfig),
+        define_check(FUTURE_CHECK, names, find_future_dates),
     ]
 
 
-def count_keys(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+def count_keys(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless every key has one row."""
-    store = dicom_tables.store
+    store = run.store
     repeated = {table.name: integrity.duplicates(store, table) for table in integrity.KEYED}
     listed = ", ".join(f"{count} of {name}" for name, count in repeated.items() if count)
-    return KEYS_CHECK.result(
+    return run.check.result(
         f"Keys have several rows: {listed}." if listed else "Every key has one row.",
         passed=not listed,
         error=True,
@@ -115,16 +115,16 @@ def count_keys(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckR
     )
 
 
-def find_orphans(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+def find_orphans(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless `series`, `study` and `instance` hold the same series and studies."""
-    agreements = _agreements(dicom_tables.store)
+    agreements = _agreements(run.store)
     listed = "; ".join(
         f"{name} lacks {one.missing} rows and has {one.surplus} without an instance"
         for name, one in agreements.items()
         if one.orphans
     )
     compared = _compared(agreements)
-    return ORPHANS_CHECK.result(
+    return run.check.result(
         f"Of {compared} {listed}." if listed else f"{compared} have their rows.",
         passed=not listed,
         error=True,
@@ -136,14 +136,14 @@ def find_orphans(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetChec
     )
 
 
-def recount_instances(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+def recount_instances(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless the counts in `series` and `study` are those of the rows of `instance`."""
-    agreements = _agreements(dicom_tables.store)
+    agreements = _agreements(run.store)
     listed = ", ".join(
         f"{one.different} of {name}" for name, one in agreements.items() if one.different
     )
     compared = _compared(agreements)
-    return COUNTS_CHECK.result(
+    return run.check.result(
         f"Of {compared} some rows have other counts than their instances: {listed}."
         if listed
         else f"{compared} have the counts of their instances.",
@@ -172,18 +172,11 @@ class RatesConfig(dg.Config):
     )
 
 
-def compare_weeks(
-    config: RatesConfig,
-    dicom_service: DicomService,
-    dicom_tables: dg.ResourceParam[TableIOManager],
-) -> dg.AssetCheckResult:
+def compare_weeks(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless every column has as many values in the newest weeks as in the weeks before."""
-    zone = dicom_service.site_time_zone
-    periods = (config.weeks, config.weeks_before)
-    return _rates_result(rates.look(dicom_tables.store, zone, *periods, points=config.points))
-
-
-def _rates_result(jumps: Rates) -> dg.AssetCheckResult:
+    config = run.config(RatesConfig)
+    zone, periods = run.service.site_time_zone, (config.weeks, config.weeks_before)
+    jumps = rates.look(run.store, zone, *periods, points=config.points)
     compared = f"{jumps.series} series of the newest weeks with {jumps.series_before} before"
     rises = [
         f"{what} more often in {_shares(columns)}"
@@ -194,7 +187,7 @@ def _rates_result(jumps: Rates) -> dg.AssetCheckResult:
         if columns
     ]
     none = "No column lacks more values than before" if jumps.series else "Too few series yet"
-    return RATES_CHECK.result(
+    return run.check.result(
         f"Comparing {compared}, {' and '.join(rises)}."
         if rises
         else f"{none}, comparing {compared}.",
@@ -214,11 +207,11 @@ def _shares(columns: Mapping[str, Jump]) -> str:
     )
 
 
-def find_future_dates(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+def find_future_dates(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless no date of `instance` lies in the future."""
-    rows = dates.future(dicom_tables.store, datetime.now(UTC))
+    rows = dates.future(run.store, datetime.now(UTC))
     listed = ", ".join(f"{count} in {name}" for name, count in rows.items())
-    return FUTURE_CHECK.result(
+    return run.check.result(
         f"Dates lie more than a day in the future: {listed}."
         if listed
         else "No date lies in the future.",

@@ -3,18 +3,20 @@
 Their reader is the data engineer. The measurements themselves are in `tables.questions`.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import dagster as dg
 
-from dicom_assets.defs.checks.description import Check, Runs
+from dicom_assets.defs.check_words import FIRST_LOAD, ReaderRole, Runs
+from dicom_assets.defs.checks.definition import CheckRun, define_check
+from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.checks.due_hours import DueConfig, DueHours
-from dicom_assets.defs.io_manager import TableIOManager
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import key_of
-from dicom_assets.defs.reader_roles import FIRST_LOAD, ReaderRole
-from dicom_assets.defs.resources import DicomService
 from dicom_assets.tables.questions import conflicts, conformity, freshness, growth
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import Size
@@ -116,21 +118,21 @@ LOG_ENTRIES = 10_000
 DATABASE_BYTES = 10 << 30
 
 
-def upkeep_checks(service: dg.AssetKey, due: DueHours) -> list[dg.AssetChecksDefinition]:
-    """Return the checks of this module, on the asset of the service."""
+def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]:
+    """Return the checks of this module."""
     return [
-        COLUMNS_CHECK.on(service, find_unfilled_columns),
-        _freshness_check(service, due),
-        CONFLICTS_CHECK.on(service, count_conflicts),
-        SCHEMA_CHECK.on(service, compare_schemas),
-        GROWTH_CHECK.on(service, measure_growth),
+        define_check(COLUMNS_CHECK, names, find_unfilled_columns),
+        define_check(FRESHNESS_CHECK, names, partial(find_missing_hours, due), DueConfig),
+        define_check(CONFLICTS_CHECK, names, count_conflicts),
+        define_check(SCHEMA_CHECK, names, compare_schemas),
+        define_check(GROWTH_CHECK, names, measure_growth),
     ]
 
 
-def find_unfilled_columns(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+def find_unfilled_columns(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless added columns are filled in old rows."""
-    unfilled = waiting(dicom_tables.store)
-    return COLUMNS_CHECK.result(
+    unfilled = waiting(run.store)
+    return run.check.result(
         f"Older rows are null in columns that were added ({_by_table(unfilled)})."
         if unfilled
         else "Every column has its values in every row.",
@@ -143,24 +145,14 @@ def _by_table(names: dict[str, list[str]]) -> str:
     return "; ".join(f"{table}: {', '.join(listed)}" for table, listed in names.items())
 
 
-def _freshness_check(service: dg.AssetKey, due: DueHours) -> dg.AssetChecksDefinition:
-    def find_missing_hours(
-        config: DueConfig,
-        dicom_service: DicomService,
-        dicom_tables: dg.ResourceParam[TableIOManager],
-    ) -> dg.AssetCheckResult:
-        # By this machine's clock, because the service may be down.
-        now = datetime.now(UTC)
-        window = dicom_service.clip(due.window(now, config))
-        return _freshness_result(freshness.look(dicom_tables.store, window, now))
-
-    return FRESHNESS_CHECK.on(service, find_missing_hours)
-
-
-def _freshness_result(shown: Freshness) -> dg.AssetCheckResult:
+def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     """Red unless all tables show every hour that is due."""
+    # By this machine's clock, because the service may be down.
+    now = datetime.now(UTC)
+    window = run.service.clip(due.window(now, run.config(DueConfig)))
+    shown = freshness.look(run.store, window, now)
     newest, first = shown.newest, shown.first_open
-    return FRESHNESS_CHECK.result(
+    return run.check.result(
         _freshness_sentence(shown),
         passed=shown.passed,
         error=not shown.first_load,
@@ -194,12 +186,12 @@ def _freshness_sentence(shown: Freshness) -> str:
     )
 
 
-def count_conflicts(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+def count_conflicts(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless few commits of the last day conflicted with another one."""
-    commits = conflicts.look(dicom_tables.store, datetime.now(UTC) - timedelta(days=1))
+    commits = conflicts.look(run.store, datetime.now(UTC) - timedelta(days=1))
     lost = commits.conflicts.total()
     attempts = commits.commits + lost
-    return CONFLICTS_CHECK.result(
+    return run.check.result(
         f"Of {attempts} attempts to commit since yesterday {lost} conflicted with another commit "
         f"({commits.rate:.0%}).",
         passed=commits.rate <= CONFLICT_RATE or attempts < LEAST_COMMITS,
@@ -211,10 +203,10 @@ def count_conflicts(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetC
     )
 
 
-def compare_schemas(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetCheckResult:
+def compare_schemas(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless the tables are as this version creates them."""
-    differences = conformity.differences(dicom_tables.store)
-    return SCHEMA_CHECK.result(
+    differences = conformity.differences(run.store)
+    return run.check.result(
         f"Tables are not as this version creates them ({_by_table(differences)})."
         if differences
         else "The tables are as this version creates them.",
@@ -223,35 +215,15 @@ def compare_schemas(dicom_tables: dg.ResourceParam[TableIOManager]) -> dg.AssetC
     )
 
 
-def measure_growth(
-    context: dg.AssetCheckExecutionContext, dicom_tables: dg.ResourceParam[TableIOManager]
-) -> dg.AssetCheckResult:
+def measure_growth(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless there is free space, and maintenance keeps up."""
-    store = dicom_tables.store
-    home = Path(context.instance.root_directory)
-    free = {"tables": growth.free_bytes(store), "dagster": growth.room(home)}
-    return _growth_result(growth.sizes(store), free, database_bytes(home))
-
-
-def database_bytes(home: Path) -> int:
-    """Return the bytes of Dagster's SQLite files under its home; 0 when it has another database."""
-    return sum(path.stat().st_size for path in home.rglob("*.db*") if path.is_file())
-
-
-def _growth_result(
-    sizes: dict[str, Size], free: dict[str, int | None], database: int
-) -> dg.AssetCheckResult:
-    needed = max([ROOM_BYTES, *(size.bytes for size in sizes.values())])
-    faults = [
-        *(
-            f"{left:,} bytes are free for {place}"
-            for place, left in free.items()
-            if left is not None and left < needed
-        ),
-        *(f"{name} {fault}" for name, size in sizes.items() for fault in _faults(size)),
-        *([f"Dagster's database has {database:,} bytes"] if database > DATABASE_BYTES else []),
-    ]
-    return GROWTH_CHECK.result(
+    home = Path(run.context.instance.root_directory)
+    free = {"tables": growth.free_bytes(run.store), "dagster": growth.room(home)}
+    sizes, database = growth.sizes(run.store), database_bytes(home)
+    faults = [*_shortages(sizes, free), *_faults(sizes)]
+    if database > DATABASE_BYTES:
+        faults.append(f"Dagster's database has {database:,} bytes")
+    return run.check.result(
         f"The storage needs a look: {'; '.join(faults)}."
         if faults
         else "There is free space, and maintenance keeps up.",
@@ -268,11 +240,23 @@ def _growth_result(
     )
 
 
-def _faults(size: Size) -> list[str]:
-    limits = {
-        f"has {size.small_files:,} small files": size.small_files > SMALL_FILES,
-        f"has had no checkpoint for {size.unchecked:,} versions": size.unchecked
-        > UNCHECKED_VERSIONS,
-        f"has a log of {size.log_entries:,} commits": size.log_entries > LOG_ENTRIES,
-    }
-    return [fault for fault, is_over in limits.items() if is_over]
+def database_bytes(home: Path) -> int:
+    """Return the bytes of Dagster's SQLite files under its home; 0 when it has another database."""
+    return sum(path.stat().st_size for path in home.rglob("*.db*") if path.is_file())
+
+
+def _shortages(sizes: dict[str, Size], free: dict[str, int | None]) -> Iterator[str]:
+    needed = max([ROOM_BYTES, *(size.bytes for size in sizes.values())])
+    for place, left in free.items():
+        if left is not None and left < needed:
+            yield f"{left:,} bytes are free for {place}"
+
+
+def _faults(sizes: dict[str, Size]) -> Iterator[str]:
+    for name, size in sizes.items():
+        if size.small_files > SMALL_FILES:
+            yield f"{name} has {size.small_files:,} small files"
+        if size.unchecked > UNCHECKED_VERSIONS:
+            yield f"{name} has had no checkpoint for {size.unchecked:,} versions"
+        if size.log_entries > LOG_ENTRIES:
+            yield f"{name} has a log of {size.log_entries:,} commits"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from dicom_assets.defs.checks.description import Runs, runs_of
+from dicom_assets.defs.check_words import RUNS_KEY, Runs
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.schedules.status import schedule_status
 
@@ -31,7 +31,7 @@ class CheckJob:
         self, checks: Iterable[dg.AssetChecksDefinition]
     ) -> "dg.UnresolvedAssetJobDefinition":
         """Return the job that runs those of the checks that are its own."""
-        own = (check for check in checks if runs_of(check) is self.runs)
+        own = (c for c in checks for s in c.check_specs if s.metadata[RUNS_KEY] == self.runs)
         selection = dg.AssetSelection.checks(*own)
         return dg.define_asset_job(self.job, selection=selection, description=self.description)
 

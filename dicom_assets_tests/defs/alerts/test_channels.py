@@ -16,7 +16,7 @@ from apprise.plugins.slack import NotifySlack
 from dicom_assets.defs.alerts.channels import Channel, channels_of, deliver
 from dicom_assets.defs.alerts.heartbeat import beat
 from dicom_assets.defs.alerts.ledger import Ledger, Message, Problem, messages
-from dicom_assets.defs.reader_roles import READERS, ReaderRole
+from dicom_assets.defs.check_words import READERS, ReaderRole
 from dicom_assets.errors import SettingsError
 from dicom_assets.settings import Settings
 from dicom_assets_tests.support.layout import ROOT

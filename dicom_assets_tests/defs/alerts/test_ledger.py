@@ -11,7 +11,7 @@ from dicom_assets.defs.alerts.ledger import (
     Problem,
     messages,
 )
-from dicom_assets.defs.reader_roles import ReaderRole
+from dicom_assets.defs.check_words import ReaderRole
 from dicom_assets.window import Span
 
 SERVICE, PLATFORM, DATA = ReaderRole

@@ -42,7 +42,7 @@ from dicom_assets.defs.alerts import (
 from dicom_assets.defs.alerts.ledger import Ledger, Problem
 from dicom_assets.defs.alerts.sensor import alerts_sensor
 from dicom_assets.defs.alerts.watched import Watched
-from dicom_assets.defs.reader_roles import READER_KEY, READERS, SILENCING_KEYS, ReaderRole
+from dicom_assets.defs.check_words import READER_KEY, READERS, SILENCING_KEYS, ReaderRole
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, LAST_ATTEMPT, range_tags
 from dicom_assets.schema import INSTANCE, STUDY
 from dicom_assets.settings import Settings

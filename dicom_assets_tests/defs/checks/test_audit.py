@@ -27,8 +27,7 @@ from dicom_assets_tests.support.history import (
     study_uid,
     tell,
 )
-from dicom_assets_tests.support.names import AUDIT
-from dicom_assets_tests.support.names import REOPENED
+from dicom_assets_tests.support.names import AUDIT, REOPENED
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 

@@ -15,12 +15,11 @@ import pytest
 from deltalake import write_deltalake
 
 from dicom_assets.definitions import build_definitions
+from dicom_assets.defs.check_words import READER_KEY, RUNS_KEY
 from dicom_assets.defs.checks import tables as data
 from dicom_assets.defs.checks import upkeep as platform
-from dicom_assets.defs.checks.description import RUNS_KEY
 from dicom_assets.defs.checks.service import LAG_CHECK, SERVICE_CHECKS
 from dicom_assets.defs.pool import POOL
-from dicom_assets.defs.reader_roles import READER_KEY
 from dicom_assets.defs.schedules.check_jobs import CheckJob
 from dicom_assets.errors import ConflictError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
@@ -125,6 +124,24 @@ def test_the_texts_name_jobs_and_checks_that_exist(filled: World) -> None:
     known |= {sensor.name for sensor in repository.sensor_defs}
     said = " ".join(f"{check.means} {check.remedy}" for check in CHECKS)
     assert set(re.findall(r"`(dicom_\w+)`", said)) <= known
+
+
+def test_definitions_of_another_name_have_its_jobs_in_their_texts(
+    service: Service, tmp_path: Path
+) -> None:
+    """And their checks run on resources of that name: a code location may hold two of them."""
+    settings = world(service, tmp_path).settings
+    made = build_definitions(settings, name="north")
+    specs = [spec for check in made.asset_checks or () for spec in check.check_specs]
+    texts = " ".join(str(spec.description) for spec in specs)
+    assert set(re.findall(r"`(dicom_\w+)`", texts)) == {"dicom_assets"}
+    assert {"north_tables", "north_columns"} <= set(re.findall(r"`(north_\w+)`", texts))
+    job = made.resolve_job_def("north_hourly_checks")
+    with dg.DagsterInstance.ephemeral() as instance:
+        ran = job.execute_in_process(instance=instance, raise_on_error=False)
+    results = {result.check_name: result for result in ran.get_asset_check_evaluations()}
+    assert set(results) == {"freshness", "lag"}
+    assert "`north_tables_schedule`" in (results["freshness"].description or "")
 
 
 def test_each_job_of_checks_has_its_minute(filled: World) -> None:

@@ -1,4 +1,4 @@
-"""The words that checks and alerts share: readers of a check, and failures that alert nobody.
+"""The words that checks, their jobs and alerts share: readers, times, and silent failures.
 
 Checks write them into metadata of Dagster, and alerts read them there, also from results that an
 older release has stored. So the values never change.
@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
-# Metadata key of a check: the role of its reader.
+# Metadata keys of a check: the role of its reader, and the job that runs it.
 READER_KEY: Final = "dicom_assets/reader"
+RUNS_KEY: Final = "dicom_assets/runs"
 # Metadata keys of a failed result that alerts nobody while true: the tables are loaded for the
 # first time, or the difference is repaired without a person.
 FIRST_LOAD: Final = "first_load"
@@ -30,3 +31,11 @@ READERS: Final[Mapping[str, str]] = {
     ReaderRole.PLATFORM: "data engineer",
     ReaderRole.DATA: "researchers",
 }
+
+
+class Runs(StrEnum):
+    """The job that runs a check (`schedules.check_jobs`)."""
+
+    HOURLY = "hourly"
+    AUDIT = "audit"
+    DAILY = "daily"
