@@ -1,8 +1,8 @@
-"""Alerts: tell a person when, and only when, something needs one.
+"""Alerts: messages to people about problems that need a person, and about their end.
 
-- `sensor`: looks once a minute.
-- `failed_checks`, `failed_runs`, `silent_ticks`: the problems it looks for; `causes`: why a run
-  failed, in words that hold no value; `watched`: the definitions that are watched.
-- `ledger`: whom to tell what, and when it is over (pure).
+- `sensor`: the sensor that looks once a minute.
+- `failed_checks`, `failed_runs`, `silent_ticks`: the problems; `causes`: why a run or a tick
+  failed, in words that hold no patient value; `watched`: the definitions that are watched.
+- `ledger`: open alerts, and the messages that are due (pure).
 - `channels`: delivery through Apprise; `heartbeat`: a monitor outside that notices silence.
 """

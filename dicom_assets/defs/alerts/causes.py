@@ -1,4 +1,8 @@
-"""Why something failed, in words that hold no value: our own errors say it, others are named."""
+"""Why a run or a tick failed, in words that hold no patient value.
+
+Our own errors say it with a remedy. Any other error is named by its class only, because its text
+may quote a value.
+"""
 
 from dataclasses import dataclass
 
@@ -8,8 +12,7 @@ from dagster_shared.error import SerializableErrorInfo
 from dicom_assets import errors
 from dicom_assets.defs.check_words import ReaderRole
 
-_OURS = f"{errors.__name__}."
-# Nobody has to do anything until it has lasted.
+# Errors that the next attempt may not meet again: a person is needed only when they last.
 _PASSING = (
     errors.NotYetError,
     errors.ServiceUnavailableError,
@@ -17,7 +20,7 @@ _PASSING = (
     errors.TableUnavailableError,
     errors.ConflictError,
 )
-# It stays until somebody acts.
+# Errors that stay until a person acts.
 _LASTING = (
     errors.SettingsError,
     errors.ServiceRefusedError,
@@ -30,7 +33,7 @@ _LASTING = (
 
 @dataclass(frozen=True)
 class Cause:
-    """The class of an error, and what may be told of it."""
+    """The class of an error by its name, and the text for the alert; `error` if it is ours."""
 
     name: str
     text: str
@@ -38,17 +41,17 @@ class Cause:
 
     @property
     def passes(self) -> bool:
-        """Whether it may be over by itself at the next attempt."""
+        """True when the next attempt may succeed without a person."""
         return self.name == "" or self._is(_PASSING)
 
     @property
     def lasts(self) -> bool:
-        """Whether the next attempt ends in the same way."""
+        """True when the next attempt fails in the same way."""
         return self._is(_LASTING)
 
     @property
     def reader(self) -> ReaderRole:
-        """Who has to act."""
+        """The role of those who have to act."""
         return ReaderRole.SERVICE if self._is((errors.ServiceError,)) else ReaderRole.PLATFORM
 
     def _is(self, kinds: tuple[type[Exception], ...]) -> bool:
@@ -57,25 +60,30 @@ class Cause:
 
 KILLED = Cause(
     "",
-    "The run ended without an error: its process was killed, or its machine has gone. Look for "
-    "memory (`dmesg`, the limits of the container) and for restarts.",
+    "The run ended without an error: its process was killed, or its machine is gone. Look for "
+    "memory limits (`dmesg`, the limits of the container) and for restarts.",
 )
 
 
 def cause_of(error: SerializableErrorInfo | None) -> Cause:
-    """Return what an error that Dagster keeps says: the first of ours that led to it, if any."""
+    """Return the cause that an error in Dagster's log shows.
+
+    It is the first error of ours in the chain of causes, otherwise the last error of the chain.
+    Without an error it is KILLED.
+    """
     chain = []
     while error is not None:
         chain.append(error)
         error = error.cause
     if not chain:
         return KILLED
-    return next((made for one in chain if (made := _ours(one))), _foreign(chain[-1]))
+    return next(filter(None, map(_ours, chain)), _foreign(chain[-1]))
 
 
 def _ours(error: SerializableErrorInfo) -> Cause | None:
     kind: type[Exception] | None = getattr(errors, error.cls_name or "", None)
-    if kind is None or not error.message.startswith(f"{_OURS}{error.cls_name}: "):
+    # By its full name, because another library may have an error of the same class name.
+    if kind is None or not error.message.startswith(f"{errors.__name__}.{error.cls_name}: "):
         return None
     return Cause(kind.__name__, error.message.partition(": ")[2].strip(), kind)
 
@@ -83,5 +91,5 @@ def _ours(error: SerializableErrorInfo) -> Cause | None:
 def _foreign(error: SerializableErrorInfo) -> Cause:
     name = error.cls_name or "an error without a name"
     if name == DagsterAssetCheckFailedError.__name__:
-        return Cause(name, "A check has stopped it. The alert of the check says what to do.")
-    return Cause(name, f"It ended with {name}, whose text may hold values: read it on the page.")
+        return Cause(name, "A check stopped the run. The alert of that check says what to do.")
+    return Cause(name, f"It failed with {name}, whose text may hold values: read it on the page.")

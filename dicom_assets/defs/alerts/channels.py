@@ -1,8 +1,8 @@
-"""The ways to the readers: addresses of Apprise, checked at start, and told in parallel.
+"""Channels of alerts: addresses of Apprise, checked at start, and delivery in parallel.
 
-Addresses hold secrets. They are kept out of the configuration of resources, which Dagster stores;
-a channel is named by the variable that it comes from. Apprise and the library below it write
-addresses to their logs, so nothing of theirs is heard while one is in use.
+Addresses hold secrets. They are kept out of the configuration of resources, which Dagster stores.
+A channel is named by the variable that it comes from. Apprise and the library below it write
+addresses to their logs, so their loggers are silenced while a channel is in use.
 """
 
 import logging
@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from dicom_assets.defs.alerts.ledger import Message
@@ -21,16 +23,16 @@ from dicom_assets.settings import Settings
 if TYPE_CHECKING:
     from apprise import NotifyBase
 
-_TALKATIVE = ("apprise", "urllib3", "requests", "smtplib")
-_IN_USE = threading.Lock()
+_LOGGERS = ("apprise", "urllib3", "requests", "smtplib")
+_SILENCING = threading.Lock()
 _PAGERDUTY = "pagerduty"
-# A sensor that takes a minute is ended by Dagster, and would tell everything again.
+# Dagster kills a sensor after a minute. The cursor would be lost, and every message sent again.
 _TIMEOUT_SECONDS = 15
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One address: its name says the variable, the place in it, and the kind of service."""
+    """One address; `name` is the variable, the place in it, and the kind of service."""
 
     name: str
     kind: str
@@ -38,14 +40,14 @@ class Channel:
 
     @property
     def is_bundled(self) -> bool:
-        """Whether many alerts may be one message; PagerDuty closes an incident by its own key."""
+        """True when many alerts may be one message. PagerDuty closes an incident by its own key."""
         return self.kind != _PAGERDUTY
 
 
 def channels_of(settings: Settings) -> dict[str, tuple[Channel, ...]]:
-    """Return the channels of each reader: its own, or those that serve all.
+    """Return the channels of each reader: its own, or those for all readers.
 
-    Raises SettingsError, without the address, for one that Apprise does not understand.
+    Raises SettingsError, without the address, for an address that Apprise does not understand.
     """
     for_all = _channels(settings, "alerts")
     return {reader: _channels(settings, f"alerts_{reader}") or for_all for reader in READERS}
@@ -58,12 +60,12 @@ def _channels(settings: Settings, name: str) -> tuple[Channel, ...]:
 
 
 def _channel(variable: str, number: int, url: str) -> Channel:
-    with _unheard():
+    with _silenced_loggers():
         service = _service(url)
         if service is None:
             raise SettingsError(
-                f"{variable}: address {number} is none that Apprise understands; "
-                "docs/alerts.md has one for each kind of channel"
+                f"{variable}: address {number} is not understood by Apprise. "
+                "See docs/alerts.md for an address of each kind of channel."
             )
         kind = str(service.url(privacy=True)).partition(":")[0]  # type: ignore[no-untyped-call]  # theirs
     return Channel(f"{variable} {number} ({kind})", kind, url)
@@ -76,50 +78,45 @@ def _service(url: str) -> "NotifyBase | None":
 
 
 def deliver(messages: Mapping[Channel, Sequence[Message]]) -> dict[Channel, list[Message]]:
-    """Every channel is told its messages, up to the first that it does not take; returns the taken.
+    """Send each channel its messages, up to the first that fails, and return those delivered.
 
-    Channels are told at the same time: one that does not answer holds no other one back.
+    All channels are served at the same time, so that one without an answer delays no other.
     """
     if not messages:
         return {}
-    with _unheard(), ThreadPoolExecutor(len(messages)) as pool:
-        taken = pool.map(_tell, messages.keys(), messages.values())
-        return dict(zip(messages, taken, strict=True))
+    with _silenced_loggers(), ThreadPoolExecutor(len(messages)) as pool:
+        delivered = pool.map(_send_all, messages.keys(), messages.values())
+        return dict(zip(messages, delivered, strict=True))
 
 
-def _tell(channel: Channel, messages: Sequence[Message]) -> list[Message]:
-    taken: list[Message] = []
-    for message in messages:
-        if not _takes(channel, message):
-            break
-        taken.append(message)
-    return taken
+def _send_all(channel: Channel, messages: Sequence[Message]) -> list[Message]:
+    return list(takewhile(partial(_send, channel), messages))
 
 
-def _takes(channel: Channel, message: Message) -> bool:
+def _send(channel: Channel, message: Message) -> bool:
     from apprise import Apprise, NotifyFormat, NotifyType  # noqa: PLC0415 - as above
 
     service = _service(channel.url)
     if service is None:
         return False
     if channel.kind == _PAGERDUTY:
-        # An incident is closed by the message that has the key of the one which opened it.
+        # An incident is closed by the message with the key of the one that opened it.
         vars(service).update(action="map", dedup=message.incident)
-    told = Apprise(service).notify(
+    is_delivered = Apprise(service).notify(
         body=message.text,
         title=message.title,
         notify_type=NotifyType.SUCCESS if message.is_resolved else NotifyType.FAILURE,
         body_format=NotifyFormat.TEXT,
         timeout=_TIMEOUT_SECONDS,
     )
-    return bool(told)
+    return bool(is_delivered)
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """Nothing is logged by those who would log addresses."""
-    with _IN_USE:
-        loggers = [logging.getLogger(name) for name in _TALKATIVE]
+def _silenced_loggers() -> Iterator[None]:
+    """Silence the loggers that would write addresses."""
+    with _SILENCING:
+        loggers = [logging.getLogger(name) for name in _LOGGERS]
         levels = [logger.level for logger in loggers]
         for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)

@@ -1,4 +1,4 @@
-"""Asset checks of ours whose latest result needs a person; a run stays green with a failed one."""
+"""Problems: checks of ours that failed, also in a run that stayed green."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from dicom_assets.defs.alerts.ledger import Problem
 from dicom_assets.defs.check_words import READER_KEY, SILENCING_KEYS, ReaderRole
 
 
-def failed_checks(
+def check_problems(
     instance: dg.DagsterInstance, specs: Sequence[dg.AssetCheckSpec]
 ) -> Iterator[Problem]:
     """Yield a problem for each check whose latest result is a failure that needs a person."""
@@ -25,33 +25,28 @@ def failed_checks(
     for spec in specs:
         record = latest.get(spec.key)
         if record is not None and record.status not in COMPLETED:
-            # It is asked for anew, or its run has died: what it said before still holds.
+            # A new run of the check is planned or has died: the result before it still holds.
             done = storage.get_asset_check_execution_history(spec.key, limit=1, status=COMPLETED)
             record = done[0] if done else None
-        if record is not None and _needs_somebody(record):
+        if record is not None and _needs_person(record):
             yield _problem(spec, record)
 
 
-def _needs_somebody(record: AssetCheckExecutionRecord) -> bool:
-    told = record.evaluation.metadata if record.evaluation else {}
-    silent = any(name in told and told[name].value is True for name in SILENCING_KEYS)
-    return record.status is AssetCheckExecutionRecordStatus.FAILED and not silent
+def _needs_person(record: AssetCheckExecutionRecord) -> bool:
+    metadata = record.evaluation.metadata if record.evaluation else {}
+    is_silent = any(key in metadata and metadata[key].value is True for key in SILENCING_KEYS)
+    return record.status is AssetCheckExecutionRecordStatus.FAILED and not is_silent
 
 
 def _problem(spec: dg.AssetCheckSpec, record: AssetCheckExecutionRecord) -> Problem:
-    said = record.evaluation and record.evaluation.description
-    asset = spec.asset_key.to_user_string()
+    asset, role = spec.asset_key.to_user_string(), spec.metadata.get(READER_KEY)
+    description = record.evaluation and record.evaluation.description
     moment = record.event.timestamp if record.event else record.create_timestamp
     return Problem(
         key=f"check {asset} {spec.name}",
-        reader=_reader(spec),
+        reader=ReaderRole(role) if role in tuple(ReaderRole) else ReaderRole.PLATFORM,
         title=f"check {spec.name} of {asset} failed",
-        text=said or spec.description or "",
+        text=description or spec.description or "",
         page=f"runs/{record.run_id}",
         since=datetime.fromtimestamp(moment, UTC),
     )
-
-
-def _reader(spec: dg.AssetCheckSpec) -> ReaderRole:
-    named = spec.metadata.get(READER_KEY)
-    return ReaderRole(named) if named in set(ReaderRole) else ReaderRole.PLATFORM

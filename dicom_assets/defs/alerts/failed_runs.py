@@ -1,8 +1,8 @@
-"""Runs that need a person: failed ones that nobody starts again, or in vain; and endless ones.
+"""Problems: runs that failed and that nothing will make good, and runs that do not end.
 
-A run over hours is asked for again by the schedule, so it is told of from its last attempt on, or
-at once when its cause lasts. One alert stands for all hours with the same cause; it is over when
-the assets have them.
+The schedule requests failed hours again. So a run over hours is a problem from its last attempt
+on, or at once when its cause lasts. All hours with the same cause are one problem, which is over
+when the assets have them.
 """
 
 from collections.abc import Iterator
@@ -19,69 +19,61 @@ from dagster._core.storage.tags import (
 )
 
 from dicom_assets.defs.alerts.causes import Cause, cause_of
-from dicom_assets.defs.alerts.ledger import Failure, Ledger, Problem
+from dicom_assets.defs.alerts.ledger import Ledger, Problem, RunFailure
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.check_words import ReaderRole
 from dicom_assets.defs.partitions import key_of
 from dicom_assets.defs.run_tags import LAST_ATTEMPT, UNFINISHED, attempt_of, hours_of
 from dicom_assets.window import Span
 
-# How far the first look looks back; what still fails has failed since then.
-FIRST_LOOK = timedelta(days=2)
-# A run is seen a little later than it says that it ended.
+# How far the first look of an empty ledger goes back.
+_FIRST_LOOK = timedelta(days=2)
+# A run is in the storage a little later than the end that it states.
 _OVERLAP = timedelta(minutes=2)
-# Who starts a run on the page sees how it ends; nobody sees those.
+# A person who starts a run sees how it ends. Nobody sees the runs with one of these tags.
 _UNSEEN = {SCHEDULE_NAME_TAG, SENSOR_NAME_TAG, AUTOMATION_CONDITION_TAG}
 _SPANS_NAMED = 5
-# A run without hours looks at tables or keeps them: minutes. Longer, it hangs or waits behind one.
-_ENDLESS = timedelta(hours=3)
+# A run without hours takes minutes: checks, maintenance. A longer one hangs, or waits for another.
+_ENDLESS_HOURS = 3
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at the runs of an instance: ours, in the code location `place`."""
+class RunWatch:
+    """The runs of an instance that are ours, in a code location."""
 
     instance: dg.DagsterInstance
     watched: Watched
-    place: str | None
+    location: str | None
 
     def update(self, ledger: Ledger, now: datetime) -> list[Problem]:
-        """The ledger's failures are those that need a person now; returns them as problems."""
-        since = (ledger.looked or now - FIRST_LOOK) - _OVERLAP
-        for key, failure in self._failed(since):
+        """Bring the failures of the ledger up to date, and return the problems with runs."""
+        since = (ledger.last_look or now - _FIRST_LOOK) - _OVERLAP
+        for key, failure in self._failures(since):
             ledger.failures[key] = _merged(ledger.failures.get(key), failure)
-        left = {key: self._left(failure) for key, failure in ledger.failures.items()}
-        ledger.failures = {key: failure for key, failure in left.items() if failure}
+        open_failures = {key: self._still_open(one) for key, one in ledger.failures.items()}
+        ledger.failures = {key: one for key, one in open_failures.items() if one}
         failed = [_problem(key, failure) for key, failure in ledger.failures.items()]
         return [*failed, *self._endless(now)]
 
-    def _endless(self, now: datetime) -> Iterator[Problem]:
-        """Yield a problem for each job without hours of which a run does not end, or not begin."""
-        wanted = dg.RunsFilter(statuses=UNFINISHED, created_before=now - _ENDLESS)
-        for record in self.instance.get_run_records(wanted):
-            run = record.dagster_run
-            if self.watched.is_ours(run, self.place) and hours_of(run.tags) is None:
-                yield _waiting(record)
-
-    def _failed(self, since: datetime) -> Iterator[tuple[str, Failure]]:
-        """Yield the failures since a moment that need a person, the oldest first, by their keys."""
+    def _failures(self, since: datetime) -> Iterator[tuple[str, RunFailure]]:
+        """Yield the failures since a moment that need a person, by key, the oldest first."""
         wanted = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
-        found = self.instance.get_run_records(wanted, order_by="update_timestamp", ascending=True)
-        for record in found:
+        records = self.instance.get_run_records(wanted, order_by="update_timestamp", ascending=True)
+        for record in records:
             run = record.dagster_run
-            if self.watched.is_ours(run, self.place):
+            if self.watched.is_ours(run, self.location):
                 cause, hours = self._cause(run.run_id), hours_of(run.tags)
-                if self._needs_somebody(run, hours, cause):
+                if self._needs_person(run, hours, cause):
                     yield _failure(record, hours, cause)
 
     def _cause(self, run_id: str) -> Cause:
-        """Return why a run failed: the error of its first step that has one, or of the run."""
+        """Return the cause of a failed run: the first error of a step, or that of the run."""
         kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
         events = (entry.dagster_event for entry in self.instance.all_logs(run_id, of_type=kinds))
-        told = (getattr(event.event_specific_data, "error", None) for event in events if event)
-        return cause_of(next(filter(None, told), None))
+        errors = (getattr(event.event_specific_data, "error", None) for event in events if event)
+        return cause_of(next(filter(None, errors), None))
 
-    def _needs_somebody(self, run: dg.DagsterRun, hours: Span | None, cause: Cause) -> bool:
+    def _needs_person(self, run: dg.DagsterRun, hours: Span | None, cause: Cause) -> bool:
         if run.tags.get(WILL_RETRY_TAG) == "true":
             return False
         attempt, is_unseen = attempt_of(run.tags), bool(_UNSEEN & run.tags.keys())
@@ -90,16 +82,16 @@ class Look:
         return attempt >= LAST_ATTEMPT or cause.lasts or (is_unseen and not attempt)
 
     def _failed_before(self, run: dg.DagsterRun) -> bool:
-        """Whether the run of the job before this one has failed too."""
+        """Return True when the run of the job before this one failed, too."""
         ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
         wanted = dg.RunsFilter(job_name=run.job_name, statuses=ended)
         before = self.instance.get_runs(wanted, cursor=run.run_id, limit=1)
         return any(one.status is dg.DagsterRunStatus.FAILURE for one in before)
 
-    def _left(self, failure: Failure) -> Failure | None:
-        """Return what is left of a failure: the hours that are still open; None when it is over."""
+    def _still_open(self, failure: RunFailure) -> RunFailure | None:
+        """Return the failure with the hours that are still open; None when it is over."""
         if failure.hours:
-            hours = self.watched.open(self.instance, failure.hours)
+            hours = self.watched.open_hours(self.instance, failure.hours)
             return msgspec.structs.replace(failure, hours=hours) if hours else None
         succeeded = dg.RunsFilter(
             job_name=failure.job,
@@ -108,15 +100,32 @@ class Look:
         )
         return None if self.instance.get_runs(succeeded, limit=1) else failure
 
+    def _endless(self, now: datetime) -> Iterator[Problem]:
+        """Yield a problem for each run without hours that has neither ended nor begun in time."""
+        before = now - timedelta(hours=_ENDLESS_HOURS)
+        wanted = dg.RunsFilter(statuses=UNFINISHED, created_before=before)
+        for record in self.instance.get_run_records(wanted):
+            run = record.dagster_run
+            if self.watched.is_ours(run, self.location) and hours_of(run.tags) is None:
+                yield Problem(
+                    key=f"endless {run.job_name}",
+                    reader=ReaderRole.PLATFORM,
+                    title=f"the job {run.job_name} does not end",
+                    text=f"A run of this job has not ended after {_ENDLESS_HOURS} hours. Open Runs "
+                    "and terminate the run that hangs. A queued run waits for others.",
+                    page=f"runs/{run.run_id}",
+                    since=record.create_timestamp,
+                )
 
-def _failure(record: dg.RunRecord, hours: Span | None, cause: Cause) -> tuple[str, Failure]:
+
+def _failure(record: dg.RunRecord, hours: Span | None, cause: Cause) -> tuple[str, RunFailure]:
     run = record.dagster_run
     ended = datetime.fromtimestamp(record.end_time or record.update_timestamp.timestamp(), UTC)
-    what = "hours that are not in the tables" if hours else f"the job {run.job_name} failed"
-    named = cause.name or "killed"
-    return f"run {'hours' if hours else run.job_name} {named}", Failure(
+    title = "hours that are not in the tables" if hours else f"the job {run.job_name} failed"
+    name = cause.name or "killed"
+    return f"run {'hours' if hours else run.job_name} {name}", RunFailure(
         reader=cause.reader,
-        title=f"{what} ({named})",
+        title=f"{title} ({name})",
         text=cause.text,
         run_id=run.run_id,
         since=ended,
@@ -126,45 +135,31 @@ def _failure(record: dg.RunRecord, hours: Span | None, cause: Cause) -> tuple[st
     )
 
 
-def _waiting(record: dg.RunRecord) -> Problem:
-    run = record.dagster_run
-    hours = f"{_ENDLESS.total_seconds() / 3600:.0f} hours"
-    return Problem(
-        key=f"endless {run.job_name}",
-        reader=ReaderRole.PLATFORM,
-        title=f"the job {run.job_name} does not end",
-        text=f"A run of it has not ended for {hours}. Look at Runs: end what hangs. One that is "
-        "queued waits for others.",
-        page=f"runs/{run.run_id}",
-        since=record.create_timestamp,
-    )
-
-
-def _merged(known: Failure | None, failure: Failure) -> Failure:
-    """Return the later failure, with the hours of the earlier one and its beginning."""
+def _merged(known: RunFailure | None, failure: RunFailure) -> RunFailure:
+    """Return the later failure, with the hours and the beginning of the earlier one, if any."""
     if known is None:
         return failure
     hours = [*known.hours, *failure.hours]
     return msgspec.structs.replace(failure, since=known.since, hours=hours)
 
 
-def _problem(key: str, failure: Failure) -> Problem:
+def _problem(key: str, failure: RunFailure) -> Problem:
     return Problem(
         key=key,
         reader=failure.reader,
         title=failure.title,
-        text=f"{_told(failure.hours)}{failure.text}",
+        text=f"{_open_hours(failure.hours)}{failure.text}",
         page=f"runs/{failure.run_id}",
         since=failure.since,
     )
 
 
-def _told(hours: list[Span]) -> str:
+def _open_hours(hours: list[Span]) -> str:
     if not hours:
         return ""
     spans = [f"{key_of(span.first)} … {key_of(span.last)}" for span in hours[:_SPANS_NAMED]]
     more = f" and {len(hours) - _SPANS_NAMED} more spans" if len(hours) > _SPANS_NAMED else ""
     return (
         f"{sum(span.count for span in hours)} hours are not in the tables: {', '.join(spans)}"
-        f"{more} (UTC). They are asked for again by themselves, once a day in the end.\n"
+        f"{more} (UTC). The schedule requests them again by itself, in the end once a day.\n"
     )

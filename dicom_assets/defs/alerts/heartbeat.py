@@ -1,6 +1,6 @@
-"""The dead man's switch: a monitor elsewhere is asked as long as everything ticks.
+"""The dead man's switch: a monitor elsewhere receives a request as long as everything ticks.
 
-When nothing is left that could tell somebody, the monitor misses being asked, and does.
+When nothing is left that could send an alert, the monitor misses the requests, and alerts people.
 """
 
 import urllib.request
@@ -10,7 +10,7 @@ _TIMEOUT_SECONDS = 10
 
 
 def beat(url: str) -> bool:
-    """The monitor was asked (GET); returns whether it took that. The address is a secret."""
+    """Request the monitor (GET), and return True when it accepts. The address is a secret."""
     try:
         # http and https only: the settings refuse other addresses.
         with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS):  # noqa: S310 - as said

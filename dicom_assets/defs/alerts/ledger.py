@@ -1,7 +1,8 @@
-"""Which alerts are open, who was told, and who is to be told what: decided without asking anybody.
+"""The ledger of alerts: open alerts, and the messages that each channel is due (pure).
 
-The ledger is the cursor of the sensor. It holds our own texts, hours and names of channels, and
-neither an address of a channel nor a value of a patient.
+It is the cursor of the sensor. It holds our own texts, hours and names of channels, and neither an
+address of a channel nor a patient value. The names in its JSON and the keys of alerts never
+change: an open alert survives an upgrade and is not sent again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ MOST_MESSAGES = 3
 
 @dataclass(frozen=True)
 class Problem:
-    """What needs a person: found anew at each look, and named by its key for good."""
+    """A fault that needs a person, seen at one look. Its key is the same at every look."""
 
     key: str
     reader: ReaderRole
@@ -31,9 +32,9 @@ class Problem:
 
 
 class Alert(msgspec.Struct):
-    """A problem that somebody is told about, or about whose end somebody is still to be told.
+    """A problem that is open, or whose end is still to be sent to a channel.
 
-    `told` says by channel when it has taken the last message; None: it has to take one yet.
+    `sent` holds, for each channel, when it accepted the last message; None: no message yet.
     """
 
     reader: ReaderRole
@@ -41,19 +42,19 @@ class Alert(msgspec.Struct):
     text: str
     page: str
     since: datetime
-    told: dict[str, datetime | None] = msgspec.field(default_factory=dict)
+    sent: dict[str, datetime | None] = msgspec.field(name="told", default_factory=dict)
     over: datetime | None = None
 
     def is_due(self, channel: str, now: datetime) -> bool:
-        """Whether a channel is to be told: for the first time, once more, or that it is over."""
-        if channel not in self.told:
+        """Return True when a channel is due a message: the first, a reminder, or the end."""
+        if channel not in self.sent:
             return False
-        last = self.told[channel]
+        last = self.sent[channel]
         return self.over is not None or last is None or now - last >= REMINDER
 
 
-class Failure(msgspec.Struct):
-    """Runs that failed for the same reason: the job, and the hours that are still open."""
+class RunFailure(msgspec.Struct):
+    """Failed runs with the same cause: the job, and the hours that are still open."""
 
     reader: ReaderRole
     title: str
@@ -66,77 +67,80 @@ class Failure(msgspec.Struct):
 
 
 class Ledger(msgspec.Struct):
-    """What one look leaves for the next.
+    """The state that one look leaves for the next.
 
-    `looked` is when the last look was, `awake` since when looks have followed one another.
+    `awake_since` is the first of the looks that have followed one another without a pause.
     """
 
     alerts: dict[str, Alert] = msgspec.field(default_factory=dict)
-    failures: dict[str, Failure] = msgspec.field(default_factory=dict)
-    looked: datetime | None = None
-    awake: datetime | None = None
+    failures: dict[str, RunFailure] = msgspec.field(default_factory=dict)
+    last_look: datetime | None = msgspec.field(name="looked", default=None)
+    awake_since: datetime | None = msgspec.field(name="awake", default=None)
 
     @classmethod
     def read(cls, cursor: str | None) -> "Ledger":
-        """Return the ledger that a cursor holds; a new one for none, or for another release's."""
+        """Return the ledger in a cursor; an empty one for no cursor or one that does not decode."""
         try:
             return msgspec.json.decode(cursor or "{}", type=cls)
         except msgspec.DecodeError:
             return cls()
 
-    def written(self) -> str:
+    def dump(self) -> str:
         """Return the ledger as a cursor."""
         return msgspec.json.encode(self).decode()
-
-    def note(
-        self, problems: Iterable[Problem], channels: Mapping[str, Iterable[str]], now: datetime
-    ) -> None:
-        """Every problem is an open alert, for the channels of its reader; other alerts are over."""
-        found = {problem.key: problem for problem in problems}
-        for key, problem in found.items():
-            self.alerts[key] = _renewed(self.alerts.get(key), problem)
-        for key, alert in self.alerts.items():
-            names = channels[alert.reader]
-            if key in found:
-                alert.told = {name: alert.told.get(name) for name in names}
-            else:
-                alert.over = alert.over or now
-                alert.told = {name: told for name, told in alert.told.items() if name in names}
-
-    def due(self, channel: str, now: datetime) -> list[str]:
-        """Return the keys of the alerts about which a channel is to be told, the oldest first."""
-        due = [key for key, alert in self.alerts.items() if alert.is_due(channel, now)]
-        return sorted(due, key=lambda key: self.alerts[key].since)
-
-    def settle(self, taken: Mapping[str, Iterable[str]], now: datetime) -> None:
-        """What channels have taken, by their name, is noted; alerts that nobody awaits are gone."""
-        for channel, keys in taken.items():
-            for key in keys:
-                told = self.alerts[key].told
-                if self.alerts[key].over:
-                    del told[channel]
-                else:
-                    told[channel] = now
-        self.alerts = {k: alert for k, alert in self.alerts.items() if alert.told or not alert.over}
 
     @property
     def open(self) -> list[Alert]:
         """The alerts that are not over."""
         return [alert for alert in self.alerts.values() if alert.over is None]
 
+    def update(
+        self, problems: Iterable[Problem], channels: Mapping[str, Iterable[str]], now: datetime
+    ) -> None:
+        """Open an alert for each problem, renew those that are open, and end all others.
+
+        `channels` are names of channels by reader.
+        """
+        current = {problem.key: problem for problem in problems}
+        for key, problem in current.items():
+            self.alerts[key] = _renewed(self.alerts.get(key), problem)
+        for key, alert in self.alerts.items():
+            names = channels[alert.reader]
+            if key in current:
+                alert.sent = {name: alert.sent.get(name) for name in names}
+            else:
+                alert.over = alert.over or now
+                alert.sent = {name: sent for name, sent in alert.sent.items() if name in names}
+
+    def due(self, channel: str, now: datetime) -> list[str]:
+        """Return the keys of the alerts of which a channel is due a message, the oldest first."""
+        due = [key for key, alert in self.alerts.items() if alert.is_due(channel, now)]
+        return sorted(due, key=lambda key: self.alerts[key].since)
+
+    def mark_sent(self, delivered: Mapping[str, Iterable[str]], now: datetime) -> None:
+        """Note the keys delivered by channel, and drop alerts whose end every channel has."""
+        for channel, keys in delivered.items():
+            for key in keys:
+                sent = self.alerts[key].sent
+                if self.alerts[key].over:
+                    del sent[channel]
+                else:
+                    sent[channel] = now
+        self.alerts = {k: alert for k, alert in self.alerts.items() if alert.sent or not alert.over}
+
 
 def _renewed(known: Alert | None, problem: Problem) -> Alert:
-    """Return the alert of a problem as it stands now, told to whom it was told before."""
+    """Return the alert of a problem; an open one keeps its beginning and its channels."""
     since = known.since if known and known.over is None else problem.since
-    told = known.told if known else {}
-    return Alert(problem.reader, problem.title, problem.text, problem.page, since, told)
+    sent = known.sent if known else {}
+    return Alert(problem.reader, problem.title, problem.text, problem.page, since, sent)
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a channel is told, and which alerts that is about.
+    """A message for a channel, and the keys of its alerts.
 
-    `incident` is the same when an alert is opened and when it is over.
+    `incident` is the same for the opening and the end of an alert.
     """
 
     keys: tuple[str, ...]
@@ -147,31 +151,31 @@ class Message:
 
 
 def messages(
-    alerts: Mapping[str, Alert], place: str, web_url: str, *, bundled: bool
+    alerts: Mapping[str, Alert], location: str, web_url: str, *, bundled: bool
 ) -> list[Message]:
-    """Return what one channel is told about alerts: one message each, or one for all of many.
+    """Return the messages about alerts for one channel: one for each, or one for all of many.
 
-    `place` is the code location, `web_url` where people open Dagster's page.
+    `location` is the code location, `web_url` the address at which people open Dagster's pages.
     """
-    made = [_message(key, alert, place, web_url) for key, alert in alerts.items()]
-    return [_bundle(made, place)] if bundled and len(made) > MOST_MESSAGES else made
+    single = [_message(key, alert, location, web_url) for key, alert in alerts.items()]
+    return [_bundle(single, location)] if bundled and len(single) > MOST_MESSAGES else single
 
 
-def _message(key: str, alert: Alert, place: str, web_url: str) -> Message:
-    span = f"{alert.since:%Y-%m-%d %H:%M} UTC"
+def _message(key: str, alert: Alert, location: str, web_url: str) -> Message:
+    since = f"{alert.since:%Y-%m-%d %H:%M} UTC"
     if alert.over:
-        title = f"{place}: resolved: {alert.title}"
-        lines = [f"It is over. It was open from {span} to {alert.over:%Y-%m-%d %H:%M} UTC."]
+        title = f"{location}: resolved: {alert.title}"
+        lines = [f"It is over. It was open from {since} to {alert.over:%Y-%m-%d %H:%M} UTC."]
     else:
-        title, lines = f"{place}: {alert.title}", [alert.text, f"Since: {span}"]
+        title, lines = f"{location}: {alert.title}", [alert.text, f"Since: {since}"]
     lines += [f"For: {READERS[alert.reader]}", f"Look: {web_url.rstrip('/')}/{alert.page}"]
     text, is_resolved = "\n".join(lines), alert.over is not None
-    return Message((key,), title, text, is_resolved, f"{place} {key}")
+    return Message((key,), title, text, is_resolved, f"{location} {key}")
 
 
-def _bundle(made: list[Message], place: str) -> Message:
-    still = sum(not message.is_resolved for message in made)
-    title = f"{place}: {still} alerts, {len(made) - still} resolved"
-    text = "\n\n".join(f"{message.title}\n{message.text}" for message in made)
-    keys = tuple(key for message in made for key in message.keys)
-    return Message(keys, title, text, is_resolved=not still)
+def _bundle(single: list[Message], location: str) -> Message:
+    still_open = sum(not message.is_resolved for message in single)
+    title = f"{location}: {still_open} alerts, {len(single) - still_open} resolved"
+    text = "\n\n".join(f"{message.title}\n{message.text}" for message in single)
+    keys = tuple(key for message in single for key in message.keys)
+    return Message(keys, title, text, is_resolved=not still_open)

@@ -1,6 +1,6 @@
-"""The sensor `dicom_alerts`: it looks once a minute, tells whom it concerns, and notes that.
+"""The sensor of alerts: it looks once a minute, sends messages, and notes them in its cursor.
 
-It first looks, then tells, then notes. What it does not get to note is told once more.
+In this order: a message that was sent and could not be noted is sent once more, and none is lost.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,130 +11,121 @@ from itertools import chain
 import dagster as dg
 from dagster._core.remote_origin import RemoteRepositoryOrigin
 
-from dicom_assets.defs.alerts import (
-    failed_checks as results,
-)
-from dicom_assets.defs.alerts import (
-    failed_runs as failures,
-)
-from dicom_assets.defs.alerts import (
-    silent_ticks as ticks,
-)
 from dicom_assets.defs.alerts.channels import Channel, channels_of, deliver
+from dicom_assets.defs.alerts.failed_checks import check_problems
+from dicom_assets.defs.alerts.failed_runs import RunWatch
 from dicom_assets.defs.alerts.heartbeat import beat
 from dicom_assets.defs.alerts.ledger import Ledger, Message, Problem, messages
+from dicom_assets.defs.alerts.silent_ticks import TICK_PATIENCE, TickWatch
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.names import Names
 from dicom_assets.settings import Settings
 
-SENSOR_SECONDS = 60
-_NAME = "dicom_assets"
+ALERTS_SECONDS = 60
+_LOCATION = "dicom_assets"
 
 
 def alerts_sensor(
     settings: Settings,
-    made: dg.Definitions,
+    definitions: dg.Definitions,
     names: Names,
     *,
     running: bool,
 ) -> dg.SensorDefinition:
-    """Return the sensor that tells people what needs them in the definitions that were made.
+    """Return the sensor that sends alerts about problems with definitions.
 
-    Raises SettingsError for an address of a channel that is none.
+    Raises SettingsError for an address that Apprise does not understand.
     """
-    alerts = _Alerts(
-        settings, channels_of(settings), Watched.of(made, names.schedule(names.tables))
-    )
+    watched = Watched.of(definitions, names.schedule(names.tables))
+    alerts = _Alerts(settings, channels_of(settings), watched)
     status = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
 
     @dg.sensor(
         name=names.alerts,
-        minimum_interval_seconds=SENSOR_SECONDS,
+        minimum_interval_seconds=ALERTS_SECONDS,
         default_status=status,
         description=(
-            "Tell people what needs them: failed checks, runs that stay failed, schedules and "
-            "sensors that do not tick. Channels: DICOM_ALERTS; docs/alerts.md."
+            "Alert people about failed checks, runs that stay failed, and schedules and sensors "
+            "that do not tick. Channels: DICOM_ALERTS. See docs/alerts.md."
         ),
     )
-    def tell(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def send_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         ledger = Ledger.read(context.cursor)
-        told = alerts.tick(context, ledger, datetime.now(UTC))
-        return dg.SensorResult(skip_reason=told, cursor=ledger.written())
+        sentence = alerts.tick(context, ledger, datetime.now(UTC))
+        return dg.SensorResult(skip_reason=sentence, cursor=ledger.dump())
 
-    return tell
+    return send_alerts
 
 
 @dataclass(frozen=True)
 class _Alerts:
-    """Who is told of what: the channels of each reader, and what is watched."""
+    """The definitions that are watched, and the channels of each reader."""
 
     settings: Settings
     channels: Mapping[str, tuple[Channel, ...]]
     watched: Watched
 
     def tick(self, context: dg.SensorEvaluationContext, ledger: Ledger, now: datetime) -> str:
-        """Everybody is told who has to be; returns what is open, in a sentence for the tick."""
-        if ledger.looked is None or ledger.awake is None or now - ledger.looked > ticks.PATIENCE:
-            ledger.awake = now
+        """Send every message that is due, and return the open alerts as the tick's skip reason."""
+        last = ledger.last_look
+        if last is None or ledger.awake_since is None or now - last > TICK_PATIENCE:
+            ledger.awake_since = now
         origin = _origin(context)
-        place = origin.code_location_origin.location_name if origin else None
+        location = origin.code_location_origin.location_name if origin else None
         problems = [
-            *results.failed_checks(context.instance, self.watched.checks),
-            *failures.Look(context.instance, self.watched, place).update(ledger, now),
+            *check_problems(context.instance, self.watched.checks),
+            *RunWatch(context.instance, self.watched, location).update(ledger, now),
         ]
-        is_feeding = False
+        requests_hours = False
         if origin is not None:
-            ticking = ticks.Look(context.instance, self.watched, origin)
-            wrong = ticking.problems(now)
-            is_feeding = ticking.is_feeding(wrong)
-            # A daemon that has just begun catches up first.
-            problems += wrong if now - ledger.awake >= ticks.PATIENCE else []
-        silent = self._tell(ledger, problems, place or _NAME, now)
-        ledger.looked = now
-        lost = [*silent, *self._beat(is_feeding=is_feeding and not silent)]
-        return _sentence(ledger, lost, has_channels=any(self.channels.values()))
+            ticks = TickWatch(context.instance, self.watched, origin)
+            silent = ticks.problems(now)
+            requests_hours = ticks.requests_hours(silent)
+            # A daemon that has just started has to catch up first.
+            problems += silent if now - ledger.awake_since >= TICK_PATIENCE else []
+        failed = self._send(ledger, problems, location or _LOCATION, now)
+        ledger.last_look = now
+        url = self.settings.heartbeat_url
+        if url and requests_hours and not failed and not beat(url):
+            failed = ["DICOM_HEARTBEAT_URL"]
+        return _skip_reason(ledger, failed, has_channels=any(self.channels.values()))
 
-    def _tell(
-        self, ledger: Ledger, problems: list[Problem], place: str, now: datetime
+    def _send(
+        self, ledger: Ledger, problems: list[Problem], location: str, now: datetime
     ) -> list[str]:
-        """Every channel is told what is due; returns the names of those that did not take it."""
-        names = {r: [c.name for c in channels] for r, channels in self.channels.items()}
-        ledger.note(problems, names, now)
+        """Send every channel its messages, and return the names of the channels that failed."""
+        names = {role: [c.name for c in channels] for role, channels in self.channels.items()}
+        ledger.update(problems, names, now)
         due = {
-            channel: list(self._messages(ledger, channel, place, now))
+            channel: list(self._messages(ledger, channel, location, now))
             for channel in dict.fromkeys(chain.from_iterable(self.channels.values()))
             if ledger.due(channel.name, now)
         }
-        taken = deliver(due)
-        ledger.settle({c.name: _keys(made) for c, made in taken.items()}, now)
-        return [channel.name for channel, made in due.items() if len(taken[channel]) < len(made)]
+        delivered = deliver(due)
+        keys = {c.name: [k for m in sent for k in m.keys] for c, sent in delivered.items()}
+        ledger.mark_sent(keys, now)
+        return [channel.name for channel in due if len(delivered[channel]) < len(due[channel])]
 
     def _messages(
-        self, ledger: Ledger, channel: Channel, place: str, now: datetime
+        self, ledger: Ledger, channel: Channel, location: str, now: datetime
     ) -> Iterator[Message]:
         due = {key: ledger.alerts[key] for key in ledger.due(channel.name, now)}
-        yield from messages(due, place, self.settings.web_url, bundled=channel.is_bundled)
-
-    def _beat(self, *, is_feeding: bool) -> list[str]:
-        """The heartbeat's monitor is asked while hours are asked for; returns its name if lost."""
-        url = self.settings.heartbeat_url
-        return ["DICOM_HEARTBEAT_URL"] if url and is_feeding and not beat(url) else []
-
-
-def _keys(taken: list[Message]) -> list[str]:
-    return [key for message in taken for key in message.keys]
+        yield from messages(due, location, self.settings.web_url, bundled=channel.is_bundled)
 
 
 def _origin(context: dg.SensorEvaluationContext) -> RemoteRepositoryOrigin | None:
-    """Return where the daemon has us from; None when no daemon asks."""
+    """Return the origin under which the daemon knows our definitions; None without a daemon."""
     location, name = context.code_location_origin, context.repository_name
     if location is None or name is None:
         return None
     return RemoteRepositoryOrigin(code_location_origin=location, repository_name=name)
 
 
-def _sentence(ledger: Ledger, lost: list[str], *, has_channels: bool) -> str:
-    titles = "; ".join(alert.title for alert in ledger.open) or "nothing needs a person"
-    failed = f". Not taken, tried again at the next tick: {', '.join(lost)}" if lost else ""
-    unset = "" if has_channels else ". Nobody is told: DICOM_ALERTS is not set"
-    return f"{titles}{failed}{unset}"
+def _skip_reason(ledger: Ledger, failed: list[str], *, has_channels: bool) -> str:
+    titles = "; ".join(alert.title for alert in ledger.open)
+    sentences = [f"open alerts: {titles}" if titles else "no alert is open"]
+    if failed:
+        sentences.append(f"Not delivered, retried at the next tick: {', '.join(failed)}")
+    if not has_channels:
+        sentences.append("Nobody receives alerts, because DICOM_ALERTS is not set")
+    return ". ".join(sentences)

@@ -1,7 +1,7 @@
-"""Schedules and sensors of ours that do not do what they should, and daemons that do not live.
+"""Problems: schedules and sensors of ours that do not tick or fail, and daemons without heartbeat.
 
-Who looks is itself a sensor: when nothing ticks any more, or the code location does not load,
-nobody looks. For that there is the heartbeat.
+The alerts are sent by a sensor. When nothing ticks at all, or the code location does not load, no
+alert is sent. The monitor of `heartbeat` notices that.
 """
 
 from collections.abc import Iterator
@@ -18,82 +18,85 @@ from dicom_assets.defs.alerts.ledger import Problem
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.check_words import ReaderRole
 
-# How late a tick may be. A daemon that has just begun is given as much time.
-PATIENCE = timedelta(minutes=5)
+# How late a tick may be. A daemon that has just started gets as much time.
+TICK_PATIENCE = timedelta(minutes=5)
 _SENSOR_PATIENCE = timedelta(minutes=10)
-# As on Dagster's own page: a part may be at work for long.
+# As on Dagster's own page, because a daemon may work for long.
 _DAEMON_PATIENCE = timedelta(minutes=30)
-# Fewer in a row pass by themselves: the next tick asks for everything that is missing.
+# Fewer failures in a row pass by themselves: the next tick requests everything that is missing.
 FAILED_TICKS = 3
 _MOMENTS = ("start_timestamp", "last_iteration_timestamp", "last_sensor_start_timestamp")
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at what ticks in our code location."""
+class TickWatch:
+    """The schedules and sensors of a code location, and the daemons of an instance."""
 
     instance: dg.DagsterInstance
     watched: Watched
     origin: RemoteRepositoryOrigin
 
     def problems(self, now: datetime) -> list[Problem]:
-        """Return a problem for each schedule, sensor and daemon that does not do what it should."""
-        schedules = (self._wrong(s, _scheduled(s, now), now) for s in self.watched.schedules)
-        sensors = (self._wrong(s, now - _SENSOR_PATIENCE, now) for s in self.watched.sensors)
+        """Return a problem for each schedule, sensor and daemon that is not as it should be."""
+        schedules = (self._problem(s, _last_due(s, now), now) for s in self.watched.schedules)
+        sensors = (self._problem(s, now - _SENSOR_PATIENCE, now) for s in self.watched.sensors)
         return [*filter(None, (*schedules, *sensors)), *self._daemons(now)]
 
-    def is_feeding(self, problems: list[Problem]) -> bool:
-        """Whether hours are asked for: the daemons live, and the schedule of the tables ticks."""
-        vital = ("daemon ", f"schedule {self.watched.feeding}")
+    def requests_hours(self, problems: list[Problem]) -> bool:
+        """Return True when the daemons live, and the schedule that requests hours ticks."""
+        vital = ("daemon ", f"schedule {self.watched.schedule}")
         return not any(problem.key.startswith(vital) for problem in problems)
 
-    def _wrong(
+    def _problem(
         self, ticking: dg.ScheduleDefinition | dg.SensorDefinition, due: datetime, now: datetime
     ) -> Problem | None:
-        """Return what is wrong with a schedule or sensor whose last tick was due at a moment."""
+        """Return the problem of a schedule or sensor whose last tick was due at a moment."""
         origin = RemoteInstigatorOrigin(repository_origin=self.origin, instigator_name=ticking.name)
         ids = origin.get_id(), origin.get_selector().get_id()
         state = self.instance.get_instigator_state(*ids)
         if ticking.default_status.value != "RUNNING" and (state is None or not state.is_running):
             return None
         ticks = self.instance.get_ticks(*ids, limit=1)
-        told = _told(state, ticks[0] if ticks else None, due)
+        fault = _fault(state, ticks[0] if ticks else None, due)
         kind = "schedule" if isinstance(ticking, dg.ScheduleDefinition) else "sensor"
         page = f"locations/{self.origin.get_label()}/{kind}s/{ticking.name}"
-        return told and _problem(f"{kind} {ticking.name}", *told, page, now)
+        return fault and _problem(f"{kind} {ticking.name}", *fault, page, now)
 
     def _daemons(self, now: datetime) -> Iterator[Problem]:
         beats = self.instance.get_daemon_heartbeats()
         for name in self.instance.get_required_daemon_types():
-            # Errors in a heartbeat are left aside: they may be of somebody else's sensor.
+            # Errors in a heartbeat are ignored: they may come from a sensor that is not ours.
             if name not in beats or beats[name].timestamp < (now - _DAEMON_PATIENCE).timestamp():
-                text = "A part of dagster-daemon is dead. Look at its log, and start it again."
+                text = (
+                    "This part of dagster-daemon has sent no heartbeat for half an hour. Read the "
+                    "log of dagster-daemon, and start it again."
+                )
                 yield _problem(f"daemon {name}", "does not live", text, "deployment/daemons", now)
 
 
-def _problem(name: str, what: str, text: str, page: str, now: datetime) -> Problem:
-    return Problem(name, ReaderRole.PLATFORM, f"{name} {what}", text, page, now)
+def _problem(key: str, fault: str, text: str, page: str, now: datetime) -> Problem:
+    return Problem(key, ReaderRole.PLATFORM, f"{key} {fault}", text, page, now)
 
 
-def _told(
+def _fault(
     state: InstigatorState | None, tick: InstigatorTick | None, due: datetime
 ) -> tuple[str, str] | None:
-    """Return what is wrong, and what to do; None when all is well."""
+    """Return a fault and its remedy; None when the last tick was in time and did not fail."""
     if state is not None and not state.is_running:
-        return "is stopped", "Somebody has stopped it: turn it on under Automation."
+        return "is stopped", "A person stopped it. Turn it on under Automation."
     last = tick.timestamp if tick else 0.0
     began = [getattr(state and state.instigator_data, name, None) or 0.0 for name in _MOMENTS]
     if max(last, *began) < due.timestamp():
-        text = "It has not ticked when it was due, and the daemon lives. Look at the daemon's log."
+        text = "It did not tick when it was due. Read the log of dagster-daemon."
         return "does not tick", text
     if tick is not None and tick.tick_data.consecutive_failure_count >= FAILED_TICKS:
         return "fails", f"{FAILED_TICKS} ticks in a row have failed. {cause_of(tick.error).text}"
     return None
 
 
-def _scheduled(schedule: dg.ScheduleDefinition, now: datetime) -> datetime:
+def _last_due(schedule: dg.ScheduleDefinition, now: datetime) -> datetime:
     """Return the latest moment at which a schedule should have ticked by now."""
-    latest = (now - PATIENCE).timestamp()
+    latest = (now - TICK_PATIENCE).timestamp()
     zone = schedule.execution_timezone or "UTC"
     backwards = schedule_execution_time_iterator(
         latest, schedule.cron_schedule, zone, ascending=False

@@ -1,4 +1,4 @@
-"""What is watched of one set of definitions: checks, jobs, schedules, sensors, hours of assets."""
+"""The definitions that alerts watch: checks, jobs, schedules, sensors, and hours of assets."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from dicom_assets.defs.partitions import key_of
 from dicom_assets.window import Span, spans_of
 
+_MATERIALIZED = AssetPartitionStatus.MATERIALIZED
+
 
 @dataclass(frozen=True)
 class Watched:
-    """Ours among all that one Dagster has; `feeding` is the schedule that asks for hours."""
+    """Our definitions among all of one Dagster; `schedule` is the one that requests hours."""
 
     keys: frozenset[dg.AssetKey]
     partitions: dg.HourlyPartitionsDefinition
@@ -20,51 +22,50 @@ class Watched:
     jobs: frozenset[str]
     schedules: tuple[dg.ScheduleDefinition, ...]
     sensors: tuple[dg.SensorDefinition, ...]
-    feeding: str
+    schedule: str
 
     @classmethod
-    def of(cls, made: dg.Definitions, feeding: str) -> "Watched":
-        """Return what is to be watched of definitions; their assets by the hour share the hours."""
-        assets = [asset for asset in made.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    def of(cls, definitions: dg.Definitions, schedule: str) -> "Watched":
+        """Return all that is watched of definitions, whose hourly assets share their partitions."""
+        assets = [a for a in definitions.assets or () if isinstance(a, dg.AssetsDefinition)]
         hourly = {
             key: asset.partitions_def
             for asset in assets
             for key in asset.keys
             if isinstance(asset.partitions_def, dg.HourlyPartitionsDefinition)
         }
-        checks, schedules = [*assets, *(made.asset_checks or ())], made.schedules or ()
+        checked, schedules = [*assets, *(definitions.asset_checks or ())], definitions.schedules
         return cls(
             keys=frozenset(hourly),
             partitions=next(iter(hourly.values())),
-            checks=tuple(spec for one in checks for spec in one.check_specs),
-            jobs=frozenset(job.name for job in made.jobs or ()),
-            schedules=tuple(s for s in schedules if isinstance(s, dg.ScheduleDefinition)),
-            sensors=tuple(made.sensors or ()),
-            feeding=feeding,
+            checks=tuple(spec for one in checked for spec in one.check_specs),
+            jobs=frozenset(job.name for job in definitions.jobs or ()),
+            schedules=tuple(s for s in schedules or () if isinstance(s, dg.ScheduleDefinition)),
+            sensors=tuple(definitions.sensors or ()),
+            schedule=schedule,
         )
 
-    def is_ours(self, run: dg.DagsterRun, place: str | None) -> bool:
-        """Whether a run is of a job of ours, or over our assets; `place` is our code location."""
+    def is_ours(self, run: dg.DagsterRun, location: str | None) -> bool:
+        """Return True for a run of our jobs or over our assets, in our code location."""
         origin = run.remote_job_origin
-        if place is not None and origin is not None and origin.location_name != place:
+        if location is not None and origin is not None and origin.location_name != location:
             return False
         return run.job_name in self.jobs or bool(self.keys & (run.asset_selection or set()))
 
-    def open(self, instance: dg.DagsterInstance, hours: Iterable[Span]) -> list[Span]:
-        """Return those of the hours that an asset lacks, or whose latest run has failed.
+    def open_hours(self, instance: dg.DagsterInstance, spans: Iterable[Span]) -> list[Span]:
+        """Return the hours that an asset lacks, or whose latest run failed.
 
-        Hours that are no partitions any more are nobody's concern.
+        Hours that are no partitions any more count as done.
         """
         end = self.partitions.end
-        named = {
+        hours = {
             key_of(hour): hour
-            for span in hours
+            for span in spans
             for hour in span.hours()
             if hour >= self.partitions.start and (end is None or hour < end)
         }
         missing: set[str] = set()
         for asset in self.keys:
-            found = instance.get_status_by_partition(asset, list(named), self.partitions) or {}
-            done = (k for k, told in found.items() if told is AssetPartitionStatus.MATERIALIZED)
-            missing |= named.keys() - set(done)
-        return spans_of(named[key] for key in missing)
+            statuses = instance.get_status_by_partition(asset, list(hours), self.partitions) or {}
+            missing |= {key for key in hours if statuses.get(key) is not _MATERIALIZED}
+        return spans_of(hours[key] for key in missing)

@@ -47,9 +47,9 @@ def _told(channel: Channel, *, number: int = 1, over: bool = False) -> list[Mess
     """What of some alerts, or of their end, the channel takes."""
     ledger = Ledger()
     found = [Problem(f"{n}", PLATFORM, TITLE, TEXT, "runs/1", START) for n in range(number)]
-    ledger.note(found, {PLATFORM: [channel.name]}, START)
+    ledger.update(found, {PLATFORM: [channel.name]}, START)
     if over:
-        ledger.note([], {PLATFORM: [channel.name]}, START + timedelta(hours=1))
+        ledger.update([], {PLATFORM: [channel.name]}, START + timedelta(hours=1))
     made = messages(ledger.alerts, PLACE, "http://127.0.0.1:3000", bundled=channel.is_bundled)
     return deliver({channel: made})[channel]
 

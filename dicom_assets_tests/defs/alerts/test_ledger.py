@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from dicom_assets.defs.alerts.ledger import (
     MOST_MESSAGES,
-    Failure,
     Ledger,
     Message,
     Problem,
+    RunFailure,
     messages,
 )
 from dicom_assets.defs.check_words import ReaderRole
@@ -40,7 +40,7 @@ class Looks:
         """What each channel takes at the next look: keys, with a star when that is over."""
         self.now += after
         ledger = Ledger.read(self.cursor)
-        ledger.note(problems, self.channels, self.now)
+        ledger.update(problems, self.channels, self.now)
         names = {name for names in self.channels.values() for name in names}
         due = {name: ledger.due(name, self.now) for name in names - set(dead)}
         told = {
@@ -48,8 +48,8 @@ class Looks:
             for name, keys in due.items()
             if keys
         }
-        ledger.settle(due, self.now)
-        self.cursor = ledger.written()
+        ledger.mark_sent(due, self.now)
+        self.cursor = ledger.dump()
         return told
 
 
@@ -161,18 +161,43 @@ def test_a_ledger_of_another_release_is_begun_anew() -> None:
 def test_a_ledger_survives_the_cursor() -> None:
     """Failures with their hours, too."""
     hours = [Span(START, START + timedelta(hours=3))]
-    failure = Failure(PLATFORM, "title", "text", "run", START, START, "job", hours)
-    ledger = Ledger(failures={"key": failure}, looked=START, awake=START)
-    ledger.note([problem()], CHANNELS, START)
-    assert Ledger.read(ledger.written()) == ledger
+    failure = RunFailure(PLATFORM, "title", "text", "run", START, START, "job", hours)
+    ledger = Ledger(failures={"key": failure}, last_look=START, awake_since=START)
+    ledger.update([problem()], CHANNELS, START)
+    assert Ledger.read(ledger.dump()) == ledger
+
+
+OPENED = "run hours ServiceRefusedError"
+CURSOR_OF_0_2 = (
+    '{"alerts":{"run hours ServiceRefusedError":{"reader":"service","title":"old words",'
+    '"text":"old words","page":"runs/1","since":"2026-01-01T10:00:00Z",'
+    '"told":{"DICOM_ALERTS 1 (slack)":"2026-01-01T10:00:00Z",'
+    '"DICOM_ALERTS_SERVICE 1 (mailto)":null},"over":null}},'
+    '"failures":{"run hours ServiceRefusedError":{"reader":"service","title":"old words",'
+    '"text":"old words","run_id":"1","since":"2026-01-01T10:00:00Z",'
+    '"latest":"2026-01-01T10:00:00Z","job":"dicom_tables",'
+    '"hours":[{"first":"2026-01-01T03:00:00Z","last":"2026-01-01T04:00:00Z"}]}},'
+    '"looked":"2026-01-01T10:00:00Z","awake":"2026-01-01T10:00:00Z"}'
+)
+
+
+def test_the_cursor_of_the_release_before_is_the_cursor_of_this_one() -> None:
+    """An open alert is not sent again in new words, only to the channel that still waits for it."""
+    ledger = Ledger.read(CURSOR_OF_0_2)
+    assert ledger.dump() == CURSOR_OF_0_2
+    hours = [Span(START.replace(hour=3), START.replace(hour=4))]
+    assert ledger.failures[OPENED].hours == hours
+    ledger.update([problem(OPENED, reader=SERVICE)], CHANNELS, START + MINUTE)
+    assert ledger.due(SLACK, START + MINUTE) == []
+    assert ledger.due(MAIL, START + MINUTE) == [OPENED]
 
 
 def said(*problems: Problem, over: bool = False, bundled: bool = True) -> list[Message]:
     """The messages about problems."""
     ledger = Ledger()
-    ledger.note(problems, CHANNELS, START)
+    ledger.update(problems, CHANNELS, START)
     if over:
-        ledger.note([], CHANNELS, START + timedelta(hours=2))
+        ledger.update([], CHANNELS, START + timedelta(hours=2))
     return messages(ledger.alerts, "pacs", "https://dagster.example/", bundled=bundled)
 
 

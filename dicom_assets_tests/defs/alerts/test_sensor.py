@@ -30,19 +30,14 @@ from dagster_shared.error import SerializableErrorInfo
 
 from dicom_assets import errors
 from dicom_assets.definitions import build_definitions
-from dicom_assets.defs.alerts import (
-    causes,
-)
-from dicom_assets.defs.alerts import (
-    failed_runs as failures,
-)
-from dicom_assets.defs.alerts import (
-    silent_ticks as ticks,
-)
+from dicom_assets.defs.alerts.causes import Cause
+from dicom_assets.defs.alerts.failed_runs import RunWatch
 from dicom_assets.defs.alerts.ledger import Ledger, Problem
 from dicom_assets.defs.alerts.sensor import alerts_sensor
+from dicom_assets.defs.alerts.silent_ticks import FAILED_TICKS, TICK_PATIENCE, TickWatch
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.check_words import READER_KEY, READERS, SILENCING_KEYS, ReaderRole
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, LAST_ATTEMPT, range_tags
 from dicom_assets.schema import INSTANCE, STUDY
 from dicom_assets.settings import Settings
@@ -56,7 +51,7 @@ from dicom_assets_tests.support.world import World, world
 PLACE = "pacs"
 SCHEDULE = "dicom_tables_schedule"
 Tags = Mapping[str, str]
-QUIET = "nothing needs a person"
+QUIET = "no alert is open"
 SCHEDULED = {"dagster/schedule_name": "theirs"}
 # What notices that rows are gone.
 FAILING = {"audit", "reconciliation"}
@@ -294,7 +289,7 @@ def _small(plan: Plan, **settings: object) -> dg.Definitions:
         ],
         sensors=[_nothing()],
     )
-    alerts = alerts_sensor(Settings(**settings), made, SCHEDULE, running=True)  # type: ignore[arg-type]  # what is given fits
+    alerts = alerts_sensor(Settings(**settings), made, Names(), running=True)  # type: ignore[arg-type]  # what is given fits
     return dg.Definitions.merge(made, dg.Definitions(sensors=[alerts]))
 
 
@@ -415,7 +410,7 @@ def test_a_job_whose_fault_may_pass_is_told_of_at_the_second_failure(small: Smal
 
 def test_a_job_that_does_not_end_is_told_of(small: Small) -> None:
     """Queued behind runs that hang, no check would ever fail."""
-    look = failures.Look(small.instance, Watched.of(small.definitions, SCHEDULE), None)
+    look = RunWatch(small.instance, Watched.of(small.definitions, SCHEDULE), None)
     started = datetime.now(UTC)
     small.instance.create_run_for_job(small.definitions.resolve_job_def("keep"))
     hours = small.definitions.resolve_job_def("dicom_tables")
@@ -456,8 +451,8 @@ def test_runs_of_others_are_not_ours(small: Small) -> None:
         remote_job_origin=RemoteJobOrigin(repository_origin=elsewhere, job_name="dicom_tables"),
     )
     small.instance.report_run_failed(run)
-    assert failures.Look(small.instance, watched, PLACE).update(Ledger(), now) == []
-    assert failures.Look(small.instance, watched, "another clinic").update(Ledger(), now)
+    assert RunWatch(small.instance, watched, PLACE).update(Ledger(), now) == []
+    assert RunWatch(small.instance, watched, "another clinic").update(Ledger(), now)
 
 
 @pytest.mark.parametrize("silent", SILENCING_KEYS)
@@ -484,7 +479,7 @@ def test_a_blocking_check_is_told_to_its_reader_and_open_hours_in_the_end(small:
     small.run({ATTEMPT_TAG: str(LAST_ATTEMPT)})
     ((title, text),) = small.told()
     assert title == "dicom_assets: hours that are not in the tables (DagsterAssetCheckFailedError)"
-    assert "A check has stopped it." in text
+    assert "A check stopped the run." in text
 
 
 def test_a_check_that_is_asked_anew_says_what_it_said_until_it_answers(small: Small) -> None:
@@ -507,7 +502,7 @@ def test_a_channel_that_is_down_shows_in_the_tick_and_is_told_later(small: Small
     small.sink.status = 503
     assert _failed(small, errors.ForeignTableError("Use another root.")) == []
     said = small.tick()
-    assert "Not taken, tried again at the next tick: DICOM_ALERTS 1 (json)" in said
+    assert "Not delivered, retried at the next tick: DICOM_ALERTS 1 (json)" in said
     assert small.sink.address not in f"{said} {small.cursor}"
     small.sink.status = 200
     assert len(small.told()) == 1
@@ -522,7 +517,7 @@ def test_without_a_channel_the_tick_says_what_is_open(
     small.run({ATTEMPT_TAG: "1"})
     said = small.tick()
     assert "SettingsError" in said
-    assert "Nobody is told: DICOM_ALERTS is not set" in said
+    assert "Nobody receives alerts, because DICOM_ALERTS is not set" in said
 
 
 # --- what ticks ---------------------------------------------------------------------------------
@@ -568,11 +563,11 @@ VITAL = {f"schedule {SCHEDULE}", "daemon SCHEDULER"}
 
 def _wrong(instance: dg.DagsterInstance, now: datetime = NOW) -> dict[str, str]:
     """What is wrong, by key: the titles without it."""
-    look = ticks.Look(instance, Watched.of(_small(Plan()), SCHEDULE), ORIGIN)
+    look = TickWatch(instance, Watched.of(_small(Plan()), SCHEDULE), ORIGIN)
     found: list[Problem] = look.problems(now)
     assert all(problem.text and problem.page for problem in found)
     told = {p.key: p.title.removeprefix(f"{p.key} ") for p in found if ALERTS not in p.key}
-    assert look.is_feeding(found) == told.keys().isdisjoint(VITAL)
+    assert look.requests_hours(found) == told.keys().isdisjoint(VITAL)
     return told
 
 
@@ -639,9 +634,9 @@ def test_what_somebody_has_stopped_is_told_of(ticking: dg.DagsterInstance) -> No
 
 def test_ticks_that_fail_in_a_row_are_told_of(ticking: dg.DagsterInstance) -> None:
     """One or two are made good by the next."""
-    for count in range(1, ticks.FAILED_TICKS + 1):
+    for count in range(1, FAILED_TICKS + 1):
         _ticked(ticking, "quiet", NOW - timedelta(seconds=50 - count), count)
-        assert _wrong(ticking) == ({} if count < ticks.FAILED_TICKS else {"sensor quiet": "fails"})
+        assert _wrong(ticking) == ({} if count < FAILED_TICKS else {"sensor quiet": "fails"})
 
 
 def test_a_daemon_that_has_just_begun_is_given_time_to_catch_up(
@@ -652,9 +647,9 @@ def test_a_daemon_that_has_just_begun_is_given_time_to_catch_up(
     assert small.tick() == QUIET
     assert sink.taken == []
     ledger = Ledger.read(small.cursor)
-    assert ledger.awake is not None
-    ledger.awake -= ticks.PATIENCE
-    small.cursor = ledger.written()
+    assert ledger.awake_since is not None
+    ledger.awake_since -= TICK_PATIENCE
+    small.cursor = ledger.dump()
     small.tick()
     assert {body["title"] for body in sink.bodies} == {
         f"{PLACE}: schedule {SCHEDULE} does not tick",
@@ -698,7 +693,7 @@ def test_every_error_of_ours_is_known_to_pass_or_to_last() -> None:
     """A new one has to say which: it decides when somebody is told."""
     groups = {kind for kind in vars(errors).values() if isinstance(kind, type)}
     single = {kind for kind in groups if not kind.__subclasses__()} - {errors.FabricError}
-    said = {kind: causes.Cause(kind.__name__, "", kind) for kind in single}
+    said = {kind: Cause(kind.__name__, "", kind) for kind in single}
     assert [kind for kind, cause in said.items() if cause.passes is cause.lasts] == []
 
 

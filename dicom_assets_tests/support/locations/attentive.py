@@ -5,4 +5,4 @@ from dicom_assets.defs.alerts import sensor
 
 __all__ = ["defs"]
 
-sensor.SENSOR_SECONDS = 2
+sensor.ALERTS_SECONDS = 2
