@@ -99,7 +99,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         It asks each of them once, and waits for seconds only.
         """
         return ChangeFeed(
-            self.address(), api_version=self.api_version, retry_seconds=0, patience=GLANCE
+            self.address(), api_version=self.api_version, retry_seconds=0, timeouts=GLANCE
         )
 
     def counts(self) -> StudyCounts:

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Row
-from dicom_assets.feed.header_read import HeavyRead
+from dicom_assets.feed.header_read import HeaderRead
 from dicom_assets.feed.http.connection import Connection
-from dicom_assets.feed.http.timeouts import PATIENCE, Patience
+from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing, Position
 from dicom_assets.feed.rows import RowReader
@@ -54,7 +54,7 @@ class ChangeFeed:
         credential: "TokenCredential | None" = None,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], datetime] = utc_now,
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._in_flight = in_flight
         self._reader = reader or RowReader()
@@ -68,7 +68,7 @@ class ChangeFeed:
             connections=in_flight,
             credential=credential,
             transport=transport,
-            patience=patience,
+            timeouts=timeouts,
             heard=self._hear,
         )
         path = f"v{api_version}/changefeed"
@@ -156,7 +156,7 @@ class ChangeFeed:
         `log` has the columns sequence and timestamp_ticks: rows of the log that include every
         wanted one, and whatever neighbours are known.
         """
-        return HeavyRead(self._listing, self._in_flight, self._reader).read(log, wanted)
+        return HeaderRead(self._listing, self._in_flight, self._reader).read(log, wanted)
 
 
 def _only_ticks(rows: list[Row]) -> int | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry
 from dicom_assets.feed.listing import Listing, Page
-from dicom_assets.feed.pages import Span, cut
+from dicom_assets.feed.pages import PageRange, cut
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.feed.unreadable_headers import HeaderListing
 from dicom_assets.feed_contract import Headers, Rejection
@@ -27,10 +27,10 @@ from dicom_assets.window import Window
 AHEAD: Final = 2
 LATE: Final = 8
 # How often the list of a tick is read, before the two reads are said not to agree.
-READINGS: Final = 3
+TICK_READINGS: Final = 3
 
 
-class HeavyRead:
+class HeaderRead:
     """One heavy read."""
 
     def __init__(self, listing: Listing, in_flight: int, reader: RowReader) -> None:
@@ -47,12 +47,12 @@ class HeavyRead:
         Raises the first error of any page; whatever else is in flight is given up then, and when
         the caller stops iterating.
         """
-        spans = _spans(log, frozenset(wanted), self._listing.batch_size)
+        spans = _page_ranges(log, frozenset(wanted), self._listing.batch_size)
         executor = ThreadPoolExecutor(self._in_flight, thread_name_prefix="dicom-headers")
         waiting = set[Future[Headers]]()
         try:
             for span in spans:
-                waiting.add(executor.submit(self._read_span, span))
+                waiting.add(executor.submit(self._read_range, span))
                 if len(waiting) >= AHEAD * self._in_flight:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
@@ -63,12 +63,12 @@ class HeavyRead:
             self._stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def _read_span(self, span: Span) -> Headers:
+    def _read_range(self, span: PageRange) -> Headers:
         search = _Search(dict(span.wanted), self._reader)
         window = Window(span.start, span.end)
         limits = _limits(span.limit, self._listing.batch_size)
         search.through(self._listing.pages(window, offset=span.offset, limits=limits, headers=True))
-        for ticks in sorted(set(search.missing.values())) * READINGS:
+        for ticks in sorted(set(search.missing.values())) * TICK_READINGS:
             if ticks in search.missing.values():
                 pages = self._listing.pages(Window(ticks, ticks + 1), headers=True)
                 search.through(pages, at=ticks)
@@ -132,7 +132,7 @@ class _Search:
         )
 
 
-def _spans(log: pa.Table, wanted: frozenset[int], batch_size: int) -> Iterator[Span]:
+def _page_ranges(log: pa.Table, wanted: frozenset[int], batch_size: int) -> Iterator[PageRange]:
     log = log.select(["timestamp_ticks", "sequence"])
     log = log.sort_by([("timestamp_ticks", "ascending"), ("sequence", "ascending")])
     ticks: list[Any] = log["timestamp_ticks"].to_pylist()

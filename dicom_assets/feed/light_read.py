@@ -85,7 +85,7 @@ class LightRead:
         self._kept = data_partitions
         self._progress = progress
         self._seen = self._pages = self._bytes = self._skipped = 0
-        self._troubles = listing.connection.troubles
+        self._troubles = listing.connection.failures
         self._has_lied = False
 
     def read(self, window: Window) -> Entries:
@@ -170,7 +170,7 @@ class LightRead:
         return steady > 1 and stretch.has_nameless()
 
     def _is_doubtful(self) -> bool:
-        return self._has_lied or self._listing.connection.troubles > self._troubles
+        return self._has_lied or self._listing.connection.failures > self._troubles
 
     def _counts(self, stretch: _Stretch, part: _Stretch) -> bool:
         """Whether the service counts as many rows in the part: one after all but one, no more.

@@ -13,7 +13,7 @@ from itertools import repeat
 from typing import Final
 
 from dicom_assets.feed.decode import Entry, Identity, Row, decode_page
-from dicom_assets.feed.http.connection import Connection, Question
+from dicom_assets.feed.http.connection import Connection, ServiceQuery
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import Window, format_timestamp
 
@@ -122,7 +122,10 @@ class Listing:
         since: float | None = None,
         tries: int | None = None,
     ) -> Page:
-        """Return the page, or raise StubbornError after so many tries: see `Connection.ask`."""
+        """Return the page.
+
+        Raises HeaderSuspectedError after so many tries, see `Connection.ask`.
+        """
         parameters: dict[str, str | int] = {
             "startTime": format_timestamp(position.ticks),
             "endTime": format_timestamp(window.end),
@@ -130,7 +133,7 @@ class Listing:
             "limit": limit,
             "includeMetadata": "true" if headers else "false",
         }
-        question = Question(self.path, parameters, _read_page, str(window))
+        question = ServiceQuery(self.path, parameters, _read_page, str(window))
         rows, size = self.connection.ask(question, stop=self.stop, since=since, tries=tries)
         listed, strays = _place(rows, position.ticks, window)
         return Page(listed, strays, size, is_full=len(rows) >= limit)
@@ -138,14 +141,14 @@ class Listing:
     def first(self) -> list[Row]:
         """Return the feed's first row, in a list; an empty feed has none."""
         parameters: dict[str, str | int] = {"limit": 1, "includeMetadata": "false"}
-        question = Question(self.path, parameters, _read_page, "the first entry")
+        question = ServiceQuery(self.path, parameters, _read_page, "the first entry")
         rows, _ = self.connection.ask(question, stop=self.stop)
         return rows
 
     def latest(self) -> list[Row]:
         """Return the feed's newest row, in a list; an empty feed has none."""
         parameters = {"includeMetadata": "false"}
-        question = Question(f"{self.path}/latest", parameters, _read_one, "the newest entry")
+        question = ServiceQuery(f"{self.path}/latest", parameters, _read_one, "the newest entry")
         return self.connection.ask(question, stop=self.stop)
 
 

@@ -16,7 +16,7 @@ GAP: Final = 10
 
 
 @dataclass(frozen=True)
-class Span:
+class PageRange:
     """A page to ask for: `limit` rows from the `offset`-th of tick `start`, all before `end`.
 
     `wanted` holds the sequences that it is read for, with their ticks.
@@ -31,7 +31,7 @@ class Span:
 
 def cut(
     ticks: Sequence[int], sequences: Sequence[int], wanted: Collection[int], batch_size: int
-) -> Iterator[Span]:
+) -> Iterator[PageRange]:
     """Yield the spans that together hold every wanted sequence, each once.
 
     The log's rows are given as two columns ordered by (tick, sequence). A span holds at most
@@ -43,17 +43,17 @@ def cut(
         if sequence not in wanted:
             continue
         if rows and (row - rows[-1] > GAP + 1 or row - rows[0] >= batch_size):
-            yield _span(ticks, sequences, rows)
+            yield _page_range(ticks, sequences, rows)
             rows = []
         rows.append(row)
     if rows:
-        yield _span(ticks, sequences, rows)
+        yield _page_range(ticks, sequences, rows)
 
 
-def _span(ticks: Sequence[int], sequences: Sequence[int], rows: list[int]) -> Span:
+def _page_range(ticks: Sequence[int], sequences: Sequence[int], rows: list[int]) -> PageRange:
     """Return the span of the wanted rows, given by their places in the log."""
     first, last = rows[0], rows[-1]
-    return Span(
+    return PageRange(
         start=ticks[first],
         offset=first - bisect_left(ticks, ticks[first], 0, first),
         end=ticks[last] + 1,

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import MAX_INT64, Entry, MalformedError, Uid, decode_page
-from dicom_assets.feed.http.connection import Connection, Question
-from dicom_assets.feed.http.timeouts import PATIENCE, Patience
+from dicom_assets.feed.http.connection import Connection, ServiceQuery
+from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing
 from dicom_assets.schema import CHANGE
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PAGE_STUDIES: Final = 200
 WHERE: Final = "the search for studies (QIDO-RS)"
-COLUMNS: Final = [name for name in CHANGE.names if name != "filepath"]
+_COLUMNS: Final = [name for name in CHANGE.names if name != "filepath"]
 # As in the feed: one page without a new study may be studies that moved while they were listed.
 _MOST_STALE_PAGES: Final = 2
 _CONNECTIONS: Final = 4
@@ -84,7 +84,7 @@ class StudyCounts:
         retry_seconds: float = 600.0,
         credential: "TokenCredential | None" = None,
         transport: httpx.BaseTransport | None = None,
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         self._root = f"v{api_version}"
         self._closed = threading.Event()
@@ -96,7 +96,7 @@ class StudyCounts:
                 connections=_CONNECTIONS,
                 credential=credential,
                 transport=transport,
-                patience=patience,
+                timeouts=timeouts,
                 heard=lambda _: None,
             )
 
@@ -151,7 +151,7 @@ class StudyCounts:
         fields = {"includefield": f"{_STUDY_INSTANCES},{_STUDY_SERIES}"}
         path = f"{self._path(partition)}/studies"
         rows = self._search.ask(
-            Question(path, fields | dict(parameters), _read_studies, WHERE), stop=self._closed
+            ServiceQuery(path, fields | dict(parameters), _read_studies, WHERE), stop=self._closed
         )
         if any(instances is None for _, instances, _ in rows):
             raise _no_search("it does not say how many instances a study has")
@@ -163,7 +163,7 @@ class StudyCounts:
     def holders(self, partition: str | None, level: str, uid: str) -> int:
         """Return how many `series` or `instances` (the level) with that UID the service has."""
         path = f"{self._path(partition)}/{level}"
-        question = Question(path, {_FOUND[level]: uid, "limit": 2}, _read_any, WHERE)
+        question = ServiceQuery(path, {_FOUND[level]: uid, "limit": 2}, _read_any, WHERE)
         return self._search.ask(question, stop=self._closed)
 
     def first(self) -> int | None:
@@ -189,7 +189,7 @@ class StudyCounts:
         """
         parameters: dict[str, str | int] = {"offset": sequence - 1, "limit": 1}
         parameters["includeMetadata"] = "false"
-        question = Question("v1/changefeed", parameters, decode_page, f"sequence {sequence}")
+        question = ServiceQuery("v1/changefeed", parameters, decode_page, f"sequence {sequence}")
         rows = self._feed.ask(question, stop=self._closed)
         return _logged([r for _, r in rows if isinstance(r, Entry) and r.sequence == sequence])
 
@@ -240,4 +240,4 @@ def _logged(entries: list[Entry]) -> pa.Table:
         }
         for e in entries
     ]
-    return pa.Table.from_pylist(rows, schema=CHANGE.arrow(COLUMNS))
+    return pa.Table.from_pylist(rows, schema=CHANGE.arrow(_COLUMNS))

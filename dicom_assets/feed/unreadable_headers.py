@@ -23,8 +23,8 @@ from itertools import pairwise
 from typing import Final
 
 from dicom_assets.feed.decode import Entry, Identity
-from dicom_assets.feed.http.answers import UNREADABLE
-from dicom_assets.feed.http.connection import StubbornError
+from dicom_assets.feed.http.answers import HEADER_UNREADABLE
+from dicom_assets.feed.http.connection import HeaderSuspectedError
 from dicom_assets.feed.listing import Listed, Listing, Page, Position
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import Window
@@ -39,7 +39,7 @@ MOST_UNREADABLE: Final = 100
 
 
 @dataclass
-class Findings:
+class HeaderHealth:
     """What the threads of one heavy read found out: that headers can be read, and which cannot."""
 
     read_at: float = float("-inf")
@@ -57,16 +57,16 @@ class Findings:
 class HeaderListing(Listing):
     """A listing whose pages with headers come without those that cannot be read."""
 
-    findings: Findings = field(default_factory=Findings)
+    findings: HeaderHealth = field(default_factory=HeaderHealth)
 
     def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
         """Return the page that begins at the position; unreadable headers are rejections."""
         if not headers:
             return super().page(position, window, limit, headers=False)
-        began = self.connection.patience.now()
+        began = self.connection.timeouts.now()
         try:
             return self.read(position, window, limit, since=began, tries=QUICK_TRIES)
-        except StubbornError:
+        except HeaderSuspectedError:
             page = _Search(self, position, window, limit, began).page()
         # An outage is told as such, once its time is over.
         return page or self.read(position, window, limit, since=began)
@@ -83,7 +83,7 @@ class HeaderListing(Listing):
         """Return the page as it is served; whether headers can be read is noted."""
         page = self.attempt(position, window, limit, headers=True, since=since, tries=tries)
         if has_header(page):
-            self.findings.read_at = self.connection.patience.now()
+            self.findings.read_at = self.connection.timeouts.now()
         return page
 
 
@@ -93,7 +93,7 @@ class _Part:
 
     start: int
     count: int
-    reason: str = UNREADABLE
+    reason: str = HEADER_UNREADABLE
     is_certain: bool = False
 
     @property
@@ -116,10 +116,10 @@ class _Search:
         self._position = position
         self._window = window
         self._limit = limit
-        self._patience = listing.connection.patience
+        self._timeouts = listing.connection.timeouts
         self._ends = began + listing.connection.retry_seconds
         self._began = began
-        self._suspected_at = self._patience.now()
+        self._suspected_at = self._timeouts.now()
         self._pages: list[Page] = []
         self._control: _Part | None = None
 
@@ -154,8 +154,8 @@ class _Search:
         for _ in range(ROUNDS):
             if not parts or all(part.is_certain for part in parts):
                 break
-            self._patience.sleep(self._patience.doubt_seconds / ROUNDS, self._listing.stop)
-            self._suspected_at = self._patience.now()
+            self._timeouts.sleep(self._timeouts.doubt_seconds / ROUNDS, self._listing.stop)
+            self._suspected_at = self._timeouts.now()
             parts = self._failing(parts)
             if self._is_outage(parts):
                 return None
@@ -167,14 +167,14 @@ class _Search:
         return [part for part in tried if part is not None]
 
     def _is_late(self) -> bool:
-        return self._listing.stop.is_set() or self._patience.now() > self._ends
+        return self._listing.stop.is_set() or self._timeouts.now() > self._ends
 
     def _read(self, part: _Part) -> _Part | None:
         """Return the part if it cannot be read."""
         at = self._place(part)
         try:
             page = self._listing.read(*at, since=self._began, tries=1)
-        except StubbornError as error:
+        except HeaderSuspectedError as error:
             is_certain = error.is_certain and part.is_alone
             return replace(part, reason=error.reason, is_certain=is_certain)
         self._pages.append(page)
@@ -197,7 +197,7 @@ class _Search:
         try:
             at = self._newest() if self._control is None else self._place(self._control)
             return has_header(self._listing.read(*at, since=self._began, tries=QUICK_TRIES))
-        except StubbornError:
+        except HeaderSuspectedError:
             return False
 
     def _newest(self) -> tuple[Position, Window, int]:
@@ -221,7 +221,7 @@ class _Search:
         at = self._place(part)
         try:
             return self._listing.attempt(*at, headers=False, since=self._began, tries=QUICK_TRIES)
-        except StubbornError:
+        except HeaderSuspectedError:
             return None
 
     def _place(self, part: _Part) -> tuple[Position, Window, int]:

@@ -131,7 +131,7 @@ class _Element(msgspec.Struct, gc=False):
 _ELEMENT: Final = msgspec.json.Decoder(_Element)
 
 
-def _of_attribute(raw: bytes) -> v.Values:
+def _of_attribute(raw: bytes) -> v.AttributeValues:
     try:
         return _ELEMENT.decode(raw).Value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -146,7 +146,7 @@ def _decoded(raw: bytes) -> object:
         return []
 
 
-def _at(path: Path, raw: Raw) -> v.Values:
+def _at(path: Path, raw: Raw) -> v.AttributeValues:
     """Return the values at the end of a path that begins with this attribute."""
     if raw is None:
         return None
@@ -154,7 +154,7 @@ def _at(path: Path, raw: Raw) -> v.Values:
     return _inside(_of_attribute(raw) if simple else v.values_of(_decoded(raw)), path.steps)
 
 
-def _inside(values: v.Values, steps: Sequence[Step]) -> v.Values:
+def _inside(values: v.AttributeValues, steps: Sequence[Step]) -> v.AttributeValues:
     if not values:
         return values
     first, *rest = steps
@@ -162,7 +162,7 @@ def _inside(values: v.Values, steps: Sequence[Step]) -> v.Values:
     return [value for item in chosen for value in _of_item(item, rest) or ()] if rest else chosen
 
 
-def _of_item(item: object, steps: Sequence[Step]) -> v.Values:
+def _of_item(item: object, steps: Sequence[Step]) -> v.AttributeValues:
     if not isinstance(item, dict):
         return v.values_of(item)
     step = steps[0]
@@ -248,9 +248,9 @@ def parser_of(column: Column, zone: ZoneInfo | None) -> Callable[..., object]:
         "whole": partial(v.whole, bits=64 if column.type == INT64 else 32),
         "real": v.real,
         "day": v.day,
-        "name": v.name,
-        "ideographic": partial(v.name, group="Ideographic"),
-        "phonetic": partial(v.name, group="Phonetic"),
+        "name": v.person_name,
+        "ideographic": partial(v.person_name, group="Ideographic"),
+        "phonetic": partial(v.person_name, group="Phonetic"),
         "moment": partial(v.moment, zone=zone),
         "instant": partial(_instant, zone=zone),
         "datetime": partial(v.instant, zone=zone),
@@ -261,13 +261,17 @@ def parser_of(column: Column, zone: ZoneInfo | None) -> Callable[..., object]:
 
 
 def _instant(
-    instants: v.Values, dates: v.Values, times: v.Values, offset: v.Values, zone: ZoneInfo | None
+    instants: v.AttributeValues,
+    dates: v.AttributeValues,
+    times: v.AttributeValues,
+    offset: v.AttributeValues,
+    zone: ZoneInfo | None,
 ) -> object:
     """Return the moment of a DT; for want of one that parses, that of a DA and a TM."""
     return _else(v.instant(instants, offset, zone), lambda: v.moment(dates, times, offset, zone))
 
 
-def _years(age: v.Values, birth: v.Values, day: v.Values) -> object:
+def _years(age: v.AttributeValues, birth: v.AttributeValues, day: v.AttributeValues) -> object:
     """Return an AS in years; for want of one that parses, the years from birth to a day."""
     return _else(v.years(age), lambda: v.years_between(birth, day))
 

@@ -68,12 +68,12 @@ class Unparsable(enum.Enum):
     NOT_A_CODE = "not a code"
 
 
-Values: TypeAlias = Sequence[object] | None
+AttributeValues: TypeAlias = Sequence[object] | None
 Group: TypeAlias = Literal["Alphabetic", "Ideographic", "Phonetic"]
 _Parts: TypeAlias = tuple[date, int, timezone | None]
 
 
-def values_of(attribute: object) -> Values:
+def values_of(attribute: object) -> AttributeValues:
     """Return the values of an attribute of DICOM JSON: its `Value`, a list of one if it is no list.
 
     What is no attribute, because it is no JSON object, gives values that no function can read.
@@ -84,7 +84,7 @@ def values_of(attribute: object) -> Values:
     return found if isinstance(found, list) or found is None else [found]
 
 
-def text(values: Values) -> str | Unparsable | None:
+def text(values: AttributeValues) -> str | Unparsable | None:
     r"""Return each value without the padding at its end, joined by a backslash.
 
     Numbers are as in JSON, whole ones without a fraction. A lone surrogate is not UTF-8.
@@ -99,13 +99,13 @@ def text(values: Values) -> str | Unparsable | None:
     return _item_text(value) or None
 
 
-def number_text(values: Values) -> str | Unparsable | None:
+def number_text(values: AttributeValues) -> str | Unparsable | None:
     """Return the text of a number that is kept as text: no spaces on either side."""
     found = text(values)
     return found.strip() or None if isinstance(found, str) else found
 
 
-def name(values: Values, group: Group = "Alphabetic") -> str | Unparsable | None:
+def person_name(values: AttributeValues, group: Group = "Alphabetic") -> str | Unparsable | None:
     """Return that group of each person's name, joined by a backslash.
 
     Plain text counts as the alphabetic group (PS3.18 F.2.2 wants an object).
@@ -161,7 +161,7 @@ def _group_text(item: object, group: Group) -> str | Unparsable:
     return "" if group != "Alphabetic" and isinstance(found, str) else found
 
 
-def whole(values: Values, bits: Literal[32, 64]) -> int | Unparsable | None:
+def whole(values: AttributeValues, bits: Literal[32, 64]) -> int | Unparsable | None:
     """Return the one whole number, which has as many bits, one of them the sign's.
 
     Text may be what IS allows (PS3.5 6.2), and end in a fraction of zeros. A float of 2**53 or more
@@ -176,7 +176,7 @@ def whole(values: Values, bits: Literal[32, 64]) -> int | Unparsable | None:
     return number if -limit <= number < limit else Unparsable.OUT_OF_RANGE
 
 
-def real(values: Values) -> float | Unparsable | None:
+def real(values: AttributeValues) -> float | Unparsable | None:
     """Return the one number, finite; text may be what DS allows (PS3.5 6.2), of any length."""
     number = _number(values, _real_of)
     if number is None or isinstance(number, Unparsable):
@@ -188,7 +188,7 @@ def real(values: Values) -> float | Unparsable | None:
 
 
 def _number(
-    values: Values, of_text: Callable[[str], float | Unparsable]
+    values: AttributeValues, of_text: Callable[[str], float | Unparsable]
 ) -> float | Unparsable | None:
     if not values:
         return None
@@ -242,13 +242,13 @@ def _integral(number: float) -> int | Unparsable:
     return int(number) if abs(number) < _EXACT_FLOAT else Unparsable.OUT_OF_RANGE
 
 
-def _form(values: Values) -> str | Unparsable | None:
+def _form(values: AttributeValues) -> str | Unparsable | None:
     """Return the text of a date, time, offset or age, without the spaces around it."""
     found = text(values)
     return found.strip()[:_CHARACTERS] if isinstance(found, str) else found
 
 
-def day(values: Values) -> date | Unparsable | None:
+def day(values: AttributeValues) -> date | Unparsable | None:
     """Return the date: YYYYMMDD, or YYYY.MM.DD as before DICOM 3 (PS3.5 6.2, DA)."""
     found = _form(values)
     return _day_of(found) if isinstance(found, str) else found
@@ -267,7 +267,7 @@ def _day_of(found: str) -> date | Unparsable:
         return Unparsable.NO_SUCH_DAY
 
 
-def clock(values: Values) -> int | Unparsable | None:
+def clock(values: AttributeValues) -> int | Unparsable | None:
     """Return the time of day in microseconds since midnight.
 
     HH, HHMM, HHMMSS, HHMMSS.F with one to six digits, or HH:MM:SS and HH:MM:SS.F as before DICOM 3
@@ -295,7 +295,7 @@ def _clock_of(found: str) -> int | Unparsable:
 
 
 def moment(
-    dates: Values, times: Values, offset: Values, zone: ZoneInfo | None
+    dates: AttributeValues, times: AttributeValues, offset: AttributeValues, zone: ZoneInfo | None
 ) -> datetime | Unparsable | None:
     """Return a date (DA) and a time (TM) as a moment in UTC; None when either is missing.
 
@@ -311,7 +311,9 @@ def moment(
     return at if isinstance(at, Unparsable) else _placed(on, at, _zone_of(offset, zone))
 
 
-def instant(values: Values, offset: Values, zone: ZoneInfo | None) -> datetime | Unparsable | None:
+def instant(
+    values: AttributeValues, offset: AttributeValues, zone: ZoneInfo | None
+) -> datetime | Unparsable | None:
     """Return a DT as a moment in UTC; its own offset counts before those of `moment`.
 
     A DT may end with its year, month or day (PS3.5 6.2): it is right, and no moment, so None.
@@ -347,7 +349,7 @@ def _coarse(found: str) -> Unparsable | None:
     return next((part for part in (on, own) if isinstance(part, Unparsable)), None)
 
 
-def _zone_of(offset: Values, zone: ZoneInfo | None) -> tzinfo | Unparsable | None:
+def _zone_of(offset: AttributeValues, zone: ZoneInfo | None) -> tzinfo | Unparsable | None:
     """Return what an offset says; the zone when there is none, never when it cannot be read."""
     found = _form(offset)
     if found is None:
@@ -381,7 +383,7 @@ def _utc(on: date, at: int, zone: tzinfo) -> datetime | Unparsable:
         return Unparsable.OUT_OF_RANGE
 
 
-def years(values: Values) -> float | Unparsable | None:
+def years(values: AttributeValues) -> float | Unparsable | None:
     """Return an age, nnnD, nnnW, nnnM or nnnY (PS3.5 6.2, AS), in years of 365.2425 days."""
     found = _form(values)
     return _years_of(found) if isinstance(found, str) else found
@@ -396,7 +398,7 @@ def _years_of(found: str) -> float | Unparsable:
     return int(match[1]) * factor / divisor
 
 
-def years_between(birth: Values, days: Values) -> float | Unparsable | None:
+def years_between(birth: AttributeValues, days: AttributeValues) -> float | Unparsable | None:
     """Return the age on a day (DA) in years of 365.2425 days; None when either is missing."""
     born, on = day(birth), day(days)
     if born is None or on is None:
@@ -418,7 +420,10 @@ def code(item: object) -> str | Unparsable | None:
 
 
 def code_of(
-    designator: Values, value: Values, long_value: Values, urn: Values
+    designator: AttributeValues,
+    value: AttributeValues,
+    long_value: AttributeValues,
+    urn: AttributeValues,
 ) -> str | Unparsable | None:
     """Return a code as `SCHEME:VALUE`, None without a value (PS3.3 8.8).
 
@@ -433,6 +438,6 @@ def code_of(
     return f"{scheme}:{coded}" if isinstance(scheme, str) else scheme
 
 
-def _first_text(*several: Values) -> str | Unparsable | None:
+def _first_text(*several: AttributeValues) -> str | Unparsable | None:
     found = (number_text(values) for values in several)
     return next((one for one in found if one is not None), None)

@@ -28,7 +28,7 @@ def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
     opened: list[ChangeFeed] = []
 
     def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
-        usual: dict[str, Any] = {"retry_seconds": 5.0, "patience": QUICK}
+        usual: dict[str, Any] = {"retry_seconds": 5.0, "timeouts": QUICK}
         opened.append(ChangeFeed(url, **(usual | settings)))
         return opened[-1]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_assets.feed.pages import GAP, Span, cut
+from dicom_assets.feed.pages import GAP, PageRange, cut
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Case:
     wanted: set[int]
     batch_size: int
 
-    def spans(self) -> list[Span]:
+    def spans(self) -> list[PageRange]:
         """The spans that are cut for the case."""
         ticks, sequences = [row[0] for row in self.rows], [row[1] for row in self.rows]
         return list(cut(ticks, sequences, self.wanted, self.batch_size))
@@ -33,7 +33,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(rows, wanted, draw(st.sampled_from([1, 2, 7, 200])))
 
 
-def served(rows: list[tuple[int, int]], span: Span) -> list[tuple[int, int]]:
+def served(rows: list[tuple[int, int]], span: PageRange) -> list[tuple[int, int]]:
     """Return the page that a service with exactly these rows serves for a span."""
     inside = [row for row in rows if span.start <= row[0] < span.end]
     return inside[span.offset : span.offset + span.limit]
@@ -77,7 +77,7 @@ def test_the_bounds_of_a_page_are_exact() -> None:
     """It starts at its first row's tick, skips the rows of that tick, and ends after its last."""
     rows = [(10, 1), (20, 2), (20, 3), (20, 4), (30, 5), (40, 6)]
     assert Case(rows, {4, 5}, 200).spans() == [
-        Span(start=20, offset=2, end=31, limit=2, wanted={4: 20, 5: 30})
+        PageRange(start=20, offset=2, end=31, limit=2, wanted={4: 20, 5: 30})
     ]
 
 

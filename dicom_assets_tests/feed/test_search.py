@@ -51,9 +51,9 @@ def search() -> Search:
 
 @pytest.fixture
 def counts(search: Search) -> Iterator[StudyCounts]:
-    """The search of that service, without patience."""
+    """The search of that service, without timeouts."""
     with StudyCounts(
-        "http://127.0.0.1:1/dicom", retry_seconds=0, transport=search, patience=QUICK
+        "http://127.0.0.1:1/dicom", retry_seconds=0, transport=search, timeouts=QUICK
     ) as counts:
         yield counts
 

@@ -66,8 +66,8 @@ class World:
 
     def __init__(self, url: str, faults: Faults, paths: Counter[str], store: Store) -> None:
         self.faults, self.paths, self.store = faults, paths, store
-        self.counts = StudyCounts(url, retry_seconds=0.2, patience=QUICK)
-        self.feed = ChangeFeed(url, retry_seconds=5, patience=QUICK)
+        self.counts = StudyCounts(url, retry_seconds=0.2, timeouts=QUICK)
+        self.feed = ChangeFeed(url, retry_seconds=5, timeouts=QUICK)
 
     def sync(self, first: int, end: int) -> None:
         """The tables hold the hours."""

@@ -739,13 +739,13 @@ ASKED = (
     column(f"{PRIVATE}[0].CodeMeaning"),
 )
 EVERYTHING = table(*(c for c in INSTANCE.columns if c.paths), *ASKED)
-SINGLE: Mapping[str, Callable[[v.Values], object]] = {
+SINGLE: Mapping[str, Callable[[v.AttributeValues], object]] = {
     "text": v.text,
     "number_text": v.number_text,
     "real": v.real,
     "day": v.day,
-    "name": v.name,
-    "ideographic": lambda values: v.name(values, "Ideographic"),
+    "name": v.person_name,
+    "ideographic": lambda values: v.person_name(values, "Ideographic"),
 }
 
 
@@ -771,7 +771,7 @@ def _for_want(first: object, second: object) -> object:
     return first if is_good or second is None else second
 
 
-def _walked(item: object, steps: Sequence[Step]) -> v.Values:
+def _walked(item: object, steps: Sequence[Step]) -> v.AttributeValues:
     if not isinstance(item, dict):
         return v.values_of(item)
     first, *rest = steps

@@ -1,4 +1,4 @@
-"""Values of attributes become values of columns, or say why not; nothing raises."""
+"""AttributeValues of attributes become values of columns, or say why not; nothing raises."""
 
 import math
 import re
@@ -10,17 +10,17 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dicom_assets.header.values import (
+    AttributeValues,
     Group,
     Unparsable,
-    Values,
     clock,
     code,
     code_of,
     day,
     instant,
     moment,
-    name,
     number_text,
+    person_name,
     real,
     text,
     values_of,
@@ -79,7 +79,7 @@ U = Unparsable
         ([10**5_000], U.OUT_OF_RANGE),
     ],
 )
-def test_text(values: Values, expected: object) -> None:
+def test_text(values: AttributeValues, expected: object) -> None:
     """Padding goes, empty is null, several values are joined; what is no text says so."""
     assert text(values) == expected
 
@@ -100,7 +100,7 @@ def test_text(values: Values, expected: object) -> None:
     ],
 )
 def test_the_text_of_a_number_has_no_spaces_on_either_side(
-    values: Values, expected: object
+    values: AttributeValues, expected: object
 ) -> None:
     """The digits are as stored: whether they are a number is not asked."""
     assert number_text(values) == expected
@@ -130,9 +130,9 @@ def test_the_text_of_a_number_has_no_spaces_on_either_side(
         ([{"Alphabetic": "A"}, True], U.NOT_TEXT),
     ],
 )
-def test_of_a_name_the_alphabetic_group_is_read(values: Values, expected: object) -> None:
+def test_of_a_name_the_alphabetic_group_is_read(values: AttributeValues, expected: object) -> None:
     """Also where the name is plain text."""
-    assert name(values) == expected
+    assert person_name(values) == expected
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,11 @@ def test_of_a_name_the_alphabetic_group_is_read(values: Values, expected: object
         ([True], "Phonetic", U.NOT_TEXT),
     ],
 )
-def test_the_other_groups_of_a_name(values: Values, group: Group, expected: object) -> None:
+def test_the_other_groups_of_a_name(
+    values: AttributeValues, group: Group, expected: object
+) -> None:
     """Plain text has none of them."""
-    assert name(values, group) == expected
+    assert person_name(values, group) == expected
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_the_other_groups_of_a_name(values: Values, group: Group, expected: obje
         ([SURROGATE], 32, U.NOT_A_NUMBER),
     ],
 )
-def test_a_whole_number(values: Values, bits: Literal[32, 64], expected: object) -> None:
+def test_a_whole_number(values: AttributeValues, bits: Literal[32, 64], expected: object) -> None:
     """A number or the text of one, without fraction, that fits; never a rounded one."""
     found = whole(values, bits)
     assert found == expected
@@ -272,7 +274,7 @@ def test_a_whole_number(values: Values, bits: Literal[32, 64], expected: object)
         ([10**400], U.OUT_OF_RANGE),
     ],
 )
-def test_a_real_number(values: Values, expected: object) -> None:
+def test_a_real_number(values: AttributeValues, expected: object) -> None:
     """A finite number, or the text of one as DS writes it."""
     found = real(values)
     assert found == expected
@@ -314,7 +316,7 @@ def test_a_real_number(values: Values, expected: object) -> None:
         ([SURROGATE], U.NOT_UTF8),
     ],
 )
-def test_a_day(values: Values, expected: object) -> None:
+def test_a_day(values: AttributeValues, expected: object) -> None:
     """Both forms of DICOM are dates, ranges and several values are none."""
     assert day(values) == expected
 
@@ -366,7 +368,7 @@ def at(hours: int, minutes: int = 0, seconds: int = 0, micros: int = 0) -> int:
         ([{}], U.NOT_TEXT),
     ],
 )
-def test_a_time_of_day(values: Values, expected: object) -> None:
+def test_a_time_of_day(values: AttributeValues, expected: object) -> None:
     """What is left out at the end is zero; second 60 is the end of second 59."""
     assert clock(values) == expected
 
@@ -411,7 +413,11 @@ utc = partial(datetime, tzinfo=UTC)
     ],
 )
 def test_a_moment(
-    dates: Values, times: Values, offset: Values, zone: ZoneInfo | None, expected: object
+    dates: AttributeValues,
+    times: AttributeValues,
+    offset: AttributeValues,
+    zone: ZoneInfo | None,
+    expected: object,
 ) -> None:
     """The offset counts, else the site's zone; without either, and without time, there is none."""
     found = moment(dates, times, offset, zone)
@@ -473,7 +479,7 @@ def test_what_is_no_offset_is_not_taken_for_the_zone(offset: str) -> None:
     ],
 )
 def test_a_dt_is_a_moment_from_the_hour_on(
-    values: Values, offset: Values, zone: ZoneInfo | None, expected: object
+    values: AttributeValues, offset: AttributeValues, zone: ZoneInfo | None, expected: object
 ) -> None:
     """Its own offset counts first; a year, a month or a day is right, and no moment."""
     found = instant(values, offset, zone)
@@ -504,7 +510,7 @@ def test_a_dt_is_a_moment_from_the_hour_on(
         ([{}], U.NOT_TEXT),
     ],
 )
-def test_an_age(values: Values, expected: object) -> None:
+def test_an_age(values: AttributeValues, expected: object) -> None:
     """Three digits and a unit, in years."""
     assert years(values) == expected
 
@@ -524,7 +530,9 @@ def test_an_age(values: Values, expected: object) -> None:
         (["20000101"], ["x"], U.NOT_A_DATE),
     ],
 )
-def test_the_years_from_birth(birth: Values, days: Values, expected: object) -> None:
+def test_the_years_from_birth(
+    birth: AttributeValues, days: AttributeValues, expected: object
+) -> None:
     """Both days must be there, and in order."""
     assert years_between(birth, days) == expected
 
@@ -548,7 +556,11 @@ def test_the_years_from_birth(birth: Values, days: Values, expected: object) -> 
     ],
 )
 def test_the_code_of_four_attributes(
-    designator: Values, value: Values, long_value: Values, urn: Values, expected: object
+    designator: AttributeValues,
+    value: AttributeValues,
+    long_value: AttributeValues,
+    urn: AttributeValues,
+    expected: object,
 ) -> None:
     """Scheme and value; the value alone without a scheme, as a URN is."""
     assert code_of(designator, value, long_value, urn) == expected

@@ -26,8 +26,8 @@ from dicom_assets.header.values import (
     day,
     instant,
     moment,
-    name,
     number_text,
+    person_name,
     real,
     text,
     values_of,
@@ -52,9 +52,9 @@ SEVERAL: Final[dict[str, tuple[Callable[..., object], int]]] = {
 PARSERS: Final[dict[str, tuple[Callable[..., object], int]]] = SEVERAL | {
     "text": (text, 1),
     "number_text": (number_text, 1),
-    "name": (name, 1),
-    "ideographic": (partial(name, group="Ideographic"), 1),
-    "phonetic": (partial(name, group="Phonetic"), 1),
+    "name": (person_name, 1),
+    "ideographic": (partial(person_name, group="Ideographic"), 1),
+    "phonetic": (partial(person_name, group="Phonetic"), 1),
     "whole 32": (partial(whole, bits=32), 1),
     "whole 64": (partial(whole, bits=64), 1),
     "real": (real, 1),
@@ -188,7 +188,7 @@ def test_text_is_what_is_left_of_the_padding(stored: str) -> None:
     while kept and kept[-1] in " \0":
         kept = kept[:-1]
     assert text([stored]) == (kept or None)
-    assert name([{"Alphabetic": stored}]) == (kept or None)
+    assert person_name([{"Alphabetic": stored}]) == (kept or None)
 
 
 @given(st.lists(st.text("AB ", max_size=3) | st.none(), max_size=4))

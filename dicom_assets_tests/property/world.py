@@ -25,7 +25,7 @@ from dicom_assets import schema
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.feed.http.timeouts import Patience
+from dicom_assets.feed.http.timeouts import Timeouts
 from dicom_assets.settings import DEFAULTS
 from dicom_assets.tables.catalogue import TABLES as CATALOGUE
 from dicom_assets.tables.catalogue import catalogue
@@ -147,7 +147,7 @@ def scenarios(draw: st.DrawFn, *, moves: bool) -> Scenario:
 
 
 # Pauses for tests: production's defaults are tested under a clock of their own.
-QUICK = Patience(
+QUICK = Timeouts(
     backoff_seconds=0.001,
     backoff_most_seconds=0.01,
     retry_after_most_seconds=0.02,
@@ -326,7 +326,7 @@ class World:
             retry_seconds=20,
             in_flight=self.scenario.in_flight,
             data_partitions=self.scenario.partitions,
-            patience=QUICK,
+            timeouts=QUICK,
         )
 
     def window(self, hours: Hours) -> Window:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
-from dicom_assets.feed.http.timeouts import Patience
+from dicom_assets.feed.http.timeouts import Timeouts
 from dicom_assets_tests.support.entries import Json, entry, header
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ HOUR = 17_676_000_000_000_000  # 2026-01-05 08:00:00 UTC, in ticks of 100 ns sin
 DATE = "Mon, 05 Jan 2026 12:00:00 GMT"
 # In seconds: late enough for a loaded machine, and long before what would be without a deadline.
 SOON = 5.0
-QUICK = Patience(
+QUICK = Timeouts(
     backoff_seconds=0.005,
     backoff_most_seconds=0.02,
     spread_seconds=0.0,

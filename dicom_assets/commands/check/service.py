@@ -23,7 +23,7 @@ from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red
 from dicom_assets.errors import ServiceError
 from dicom_assets.feed.client import ChangeFeed, utc_now
 from dicom_assets.feed.http import answers
-from dicom_assets.feed.http.answers import Failure
+from dicom_assets.feed.http.answers import RequestFailure
 from dicom_assets.feed.http.auth import SCOPE, default_credential, service_address
 from dicom_assets.feed.http.body import read_beginning
 from dicom_assets.feed.http.connection import new_client, quieten
@@ -52,7 +52,7 @@ class _Answer:
 
     status: int
     headers: httpx.Headers
-    failure: Failure | None
+    failure: RequestFailure | None
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class ServiceProbe:
     def answer(self) -> Finding:
         """The service answers the question for one entry, if only to refuse it."""
         answer = self._answer
-        if isinstance(answer, Failure):
+        if isinstance(answer, RequestFailure):
             return red(str(answer), answer.meaning.remedy)
         if answer.failure and answer.status not in {*_OF_THE_ROLE, *_OF_THE_VERSION}:
             return red(str(answer.failure), answer.failure.meaning.remedy)
@@ -215,11 +215,11 @@ class ServiceProbe:
             api_version=self.api_version,
             retry_seconds=0,
             credential=None if self._token is None else _Given(self._token),
-            patience=GLANCE,
+            timeouts=GLANCE,
         )
 
     @cached_property
-    def _answer(self) -> _Answer | Failure:
+    def _answer(self) -> _Answer | RequestFailure:
         with new_client(self._address, 1, None, GLANCE) as client:
             request = client.build_request(
                 "GET",
@@ -237,11 +237,11 @@ class ServiceProbe:
     def _read(self, response: httpx.Response) -> _Answer:
         served = answers.served_at(response)
         self._ahead = None if served is None else self.clock() - served
-        failure: Failure | None = None
+        failure: RequestFailure | None = None
         try:
             answers.check_status(response, GLANCE.retry_after_most_seconds)
             answers.check_type(response, read_beginning(response))
-        except Failure as refused:
+        except RequestFailure as refused:
             failure = refused
         response.close()
         return _Answer(response.status_code, response.headers, failure)
@@ -249,6 +249,6 @@ class ServiceProbe:
     @property
     def _answered(self) -> _Answer:
         answer = self._answer
-        if isinstance(answer, Failure):
+        if isinstance(answer, RequestFailure):
             raise answer
         return answer

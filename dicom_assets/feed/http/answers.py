@@ -48,7 +48,7 @@ from dicom_assets.errors import (
 )
 from dicom_assets.feed.http.body import read_beginning
 
-UNREADABLE: Final = "header cannot be read by the service"
+HEADER_UNREADABLE: Final = "header cannot be read by the service"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +62,14 @@ class Meaning:
     throttles: bool = False
     # Where headers were asked for, one of them may be the reason; then this is said of it.
     may_be_header: bool = False
-    reason: str = UNREADABLE
+    reason: str = HEADER_UNREADABLE
     # The same request will fail in the same way.
     is_certain: bool = False
     # It is about who asks, so that minutes do not help.
     is_about_identity: bool = False
 
 
-class Failure(Exception):  # noqa: N818 - it says what failed; the errors are in `errors`
+class RequestFailure(Exception):  # noqa: N818 - it says what failed; the errors are in `errors`
     """An answer that is none: `what` happened, in our words, and what it means.
 
     `after_seconds` is the pause that the service asks for; `is_renewed` says that the next request
@@ -169,7 +169,7 @@ _PERMANENT_400: Final = b"The query parameter '"
 
 
 def check_status(response: httpx.Response, retry_after_most_seconds: float) -> None:
-    """Raise the Failure that the status is, unless it is one of success.
+    """Raise the RequestFailure that the status is, unless it is one of success.
 
     401 is judged by who knows the token.
     """
@@ -177,7 +177,7 @@ def check_status(response: httpx.Response, retry_after_most_seconds: float) -> N
     if status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
         return
     beginning = read_beginning(response)
-    raise Failure(
+    raise RequestFailure(
         f"the DICOM service answered {status_text(status)}",
         _meaning(status, beginning),
         after_seconds=retry_after_seconds(response, retry_after_most_seconds),
@@ -202,30 +202,30 @@ def status_text(status: int) -> str:
 
 
 def check_type(response: httpx.Response, body: bytes) -> None:
-    """Raise the Failure that a body of another type than JSON is."""
+    """Raise the RequestFailure that a body of another type than JSON is."""
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if body and media_type not in {"application/json", "application/dicom+json"}:
         what = "the DICOM service gave an answer that cannot be used (its content type is not JSON)"
-        raise Failure(what, FOREIGN)
+        raise RequestFailure(what, FOREIGN)
 
 
-def failure_of(error: Exception) -> Failure:
-    """Return the Failure of a request that has no answer."""
+def failure_of(error: Exception) -> RequestFailure:
+    """Return the RequestFailure of a request that has no answer."""
     causes = _causes(error)
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         what = "the DICOM service could not be reached (its certificate is not trusted)"
-        return Failure(what, UNTRUSTED)
+        return RequestFailure(what, UNTRUSTED)
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         what = "the DICOM service could not be reached (its name cannot be resolved)"
-        return Failure(what, UNREACHABLE)
+        return RequestFailure(what, UNREACHABLE)
     if isinstance(error, httpx.ProxyError):
-        return Failure("the proxy did not let the request through", STATUSES[407])
+        return RequestFailure("the proxy did not let the request through", STATUSES[407])
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return Failure("the DICOM service could not be reached", UNREACHABLE)
+        return RequestFailure("the DICOM service could not be reached", UNREACHABLE)
     if isinstance(error, httpx.TimeoutException):
-        return Failure("the DICOM service did not answer in time", TIMEOUT)
+        return RequestFailure("the DICOM service did not answer in time", TIMEOUT)
     what = f"the DICOM service broke off its answer ({type(error).__name__})"
-    return Failure(what, BROKEN)
+    return RequestFailure(what, BROKEN)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from dicom_assets.errors import SettingsError
-from dicom_assets.feed.http.answers import BROKEN_CREDENTIAL, NO_IDENTITY, NO_TOKEN, Failure
-from dicom_assets.feed.http.timeouts import Patience
+from dicom_assets.feed.http.answers import BROKEN_CREDENTIAL, NO_IDENTITY, NO_TOKEN, RequestFailure
+from dicom_assets.feed.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
@@ -73,11 +73,11 @@ class Tokens:
     """
 
     def __init__(
-        self, origin: httpx.URL, credential: "TokenCredential | None", patience: Patience
+        self, origin: httpx.URL, credential: "TokenCredential | None", timeouts: Timeouts
     ) -> None:
         self._origin = origin
         self._credential = credential
-        self._seconds = patience.token_seconds
+        self._seconds = timeouts.token_seconds
         self._kept: AccessToken | None = None
         self._pending: Future[AccessToken] | None = None
         self._is_forced = self._must_force = False
@@ -91,7 +91,7 @@ class Tokens:
     def sign(self, request: httpx.Request) -> None:
         """The request carries the token, if it goes where the token may go.
 
-        Raises Failure when there is none.
+        Raises RequestFailure when there is none.
         """
         if self._is_entitled(request.url):
             request.headers[_HEADER] = _SCHEME + self._token()
@@ -132,12 +132,12 @@ class Tokens:
             return kept.token
         raise failure
 
-    def _wait_for(self, pending: "Future[AccessToken]") -> Failure | None:
+    def _wait_for(self, pending: "Future[AccessToken]") -> RequestFailure | None:
         """Return why there is no token; a credential that is still busy is asked no second time."""
         try:
             error = pending.exception(self._seconds)
         except TimeoutError:
-            return Failure(f"{self._name()} gave no token in {self._seconds:g} s", NO_TOKEN)
+            return RequestFailure(f"{self._name()} gave no token in {self._seconds:g} s", NO_TOKEN)
         if error is None:
             return None
         with self._lock:
@@ -180,7 +180,7 @@ def _renewed(credential: "TokenCredential") -> "AccessToken":
         return credential.get_token(SCOPE)
 
 
-def _failure(name: str, error: BaseException) -> Failure:
+def _failure(name: str, error: BaseException) -> RequestFailure:
     """Return what a credential's error means.
 
     Azure's text may name tenants, users and addresses: the classes say enough.
@@ -192,8 +192,8 @@ def _failure(name: str, error: BaseException) -> Failure:
 
     what = f"{name} gave no token ({type(error).__name__})"
     if isinstance(error, ClientAuthenticationError):
-        return Failure(what, NO_IDENTITY)
-    return Failure(what, NO_TOKEN if isinstance(error, AzureError) else BROKEN_CREDENTIAL)
+        return RequestFailure(what, NO_IDENTITY)
+    return RequestFailure(what, NO_TOKEN if isinstance(error, AzureError) else BROKEN_CREDENTIAL)
 
 
 def _expires_within(token: "AccessToken", seconds: float) -> bool:

@@ -1,7 +1,7 @@
 """One request to the service, asked again until it is answered whole or refused for good.
 
 Here: one question and its attempts, the deadline of each, and the error in the end. What an answer
-means is in `answers`, how long is waited in `patience`, how many ask at once in `throttle`, who
+means is in `answers`, how long is waited in `timeouts`, how many ask at once in `throttle`, who
 gets the token in `auth`. The window and the status are all that a message tells: addresses, bodies
 and headers stay here.
 """
@@ -19,12 +19,12 @@ import tenacity
 
 from dicom_assets.feed.decode import MalformedError
 from dicom_assets.feed.http import answers
-from dicom_assets.feed.http.answers import Failure
+from dicom_assets.feed.http.answers import RequestFailure
 from dicom_assets.feed.http.auth import Tokens, service_address
 from dicom_assets.feed.http.body import TooLargeError, read_body
 from dicom_assets.feed.http.deadline import bind, within
 from dicom_assets.feed.http.throttle import Throttle
-from dicom_assets.feed.http.timeouts import Patience
+from dicom_assets.feed.http.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -37,7 +37,7 @@ _LAST_PART: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Question(Generic[T]):
+class ServiceQuery(Generic[T]):
     """What is asked, and what `read` makes of the body; its MalformedError means: ask again.
 
     `path` is relative to the service's address; `where` names the window in messages.
@@ -54,10 +54,10 @@ class Question(Generic[T]):
         return self.parameters.get("includeMetadata") == "true"
 
 
-class StubbornError(Exception):
+class HeaderSuspectedError(Exception):
     """A request with headers failed as it would if one of them could not be read."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: RequestFailure) -> None:
         super().__init__(str(failure))
         self.is_certain = failure.meaning.is_certain
         self.reason = failure.meaning.reason
@@ -74,19 +74,19 @@ class Connection:
         connections: int,
         credential: "TokenCredential | None",
         transport: httpx.BaseTransport | None,
-        patience: Patience,
+        timeouts: Timeouts,
         heard: Callable[[datetime], None],
     ) -> None:
         self.retry_seconds = retry_seconds
-        self.patience = patience
+        self.timeouts = timeouts
         # Requests that failed so far: where some did, what others say is looked at twice.
-        self.troubles = 0
+        self.failures = 0
         # Headers come from another storage than entries: one may be in trouble, the other well.
-        self._throttles = {kind: Throttle(connections, patience) for kind in (False, True)}
+        self._throttles = {kind: Throttle(connections, timeouts) for kind in (False, True)}
         self._heard = heard
         address = service_address(url)
-        self._tokens = Tokens(address, credential, patience)
-        self._client = new_client(address, connections, transport, patience)
+        self._tokens = Tokens(address, credential, timeouts)
+        self._client = new_client(address, connections, transport, timeouts)
 
     def close(self) -> None:
         """Close every connection; requests in flight fail."""
@@ -95,7 +95,7 @@ class Connection:
 
     def ask(
         self,
-        question: Question[T],
+        question: ServiceQuery[T],
         *,
         stop: threading.Event,
         since: float | None = None,
@@ -105,11 +105,11 @@ class Connection:
 
         Raises ServiceRefusedError at once for what will not pass; for what may, after
         `retry_seconds` (counted from `since`, if that is given) or when `stop` is set,
-        ServiceUnavailableError or ServiceAnswerError. With `tries`, StubbornError after so many
-        attempts, if a header may be the reason.
+        ServiceUnavailableError or ServiceAnswerError. With `tries`, HeaderSuspectedError after so
+        many attempts, if a header may be the reason.
         """
-        began = self.patience.now() if since is None else since
-        asking = _Asking(question, stop, began, self.retry_seconds, self.patience, tries)
+        began = self.timeouts.now() if since is None else since
+        asking = _Attempts(question, stop, began, self.retry_seconds, self.timeouts, tries)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_pass),
             wait=asking.pause,
@@ -120,13 +120,13 @@ class Connection:
         )
         try:
             answer: T = retrying(self._attempt, asking)
-        except Failure as error:
+        except RequestFailure as error:
             failure = error
         else:
             return answer
         raise asking.error(failure)
 
-    def _attempt(self, asking: "_Asking[T]") -> T:
+    def _attempt(self, asking: "_Attempts[T]") -> T:
         asking.attempts += 1
         request = self._client.build_request(
             "GET", asking.question.path, params=dict(asking.question.parameters)
@@ -141,16 +141,18 @@ class Connection:
         try:
             return asking.question.read(body)
         except MalformedError as error:
-            self.troubles += 1
+            self.failures += 1
             asking.failure = _malformed(error)
         raise asking.failure
 
-    def _throttled(self, throttle: Throttle, request: httpx.Request, asking: "_Asking[T]") -> bytes:
+    def _throttled(
+        self, throttle: Throttle, request: httpx.Request, asking: "_Attempts[T]"
+    ) -> bytes:
         """Return the body; what comes of the request decides how many may run at once."""
         try:
             body = self._fetch(request, asking.seconds())
-        except Failure as failure:
-            self.troubles += 1
+        except RequestFailure as failure:
+            self.failures += 1
             asking.failure = asking.told(failure)
             if failure.meaning.throttles:
                 throttle.slow_down()
@@ -189,29 +191,29 @@ class Connection:
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise self._unauthorized(response)
         self._tokens.accept(response.request)
-        answers.check_status(response, self.patience.retry_after_most_seconds)
+        answers.check_status(response, self.timeouts.retry_after_most_seconds)
         body = read_body(response)
         answers.check_type(response, body)
         return body
 
-    def _unauthorized(self, response: httpx.Response) -> Failure:
+    def _unauthorized(self, response: httpx.Response) -> RequestFailure:
         what = f"the DICOM service answered {answers.status_text(response.status_code)}"
         if "Authorization" not in response.request.headers:
-            return Failure(what, answers.NO_TOKEN_SENT)
+            return RequestFailure(what, answers.NO_TOKEN_SENT)
         is_renewed = self._tokens.refuse(response.request)
-        return Failure(what, answers.TOKEN_REFUSED, is_renewed=is_renewed)
+        return RequestFailure(what, answers.TOKEN_REFUSED, is_renewed=is_renewed)
 
 
-class _Asking(Generic[T]):
+class _Attempts(Generic[T]):
     """One question while it is asked: when to stop, how long to pause, what to say."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that one question is
         self,
-        question: Question[T],
+        question: ServiceQuery[T],
         stop: threading.Event,
         began: float,
         retry_seconds: float,
-        patience: Patience,
+        timeouts: Timeouts,
         tries: int | None,
     ) -> None:
         self.question = question
@@ -219,30 +221,32 @@ class _Asking(Generic[T]):
         self.ends = began + retry_seconds
         self.attempts = 0
         # What is told when no further attempt gets its turn.
-        self.failure = Failure("the read of the DICOM service was given up", answers.GIVEN_UP)
+        self.failure = RequestFailure(
+            "the read of the DICOM service was given up", answers.GIVEN_UP
+        )
         self._began = began
         self._retry_seconds = retry_seconds
-        self._patience = patience
+        self._timeouts = timeouts
         self._tries = tries
-        most = patience.backoff_most_seconds
-        self._backoff = tenacity.wait_random_exponential(patience.backoff_seconds, most)
-        self._spread = tenacity.wait_random(0, patience.spread_seconds)
+        most = timeouts.backoff_most_seconds
+        self._backoff = tenacity.wait_random_exponential(timeouts.backoff_seconds, most)
+        self._spread = tenacity.wait_random(0, timeouts.spread_seconds)
 
     def seconds(self) -> float:
         """Return the time for this attempt: what is left, but the first always has its own."""
-        now, whole = self._patience.now(), self._patience.request_seconds
+        now, whole = self._timeouts.now(), self._timeouts.request_seconds
         if self.attempts == 1 and now - self._began < whole:
             return whole
         return min(whole, max(self.ends - now, _LAST_PART * self._retry_seconds))
 
-    def told(self, failure: Failure) -> Failure:
+    def told(self, failure: RequestFailure) -> RequestFailure:
         """Return the failure that says more: that a last, short attempt was late says nothing."""
         is_late = failure.meaning is answers.TIMEOUT
         return self.failure if is_late and self.failure.meaning is not answers.GIVEN_UP else failure
 
-    def _most_seconds(self, failure: Failure) -> float:
+    def _most_seconds(self, failure: RequestFailure) -> float:
         if failure.meaning.is_about_identity:
-            return min(self._retry_seconds, self._patience.refused_seconds)
+            return min(self._retry_seconds, self._timeouts.refused_seconds)
         return self._retry_seconds
 
     def is_over(self, state: tenacity.RetryCallState) -> bool:
@@ -252,9 +256,9 @@ class _Asking(Generic[T]):
             return True
         if failure.is_renewed and self.attempts == 1:
             return False
-        return self._patience.now() - self._began >= self._most_seconds(failure)
+        return self._timeouts.now() - self._began >= self._most_seconds(failure)
 
-    def _is_stubborn(self, failure: Failure) -> bool:
+    def _is_stubborn(self, failure: RequestFailure) -> bool:
         if self._tries is None or not failure.meaning.may_be_header:
             return False
         return failure.meaning.is_certain or self.attempts >= self._tries
@@ -266,12 +270,12 @@ class _Asking(Generic[T]):
             return 0.0
         after = failure.after_seconds
         pause = self._backoff(state) if after is None else after + self._spread(state)
-        left = self._began + self._most_seconds(failure) - self._patience.now()
+        left = self._began + self._most_seconds(failure) - self._timeouts.now()
         return max(0.0, min(pause, left))
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless the read is given up."""
-        self._patience.sleep(seconds, self.stop)
+        self._timeouts.sleep(seconds, self.stop)
 
     def log(self, state: tenacity.RetryCallState) -> None:
         """Say why it is asked again, and when."""
@@ -279,10 +283,10 @@ class _Asking(Generic[T]):
         failure, where = _failure_in(state), self.question.where
         _LOG.warning("%s, for %s; asking again in %.1f s", failure, where, seconds)
 
-    def error(self, failure: Failure) -> Exception:
+    def error(self, failure: RequestFailure) -> Exception:
         """Return the error that is raised for the last failure."""
         if self._is_stubborn(failure):
-            return StubbornError(failure)
+            return HeaderSuspectedError(failure)
         failure = self.told(failure)
         meaning = failure.meaning
         if not meaning.may_pass:
@@ -297,31 +301,31 @@ class _Asking(Generic[T]):
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, Failure) and error.meaning.may_pass
+    return isinstance(error, RequestFailure) and error.meaning.may_pass
 
 
-def _failure_in(state: tenacity.RetryCallState) -> Failure:
-    return cast("Failure", state.outcome.exception() if state.outcome else None)
+def _failure_in(state: tenacity.RetryCallState) -> RequestFailure:
+    return cast("RequestFailure", state.outcome.exception() if state.outcome else None)
 
 
-def _malformed(error: MalformedError) -> Failure:
+def _malformed(error: MalformedError) -> RequestFailure:
     what = f"the DICOM service gave an answer that cannot be used ({error})"
     is_large = isinstance(error, TooLargeError)
-    return Failure(what, answers.TOO_LARGE if is_large else answers.MALFORMED)
+    return RequestFailure(what, answers.TOO_LARGE if is_large else answers.MALFORMED)
 
 
 def new_client(
     address: httpx.URL,
     connections: int,
     transport: httpx.BaseTransport | None,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> httpx.Client:
     """Return a client that asks below the address, follows nothing, and keeps to `within`."""
     quieten()
     client = httpx.Client(
         base_url=address,
         headers={"Accept": "application/json", "Accept-Encoding": "gzip"},
-        timeout=httpx.Timeout(patience.read_seconds, connect=patience.connect_seconds),
+        timeout=httpx.Timeout(timeouts.read_seconds, connect=timeouts.connect_seconds),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
         # A proxy of the environment is not for a service on this machine.

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dicom_assets.feed.http.timeouts import Patience
+from dicom_assets.feed.http.timeouts import Timeouts
 
 # A turn is waited for in steps, so that a read that is given up ends.
 _STEP_SECONDS = 0.05
@@ -18,9 +18,9 @@ _STEP_SECONDS = 0.05
 class Throttle:
     """Lets at most `most` requests run at once; safe to share by threads."""
 
-    def __init__(self, most: int, patience: Patience) -> None:
+    def __init__(self, most: int, timeouts: Timeouts) -> None:
         self.limit = self._most = most
-        self._patience = patience
+        self._timeouts = timeouts
         self._is_storm = False
         self._running = 0
         self._started: float | None = None
@@ -41,16 +41,16 @@ class Throttle:
 
     def _wait(self, stop: threading.Event, until: float) -> bool:
         while (seconds := self._take()) > 0:
-            left = until - self._patience.now()
+            left = until - self._timeouts.now()
             if stop.is_set() or left <= 0:
                 return False
-            self._patience.sleep(min(seconds, left, _STEP_SECONDS), stop)
+            self._timeouts.sleep(min(seconds, left, _STEP_SECONDS), stop)
         return True
 
     def _take(self) -> float:
         """Return 0 when a turn was taken, else a time after which it is worth trying again."""
         with self._lock:
-            now = self._patience.now()
+            now = self._timeouts.now()
             seconds = self._seconds_to_wait(now)
             if seconds <= 0:
                 self._running += 1
@@ -61,7 +61,7 @@ class Throttle:
         if self._running >= self.limit:
             return _STEP_SECONDS
         if self._is_storm and self._started is not None:
-            return self._started + self._patience.storm_seconds - now
+            return self._started + self._timeouts.storm_seconds - now
         return 0.0
 
     def slow_down(self) -> None:

@@ -16,7 +16,7 @@ def _sleep(seconds: float, stop: threading.Event) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """Deadlines and pauses in seconds; `now` and `sleep` are the clock they are counted by."""
 
     connect_seconds: float = 10.0
@@ -42,9 +42,9 @@ class Patience:
     sleep: Callable[[float, threading.Event], object] = _sleep
 
 
-PATIENCE: Final = Patience()
+DEFAULT_TIMEOUTS: Final = Timeouts()
 
 # For a question that may stay without an answer, because somebody waits for what comes after it.
-GLANCE: Final = Patience(
+GLANCE: Final = Timeouts(
     connect_seconds=5, read_seconds=10, request_seconds=10, token_seconds=20, refused_seconds=0
 )

@@ -90,7 +90,7 @@ def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
     opened: list[ChangeFeed] = []
 
     def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
-        usual: dict[str, Any] = {"patience": QUICK, "batch_size": 20, "in_flight": 4}
+        usual: dict[str, Any] = {"timeouts": QUICK, "batch_size": 20, "in_flight": 4}
         usual["retry_seconds"] = 10.0
         opened.append(ChangeFeed(url, **(usual | settings)))
         return opened[-1]

@@ -84,7 +84,7 @@ def test_f01_what_retry_after_asks_for_is_waited(
         waited.append(seconds)
 
     faults.replace(Rule(asked, last=1))
-    feed = open_feed(patience=replace(QUICK, sleep=sleep))
+    feed = open_feed(timeouts=replace(QUICK, sleep=sleep))
     assert_all_is_read(feed, still)
     assert least <= max(waited) <= least + 2  # the Date header has whole seconds
 
@@ -139,7 +139,7 @@ def test_f02_a_storm_is_met_with_one_request_at_a_time(
     entries = feed.entries(WINDOW)
     faults.replace(Rule(Status(status), "heavy"))
     stormy = open_feed(
-        retry_seconds=0.6, in_flight=8, batch_size=5, patience=replace(QUICK, storm_seconds=0.1)
+        retry_seconds=0.6, in_flight=8, batch_size=5, timeouts=replace(QUICK, storm_seconds=0.1)
     )
     with pytest.raises(ServiceUnavailableError):
         current(stormy, entries)
@@ -204,7 +204,7 @@ def test_f04_no_answer_outlasts_its_deadline(
 ) -> None:
     """It ends with its time, though no single read is late."""
     faults.replace(fault)
-    feed = open_feed(retry_seconds=0.0, patience=replace(QUICK, request_seconds=0.3))
+    feed = open_feed(retry_seconds=0.0, timeouts=replace(QUICK, request_seconds=0.3))
     began = time.monotonic()
     with pytest.raises(ServiceUnavailableError, match="did not answer in time"):
         feed.entries(WINDOW)
@@ -216,7 +216,7 @@ def test_f04_slow_answers_now_and_then_lose_nothing(
 ) -> None:
     """The page is asked for again."""
     faults.replace(at_times(Drip(100.0)))
-    assert_all_is_read(open_feed(patience=replace(QUICK, request_seconds=0.1)), still)
+    assert_all_is_read(open_feed(timeouts=replace(QUICK, request_seconds=0.1)), still)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_f30_two_thousand_generated_headers_cost_themselves_at_most(
         return Answer(body=b"[" + b",".join(pieces) + b"]")
 
     service.before = before
-    with Running(service) as running, ChangeFeed(running.url, patience=QUICK) as feed:
+    with Running(service) as running, ChangeFeed(running.url, timeouts=QUICK) as feed:
         read = feed.entries(WINDOW)
         assert [row[0] for row in changes_in(read)] == list(range(4_000))
         pieces = current(feed, read)

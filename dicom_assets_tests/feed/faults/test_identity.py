@@ -76,7 +76,7 @@ class Guarded:
 
     def open(self, credential: Credential, **settings: Any) -> ChangeFeed:  # noqa: ANN401
         """Return a feed that asks it."""
-        usual: dict[str, Any] = {"patience": QUICK, "batch_size": 20, "in_flight": 4}
+        usual: dict[str, Any] = {"timeouts": QUICK, "batch_size": 20, "in_flight": 4}
         usual["retry_seconds"] = 10.0
         return ChangeFeed(self.url, credential=credential, **(usual | settings))
 
@@ -108,7 +108,7 @@ def test_f12_a_token_that_is_refused_twice_is_tried_again(
     """A token may be valid a moment later by the service's clock."""
     known = threading.Timer(0.3, lambda: guarded.tokens.add(f"{SECRET}-2"))
     known.start()
-    with guarded.open(Credential(), patience=replace(QUICK, refused_seconds=5.0)) as feed:
+    with guarded.open(Credential(), timeouts=replace(QUICK, refused_seconds=5.0)) as feed:
         assert_all_is_read(feed, resting)
     known.join()
 
@@ -132,7 +132,7 @@ def test_f12_tokens_refused_for_ever_are_red_in_time(
     credential = Credential()
     began = time.monotonic()
     with (
-        guarded.open(credential, patience=replace(QUICK, refused_seconds=0.4)) as feed,
+        guarded.open(credential, timeouts=replace(QUICK, refused_seconds=0.4)) as feed,
         pytest.raises(ServiceRefusedError, match="401 Unauthorized") as error,
     ):
         feed.entries(WINDOW)
@@ -168,9 +168,9 @@ def test_f13_a_credential_that_never_answers_is_red_in_time(guarded: Guarded) ->
     """It is asked once, and named by its class."""
     credential = Credential(seconds=2.0)
     began = time.monotonic()
-    patience = replace(QUICK, token_seconds=0.1)
+    timeouts = replace(QUICK, token_seconds=0.1)
     with (
-        guarded.open(credential, retry_seconds=0.4, patience=patience) as feed,
+        guarded.open(credential, retry_seconds=0.4, timeouts=timeouts) as feed,
         pytest.raises(ServiceUnavailableError, match=r"Credential gave no token in 0.1 s"),
     ):
         feed.entries(WINDOW)
@@ -193,9 +193,9 @@ def test_f13_a_credential_that_fails_is_red_in_time(
     """By classes only: Azure's text may name tenants, users and addresses."""
     caplog.set_level(logging.DEBUG)
     credential = Credential(error=error)
-    patience = replace(QUICK, refused_seconds=0.2)
+    timeouts = replace(QUICK, refused_seconds=0.2)
     with (
-        guarded.open(credential, retry_seconds=0.2, patience=patience) as feed,
+        guarded.open(credential, retry_seconds=0.2, timeouts=timeouts) as feed,
         pytest.raises(kind) as raised,
     ):
         feed.entries(WINDOW)
@@ -245,7 +245,7 @@ def test_a_redirect_carries_the_token_nowhere(trusted: Path, status: int, where:
         }[where]
         service.before = lambda *_: Answer(status, b"", {"Location": f"{target}/v2/changefeed"})
         with (
-            ChangeFeed(relay.url, credential=Credential(), patience=QUICK) as feed,
+            ChangeFeed(relay.url, credential=Credential(), timeouts=QUICK) as feed,
             pytest.raises(ServiceRefusedError, match="redirects are not followed"),
         ):
             feed.entries(WINDOW)
@@ -262,7 +262,7 @@ def test_over_http_no_token_is_sent_and_a_401_says_so(
     credential, tokens = Credential(), Tokens()
     with (
         server.start(create_application(resting, tokens=tokens)) as running,
-        ChangeFeed(running.url, credential=credential, patience=QUICK) as feed,
+        ChangeFeed(running.url, credential=credential, timeouts=QUICK) as feed,
         pytest.raises(ServiceRefusedError, match="no token is sent"),
     ):
         feed.entries(WINDOW)

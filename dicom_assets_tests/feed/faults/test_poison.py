@@ -103,7 +103,7 @@ def test_f14_what_heals_while_it_is_doubted_is_read(
     faults.replace(Poison(frozenset({7, 90})))
     healing = threading.Timer(0.3, faults.clear)
     healing.start()
-    feed = open_feed(patience=replace(QUICK, doubt_seconds=3.0))
+    feed = open_feed(timeouts=replace(QUICK, doubt_seconds=3.0))
     assert_only_these_are_rejected(feed, still, set())
     healing.join()
 

@@ -28,7 +28,7 @@ def test_random_faults_lose_and_double_nothing(
     faults.replace(random_faults(seed, rate))
     batch_size = (7, 20, 200)[seed % 3]
     # What Retry-After asks for has tests of its own.
-    patience = replace(QUICK, sleep=lambda seconds, stop: stop.wait(min(seconds, 0.02)))
-    feed = open_feed(batch_size=batch_size, retry_seconds=20.0, patience=patience)
+    timeouts = replace(QUICK, sleep=lambda seconds, stop: stop.wait(min(seconds, 0.02)))
+    feed = open_feed(batch_size=batch_size, retry_seconds=20.0, timeouts=timeouts)
     assert_all_is_read(feed, still)
     assert faults.log or rate == 0.05 or batch_size == 200

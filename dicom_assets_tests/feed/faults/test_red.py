@@ -53,7 +53,7 @@ def test_a_service_that_only_fails_is_red_within_the_deadline(
     """The message has the window, the attempts, the time and a remedy; nothing is handed over."""
     # What is read before anything goes wrong may take its time.
     entries = open_feed().entries(WINDOW)
-    feed = open_feed(retry_seconds=0.4, patience=PATIENT)
+    feed = open_feed(retry_seconds=0.4, timeouts=PATIENT)
     faults.replace(Rule(FAULTS[name], route))  # type: ignore[arg-type] # one of the routes
     began = time.monotonic()
     with pytest.raises(ServiceError) as error:

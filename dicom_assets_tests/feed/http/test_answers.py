@@ -13,14 +13,20 @@ from dicom_assets.errors import (
     ServiceUnavailableError,
 )
 from dicom_assets.feed.http import answers
-from dicom_assets.feed.http.answers import Failure, Meaning, check_status, check_type, failure_of
+from dicom_assets.feed.http.answers import (
+    Meaning,
+    RequestFailure,
+    check_status,
+    check_type,
+    failure_of,
+)
 
 CANARY = "PHI-0d2b"
 
 
-def failure(status: int, content: bytes = CANARY.encode(), **headers: str) -> Failure:
+def failure(status: int, content: bytes = CANARY.encode(), **headers: str) -> RequestFailure:
     """Return what an answer is, which is no success."""
-    with pytest.raises(Failure) as raised:
+    with pytest.raises(RequestFailure) as raised:
         check_status(httpx.Response(status, content=content, headers=headers), 3600.0)
     return raised.value
 
@@ -108,7 +114,7 @@ def test_retry_after(text: str, seconds: float | None) -> None:
 @pytest.mark.parametrize("kind", ["text/html", "text/plain", "application/problem+json", ""])
 def test_a_body_of_another_type_is_somebody_elses(kind: str) -> None:
     """A proxy's, or that of a page to sign in."""
-    with pytest.raises(Failure, match="content type is not JSON") as raised:
+    with pytest.raises(RequestFailure, match="content type is not JSON") as raised:
         check_type(httpx.Response(200, headers={"Content-Type": kind}), CANARY.encode())
     assert raised.value.meaning is answers.FOREIGN
 

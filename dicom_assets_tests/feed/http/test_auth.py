@@ -18,8 +18,8 @@ from azure.identity import ClientSecretCredential, CredentialUnavailableError
 from dicom_assets.errors import ServiceRefusedError, ServiceUnavailableError, SettingsError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http.auth import SCOPE, Tokens, service_address
-from dicom_assets.feed.http.connection import Question
-from dicom_assets.feed.http.timeouts import PATIENCE, Patience
+from dicom_assets.feed.http.connection import ServiceQuery
+from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Timeouts
 
 SERVICE = "https://workspace-service.dicom.azurehealthcareapis.com"
 
@@ -59,18 +59,18 @@ class Service:
         return httpx.Response(status, json=[])
 
 
-QUICK = Patience(
+QUICK = Timeouts(
     refused_seconds=0.05, backoff_seconds=0.01, backoff_most_seconds=0.02, storm_seconds=0
 )
 
 
 def open_feed(
-    service: Service, credential: Credential, url: str = SERVICE, patience: Patience = QUICK
+    service: Service, credential: Credential, url: str = SERVICE, timeouts: Timeouts = QUICK
 ) -> ChangeFeed:
     """Return a feed whose requests the service answers without a network."""
     transport = httpx.MockTransport(service)
     return ChangeFeed(
-        url, credential=credential, transport=transport, retry_seconds=0.2, patience=patience
+        url, credential=credential, transport=transport, retry_seconds=0.2, timeouts=timeouts
     )
 
 
@@ -109,7 +109,7 @@ def test_a_request_over_http_carries_none(url: str) -> None:
 )
 def test_the_token_is_for_the_configured_origin(url: str, token: str | None) -> None:
     """Scheme, host and port are equal, or there is none."""
-    tokens = Tokens(httpx.URL(SERVICE), Credential(), PATIENCE)
+    tokens = Tokens(httpx.URL(SERVICE), Credential(), DEFAULT_TIMEOUTS)
     request = httpx.Request("GET", url)
     tokens.sign(request)
     assert request.headers.get("Authorization") == token
@@ -308,7 +308,7 @@ def test_an_absolute_path_is_never_signed() -> None:
     """Whatever is asked for, the token's own check stands between."""
     service, credential = Service(), Credential()
     with open_feed(service, credential) as feed:
-        question = Question("https://evil.example/v2", {}, lambda _: None, "nowhere")
+        question = ServiceQuery("https://evil.example/v2", {}, lambda _: None, "nowhere")
         feed._connection.ask(question, stop=threading.Event())
     assert service.tokens == [None]
     assert credential.scopes == []

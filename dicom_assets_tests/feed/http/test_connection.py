@@ -223,14 +223,14 @@ def test_a_service_that_does_not_answer_in_time_is_asked_again(
 ) -> None:
     """One slow answer is no failure of the hour."""
     service.script = [Answer(seconds=0.4)]
-    assert count(open_feed(patience=replace(QUICK, read_seconds=0.1))) == 3
+    assert count(open_feed(timeouts=replace(QUICK, read_seconds=0.1))) == 3
 
 
 def test_a_service_that_never_answers_is_an_error(service: Service, open_feed: Opener) -> None:
     """It says so."""
     service.before = lambda *_: Answer(seconds=0.3)
     with pytest.raises(ServiceUnavailableError, match="did not answer in time"):
-        count(open_feed(retry_seconds=0.2, patience=replace(QUICK, read_seconds=0.1)))
+        count(open_feed(retry_seconds=0.2, timeouts=replace(QUICK, read_seconds=0.1)))
 
 
 def test_a_port_where_nobody_listens() -> None:

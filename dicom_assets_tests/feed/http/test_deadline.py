@@ -49,10 +49,10 @@ def dripping(at_once: bytes, pause: float) -> Iterator[str]:
 @pytest.mark.parametrize("pause", [0.001, 0.3])
 def test_no_drip_outlasts_the_deadline(at_once: bytes, pause: float) -> None:
     """It ends with its time, though no single read is ever late."""
-    patience = replace(QUICK, request_seconds=SECONDS)
+    timeouts = replace(QUICK, request_seconds=SECONDS)
     with (
         dripping(at_once, pause) as url,
-        ChangeFeed(url, retry_seconds=0, patience=patience) as feed,
+        ChangeFeed(url, retry_seconds=0, timeouts=timeouts) as feed,
     ):
         began = time.monotonic()
         with pytest.raises(ServiceUnavailableError):
@@ -65,10 +65,10 @@ def test_no_drip_outlasts_the_deadline(at_once: bytes, pause: float) -> None:
 
 def test_attempts_share_what_is_left_of_the_time() -> None:
     """The last has a tenth at least, and what is added is no more than that."""
-    patience = replace(QUICK, request_seconds=0.25)
+    timeouts = replace(QUICK, request_seconds=0.25)
     with (
         dripping(BODY, 0.05) as url,
-        ChangeFeed(url, retry_seconds=0.6, patience=patience) as feed,
+        ChangeFeed(url, retry_seconds=0.6, timeouts=timeouts) as feed,
     ):
         began = time.monotonic()
         with pytest.raises(ServiceUnavailableError, match=r"asked \d times in 0.6 s"):
@@ -79,8 +79,8 @@ def test_attempts_share_what_is_left_of_the_time() -> None:
 def test_a_deadline_is_of_one_request_only() -> None:
     """The next has its own; and connections are used again after one."""
     with dripping(BODY + b"[]", 9.0) as url:
-        patience = replace(QUICK, request_seconds=0.1)
-        with ChangeFeed(url, retry_seconds=0, patience=patience) as feed:
+        timeouts = replace(QUICK, request_seconds=0.1)
+        with ChangeFeed(url, retry_seconds=0, timeouts=timeouts) as feed:
             for _ in range(3):
                 began = time.monotonic()
                 with pytest.raises(ServiceUnavailableError, match="in time"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from dicom_assets.feed.http.throttle import Throttle
-from dicom_assets.feed.http.timeouts import Patience
+from dicom_assets.feed.http.timeouts import Timeouts
 
 NEVER = threading.Event()
 FOR_EVER = float("inf")
@@ -28,15 +28,15 @@ class Clock:
         self.slept.append(seconds)
         self.time += seconds
 
-    def patience(self) -> Patience:
+    def timeouts(self) -> Timeouts:
         """Return the pauses of production, counted by this clock."""
-        return Patience(now=self.now, sleep=self.sleep)
+        return Timeouts(now=self.now, sleep=self.sleep)
 
 
 def test_all_is_well() -> None:
     """Nobody waits, and as many run at once as may."""
     clock = Clock()
-    throttle = Throttle(8, clock.patience())
+    throttle = Throttle(8, clock.timeouts())
     with throttle.turn(NEVER, FOR_EVER) as one, throttle.turn(NEVER, FOR_EVER) as other:
         assert one
         assert other
@@ -46,7 +46,7 @@ def test_all_is_well() -> None:
 
 def test_failures_halve_and_answers_add_one() -> None:
     """So that one bad answer is made good by a few, and a storm is met at once."""
-    throttle = Throttle(8, Clock().patience())
+    throttle = Throttle(8, Clock().timeouts())
     for limit in (4, 2, 1, 1, 1):
         throttle.slow_down()
         assert throttle.limit == limit
@@ -58,7 +58,7 @@ def test_failures_halve_and_answers_add_one() -> None:
 def test_no_more_run_than_may() -> None:
     """Who comes next waits until the time is over, and then has no turn."""
     clock = Clock()
-    throttle = Throttle(2, clock.patience())
+    throttle = Throttle(2, clock.timeouts())
     with (
         throttle.turn(NEVER, FOR_EVER),
         throttle.turn(NEVER, FOR_EVER),
@@ -73,7 +73,7 @@ def test_no_more_run_than_may() -> None:
 def test_a_storm_is_one_request_a_second() -> None:
     """As long as nothing is answered, whoever asks."""
     clock = Clock()
-    throttle = Throttle(8, clock.patience())
+    throttle = Throttle(8, clock.timeouts())
     started = []
     for _ in range(64):
         with throttle.turn(NEVER, FOR_EVER):
@@ -90,7 +90,7 @@ def test_a_storm_is_one_request_a_second() -> None:
 def test_a_read_that_is_given_up_waits_no_longer() -> None:
     """There is no turn for it."""
     clock, stop = Clock(), threading.Event()
-    throttle = Throttle(1, clock.patience())
+    throttle = Throttle(1, clock.timeouts())
     stop.set()
     with throttle.turn(NEVER, FOR_EVER), throttle.turn(stop, FOR_EVER) as second:
         assert not second
@@ -99,7 +99,7 @@ def test_a_read_that_is_given_up_waits_no_longer() -> None:
 
 def test_turns_are_given_back_by_who_fails() -> None:
     """And by who had none, nothing is given back."""
-    throttle = Throttle(1, Clock().patience())
+    throttle = Throttle(1, Clock().timeouts())
     for _ in range(3):
         with suppress(KeyError), throttle.turn(NEVER, FOR_EVER):
             raise KeyError

@@ -7,7 +7,7 @@ import pytest
 
 from dicom_assets.errors import ServiceRefusedError, ServiceUnavailableError
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.feed.http.timeouts import PATIENCE
+from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS
 from dicom_assets_tests.feed.http.test_auth import Credential
 from dicom_assets_tests.feed.http.test_throttle import Clock
 
@@ -33,7 +33,7 @@ class Service:
 def open_feed(clock: Clock, service: Service) -> ChangeFeed:
     """Return a feed with the defaults of production, and this clock."""
     transport = httpx.MockTransport(service)
-    return ChangeFeed(URL, credential=Credential(), transport=transport, patience=clock.patience())
+    return ChangeFeed(URL, credential=Credential(), transport=transport, timeouts=clock.timeouts())
 
 
 def refused(status: int, **headers: str) -> httpx.Response:
@@ -68,8 +68,8 @@ def test_pauses_double_at_random_up_to_half_a_minute() -> None:
         pauses = [later - sooner for sooner, later in pairwise(service.asked)]
         firsts.append(pauses[0])
         lasts.append(pauses[-1])
-        assert max(pauses) <= PATIENCE.backoff_most_seconds + 0.1
-    assert max(firsts) <= PATIENCE.backoff_seconds
+        assert max(pauses) <= DEFAULT_TIMEOUTS.backoff_most_seconds + 0.1
+    assert max(firsts) <= DEFAULT_TIMEOUTS.backoff_seconds
     assert min(firsts) < 0.1
     assert max(firsts) > 0.3
     assert min(lasts) < 8
@@ -134,8 +134,13 @@ def test_what_will_not_pass_is_red_at_once() -> None:
 
 def test_the_deadlines_stand_in_order() -> None:
     """A piece of an answer, the answer, the run: each fits into the next."""
-    seconds = [PATIENCE.connect_seconds, PATIENCE.read_seconds, PATIENCE.request_seconds, MOST]
+    seconds = [
+        DEFAULT_TIMEOUTS.connect_seconds,
+        DEFAULT_TIMEOUTS.read_seconds,
+        DEFAULT_TIMEOUTS.request_seconds,
+        MOST,
+    ]
     assert seconds == sorted(seconds)
-    assert PATIENCE.doubt_seconds < PATIENCE.request_seconds
-    assert PATIENCE.refused_seconds <= 60
-    assert PATIENCE.storm_seconds >= 1
+    assert DEFAULT_TIMEOUTS.doubt_seconds < DEFAULT_TIMEOUTS.request_seconds
+    assert DEFAULT_TIMEOUTS.refused_seconds <= 60
+    assert DEFAULT_TIMEOUTS.storm_seconds >= 1
