@@ -103,7 +103,7 @@ def _service_url(value: str) -> str:
         raise _refuse(such_as)
     if parts.username is not None or parts.query or parts.fragment:
         raise _refuse("the address may hold no user, query or fragment")
-    if parts.scheme == "http" and not _is_loopback(parts):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise _refuse("http:// is for a literal loopback address such as 127.0.0.1: use https://")
     return value.rstrip("/")
 
@@ -447,7 +447,7 @@ class Settings:
         return settings
 
     def _require_for_remote(self, given: Mapping[str, str]) -> None:
-        if self.service_url is None or _is_loopback(urlsplit(self.service_url)):
+        if self.service_url is None or is_loopback(urlsplit(self.service_url).hostname):
             return
         if self.start_time is None:
             raise _refuse(
@@ -497,9 +497,10 @@ def _read(setting: "Field[Any]", given: Mapping[str, str]) -> object:
         raise _refuse(f"{variable}: {error}") from None
 
 
-def _is_loopback(parts: SplitResult) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is a literal loopback address; a name is none, whatever it resolves to."""
     try:
-        return ipaddress.ip_address(parts.hostname or "").is_loopback
+        return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
 

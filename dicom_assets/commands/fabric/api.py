@@ -14,7 +14,6 @@ what Retry-After says (https://learn.microsoft.com/rest/api/fabric/articles/thro
 hold the status, and Fabric's own code and id of the request; never its text, nor the token.
 """
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -32,6 +31,7 @@ from dicom_assets.feed.http.auth import default_credential
 from dicom_assets.feed.http.body import read_body
 from dicom_assets.feed.http.connection import quieten
 from dicom_assets.feed.http.deadline import bind, within
+from dicom_assets.settings import is_loopback
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -213,16 +213,9 @@ def _checked(address: str) -> str:
     That is Fabric's own over https, and this machine's (a test's) over https.
     """
     url = httpx.URL(address)
-    if url.scheme != "https" or not (url.host == _HOST or _is_loopback(url.host)):
+    if url.scheme != "https" or not (url.host == _HOST or is_loopback(url.host)):
         raise SettingsError(f"Fabric's API is at {API}: a token goes nowhere else")
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _token(credential: "TokenCredential | None") -> str:

@@ -6,7 +6,6 @@ token comes from. Which identity is asked is azure-identity's affair; what a ref
 that takes longer than all the rest.
 """
 
-import ipaddress
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import httpx
 from dicom_assets.errors import SettingsError
 from dicom_assets.feed.http.answers import BROKEN_CREDENTIAL, NO_IDENTITY, NO_TOKEN, RequestFailure
 from dicom_assets.feed.http.timeouts import Timeouts
+from dicom_assets.settings import is_loopback
 
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
@@ -42,19 +42,12 @@ def service_address(url: str) -> httpx.URL:
         raise SettingsError(
             "the DICOM service's URL is needed with a host, and without user, query or fragment"
         )
-    if address.scheme != "https" and not (address.scheme == "http" and _is_loopback(address.host)):
+    if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.host)):
         raise SettingsError(
             "the DICOM service's URL is needed with https; http is for a literal loopback address "
             "only, such as http://127.0.0.1:8080, and then without credentials"
         )
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def default_credential() -> "TokenCredential":
