@@ -55,7 +55,10 @@ def run(
 
 def _counts(service: DicomService) -> StudyCounts:
     return StudyCounts(
-        service.address(), api_version=service.api_version, retry_seconds=RETRY_SECONDS
+        service.address(),
+        api_version=service.api_version,
+        batch_size=service.batch_size,
+        retry_seconds=RETRY_SECONDS,
     )
 
 

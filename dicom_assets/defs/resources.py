@@ -99,13 +99,20 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         It asks each of them once, and waits for seconds only.
         """
         return ChangeFeed(
-            self.address(), api_version=self.api_version, retry_seconds=0, timeouts=GLANCE
+            self.address(),
+            api_version=self.api_version,
+            batch_size=self.batch_size,
+            retry_seconds=0,
+            timeouts=GLANCE,
         )
 
     def counts(self) -> StudyCounts:
         """Return the service's search for studies, to be closed by who asked for it."""
         return StudyCounts(
-            self.address(), api_version=self.api_version, retry_seconds=self.retry_seconds
+            self.address(),
+            api_version=self.api_version,
+            batch_size=self.batch_size,
+            retry_seconds=self.retry_seconds,
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

@@ -16,6 +16,7 @@ from dicom_assets.feed.decode import Entry
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.header.extraction import Extraction, Header, extraction, header_map
 from dicom_assets.schema import INSTANCE, Table
+from dicom_assets.settings import HEADER_COLUMNS
 from dicom_assets.window import TICKS_PER_MICROSECOND
 
 # What of a row is not in its header.
@@ -40,7 +41,7 @@ class RowReader:
 
     table: Table = INSTANCE
     zone: str | None = None
-    header_columns: str = "string"
+    header_columns: str = HEADER_COLUMNS[0]
 
     @cached_property
     def _extraction(self) -> Extraction:

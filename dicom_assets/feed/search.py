@@ -80,8 +80,9 @@ class StudyCounts:
         self,
         url: str,
         *,
-        api_version: int = 2,
-        retry_seconds: float = 600.0,
+        api_version: int,
+        batch_size: int,
+        retry_seconds: float,
         credential: "TokenCredential | None" = None,
         transport: httpx.BaseTransport | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
@@ -101,7 +102,7 @@ class StudyCounts:
             )
 
         self._search, self._feed = connect(_Search), connect(Connection)
-        self._listing = Listing(self._feed, f"{self._root}/changefeed", 200, self._closed)
+        self._listing = Listing(self._feed, f"{self._root}/changefeed", batch_size, self._closed)
 
     def __enter__(self) -> Self:
         """Return the counts, ready."""

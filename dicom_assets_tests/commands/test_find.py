@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from dicom_assets.cli import main
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.feed import ChangeFeed
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.questions.find import ALL_TABLES, Verdict
@@ -22,6 +21,7 @@ from dicom_assets.window import Window, floor_hour, ticks_of
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.canary import MARK, overhear
 from dicom_assets_tests.support.command import run
+from dicom_assets_tests.support.feeds import feed_of
 from dicom_assets_tests.support.history import header, study_uid
 from dicom_assets_tests.support.steps import store_in
 
@@ -84,7 +84,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def _fill(folder: Path, url: str) -> None:
     store, window = store_in(folder / "tables"), Window(_at(0), _at(2))
     run_ = Run("run", datetime.now(UTC))
-    with ChangeFeed(url) as feed:
+    with feed_of(url) as feed:
         steps.add_entries(store, window, feed, run_)
         steps.follow_log(store, window, feed, run_)
     for table in (SERIES, STUDY):

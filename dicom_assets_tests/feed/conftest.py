@@ -7,6 +7,7 @@ import pytest
 
 from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.support.feed_service import QUICK, Running, Service
+from dicom_assets_tests.support.feeds import feed_of
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
 
     def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
         usual: dict[str, Any] = {"retry_seconds": 5.0, "timeouts": QUICK}
-        opened.append(ChangeFeed(url, **(usual | settings)))
+        opened.append(feed_of(url, **(usual | settings)))
         return opened[-1]
 
     yield open_

@@ -11,6 +11,7 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.window import Window
 from dicom_assets_tests.support.entries import header
+from dicom_assets_tests.support.feeds import feed_of
 
 HOUR = 17_676_000_000_000_000
 
@@ -26,7 +27,7 @@ def feed(archive: Archive) -> Iterator[ChangeFeed]:
     """Return a feed of the archive, in pages of two."""
     with (
         server.start(create_application(archive)) as running,
-        ChangeFeed(running.url, batch_size=2, retry_seconds=5) as feed,
+        feed_of(running.url, batch_size=2, retry_seconds=5) as feed,
     ):
         yield feed
 

@@ -14,6 +14,7 @@ from dicom_assets.schema import CHANGE
 from dicom_assets.window import Window, datetime_of
 from dicom_assets_tests.support.entries import Json
 from dicom_assets_tests.support.feed_service import HOUR, Answer, Request, Service, made, stamp
+from dicom_assets_tests.support.feeds import feed_of
 
 WINDOW = Window(HOUR, HOUR + 36_000_000_000)
 Opener = Callable[..., ChangeFeed]
@@ -73,7 +74,7 @@ def test_five_thousand_entries_of_one_tick_are_listed_once(batch_size: int) -> N
     """A bulk update stamps all its rows with one timestamp."""
     service = Service()
     service.add(made(1, HOUR), *(made(i, HOUR + 5) for i in range(2, 5_002)), made(5_002, HOUR + 6))
-    with ChangeFeed("http://127.0.0.1", batch_size=batch_size, transport=service) as feed:
+    with feed_of("http://127.0.0.1", batch_size=batch_size, transport=service) as feed:
         entries = feed.entries(WINDOW)
     assert sequences(entries) == list(range(1, 5_003))
     offsets = [int(request.parameters["offset"]) for request in service.requests]
@@ -93,7 +94,7 @@ def test_pages_of_any_size_are_the_same_list(
     service.add(*(made(i, HOUR + tick) for i, tick in enumerate(ticks)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(light_read, "STRETCH_ROWS", stretch)
-        with ChangeFeed("http://127.0.0.1", batch_size=batch_size, transport=service) as feed:
+        with feed_of("http://127.0.0.1", batch_size=batch_size, transport=service) as feed:
             entries = feed.entries(Window(HOUR + 2, HOUR + 8))
     expected = sorted((tick, i) for i, tick in enumerate(ticks) if 2 <= tick < 8)
     assert sequences(entries) == [i for _, i in expected]
@@ -238,7 +239,7 @@ def test_entries_that_cannot_be_used_are_rejections(service: Service, batch_size
     """Also the first, the last, and two in a row, whatever the page size."""
     bad = {0, 3, 4, 9}
     service.add(*(made(i, HOUR + i, **{"action": "?"} if i in bad else {}) for i in range(10)))
-    with ChangeFeed("http://127.0.0.1", batch_size=batch_size, transport=service) as feed:
+    with feed_of("http://127.0.0.1", batch_size=batch_size, transport=service) as feed:
         entries = feed.entries(WINDOW)
     assert sequences(entries) == [1, 2, 5, 6, 7, 8]
     assert sorted((r.sequence, r.ticks) for r in entries.rejections) == [

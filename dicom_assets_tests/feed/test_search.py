@@ -10,6 +10,7 @@ import pytest
 from dicom_assets.errors import ServiceAnswerError, ServiceRefusedError, ServiceUnavailableError
 from dicom_assets.feed.search import PAGE_STUDIES, Related, StudyCounts
 from dicom_assets_tests.support.feed_service import QUICK
+from dicom_assets_tests.support.feeds import search_of
 
 Answer = Callable[[httpx.Request], httpx.Response]
 JSON = {"Content-Type": "application/dicom+json"}
@@ -52,7 +53,7 @@ def search() -> Search:
 @pytest.fixture
 def counts(search: Search) -> Iterator[StudyCounts]:
     """The search of that service, without timeouts."""
-    with StudyCounts(
+    with search_of(
         "http://127.0.0.1:1/dicom", retry_seconds=0, transport=search, timeouts=QUICK
     ) as counts:
         yield counts

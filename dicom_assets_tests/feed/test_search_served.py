@@ -16,8 +16,7 @@ from dicom_assets.emulator.faults import Faults
 from dicom_assets.emulator.faults.answers import Status
 from dicom_assets.emulator.faults.plan import Rule
 from dicom_assets.errors import ServiceError, ServiceRefusedError
-from dicom_assets.feed import ChangeFeed
-from dicom_assets.feed.search import Related, StudyCounts
+from dicom_assets.feed.search import Related
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Difference, Store
@@ -25,6 +24,7 @@ from dicom_assets.tables.questions.reconcile import Reconciliation, reconcile
 from dicom_assets.window import Window
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.feed_service import QUICK
+from dicom_assets_tests.support.feeds import feed_of, search_of
 from dicom_assets_tests.support.history import OTHER_PARTITION, at, header, study_uid
 from dicom_assets_tests.support.history import START as FIRST
 from dicom_assets_tests.support.steps import store_in
@@ -66,8 +66,8 @@ class World:
 
     def __init__(self, url: str, faults: Faults, paths: Counter[str], store: Store) -> None:
         self.faults, self.paths, self.store = faults, paths, store
-        self.counts = StudyCounts(url, retry_seconds=0.2, timeouts=QUICK)
-        self.feed = ChangeFeed(url, retry_seconds=5, timeouts=QUICK)
+        self.counts = search_of(url, retry_seconds=0.2, timeouts=QUICK)
+        self.feed = feed_of(url, retry_seconds=5, timeouts=QUICK)
 
     def sync(self, first: int, end: int) -> None:
         """The tables hold the hours."""

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.histories import History, history_of
 from dicom_assets_tests.property.world import Scenario, World, scenarios
 from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.feeds import feed_of
 
 if TYPE_CHECKING:
     from dicom_assets.window import Window
@@ -102,7 +102,7 @@ def test_processes_that_run_the_same_hours_leave_one_truth() -> None:
 
 def _run_all(url: str, root: world.Root, windows: list[Window]) -> None:
     store = steps.store_of(world.urls(root))
-    with ChangeFeed(url, batch_size=7, retry_seconds=5, in_flight=2) as feed:
+    with feed_of(url, batch_size=7, retry_seconds=5, in_flight=2) as feed:
         for number, window in enumerate(windows):
             world.carry_out(store, feed, window, f"run-{number}")
 

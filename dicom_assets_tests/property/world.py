@@ -24,7 +24,6 @@ from hypothesis import strategies as st
 from dicom_assets import schema
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import ServiceAnswerError
-from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http.timeouts import Timeouts
 from dicom_assets.settings import DEFAULTS
 from dicom_assets.tables.catalogue import TABLES as CATALOGUE
@@ -39,6 +38,7 @@ from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Key, Span
 from dicom_assets_tests.property.service import Told, serve
 from dicom_assets_tests.property.values import are_equal
 from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.feeds import feed_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from dicom_assets.emulator.faults import Plan
+    from dicom_assets.feed import ChangeFeed
     from dicom_assets.feed_contract import Entries, Headers
 
 HALF_HOUR = TICKS_PER_HOUR // 2
@@ -320,7 +321,7 @@ class World:
 
     def connect(self) -> ChangeFeed:
         """A client of the service."""
-        return ChangeFeed(
+        return feed_of(
             self.url,
             batch_size=self.scenario.batch_size,
             retry_seconds=20,

@@ -129,8 +129,9 @@ class _Check:
             told = "DICOM_SERVICE_URL is unset: the embedded service is used, on this machine"
             yield _left_out(SERVICE, told)
             return
-        url, version = settings.service_url, settings.api_version
-        self._service = ServiceProbe(url, version, settings.start_time)
+        self._service = ServiceProbe(
+            settings.service_url, settings.api_version, settings.batch_size, settings.start_time
+        )
         yield from self._service.probes()
 
     def _of_storage(self, settings: Settings) -> Iterator[Probe]:

@@ -73,7 +73,8 @@ class ServiceProbe:
     """
 
     url: str
-    api_version: int = 2
+    api_version: int
+    batch_size: int
     start_time: datetime | None = None
     credential: "TokenCredential | None" = None
     clock: Callable[[], datetime] = utc_now
@@ -213,6 +214,7 @@ class ServiceProbe:
         return ChangeFeed(
             self.url,
             api_version=self.api_version,
+            batch_size=self.batch_size,
             retry_seconds=0,
             credential=None if self._token is None else _Given(self._token),
             timeouts=GLANCE,

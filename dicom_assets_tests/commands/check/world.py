@@ -29,13 +29,13 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 
 from dicom_assets.cli import main
-from dicom_assets.feed import ChangeFeed
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.window import Window, floor_hour, ticks_of
 from dicom_assets_tests.commands.check.identity import SECRET, SIGNATURE, Identity
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.canary import overhear
+from dicom_assets_tests.support.feeds import feed_of
 from dicom_assets_tests.support.history import header
 from dicom_assets_tests.support.steps import store_in
 
@@ -151,7 +151,7 @@ def follow(root: Path, url: str) -> None:
     """The tables of a root have followed the service's first two hours."""
     store, run_ = store_in(root), Run("run", datetime.now(UTC))
     window = Window(ticks_of(FIRST), ticks_of(FIRST + timedelta(hours=2)))
-    with ChangeFeed(url) as feed:
+    with feed_of(url) as feed:
         steps.add_entries(store, window, feed, run_)
         steps.follow_log(store, window, feed, run_)
     for table in (SERIES, STUDY):

@@ -25,13 +25,13 @@ from deltalake import DeltaTable, QueryBuilder
 from dicom_assets.cli import main
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.window import Window
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.command import ROOT, complaint, environment, run
+from dicom_assets_tests.support.feeds import feed_of
 from dicom_assets_tests.support.history import (
     HOURS,
     OTHER_PARTITION,
@@ -167,7 +167,7 @@ def _world(folder: Path, generation: int, **more: Any) -> Iterator[World]:  # no
 def sync(store: Store, url: str, header_columns: str = "string") -> None:
     """All hours have run, as the four assets run them, on two windows."""
     half = at(3) - 7
-    with ChangeFeed(url, reader=RowReader(header_columns=header_columns)) as feed:
+    with feed_of(url, reader=RowReader(header_columns=header_columns)) as feed:
         for window in (Window(WHOLE.start, half), Window(half, WHOLE.end)):
             run_ = Run("run", datetime.now(UTC))
             steps.add_entries(store, window, feed, run_)
@@ -411,7 +411,7 @@ def test_compare_gives_json_and_a_file_of_keys(lived: World, tmp_path: Path) -> 
 def test_compare_ends_with_one_where_ours_lack_something(lived: World, tmp_path: Path) -> None:
     """Hours that have not run here, and what to do."""
     store = store_in(tmp_path)
-    with ChangeFeed(lived.url) as feed:
+    with feed_of(lived.url) as feed:
         run_ = Run("run", datetime.now(UTC))
         steps.add_entries(store, WHOLE, feed, run_)
         window = Window(WHOLE.start, at(1) - 7)

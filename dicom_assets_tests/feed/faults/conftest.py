@@ -11,15 +11,17 @@ from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.faults import Faults
-from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.feed.faults.truth import fill
 from dicom_assets_tests.support.feed_service import QUICK
+from dicom_assets_tests.support.feeds import feed_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from starlette.applications import Starlette
+
+    from dicom_assets.feed import ChangeFeed
 
 
 TIMES = int(os.environ.get("FAULTS", "1"))
@@ -92,7 +94,7 @@ def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
     def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
         usual: dict[str, Any] = {"timeouts": QUICK, "batch_size": 20, "in_flight": 4}
         usual["retry_seconds"] = 10.0
-        opened.append(ChangeFeed(url, **(usual | settings)))
+        opened.append(feed_of(url, **(usual | settings)))
         return opened[-1]
 
     yield open_

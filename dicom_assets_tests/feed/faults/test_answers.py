@@ -42,6 +42,7 @@ from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http import body
 from dicom_assets_tests.feed.faults.truth import SHOWN, WINDOW, assert_all_is_read, current
 from dicom_assets_tests.support.feed_service import QUICK, SOON
+from dicom_assets_tests.support.feeds import feed_of
 
 if TYPE_CHECKING:
     import threading
@@ -183,7 +184,7 @@ def test_f03_what_will_not_pass_is_red_at_once(
 def test_f04_a_name_that_does_not_exist_names_the_setting() -> None:
     """It may be the network's fault, so that it is asked again, while there is time."""
     with (
-        ChangeFeed("https://dicom.invalid", credential=_Credential(), retry_seconds=0) as feed,
+        feed_of("https://dicom.invalid", credential=_Credential(), retry_seconds=0) as feed,
         pytest.raises(ServiceUnavailableError, match="DICOM_SERVICE_URL right") as error,
     ):
         feed.entries(WINDOW)

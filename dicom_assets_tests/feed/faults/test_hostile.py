@@ -8,7 +8,6 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from dicom_assets.emulator.faults import Faults, Plan, Rule, hostile
-from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.feed.faults.truth import (
     HOUR,
     WINDOW,
@@ -21,6 +20,7 @@ from dicom_assets_tests.feed.faults.truth import (
 )
 from dicom_assets_tests.support.entries import header
 from dicom_assets_tests.support.feed_service import QUICK, Answer, Request, Running, Service, made
+from dicom_assets_tests.support.feeds import feed_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pytest
 
     from dicom_assets.emulator.archive import Archive
+    from dicom_assets.feed import ChangeFeed
     from dicom_assets.feed_contract import Rejection
 
 CANARY = "PHI-9c41"
@@ -130,7 +131,7 @@ def test_f30_two_thousand_generated_headers_cost_themselves_at_most(
         return Answer(body=b"[" + b",".join(pieces) + b"]")
 
     service.before = before
-    with Running(service) as running, ChangeFeed(running.url, timeouts=QUICK) as feed:
+    with Running(service) as running, feed_of(running.url, timeouts=QUICK) as feed:
         read = feed.entries(WINDOW)
         assert [row[0] for row in changes_in(read)] == list(range(4_000))
         pieces = current(feed, read)

@@ -17,9 +17,9 @@ from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.faults import Faults, Rule, Status
 from dicom_assets.emulator.tokens import Token, Tokens
 from dicom_assets.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
-from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.feed.faults.truth import SHOWN, WINDOW, assert_all_is_read
 from dicom_assets_tests.support.feed_service import QUICK, SOON, Answer, Running, Service
+from dicom_assets_tests.support.feeds import feed_of
 from dicom_assets_tests.support.tls import Relay, certificate
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_assets.emulator.archive import Archive
+    from dicom_assets.feed import ChangeFeed
 
 SECRET = "secret-token-5f1e"
 
@@ -78,7 +79,7 @@ class Guarded:
         """Return a feed that asks it."""
         usual: dict[str, Any] = {"timeouts": QUICK, "batch_size": 20, "in_flight": 4}
         usual["retry_seconds"] = 10.0
-        return ChangeFeed(self.url, credential=credential, **(usual | settings))
+        return feed_of(self.url, credential=credential, **(usual | settings))
 
 
 @pytest.fixture
@@ -245,7 +246,7 @@ def test_a_redirect_carries_the_token_nowhere(trusted: Path, status: int, where:
         }[where]
         service.before = lambda *_: Answer(status, b"", {"Location": f"{target}/v2/changefeed"})
         with (
-            ChangeFeed(relay.url, credential=Credential(), timeouts=QUICK) as feed,
+            feed_of(relay.url, credential=Credential(), timeouts=QUICK) as feed,
             pytest.raises(ServiceRefusedError, match="redirects are not followed"),
         ):
             feed.entries(WINDOW)
@@ -262,7 +263,7 @@ def test_over_http_no_token_is_sent_and_a_401_says_so(
     credential, tokens = Credential(), Tokens()
     with (
         server.start(create_application(resting, tokens=tokens)) as running,
-        ChangeFeed(running.url, credential=credential, timeouts=QUICK) as feed,
+        feed_of(running.url, credential=credential, timeouts=QUICK) as feed,
         pytest.raises(ServiceRefusedError, match="no token is sent"),
     ):
         feed.entries(WINDOW)

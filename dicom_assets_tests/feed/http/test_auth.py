@@ -20,6 +20,7 @@ from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http.auth import SCOPE, Tokens, service_address
 from dicom_assets.feed.http.connection import ServiceQuery
 from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Timeouts
+from dicom_assets_tests.support.feeds import feed_of
 
 SERVICE = "https://workspace-service.dicom.azurehealthcareapis.com"
 
@@ -69,7 +70,7 @@ def open_feed(
 ) -> ChangeFeed:
     """Return a feed whose requests the service answers without a network."""
     transport = httpx.MockTransport(service)
-    return ChangeFeed(
+    return feed_of(
         url, credential=credential, transport=transport, retry_seconds=0.2, timeouts=timeouts
     )
 
@@ -299,7 +300,7 @@ def test_addresses_that_may_be_asked(url: str) -> None:
 def test_addresses_that_are_refused(url: str) -> None:
     """With the reason, and without the address, which may hold a password."""
     with pytest.raises(SettingsError, match="URL") as error:
-        ChangeFeed(url)
+        feed_of(url)
     assert "evil" not in str(error.value)
     assert "password@" not in str(error.value)
 
@@ -317,7 +318,7 @@ def test_an_absolute_path_is_never_signed() -> None:
 def test_azure_is_imported_when_a_token_is_needed_only() -> None:
     """Its libraries take longer than all the rest of the core."""
     code = (
-        "import sys; from dicom_assets.feed import ChangeFeed; ChangeFeed('https://x').close();"
+        "import sys; from dicom_assets_tests.support.feeds import feed_of; feed_of('https://x').close();"
         "sys.exit(any(name.startswith('azure') for name in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -328,6 +329,6 @@ def test_the_default_is_azure_identitys_chain(monkeypatch: pytest.MonkeyPatch) -
     credential = Credential()
     monkeypatch.setattr("azure.identity.DefaultAzureCredential", lambda: credential)
     service = Service()
-    with ChangeFeed(SERVICE, transport=httpx.MockTransport(service)) as feed:
+    with feed_of(SERVICE, transport=httpx.MockTransport(service)) as feed:
         feed.first()
     assert service.tokens == ["Bearer token-1"]

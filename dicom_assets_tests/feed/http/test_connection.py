@@ -23,6 +23,7 @@ from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.light_read import CONFIRMATIONS
 from dicom_assets.window import Window
 from dicom_assets_tests.support.feed_service import HOUR, QUICK, Answer, Running, Service, made
+from dicom_assets_tests.support.feeds import feed_of
 
 WINDOW = Window(HOUR, HOUR + 36_000_000_000)
 CANARY = "PHI-7f3c"
@@ -239,7 +240,7 @@ def test_a_port_where_nobody_listens() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with (
-        ChangeFeed(f"http://127.0.0.1:{port}", retry_seconds=0.1) as feed,
+        feed_of(f"http://127.0.0.1:{port}", retry_seconds=0.1) as feed,
         pytest.raises(ServiceUnavailableError, match="is DICOM_SERVICE_URL right"),
     ):
         count(feed)
@@ -267,7 +268,7 @@ def test_why_the_service_could_not_be_reached(
 
     transport = httpx.MockTransport(fail)
     with (
-        ChangeFeed("http://127.0.0.1", retry_seconds=0.05, transport=transport) as feed,
+        feed_of("http://127.0.0.1", retry_seconds=0.05, transport=transport) as feed,
         pytest.raises(kind, match=text),
     ):
         feed.latest()
@@ -292,13 +293,13 @@ def test_a_log_level_that_somebody_set_is_left_alone(monkeypatch: pytest.MonkeyP
     """Who wants httpx's lines gets them."""
     logger = logging.getLogger("httpx")
     monkeypatch.setattr(logger, "level", logging.INFO)
-    ChangeFeed("http://127.0.0.1").close()
+    feed_of("http://127.0.0.1").close()
     assert logger.level == logging.INFO
 
 
 def test_a_path_in_the_address_is_kept(service: Service, url: str) -> None:
     """Only relative paths are asked for, below what is configured."""
-    with ChangeFeed(f"{url}/dicom/", api_version=3) as feed:
+    with feed_of(f"{url}/dicom/", api_version=3) as feed:
         feed.latest()
         feed.first()
     assert [r.path for r in service.requests] == [

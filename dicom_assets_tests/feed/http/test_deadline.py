@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from dicom_assets.errors import ServiceUnavailableError
-from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.support.feed_service import QUICK, SOON
+from dicom_assets_tests.support.feeds import feed_of
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Long: " + b"x" * 9_000
 BODY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n"
@@ -52,7 +52,7 @@ def test_no_drip_outlasts_the_deadline(at_once: bytes, pause: float) -> None:
     timeouts = replace(QUICK, request_seconds=SECONDS)
     with (
         dripping(at_once, pause) as url,
-        ChangeFeed(url, retry_seconds=0, timeouts=timeouts) as feed,
+        feed_of(url, retry_seconds=0, timeouts=timeouts) as feed,
     ):
         began = time.monotonic()
         with pytest.raises(ServiceUnavailableError):
@@ -68,7 +68,7 @@ def test_attempts_share_what_is_left_of_the_time() -> None:
     timeouts = replace(QUICK, request_seconds=0.25)
     with (
         dripping(BODY, 0.05) as url,
-        ChangeFeed(url, retry_seconds=0.6, timeouts=timeouts) as feed,
+        feed_of(url, retry_seconds=0.6, timeouts=timeouts) as feed,
     ):
         began = time.monotonic()
         with pytest.raises(ServiceUnavailableError, match=r"asked \d times in 0.6 s"):
@@ -80,7 +80,7 @@ def test_a_deadline_is_of_one_request_only() -> None:
     """The next has its own; and connections are used again after one."""
     with dripping(BODY + b"[]", 9.0) as url:
         timeouts = replace(QUICK, request_seconds=0.1)
-        with ChangeFeed(url, retry_seconds=0, timeouts=timeouts) as feed:
+        with feed_of(url, retry_seconds=0, timeouts=timeouts) as feed:
             for _ in range(3):
                 began = time.monotonic()
                 with pytest.raises(ServiceUnavailableError, match="in time"):

@@ -10,6 +10,7 @@ from dicom_assets.feed import ChangeFeed
 from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS
 from dicom_assets_tests.feed.http.test_auth import Credential
 from dicom_assets_tests.feed.http.test_throttle import Clock
+from dicom_assets_tests.support.feeds import feed_of
 
 URL = "https://service.example"
 MOST = 600.0
@@ -33,7 +34,7 @@ class Service:
 def open_feed(clock: Clock, service: Service) -> ChangeFeed:
     """Return a feed with the defaults of production, and this clock."""
     transport = httpx.MockTransport(service)
-    return ChangeFeed(URL, credential=Credential(), transport=transport, timeouts=clock.timeouts())
+    return feed_of(URL, credential=Credential(), transport=transport, timeouts=clock.timeouts())
 
 
 def refused(status: int, **headers: str) -> httpx.Response:

@@ -1,0 +1,22 @@
+"""Clients of a service for tests: with the defaults of the settings, unless a test sets others."""
+
+from typing import Any
+
+from dicom_assets.feed import ChangeFeed
+from dicom_assets.feed.search import StudyCounts
+from dicom_assets.settings import DEFAULTS
+
+
+def feed_of(url: str, **arguments: Any) -> ChangeFeed:  # noqa: ANN401 - as ChangeFeed has them
+    """Return the change feed of a service."""
+    return ChangeFeed(url, **(_defaults() | arguments))
+
+
+def search_of(url: str, **arguments: Any) -> StudyCounts:  # noqa: ANN401 - as StudyCounts
+    """Return the search of a service."""
+    return StudyCounts(url, **(_defaults() | arguments))
+
+
+def _defaults() -> dict[str, Any]:
+    names = ("api_version", "batch_size", "retry_seconds")
+    return {name: getattr(DEFAULTS, name) for name in names}
