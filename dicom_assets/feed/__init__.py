@@ -1,14 +1,15 @@
-"""The change feed over HTTP, to Arrow: no Dagster, no Delta.
+"""The change feed over HTTP, as Arrow tables. No Dagster and no Delta here.
 
-- `client`: the whole story: the light read, the header read, the clock.
-- `light_read`: entries without headers, and the proof that a window is whole; `header_read`: the
-  headers of a difference; `unreadable_headers`: a page that fails for one bad header.
-- `listing`: keyset paging; `pages`: which pages hold the headers that are wanted; `decode`: a
-  page's bytes to entries; `rows`: headers to rows.
-- `search`: the service's search for studies (QIDO-RS) instead of the feed.
-- `http`: ask one question until it is answered.
+- `client`: `ChangeFeed`, the entry point: light read, header read and clock.
+- `light_read`: the entries of a window without headers, and the proof that none is missing.
+- `header_read`: the headers of a difference. `unreadable_headers`: a page that fails because the
+  service cannot read one of its headers.
+- `listing`: paging by keyset. `pages`: the pages that hold the wanted headers. `decode`: the bytes
+  of a page to entries. `rows`: entries to rows of `change` and `instance`.
+- `search`: the service's search for studies (QIDO-RS).
+- `http`: one request, retried until it is answered.
 
-What a read brings is in `feed_contract`; what is done with it, in `tables`.
+The result of a read is defined in `feed_contract` and used in `tables`.
 """
 
 from dicom_assets.feed.client import ChangeFeed

@@ -1,9 +1,8 @@
-"""The change feed of one DICOM service: the door to everything in this package.
+"""The change feed of one DICOM service: the entry point of this package.
 
-Here: what may be asked, and the clock that decides whether a window is closed. How a window is
-read is in `light_read`, how headers are in `heavy_read`; how pages follow one another in
-`listing`, how a request survives the network in `connection`. What becomes of the rows is decided
-in `tables`.
+`ChangeFeed` offers the reads, and the clock by which a window is closed. The reads are done in
+`light_read` and `header_read`, paging in `listing`, retries in `http.connection`. The use of the
+rows is decided in `tables`.
 """
 
 import threading
@@ -22,14 +21,14 @@ from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Timeouts
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing, Position
 from dicom_assets.feed.rows import RowReader
-from dicom_assets.feed_contract import UNREADABLE, Entries, Headers
+from dicom_assets.feed_contract import UNREADABLE, Entries, Headers, Key
 from dicom_assets.window import Window, ticks_of
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 
-# The end of a question without an end; the service takes no later year.
+# The end of a window without an end. The service takes no later year.
 _LAST_TICK = ticks_of(datetime(9999, 1, 1, tzinfo=UTC))
 
 
@@ -39,7 +38,7 @@ def utc_now() -> datetime:
 
 
 class ChangeFeed:
-    """The change feed of one DICOM service; a context manager that threads may share."""
+    """The change feed of one DICOM service: a context manager, safe to share between threads."""
 
     def __init__(  # noqa: PLR0913 - one argument per setting
         self,
@@ -60,7 +59,7 @@ class ChangeFeed:
         self._reader = reader or RowReader()
         self._data_partitions = None if data_partitions is None else frozenset(data_partitions)
         self._clock = clock
-        self._behind: timedelta | None = None
+        self._service_lag: timedelta | None = None
         self._closed = threading.Event()
         self._connection = Connection(
             url,
@@ -69,33 +68,33 @@ class ChangeFeed:
             credential=credential,
             transport=transport,
             timeouts=timeouts,
-            heard=self._hear,
+            on_date=self._compare_clocks,
         )
         path = f"v{api_version}/changefeed"
         self._listing = Listing(self._connection, path, batch_size, self._closed)
 
     def __enter__(self) -> Self:
-        """Return the feed, ready."""
+        """Return the feed."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the feed."""
+        """Close the feed, as `close` does."""
         self.close()
 
     def close(self) -> None:
-        """End every wait for the service, and close the connections."""
+        """End every wait for the service and close the connections."""
         self._closed.set()
         self._connection.close()
 
     def now(self) -> datetime:
         """Return the earlier of this machine's time and the service's, in UTC."""
-        if self._behind is None:
+        if self._service_lag is None:
             self._listing.first()
-        return self._clock() - max(self._behind or timedelta(), timedelta())
+        return self._clock() - max(self._service_lag or timedelta(), timedelta())
 
-    def _hear(self, served: datetime) -> None:
-        """Remember by how much the service's clock is behind this machine's."""
-        self._behind = self._clock() - served
+    def _compare_clocks(self, served: datetime) -> None:
+        """Store by how much the service's clock is behind this machine's."""
+        self._service_lag = self._clock() - served
 
     def first(self) -> int | None:
         """Return the ticks of the feed's first entry; None when the feed is empty."""
@@ -106,10 +105,11 @@ class ChangeFeed:
         return _only_ticks(self._listing.latest())
 
     def sequence_from(self, moment: datetime) -> int:
-        """Return the first sequence at or after a moment; after the end, the one that would come.
+        """Return the first sequence at or after a moment.
 
-        Two of these differ by about as many entries as lie between: exactly as many where the feed
-        has no gaps and time runs as the sequence does. An empty feed has 0.
+        After the newest entry it is the next sequence, in an empty feed 0. The difference of two
+        results is about the number of entries between the moments. It is exact where sequences
+        have no gaps and are in the order of time.
         """
         start = ticks_of(moment)
         page = self._listing.page(Position(start, 0), Window(start, _LAST_TICK), 1, headers=False)
@@ -118,9 +118,9 @@ class ChangeFeed:
         return max((row.sequence or 0 for _, row in self._listing.latest()), default=-1) + 1
 
     def sample(self, moment: datetime, limit: int) -> tuple[int, int]:
-        """Return the rows and the bytes of one page with headers, from a moment on.
+        """Return the number of rows and of bytes of one page with headers, from a moment on.
 
-        It costs the service a blob per row.
+        The service reads one blob per row for it.
         """
         start = ticks_of(moment)
         window = Window(start, _LAST_TICK)
@@ -128,14 +128,14 @@ class ChangeFeed:
         return len(page.rows), page.bytes
 
     def holds_more(self, window: Window, count: int) -> bool:
-        """Return whether the service lists more than so many entries in a window."""
+        """Return True when the service lists more than `count` entries in a window."""
         page = self._listing.page(Position(window.start, count), window, 1, headers=False)
         return bool(page.rows)
 
-    def key_of(self, sequence: int, ticks: int) -> tuple[str, str, str, str] | None:
-        """Return the key of the entry with this sequence at this tick; None when it is not there.
+    def key_of(self, sequence: int, ticks: int) -> Key | None:
+        """Return the key of the entry with this sequence at this tick.
 
-        The key is (data partition, study, series, SOP instance UID).
+        None when the feed has no such entry, UNREADABLE when it has one that cannot be used.
         """
         stretch = LightRead(self._listing).stretch(Window(ticks, ticks + 1))
         listed = stretch.rows.get(sequence)
@@ -146,15 +146,15 @@ class ChangeFeed:
     def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
         """Return every entry of the window, without headers.
 
-        `progress` is told after each page how many entries were read so far.
+        `progress` is called after each page with the number of entries read so far.
         """
         return LightRead(self._listing, self._data_partitions, progress).read(window)
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterator[Headers]:
-        """Yield the headers of the wanted sequences, as they arrive and in any order.
+        """Yield the headers of the wanted sequences as they arrive, in any order.
 
-        `log` has the columns sequence and timestamp_ticks: rows of the log that include every
-        wanted one, and whatever neighbours are known.
+        `log` has the columns sequence and timestamp_ticks. It holds the log's rows of the wanted
+        sequences and all known rows between them.
         """
         return HeaderRead(self._listing, self._in_flight, self._reader).read(log, wanted)
 
@@ -164,5 +164,5 @@ def _only_ticks(rows: list[Row]) -> int | None:
         return None
     ticks = rows[0][1].ticks
     if ticks is None:
-        raise ServiceAnswerError("the entry at the feed's end has no timestamp that can be read")
+        raise ServiceAnswerError("the entry at the feed's end has no readable timestamp")
     return ticks

@@ -1,8 +1,8 @@
-"""A page's bytes to entries: typed, checked, and never lost for a neighbour's sake.
+"""The bytes of a page to entries, typed and checked.
 
-A page is decoded at once; only when that fails is it cut into its entries, so that one entry that
-cannot be used costs one rejection and the others land. Headers stay bytes here, verbatim: their
-columns are in `header`. Asking for pages is in `client`.
+A page is decoded as a whole. When that fails, it is cut into its entries and each is decoded
+alone, so that one unusable entry becomes one rejection and the others are kept. Headers stay bytes
+here, verbatim: `header` makes columns of them. Pages are requested in `listing`.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from dicom_assets.feed_contract import Rejection
+from dicom_assets.feed_contract import Key, Rejection
 from dicom_assets.window import parse_timestamp
 
 MAX_INT64: Final = 2**63 - 1
@@ -30,7 +30,7 @@ _REASONS: Final = {
     "filePath": "filePath is not text",
 }
 _FIELD_IN_MESSAGE: Final = re.compile(r"(?:`|\$\.)(\w+)`\Z")
-# Whole strings, so that a bracket inside one is none of ours; possessive, so that time is linear.
+# Strings match whole, so brackets inside them do not count. Possessive, so that time is linear.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
 
 Uid: TypeAlias = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[0-9.]+\Z")]
@@ -39,11 +39,11 @@ Sequence64: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
 
 
 class MalformedError(ValueError):
-    """The bytes are no JSON array that is whole; reading the page again may help."""
+    """The bytes are not one whole JSON array. Requesting the page again may help."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """An entry that can be used; `header` is its DICOM JSON as it came, or None."""
+    """A usable entry. `header` is its DICOM JSON verbatim, or None."""
 
     sequence: int
     ticks: int
@@ -57,13 +57,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     header: bytes | None
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         """The data partition and the three UIDs."""
         return self.partition, self.study, self.series, self.sop
 
 
 class _Wire(msgspec.Struct, rename="camel", gc=False):
-    """An entry as it is served; what msgspec cannot check is checked in `_entry`."""
+    """An entry as the service sends it. `_entry` checks the fields that msgspec cannot."""
 
     sequence: Sequence64
     partition_name: DataPartition
@@ -77,7 +77,7 @@ class _Wire(msgspec.Struct, rename="camel", gc=False):
     metadata: msgspec.Raw = msgspec.Raw()
 
 
-# What a row of a page is known by, also when it has no sequence that could be read.
+# Identifies a row of a page: its sequence, or a negative hash of its bytes when that is unreadable.
 Identity: TypeAlias = int
 Row: TypeAlias = tuple[Identity, Entry | Rejection]
 
@@ -85,7 +85,7 @@ _PAGE: Final = msgspec.json.Decoder(list[_Wire])
 
 
 def decode_page(body: bytes) -> list[Row]:
-    """Return the rows of a page in its order; those that cannot be used as rejections.
+    """Return the rows of a page in its order, with a Rejection for each unusable one.
 
     Raises MalformedError when the bytes are not one whole JSON array.
     """
@@ -121,10 +121,10 @@ def _entry(wire: _Wire) -> Entry | Rejection:
 
 
 def split(body: bytes) -> Iterator[bytes]:
-    """Yield the elements of a JSON array as bytes, without looking into them.
+    """Yield the elements of a JSON array as bytes, undecoded.
 
     Raises MalformedError when the array is not whole. Only brackets, commas and strings are
-    looked at, so no depth of nesting is too deep.
+    parsed, so the depth of nesting has no limit.
     """
     text = body.strip()
     if not text.startswith(b"["):
@@ -147,7 +147,7 @@ def split(body: bytes) -> Iterator[bytes]:
 
 
 def _row(raw: bytes) -> Row:
-    """Return the row of one entry of a page that could not be decoded at once."""
+    """Return the row of one entry, of a page that could not be decoded as a whole."""
     identity = ~abs(hash(raw))
     try:
         wire = msgspec.json.decode(raw, type=_Wire)
@@ -164,7 +164,9 @@ def _rejection(raw: bytes) -> Rejection:
         return Rejection(None, None, "entry cannot be decoded")
     if not isinstance(fields, dict):
         return Rejection(None, None, "entry is not an object")
-    sequence, ticks = _sequence(fields.get("sequence")), _ticks(fields.get("timestamp"))
+    sequence, ticks = fields.get("sequence"), _ticks(fields.get("timestamp"))
+    if type(sequence) is not int or not 0 <= sequence <= MAX_INT64:
+        sequence = None
     try:
         msgspec.convert({k: v for k, v in fields.items() if k != "metadata"}, _Wire)
     except msgspec.ValidationError as error:
@@ -177,20 +179,16 @@ def _rejection(raw: bytes) -> Rejection:
 
 def _shallow(raw: bytes) -> bytes:
     """Return an object's JSON with every object and array inside it replaced by null."""
-    kept, depth, start = [], 0, 0
+    pieces, depth, start = [], 0, 0
     for token in _TOKEN.finditer(raw):
         before = depth
         depth += (token[0] in b"[{") - (token[0] in b"]}")
         if (before, depth) == (1, 2):
-            kept.append(raw[start : token.start()])
+            pieces.append(raw[start : token.start()])
         elif (before, depth) == (2, 1):
-            kept.append(b"null")
+            pieces.append(b"null")
             start = token.end()
-    return b"".join([*kept, raw[start:]])
-
-
-def _sequence(value: object) -> int | None:
-    return value if type(value) is int and 0 <= value <= MAX_INT64 else None
+    return b"".join([*pieces, raw[start:]])
 
 
 def _ticks(value: object) -> int | None:

@@ -1,10 +1,10 @@
-"""The heavy read: the headers of the entries that are wanted, many pages at once.
+"""The header read: the headers of the wanted entries, many pages in parallel.
 
-The log says where they stand (`pages`); the service may hold more than the log knows, and then
-they stand a little later. So each wanted entry is looked for until it is found: in the page where
-it should be, in those that follow, and several times in the list of its very tick. One that is
-nowhere means that the two reads do not agree, and nobody can say which of them is right. A page
-that fails for one bad header is the affair of `poison`.
+The log gives the page of each wanted entry (`pages`). The service may list more entries than the
+log has, and then a wanted one comes a little later. So each is searched for in its page, then in
+the pages after it, and then several times in the list of its own tick. If it is nowhere, the light
+read and the header read disagree, and the run fails. A page that fails because of one bad header
+is split in `unreadable_headers`.
 """
 
 import threading
@@ -23,15 +23,16 @@ from dicom_assets.feed.unreadable_headers import HeaderListing
 from dicom_assets.feed_contract import Headers, Rejection
 from dicom_assets.window import Window
 
-# Spans that are waiting or done for each one in flight: none idles while the rows are taken in.
+# Page ranges submitted per request in flight, so that no thread idles while rows are processed.
 AHEAD: Final = 2
+# The size of the first page after a range; see `_limits`.
 LATE: Final = 8
-# How often the list of a tick is read, before the two reads are said not to agree.
+# How often the list of a tick is read before the two reads count as disagreeing.
 TICK_READINGS: Final = 3
 
 
 class HeaderRead:
-    """One heavy read."""
+    """One header read. It stops all its requests when its first page fails."""
 
     def __init__(self, listing: Listing, in_flight: int, reader: RowReader) -> None:
         self._stop = threading.Event()
@@ -44,15 +45,15 @@ class HeaderRead:
     def read(self, log: pa.Table, wanted: Collection[int]) -> Iterator[Headers]:
         """Yield the headers of the wanted sequences as they arrive, in any order.
 
-        Raises the first error of any page; whatever else is in flight is given up then, and when
+        Raises the first error of any page. All other requests are abandoned then, as they are when
         the caller stops iterating.
         """
-        spans = _page_ranges(log, frozenset(wanted), self._listing.batch_size)
+        ranges = _page_ranges(log, frozenset(wanted), self._listing.batch_size)
         executor = ThreadPoolExecutor(self._in_flight, thread_name_prefix="dicom-headers")
         waiting = set[Future[Headers]]()
         try:
-            for span in spans:
-                waiting.add(executor.submit(self._read_range, span))
+            for page_range in ranges:
+                waiting.add(executor.submit(self._read_range, page_range))
                 if len(waiting) >= AHEAD * self._in_flight:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)
@@ -63,29 +64,30 @@ class HeaderRead:
             self._stop.set()
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def _read_range(self, span: PageRange) -> Headers:
-        search = _Search(dict(span.wanted), self._reader)
-        window = Window(span.start, span.end)
-        limits = _limits(span.limit, self._listing.batch_size)
-        search.through(self._listing.pages(window, offset=span.offset, limits=limits, headers=True))
+    def _read_range(self, page_range: PageRange) -> Headers:
+        search = _Search(dict(page_range.wanted), self._reader)
+        window = Window(page_range.start, page_range.end)
+        limits = _limits(page_range.limit, self._listing.batch_size)
+        offset = page_range.offset
+        search.through(self._listing.pages(window, offset=offset, limits=limits, headers=True))
         for ticks in sorted(set(search.missing.values())) * TICK_READINGS:
             if ticks in search.missing.values():
                 pages = self._listing.pages(Window(ticks, ticks + 1), headers=True)
                 search.through(pages, at=ticks)
         if search.missing:
             raise ServiceAnswerError(
-                f"the two reads do not agree: {len(search.missing)} of {len(span.wanted)} entries "
-                f"that the log has are not served, for {window}; run again, and if it stays so, "
-                f"the service was restored from a backup, or it is another one"
+                f"the two reads do not agree: {len(search.missing)} of {len(page_range.wanted)} "
+                f"entries of the log are not in the feed, for {window}. Run again. If it stays so, "
+                "the service was restored from a backup, or it is another one"
             )
         return search.headers()
 
 
 def _limits(first: int, batch_size: int) -> Iterator[int]:
-    """Yield the sizes of a span's pages: what the log says, then a few rows more, then many.
+    """Yield the sizes of a range's pages: the range's own size, then a few rows, then many.
 
-    One late entry moves one row into the next page; only entries of data partitions that the log
-    does not hold move many.
+    One late entry moves one row into the next page. Only entries of data partitions that the log
+    does not keep move many.
     """
     yield first
     limit = LATE
@@ -95,29 +97,29 @@ def _limits(first: int, batch_size: int) -> Iterator[int]:
 
 
 class _Search:
-    """Looks for wanted entries in pages; `missing` holds those not found yet, with their ticks."""
+    """The search for wanted entries in pages. `missing` maps those still missing to their ticks."""
 
     def __init__(self, missing: dict[int, int], reader: RowReader) -> None:
         self.missing = missing
         self._reader = reader
-        self._found: list[Entry | Rejection] = []
+        self._rows: list[Entry | Rejection] = []
         self._pages = self._bytes = 0
 
     def through(self, pages: Iterator[Page], at: int | None = None) -> None:
-        """Take what is wanted from the pages, until nothing (of the tick `at`) is missing."""
+        """Take the wanted rows from the pages, until none (of the tick `at`) is missing."""
         for page in pages:
             self._pages += 1
             self._bytes += page.bytes
             for listed in page.rows:
                 if self.missing.pop(listed.identity, None) is not None:
-                    self._found.append(listed.row)
+                    self._rows.append(listed.row)
             if not self.missing or (at is not None and at not in self.missing.values()):
                 break
 
     def headers(self) -> Headers:
-        """Return what was found."""
-        entries = [row for row in self._found if isinstance(row, Entry)]
-        unusable = [row for row in self._found if isinstance(row, Rejection)]
+        """Return the rows taken so far."""
+        entries = [row for row in self._rows if isinstance(row, Entry)]
+        unusable = [row for row in self._rows if isinstance(row, Rejection)]
         rows, rejections, unparsable = self._reader.read(
             [entry for entry in entries if entry.state != "Deleted"]
         )

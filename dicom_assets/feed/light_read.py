@@ -1,9 +1,9 @@
-"""The light read: every entry of a window, without headers, and the proof that it is every one.
+"""The light read: the entries of a window without headers, and the proof that none is missing.
 
-A page that is short or empty is not believed to be the end: the service is asked how many rows it
-counts. It must be as many as were read, from the beginning of the stretch; so a row that slipped
-in behind the reading is noticed as well as one that was held back. How pages are asked for is in
-`listing`; what the entries mean is decided in `tables`.
+A short or empty page does not prove the end. The service must also count as many rows as were
+read, from the start of the stretch. This detects a row that was inserted behind the reading, and
+one that the service held back. Pages are requested in `listing`. The meaning of the entries is
+decided in `tables`.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -15,36 +15,36 @@ import pyarrow as pa
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Identity
 from dicom_assets.feed.listing import Listed, Listing, Page, Position, Stray
+from dicom_assets.feed.rows import change_rows
 from dicom_assets.feed_contract import Entries, Rejection
-from dicom_assets.schema import CHANGE
-from dicom_assets.window import TICKS_PER_MICROSECOND, Window
+from dicom_assets.window import Window
 
-# Counting costs the service as many rows as it counts, and a reading that does not add up begins
-# again: so a window is read in stretches of about this many rows, each counted on its own.
+# A count costs the service as much as reading the rows, and after a wrong count the reading starts
+# again. So a window is read in stretches of about this many rows, and each is counted alone.
 STRETCH_ROWS: Final = 10_000
 MOST_READINGS: Final = 10
-# Readings in a row that bring the same rows, and a count that is not theirs: more would not help.
+# After so many readings in a row with the same rows and another count, more would not help.
 STEADY_READINGS: Final = 3
-# A service that has told the truth so far is asked once for its count. One that failed or lied may
-# hold back the same row from the page and from the count.
+# So often is a service asked for its count once a request failed or a count was wrong, because it
+# may hold back the same row from the page and from the count. Before that, once is enough.
 CONFIRMATIONS: Final = 3
 
 
 @dataclass
 class _Stretch:
-    """A part of the window: its rows so far, over all readings of it."""
+    """A part of the window, with its rows from all readings so far."""
 
     window: Window
     rows: dict[Identity, Listed] = field(default_factory=dict)
     strays: set[Stray] = field(default_factory=set)
 
     def add(self, page: Page) -> None:
-        """Keep the page's rows; of a row met before, the later form."""
+        """Add the page's rows. A row that is already there is replaced."""
         self.rows.update((row.identity, row) for row in page.rows)
         self.strays.update(page.strays)
 
     def has_nameless(self) -> bool:
-        """Whether there are rows without a sequence that can be read."""
+        """True when some row has no readable sequence."""
         return any(listed.row.sequence is None for listed in self.rows.values())
 
     def cut_at(self, ticks: int) -> "_Stretch":
@@ -55,25 +55,25 @@ class _Stretch:
     def rejections(
         self, window: Window, kept: Collection[str] | None
     ) -> Iterator[tuple[object, Rejection]]:
-        """Yield what cannot be used, and what each is known by.
+        """Yield the unusable entries, each with a key that is the same in every reading.
 
-        Of the strays, those from outside the window only: the others are of an earlier stretch of
-        it, of which a page was served again. Nor those of data partitions that are not kept: no
-        window will ever bring them.
+        A stray inside the window is left out: it belongs to an earlier stretch, of which the
+        service sent a page again. So is one of a data partition that is not kept: no window reads
+        it.
         """
         for identity, listed in self.rows.items():
             if isinstance(listed.row, Rejection):
                 yield identity, listed.row
         for stray in self.strays:
-            found = stray.rejection
+            rejection = stray.rejection
             if kept is not None and stray.partition is not None and stray.partition not in kept:
                 continue
-            if found.ticks is None or not window.start <= found.ticks < window.end:
-                yield found, found
+            if rejection.ticks is None or not window.holds(rejection.ticks):
+                yield rejection, rejection
 
 
 class LightRead:
-    """One light read of a window, and what it has cost so far."""
+    """One light read of a window, with its pages and bytes so far."""
 
     def __init__(
         self,
@@ -85,17 +85,17 @@ class LightRead:
         self._kept = data_partitions
         self._progress = progress
         self._seen = self._pages = self._bytes = self._skipped = 0
-        self._troubles = listing.connection.failures
-        self._has_lied = False
+        self._failures = listing.connection.failures
+        self._was_miscounted = False
 
     def read(self, window: Window) -> Entries:
         """Return every entry of the window, once."""
-        tables, rejections = [_changes([])], dict[object, Rejection]()
+        tables, rejections = [change_rows([])], dict[object, Rejection]()
         start = window.start
         while start < window.end:
             stretch = self.stretch(Window(start, window.end))
             rejections |= dict(stretch.rejections(window, self._kept))
-            tables.append(_changes(self._keep(stretch)))
+            tables.append(change_rows(self._keep(stretch)))
             self._seen += len(stretch.rows)
             start = stretch.window.end
         changes = pa.concat_tables(tables)
@@ -108,11 +108,12 @@ class LightRead:
         return kept
 
     def stretch(self, window: Window) -> _Stretch:
-        """Return the first stretch of the window, up to its end if it is not long.
+        """Return the first stretch of the window, or all of a short window.
 
-        It is believed when the service counts as many rows as were read; or when it is read a
-        second time to an empty page, nothing new comes to light, and either there is nothing, or
-        there are rows without a sequence, of which nobody can say how many are the same.
+        It is whole when the service counts as many rows as were read. Without such a count it is
+        whole only if a second reading up to an empty page brings nothing new, and there are either
+        no rows at all, or rows without a sequence: those cannot be told apart, so their count
+        proves nothing. Raises ServiceAnswerError when neither is reached.
         """
         stretch, known, steady = _Stretch(window), -1, 1
         for _ in range(MOST_READINGS):
@@ -127,14 +128,15 @@ class LightRead:
                 break
         raise ServiceAnswerError(
             f"the pages of {window} do not add up: {len(stretch.rows)} entries were read, and the "
-            f"service neither counts as many nor comes to an end; run again, and if it stays so, "
-            f"look at what stands between this machine and the service"
+            "service neither counts as many nor ends its list. Run again. If it stays so, look for "
+            "a proxy or a cache between this machine and the service"
         )
 
     def _read_once(self, stretch: _Stretch) -> tuple[_Stretch, bool, Page]:
-        """Read from the stretch's start on; return the part read, if it is counted, the last page.
+        """Read pages from the start of the stretch, and add their rows to it.
 
-        What is met is kept in `stretch`.
+        Returns the part that was read, True if the service counts as many rows in it, and the last
+        page.
         """
         window = stretch.window
         position, page = Position(window.start, 0), Page([], [], 0, is_full=False)
@@ -154,28 +156,28 @@ class LightRead:
         return stretch, False, page
 
     def _is_counted(self, stretch: _Stretch, part: _Stretch) -> bool:
-        """Whether the service counts as many rows in the part, each time that it is asked."""
+        """True when the service counts as many rows in the part, each time that it is asked."""
         confirmed = 0
         while confirmed < (CONFIRMATIONS if self._is_doubtful() else 1):
             if not self._counts(stretch, part):
-                self._has_lied = True
+                self._was_miscounted = True
                 return False
             confirmed += 1
         return True
 
     def _may_end(self, stretch: _Stretch, steady: int) -> bool:
-        """Whether an empty page may be the end, though no count confirms it."""
+        """True when an empty page may be the end although no count confirms it."""
         if not stretch.rows:
             return steady > 1 or not self._is_doubtful()
         return steady > 1 and stretch.has_nameless()
 
     def _is_doubtful(self) -> bool:
-        return self._has_lied or self._listing.connection.failures > self._troubles
+        return self._was_miscounted or self._listing.connection.failures > self._failures
 
     def _counts(self, stretch: _Stretch, part: _Stretch) -> bool:
-        """Whether the service counts as many rows in the part: one after all but one, no more.
+        """True when the service lists exactly one row after all rows of the part but one.
 
-        If it shows a row that was not met, that is kept in the stretch as well.
+        Rows that it lists there are added to the stretch.
         """
         last = Position(part.window.start, len(part.rows) - 1)
         page = self._listing.page(last, part.window, 2, headers=False)
@@ -189,22 +191,3 @@ class LightRead:
         self._bytes += page.bytes
         if self._progress is not None:
             self._progress(self._seen + rows)
-
-
-def _changes(entries: list[Entry]) -> pa.Table:
-    """Return the rows of `change` for entries, ordered by (timestamp_ticks, sequence)."""
-    entries = sorted(entries, key=lambda entry: (entry.ticks, entry.sequence))
-    columns: dict[str, list[int | str | None]] = {
-        "sequence": [e.sequence for e in entries],
-        "partitionName": [e.partition for e in entries],
-        "studyinstanceuid": [e.study for e in entries],
-        "seriesinstanceuid": [e.series for e in entries],
-        "sopinstanceuid": [e.sop for e in entries],
-        "action": [e.action for e in entries],
-        "timestamp": [e.ticks // TICKS_PER_MICROSECOND for e in entries],
-        "timestamp_ticks": [e.ticks for e in entries],
-        "filepath": [e.file_path for e in entries],
-        "state": [e.state for e in entries],
-    }
-    schema = CHANGE.arrow()
-    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)

@@ -1,9 +1,9 @@
-"""Pages in the feed's order, by keyset: each begins exactly after the last row listed.
+"""Paging by keyset: each page starts exactly after the last row listed.
 
-A page is asked for by a start time and the rows to skip from it; the next one by the time of the
-last row and the rows listed with that very time. So the service never skips far, rows with the
-same timestamp by the thousand are listed once each, and a row that appears before the position
-shifts nothing. When a list has ended is decided by who reads it: `light_read`, `heavy_read`.
+A request has a start time, and an offset from it. For the next page they are the time of the last
+row, and the number of rows listed with exactly that time. So offsets stay small, each of thousands
+of rows with one timestamp is listed once, and a row inserted before the position shifts nothing.
+`light_read` and `header_read` decide where a list ends.
 """
 
 import threading
@@ -17,14 +17,14 @@ from dicom_assets.feed.http.connection import Connection, ServiceQuery
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import Window, format_timestamp
 
-# One page without a new row may be a passing lie, or rows that moved while they were listed.
+# One page without a new row may be a passing error, or rows moved while they were listed.
 MOST_STALE_PAGES: Final = 2
 OUTSIDE: Final = "outside the window that was asked for"
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A row as the service listed it, and the tick at which it stands in the list."""
+    """A row as the service listed it, and its tick in the order of the list."""
 
     identity: Identity
     ticks: int
@@ -33,7 +33,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Stray:
-    """A row of another time than was asked for, and its data partition if that can be read."""
+    """A row outside the requested window, and its data partition if that is readable."""
 
     rejection: Rejection
     partition: str | None
@@ -41,10 +41,10 @@ class Stray:
 
 @dataclass(frozen=True)
 class Page:
-    """One answer: its rows, and the size of its JSON.
+    """One page: its rows in the window, and the size of its JSON in bytes.
 
-    `strays` are rows of another time than was asked for. They have no place in the list, and so no
-    part in paging. A page is full when it has as many rows as were asked for.
+    `strays` are the rows outside the requested window. They have no place in the list, so paging
+    ignores them. A page is full when it has as many rows as were requested.
     """
 
     rows: list[Listed]
@@ -54,21 +54,21 @@ class Page:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the service had nothing to show, not even what does not belong there."""
+        """True when the page has neither rows nor strays."""
         return not self.rows and not self.strays
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a page begins: after `offset` of the rows that stand at `ticks` or later."""
+    """The start of a page: after `offset` of the rows at `ticks` or later."""
 
     ticks: int
     offset: int
 
     def after(self, rows: list[Listed]) -> "Position":
-        """Return the position after a page's rows, in whatever order, and how often, it held them.
+        """Return the position after a page's rows, which may be unordered or repeated.
 
-        Where the page goes back behind the position, it stays where it is.
+        It never moves back.
         """
         ticks = max([self.ticks, *(row.ticks for row in rows)])
         listed = {row.identity for row in rows if row.ticks == ticks}
@@ -77,7 +77,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Listing:
-    """Lists the entries of one feed; safe to share by threads."""
+    """The pages of one feed. Safe to share between threads."""
 
     connection: Connection
     path: str
@@ -92,11 +92,10 @@ class Listing:
         limits: Iterator[int] | None = None,
         headers: bool = False,
     ) -> Iterator[Page]:
-        """Yield the window's pages from its `offset`-th row on, for as long as rows are new.
+        """Yield the window's pages from its `offset`-th row on, as long as they bring new rows.
 
-        After a page without a new row, empty or not, the next one is asked for all the same; the
-        second such page in a row is the last. `limits` gives the size of each page, else it is
-        `batch_size`.
+        The second page in a row without a new row, empty or not, is the last. `limits` gives the
+        size of each page. Without it, the size is `batch_size`.
         """
         position, met, stale_pages = Position(window.start, offset), set[Identity](), 0
         sizes = repeat(self.batch_size) if limits is None else limits
@@ -109,10 +108,10 @@ class Listing:
             stale_pages = 0 if len(met) > before else stale_pages + 1
 
     def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
-        """Return the page that begins at the position."""
+        """Return the page that starts at the position."""
         return self.attempt(position, window, limit, headers=headers)
 
-    def attempt(  # noqa: PLR0913 - a page, and how long to try
+    def attempt(  # noqa: PLR0913 - a page, and how long to retry
         self,
         position: Position,
         window: Window,
@@ -122,10 +121,7 @@ class Listing:
         since: float | None = None,
         tries: int | None = None,
     ) -> Page:
-        """Return the page.
-
-        Raises HeaderSuspectedError after so many tries, see `Connection.ask`.
-        """
+        """Return the page. Raises HeaderSuspectedError after `tries`, as `Connection.get` does."""
         parameters: dict[str, str | int] = {
             "startTime": format_timestamp(position.ticks),
             "endTime": format_timestamp(window.end),
@@ -133,23 +129,23 @@ class Listing:
             "limit": limit,
             "includeMetadata": "true" if headers else "false",
         }
-        question = ServiceQuery(self.path, parameters, _read_page, str(window))
-        rows, size = self.connection.ask(question, stop=self.stop, since=since, tries=tries)
+        query = ServiceQuery(self.path, parameters, _read_page, str(window))
+        rows, size = self.connection.get(query, stop=self.stop, since=since, tries=tries)
         listed, strays = _place(rows, position.ticks, window)
         return Page(listed, strays, size, is_full=len(rows) >= limit)
 
     def first(self) -> list[Row]:
-        """Return the feed's first row, in a list; an empty feed has none."""
+        """Return a list of the feed's first row. It is empty for an empty feed."""
         parameters: dict[str, str | int] = {"limit": 1, "includeMetadata": "false"}
-        question = ServiceQuery(self.path, parameters, _read_page, "the first entry")
-        rows, _ = self.connection.ask(question, stop=self.stop)
+        query = ServiceQuery(self.path, parameters, _read_page, "the first entry")
+        rows, _ = self.connection.get(query, stop=self.stop)
         return rows
 
     def latest(self) -> list[Row]:
-        """Return the feed's newest row, in a list; an empty feed has none."""
+        """Return a list of the feed's newest row. It is empty for an empty feed."""
         parameters = {"includeMetadata": "false"}
-        question = ServiceQuery(f"{self.path}/latest", parameters, _read_one, "the newest entry")
-        return self.connection.ask(question, stop=self.stop)
+        query = ServiceQuery(f"{self.path}/latest", parameters, _read_one, "the newest entry")
+        return self.connection.get(query, stop=self.stop)
 
 
 def _read_page(body: bytes) -> tuple[list[Row], int]:
@@ -161,9 +157,9 @@ def _read_one(body: bytes) -> list[Row]:
 
 
 def _place(rows: list[Row], ticks: int, window: Window) -> tuple[list[Listed], list[Stray]]:
-    """Return the rows with the tick at which each stands, and those that do not belong there.
+    """Return the rows of the window with their ticks in the list, and the strays.
 
-    A row whose own time cannot be read stands where it was met.
+    A row with an unreadable time gets the tick of the row before it.
     """
     listed, strays = [], []
     for identity, row in rows:

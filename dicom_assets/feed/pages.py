@@ -1,8 +1,8 @@
-"""Which pages hold the headers that are wanted: decided from the log, without asking anybody.
+"""The pages that hold the wanted headers, computed from the log without a request.
 
-The log gives the exact bounds of a page: a start time, the rows of that very tick to skip, an end
-time and a count. So pages are independent of one another and can be read at once. Reading them,
-and what to do when the service holds more than the log knows, is in `heavy_read`.
+The log gives the exact bounds of a page: a start time, the number of rows of that tick to skip, an
+end time and a count. So pages are independent and can be read in parallel. They are read in
+`header_read`, also when the service lists more than the log has.
 """
 
 from bisect import bisect_left
@@ -10,16 +10,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# An unwanted row costs the service a blob and us its bytes; a page costs a round trip, which with
-# eight in flight is worth about as much as ten rows.
+# An unwanted row costs the service a blob read, and us its bytes. A page costs a round trip, which
+# with eight in flight takes about as long as ten rows.
 GAP: Final = 10
 
 
 @dataclass(frozen=True)
 class PageRange:
-    """A page to ask for: `limit` rows from the `offset`-th of tick `start`, all before `end`.
+    """A page to request: `limit` rows from the `offset`-th of tick `start` on, all before `end`.
 
-    `wanted` holds the sequences that it is read for, with their ticks.
+    `wanted` maps the wanted sequences in it to their ticks.
     """
 
     start: int
@@ -32,11 +32,11 @@ class PageRange:
 def cut(
     ticks: Sequence[int], sequences: Sequence[int], wanted: Collection[int], batch_size: int
 ) -> Iterator[PageRange]:
-    """Yield the spans that together hold every wanted sequence, each once.
+    """Yield the page ranges that together hold every wanted sequence once.
 
-    The log's rows are given as two columns ordered by (tick, sequence). A span holds at most
-    `batch_size` rows of it, begins and ends with a wanted one, and has nowhere more than GAP
-    unwanted rows in a row.
+    The log's rows are given as two columns ordered by (tick, sequence). A range has at most
+    `batch_size` of them, starts and ends with a wanted one, and has at most GAP unwanted rows side
+    by side.
     """
     rows: list[int] = []
     for row, sequence in enumerate(sequences):
@@ -51,7 +51,7 @@ def cut(
 
 
 def _page_range(ticks: Sequence[int], sequences: Sequence[int], rows: list[int]) -> PageRange:
-    """Return the span of the wanted rows, given by their places in the log."""
+    """Return the range of the wanted rows, given by their indexes in the log."""
     first, last = rows[0], rows[-1]
     return PageRange(
         start=ticks[first],

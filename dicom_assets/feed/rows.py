@@ -1,11 +1,11 @@
-"""Entries with their headers to rows of `instance`.
+"""Entries to rows of `change`, and with their headers to rows of `instance`.
 
-What a row shows of its header is made in `header`; what it shows of its entry is made here, and an
-entry whose header cannot be its own is set aside. Pages and entries are in `decode`.
+The columns made of the header come from `header`, those made of the entry from here. An entry with
+the header of another instance is rejected. Pages and entries are decoded in `decode`.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -15,11 +15,11 @@ import pyarrow as pa
 from dicom_assets.feed.decode import Entry
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.header.extraction import Extraction, Header, extraction, header_map
-from dicom_assets.schema import INSTANCE, Table
+from dicom_assets.schema import CHANGE, INSTANCE, Table
 from dicom_assets.settings import HEADER_COLUMNS
 from dicom_assets.window import TICKS_PER_MICROSECOND
 
-# What of a row is not in its header.
+# The columns of `instance` that are made of the entry, not of its header.
 _FROM_ENTRY: Final[dict[str, Callable[[Entry], object]]] = {
     "partitionName": lambda entry: entry.partition,
     "studyinstanceuid": lambda entry: entry.study,
@@ -31,12 +31,31 @@ _FROM_ENTRY: Final[dict[str, Callable[[Entry], object]]] = {
 }
 
 
+def change_rows(entries: Iterable[Entry]) -> pa.Table:
+    """Return entries as rows of `change`, ordered by (timestamp_ticks, sequence)."""
+    entries = sorted(entries, key=lambda entry: (entry.ticks, entry.sequence))
+    columns: dict[str, list[int | str | None]] = {
+        "sequence": [e.sequence for e in entries],
+        "partitionName": [e.partition for e in entries],
+        "studyinstanceuid": [e.study for e in entries],
+        "seriesinstanceuid": [e.series for e in entries],
+        "sopinstanceuid": [e.sop for e in entries],
+        "action": [e.action for e in entries],
+        "timestamp": [e.ticks // TICKS_PER_MICROSECOND for e in entries],
+        "timestamp_ticks": [e.ticks for e in entries],
+        "filepath": [e.file_path for e in entries],
+        "state": [e.state for e in entries],
+    }
+    schema = CHANGE.arrow()
+    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+
+
 @dataclass(frozen=True)
 class RowReader:
-    """How rows are made: the columns of `instance`, and what times without an offset mean.
+    """A reader of entries for one form of `instance`.
 
-    `zone` is a name of the IANA data base, None when nobody knows; `header_columns` says in which
-    form the header itself is kept: string, map or both.
+    `zone` (IANA) is the time zone of DICOM times without offset, None when it is unknown.
+    `header_columns` is the form in which the header itself is kept: string, map or both.
     """
 
     table: Table = INSTANCE
@@ -53,23 +72,23 @@ class RowReader:
         return self.table.arrow()
 
     def read(self, entries: Sequence[Entry]) -> tuple[pa.Table, list[Rejection], Counter[str]]:
-        """Return the rows of `instance` for entries with a header.
+        """Return entries with headers as rows of `instance`.
 
-        Beside them: the entries whose header cannot be used, and by `column: reason` how many
-        values did not parse and became null.
+        Also returns a Rejection for each unusable header, and by `column: reason` the number of
+        values that did not parse and became null.
         """
         usable, rejections = [], []
         for entry in entries:
-            read = self._read(entry)
-            if isinstance(read, str):
-                rejections.append(Rejection(entry.sequence, entry.ticks, read))
+            header = self._read(entry)
+            if isinstance(header, str):
+                rejections.append(Rejection(entry.sequence, entry.ticks, header))
             else:
-                usable.append((entry, *read))
+                usable.append((entry, *header))
         table, unparsable = self._table(usable)
         return table, rejections, unparsable
 
     def _read(self, entry: Entry) -> tuple[str, Header] | str:
-        """Return a header as text and decoded, or the reason why it cannot be used."""
+        """Return a header as text and decoded, or the reason why it is unusable."""
         if entry.header is None:
             return "header absent"
         header = self._extraction.decode(entry.header)

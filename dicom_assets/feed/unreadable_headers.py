@@ -1,19 +1,19 @@
-"""A page that fails for one bad header: the header is found, the others are read.
+"""Pages that fail because of one bad header: that entry is rejected, the others are read.
 
-The service reads each header from a blob of its own, and one that is missing or damaged fails the
-whole page, for as long as it stays so. The page is then cut in halves until the entry stands alone;
-it becomes a Rejection, which later runs try again.
+The service reads each header from a blob of its own. A missing or damaged blob fails the whole
+page, until somebody repairs it. Such a page is split in halves until the bad entry is alone. It
+becomes a Rejection, and later runs retry it.
 
-An outage looks the same from one page, and must not become a thousand rejections. So a header is
-called unreadable only when all of this holds:
+An outage fails pages in the same way, and must not become a thousand rejections. So a header counts
+as unreadable only if all of this is true:
 
-- the page failed QUICK_TRIES times, and alone the header failed for `doubt_seconds`;
-- without headers the same span is answered, before and after, so that the service is there;
-- another header was read meanwhile, so that its storage is there;
-- no more than MOST_UNREADABLE are, in one read.
+- The page failed QUICK_TRIES times, and the header alone failed for `doubt_seconds`.
+- The same rows are answered without headers, before and after, so the service works.
+- Another header was read meanwhile, so the storage of headers works.
+- At most MOST_UNREADABLE headers are unreadable in one read.
 
-Else it is an outage: the page is asked for again until `retry_seconds` are over, and then the run
-is red.
+Otherwise it is an outage: the page is retried until `retry_seconds` are over, and then the run
+fails.
 """
 
 import logging
@@ -32,22 +32,26 @@ from dicom_assets.window import Window
 _LOG: Final = logging.getLogger(__name__)
 
 QUICK_TRIES: Final = 3
+# So often is a single row retried within `doubt_seconds`.
 ROUNDS: Final = 5
-# Of a page in which so many parts fail, one must be read, or nothing can be.
+# From so many failing parts of a page on, another header must be readable, or it is an outage.
 DOUBTFUL: Final = 8
 MOST_UNREADABLE: Final = 100
 
 
 @dataclass
 class HeaderHealth:
-    """What the threads of one heavy read found out: that headers can be read, and which cannot."""
+    """The state of headers in one header read, shared by its threads.
+
+    `read_at` is the time at which a header was last read, by the clock of the timeouts.
+    """
 
     read_at: float = float("-inf")
     unreadable: set[Identity] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, identities: set[Identity]) -> bool:
-        """Return whether there are still few enough of them to be no outage."""
+        """Add unreadable headers. Return False when there are so many that it is an outage."""
         with self.lock:
             self.unreadable |= identities
             return len(self.unreadable) <= MOST_UNREADABLE
@@ -55,20 +59,20 @@ class HeaderHealth:
 
 @dataclass(frozen=True)
 class HeaderListing(Listing):
-    """A listing whose pages with headers come without those that cannot be read."""
+    """A listing in whose pages unreadable headers are rejections."""
 
-    findings: HeaderHealth = field(default_factory=HeaderHealth)
+    health: HeaderHealth = field(default_factory=HeaderHealth)
 
     def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
-        """Return the page that begins at the position; unreadable headers are rejections."""
+        """Return the page that starts at the position, with rejections for unreadable headers."""
         if not headers:
             return super().page(position, window, limit, headers=False)
         began = self.connection.timeouts.now()
         try:
             return self.read(position, window, limit, since=began, tries=QUICK_TRIES)
         except HeaderSuspectedError:
-            page = _Search(self, position, window, limit, began).page()
-        # An outage is told as such, once its time is over.
+            page = _Split(self, position, window, limit, began).page()
+        # In an outage this raises the error of the outage, after `retry_seconds`.
         return page or self.read(position, window, limit, since=began)
 
     def read(
@@ -80,16 +84,16 @@ class HeaderListing(Listing):
         since: float,
         tries: int | None = None,
     ) -> Page:
-        """Return the page as it is served; whether headers can be read is noted."""
+        """Return the page as served, and store in `health` that headers can be read."""
         page = self.attempt(position, window, limit, headers=True, since=since, tries=tries)
         if has_header(page):
-            self.findings.read_at = self.connection.timeouts.now()
+            self.health.read_at = self.connection.timeouts.now()
         return page
 
 
 @dataclass(frozen=True)
 class _Part:
-    """So many rows of the page, from its `start`-th on; and why they could not be read."""
+    """`count` rows of the page from its `start`-th on, and why their headers are unreadable."""
 
     start: int
     count: int
@@ -101,13 +105,13 @@ class _Part:
         return self.count == 1
 
     def halves(self) -> list["_Part"]:
-        """Return both halves; a single row has only itself."""
+        """Return both halves, or a single row as it is."""
         cuts = sorted({self.start, self.start + self.count // 2, self.start + self.count})
         return [_Part(start, end - start) for start, end in pairwise(cuts)]
 
 
-class _Search:
-    """The search for what cannot be read in one page."""
+class _Split:
+    """The split of one page, to separate the rows with unreadable headers."""
 
     def __init__(
         self, listing: HeaderListing, position: Position, window: Window, limit: int, began: float
@@ -121,14 +125,15 @@ class _Search:
         self._began = began
         self._suspected_at = self._timeouts.now()
         self._pages: list[Page] = []
+        # The smallest part whose headers were read, to be read again as a control.
         self._control: _Part | None = None
 
     def page(self) -> Page | None:
-        """Return the page with rejections in the place of bad headers; None in an outage."""
+        """Return the page with rejections for unreadable headers, None in an outage."""
         light = self._without_headers(_Part(0, self._limit))
         if light is None:
             return None
-        parts = self._insist(self._narrow(_Part(0, len(light.rows) + len(light.strays))))
+        parts = self._retry(self._bisect(_Part(0, len(light.rows) + len(light.strays))))
         rejected = None if parts is None else self._reject(parts)
         if rejected is None:
             return None
@@ -140,8 +145,8 @@ class _Search:
             light.is_full,
         )
 
-    def _narrow(self, whole: _Part) -> list[_Part] | None:
-        """Return the single rows that fail; all else was read. None in an outage."""
+    def _bisect(self, whole: _Part) -> list[_Part] | None:
+        """Read all rows but the failing ones. Return those as single rows, None in an outage."""
         parts = [whole] if whole.count else []
         while not all(part.is_alone for part in parts):
             parts = self._failing([half for part in parts for half in part.halves()])
@@ -149,8 +154,8 @@ class _Search:
                 return None
         return parts
 
-    def _insist(self, parts: list[_Part] | None) -> list[_Part] | None:
-        """Return the rows that failed however often they were tried; None in an outage."""
+    def _retry(self, parts: list[_Part] | None) -> list[_Part] | None:
+        """Return the single rows that fail in every round, None in an outage."""
         for _ in range(ROUNDS):
             if not parts or all(part.is_certain for part in parts):
                 break
@@ -162,15 +167,17 @@ class _Search:
         return parts
 
     def _failing(self, parts: list[_Part]) -> list[_Part]:
-        """Return those of the parts that cannot be read now; the others' rows are kept."""
-        tried = [part if part.is_certain or self._is_late() else self._read(part) for part in parts]
-        return [part for part in tried if part is not None]
+        """Return the parts that cannot be read now, and keep the pages of the others."""
+        failed = [
+            part if part.is_certain or self._is_late() else self._read(part) for part in parts
+        ]
+        return [part for part in failed if part is not None]
 
     def _is_late(self) -> bool:
         return self._listing.stop.is_set() or self._timeouts.now() > self._ends
 
     def _read(self, part: _Part) -> _Part | None:
-        """Return the part if it cannot be read."""
+        """Keep the part's page, or return the part with the reason why it is unreadable."""
         at = self._place(part)
         try:
             page = self._listing.read(*at, since=self._began, tries=1)
@@ -185,14 +192,14 @@ class _Search:
     def _is_outage(self, parts: list[_Part]) -> bool:
         if self._is_late() or len(parts) > MOST_UNREADABLE:
             return True
-        return len(parts) >= DOUBTFUL and not self._are_others_read()
+        return len(parts) >= DOUBTFUL and not self._are_others_readable()
 
-    def _are_others_read(self) -> bool:
-        """Whether a header was read since the last suspicion; if none was, one is tried.
+    def _are_others_readable(self) -> bool:
+        """True when another header was read since this one last failed, or can be read now.
 
-        The one is of this page, if any of it was read, else the newest of the feed.
+        Reads one of this page if any of it was readable, otherwise the newest of the feed.
         """
-        if self._listing.findings.read_at >= self._suspected_at:
+        if self._listing.health.read_at >= self._suspected_at:
             return True
         try:
             at = self._newest() if self._control is None else self._place(self._control)
@@ -207,17 +214,18 @@ class _Search:
         return Position(ticks, 0), Window(ticks, ticks + 1), 1
 
     def _reject(self, parts: list[_Part]) -> list[Page] | None:
-        """Return the rows that cannot be read as rejections; None when they must not be."""
-        is_blamed = all(part.is_certain for part in parts) or self._are_others_read()
-        pages = [self._without_headers(part) for part in parts] if is_blamed else [None]
+        """Return the pages of the unreadable rows as rejections, None in an outage."""
+        if not (all(part.is_certain for part in parts) or self._are_others_readable()):
+            return None
+        pages = [self._without_headers(part) for part in parts]
         served = [page for page in pages if page is not None]
         identities = {row.identity for page in served for row in page.rows}
-        if len(served) < len(pages) or not self._listing.findings.add(identities):
+        if len(served) < len(pages) or not self._listing.health.add(identities):
             return None
         return [_rejected(page, part.reason) for page, part in zip(served, parts, strict=True)]
 
     def _without_headers(self, part: _Part) -> Page | None:
-        """Return the part without its headers; None when that fails as well."""
+        """Return the part's page without headers, None when that fails as well."""
         at = self._place(part)
         try:
             return self._listing.attempt(*at, headers=False, since=self._began, tries=QUICK_TRIES)
@@ -230,12 +238,12 @@ class _Search:
 
 
 def has_header(page: Page) -> bool:
-    """Whether a header was served on the page."""
+    """True when a header was served on the page."""
     return any(isinstance(listed.row, Entry) and listed.row.header for listed in page.rows)
 
 
 def _rejected(page: Page, reason: str) -> Page:
-    """Return the page of a single row, as one that cannot be read; what is gone needs no header."""
+    """Return the page of a single row with a Rejection. A deleted entry needs no header."""
     rows = []
     for listed in page.rows:
         row = listed.row

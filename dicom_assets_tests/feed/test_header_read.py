@@ -149,7 +149,7 @@ def test_an_entry_that_is_nowhere_is_an_error(
     with pytest.raises(ServiceAnswerError) as error:
         read(feed, log, range(50))
     message = str(error.value)
-    assert message.startswith("the two reads do not agree: 2 of 50 entries that the log has")
+    assert message.startswith("the two reads do not agree: 2 of 50 entries of the log")
     assert "2026-01-05 08:00:00" in message
     assert "1.3." not in message
 

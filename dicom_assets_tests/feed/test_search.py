@@ -158,7 +158,7 @@ def test_a_service_that_does_not_count_cannot_be_compared_with(
 ) -> None:
     """Without NumberOfStudyRelatedInstances nobody has looked: that is not "none"."""
     search.answer = lambda _: answered(study("1.2", None))
-    with pytest.raises(ServiceAnswerError, match="does not say how many instances"):
+    with pytest.raises(ServiceAnswerError, match="does not give the number of instances"):
         counts.study(None, "1.2")
 
 
@@ -213,7 +213,7 @@ def test_an_answer_of_another_form_is_refused(
 ) -> None:
     """Nothing of it is believed, nothing of it is said."""
     search.answer = lambda _: httpx.Response(200, headers=JSON, content=body)
-    with pytest.raises(ServiceAnswerError, match="it is no list of studies") as raised:
+    with pytest.raises(ServiceAnswerError, match="it is not a list of studies") as raised:
         counts.study(None, "1.2")
     assert raised.value.__context__ is None or "OR" not in str(raised.value.__context__)
 
@@ -224,7 +224,7 @@ def test_series_of_another_form_are_refused(
 ) -> None:
     """The same for series and instances, of which only the number counts."""
     search.answer = lambda _: httpx.Response(200, headers=JSON, content=body)
-    with pytest.raises(ServiceAnswerError, match="no list of DICOM objects"):
+    with pytest.raises(ServiceAnswerError, match="not a list of DICOM objects"):
         counts.holders(None, "series", "1.2")
     search.answer = lambda _: answered({}, {})
     assert counts.holders(None, "series", "1.2") == 2

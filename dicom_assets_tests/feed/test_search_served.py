@@ -193,7 +193,7 @@ def test_a_comparison_tells_no_uid(
     found = world.compare()
     assert found.drift == 2
     assert study_uid(0).rpartition(".")[0] not in repr(found) + caplog.text
-    assert "asking again" in caplog.text
+    assert "retrying" in caplog.text
 
 
 def test_the_other_questions(world: World, archive: Archive) -> None:

@@ -1,8 +1,8 @@
-"""Ask the service once, reliably.
+"""One request to the service, retried until it is answered whole or refused.
 
-- `connection`: one question, asked until it is answered; `answers`: what each answer means (the
-  retry matrix).
-- `timeouts`: every deadline and pause; `deadline` and `body`: no answer is later or larger than
-  allowed; `throttle`: how many ask at once.
-- `auth`: who gets the token.
+- `connection`: the request and its retries. `answers`: the meaning of each answer (the retry
+  matrix).
+- `timeouts`: every deadline and pause. `deadline` and `body`: no answer takes longer or is larger
+  than allowed. `throttle`: the number of requests in flight.
+- `auth`: the requests that carry a token.
 """

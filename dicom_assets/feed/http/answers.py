@@ -1,32 +1,32 @@
-"""What each answer means, and what is done about it: the retry matrix.
+"""The retry matrix: the meaning of each answer, and what is done about it.
 
-| answer | means | then |
+| answer | meaning | action |
 |---|---|---|
-| 200 and a page that is whole | it is answered | the next page |
-| 204, and 200 without a body | nothing newer, for `/latest`; no page | a page is asked for again |
-| 400 about a query parameter | we asked wrongly | refused at once |
-| any other 400 | cancelled inside the service | again; perhaps a header |
-| 401 | the token is refused | a new one at once, then again for `refused_seconds` |
-| 401 over http | no token is ever sent | refused at once |
-| 403, 404, 407, 409, 424, any other 4xx | somebody must act | refused at once |
-| 501 | the service has no such thing | refused at once |
-| 3xx | it would carry the token away | refused at once |
-| 408, 425, 429 | too much | again, fewer at once |
-| any other 5xx | trouble, or a header | again, fewer at once; perhaps a header |
-| any other status | not of a feed | again |
-| refused, unreachable, no such name | an outage, or a wrong address | again, fewer at once |
-| a certificate that is not trusted | somebody must act | refused at once |
-| its time is over | an outage, or a slow header | again, fewer at once; perhaps a header |
-| reset, cut, cut gzip, cut JSON, no array | broken on its way | again; perhaps a header |
-| another content type | a proxy or a sign-in page answers | again |
-| more bytes than allowed | large headers | half as many; alone, it is the header |
-| no token: identity refuses | no identity is found, or no login | again for `refused_seconds` |
-| no token: identity does not answer | an outage | again |
+| 200 and a whole page | success | the next page |
+| 204, and 200 without a body | nothing newer, for `/latest`; otherwise no page | retry a page |
+| 400 about a query parameter | a wrong request | fail |
+| any other 400 | cancelled inside the service | retry; perhaps a header |
+| 401 | the token is refused | retry with a new one, for `refused_seconds` |
+| 401 over http | no token is ever sent | fail |
+| 403, 404, 407, 409, 424, any other 4xx | a person must act | fail |
+| 501 | the service does not offer it | fail |
+| 3xx | the token would leave the service | fail |
+| 408, 425, 429 | overload | retry, fewer in flight |
+| any other 5xx | trouble, or a header | retry, fewer in flight; perhaps a header |
+| any other status | not from a feed | retry |
+| refused, unreachable, unknown name | an outage, or a wrong address | retry, fewer in flight |
+| an untrusted certificate | a person must act | fail |
+| a deadline is over | an outage, or a slow header | retry, fewer in flight; perhaps a header |
+| reset, cut, cut gzip, cut JSON, no array | broken on its way | retry; perhaps a header |
+| another content type | a proxy or a sign-in page answered | retry |
+| more bytes than allowed | large headers | half a page; of a single row, it is the header |
+| no token: the identity is refused | no identity, or no login | retry for `refused_seconds` |
+| no token: no answer | an outage | retry |
 
-"Again" is: after what Retry-After asks for, if that is not absurd, else after a pause at random
-that doubles; until `DICOM_RETRY_SECONDS` are over. "Perhaps a header": where headers were asked
-for, one that cannot be read is looked for after a few attempts (`poison`). Who asks again is in
-`connection`; what is said holds nothing of an address or a body.
+"Retry" is after the service's Retry-After, unless that is absurd, otherwise after a random pause
+that doubles, until `DICOM_RETRY_SECONDS` are over. "Perhaps a header": if headers were requested,
+`unreadable_headers` looks for a bad one after a few attempts. The retries are in `connection`.
+Messages hold nothing of an address or a body.
 """
 
 import socket
@@ -53,27 +53,27 @@ HEADER_UNREADABLE: Final = "header cannot be read by the service"
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning:
-    """What a failure means; `remedy` is for the person who reads the run's error."""
+    """The meaning of a failure. `remedy` is for the person who reads the run's error."""
 
     error: type[ServiceError]
     remedy: str
     may_pass: bool = True
-    # Fewer requests at once from now on, and at last one a second.
+    # Lowers the number of requests in flight, in the end to one a second.
     throttles: bool = False
-    # Where headers were asked for, one of them may be the reason; then this is said of it.
+    # A bad header may be the cause, if headers were requested. `reason` is then its rejection's.
     may_be_header: bool = False
     reason: str = HEADER_UNREADABLE
-    # The same request will fail in the same way.
+    # The same request would always fail in the same way.
     is_certain: bool = False
-    # It is about who asks, so that minutes do not help.
+    # It is about the caller's identity, so retrying for minutes does not help.
     is_about_identity: bool = False
 
 
-class RequestFailure(Exception):  # noqa: N818 - it says what failed; the errors are in `errors`
-    """An answer that is none: `what` happened, in our words, and what it means.
+class RequestFailure(Exception):  # noqa: N818 - internal to feed; the errors are in `errors`
+    """A request without a usable answer: `what` happened, and its meaning.
 
-    `after_seconds` is the pause that the service asks for; `is_renewed` says that the next request
-    carries another token.
+    `after_seconds` is the pause that the service asks for. `is_renewed` is True when the next
+    request carries another token.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ _ADDRESS: Final = "is DICOM_SERVICE_URL right, and the network open?"
 
 _THROTTLED: Final = Meaning(
     error=ServiceUnavailableError,
-    remedy="too many ask this service at once: run at another hour, or ask for a higher quota",
+    remedy="the service gets too many requests: run at another hour, or ask for a higher quota",
     throttles=True,
 )
 _TROUBLE: Final = Meaning(
@@ -107,23 +107,23 @@ _TROUBLE: Final = Meaning(
 )
 CANCELLED: Final = replace(_TROUBLE, throttles=False)
 BROKEN: Final = CANCELLED
-GIVEN_UP: Final = Meaning(error=ServiceUnavailableError, remedy=_HEALTH)
+STOPPED: Final = Meaning(error=ServiceUnavailableError, remedy=_HEALTH)
 MALFORMED: Final = Meaning(
     error=ServiceAnswerError,
-    remedy="if it stays so, look at what stands between this machine and the service",
+    remedy="if it stays so, look for a proxy or a cache between this machine and the service",
     may_be_header=True,
     reason="header cannot be decoded",
 )
 ODD_STATUS: Final = replace(MALFORMED, may_be_header=False)
 FOREIGN: Final = replace(
     ODD_STATUS,
-    remedy="a proxy or a page to sign in may answer in the service's place: ask who runs the "
-    "network; is DICOM_SERVICE_URL right?",
+    remedy="a proxy or a sign-in page may have answered instead of the service: ask the "
+    "administrator of the network, and check DICOM_SERVICE_URL",
 )
 TOO_LARGE: Final = replace(MALFORMED, is_certain=True, reason="header is too large")
 UNREACHABLE: Final = Meaning(error=ServiceUnavailableError, remedy=_ADDRESS, throttles=True)
 TIMEOUT: Final = replace(_TROUBLE)
-UNTRUSTED: Final = _refused("SSL_CERT_FILE names the authorities that are trusted")
+UNTRUSTED: Final = _refused("give SSL_CERT_FILE a file of trusted certificate authorities")
 PARAMETER: Final = _refused("is DICOM_API_VERSION right?")
 REDIRECT: Final = _refused(
     "redirects are not followed, because they would carry the token away: is DICOM_SERVICE_URL "
@@ -131,13 +131,13 @@ REDIRECT: Final = _refused(
 )
 OTHER_REFUSAL: Final = _refused("the service's documentation explains the status")
 NO_TOKEN_SENT: Final = _refused(
-    "a service on this machine is asked over http, and then no token is sent: let it answer "
-    "without one, or give DICOM_SERVICE_URL with https"
+    "no token is sent over http, which is for a service on this machine only: let it answer "
+    "without a token, or set DICOM_SERVICE_URL to an https:// address"
 )
 TOKEN_REFUSED: Final = Meaning(
     error=ServiceRefusedError,
-    remedy="a new token was refused, too: is the identity of the service's tenant, and this "
-    "machine's clock right?",
+    remedy="a new token was refused, too: does the identity belong to the service's tenant, and "
+    "is this machine's clock right?",
     is_about_identity=True,
 )
 NO_IDENTITY: Final = replace(
@@ -154,24 +154,25 @@ STATUSES: Final[Mapping[int, Meaning]] = {
     404: _refused(
         "is DICOM_SERVICE_URL the address of a DICOM service, and DICOM_API_VERSION right?"
     ),
-    407: _refused("the proxy that HTTPS_PROXY names wants a login"),
+    407: _refused("the proxy in HTTPS_PROXY requires a login"),
     408: _THROTTLED,
     424: _refused(
-        "the service cannot use its customer-managed key or its storage: its owner must act"
+        "the service cannot use its customer-managed key or its storage: tell its administrator"
     ),
     425: _THROTTLED,
     429: _THROTTLED,
-    501: _refused("the service does not offer this; asking again changes nothing"),
+    501: _refused("the service does not offer this, and a retry would not change that"),
 }
 
-# A storage read that was cancelled inside the server is answered 400, too; only this one is ours.
+# A storage read that was cancelled inside the server is answered 400, too. Only this one is about
+# our request.
 _PERMANENT_400: Final = b"The query parameter '"
 
 
 def check_status(response: httpx.Response, retry_after_most_seconds: float) -> None:
-    """Raise the RequestFailure that the status is, unless it is one of success.
+    """Raise a RequestFailure unless the status is 200 or 204.
 
-    401 is judged by who knows the token.
+    `connection` handles 401, because that needs the token.
     """
     status = response.status_code
     if status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
@@ -197,12 +198,12 @@ def _meaning(status: int, beginning: bytes) -> Meaning:
 
 
 def status_text(status: int) -> str:
-    """Return a status with its usual name; the answer's own phrase is the server's text."""
+    """Return a status with its standard name, never with the server's own phrase."""
     return f"{status} {httpx.codes.get_reason_phrase(status)}".strip()
 
 
 def check_type(response: httpx.Response, body: bytes) -> None:
-    """Raise the RequestFailure that a body of another type than JSON is."""
+    """Raise a RequestFailure unless the body is empty or its type is JSON."""
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if body and media_type not in {"application/json", "application/dicom+json"}:
         what = "the DICOM service gave an answer that cannot be used (its content type is not JSON)"
@@ -210,7 +211,7 @@ def check_type(response: httpx.Response, body: bytes) -> None:
 
 
 def failure_of(error: Exception) -> RequestFailure:
-    """Return the RequestFailure of a request that has no answer."""
+    """Return the RequestFailure for a request that ended without an answer."""
     causes = _causes(error)
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         what = "the DICOM service could not be reached (its certificate is not trusted)"
@@ -238,7 +239,7 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 
 def served_at(response: httpx.Response) -> datetime | None:
-    """Return the service's time, as its Date header says."""
+    """Return the service's time from the Date header, None when that is absent or malformed."""
     return _http_date(response.headers.get("Date", ""))
 
 
@@ -251,7 +252,7 @@ def _http_date(text: str) -> datetime | None:
 
 
 def retry_after_seconds(response: httpx.Response, most: float) -> float | None:
-    """Return the seconds that the service asks us to wait; None when it does not, or absurdly."""
+    """Return the seconds of Retry-After, None if it is absent, malformed or not in 0 to `most`."""
     text = response.headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         seconds = float(text)

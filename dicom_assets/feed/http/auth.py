@@ -1,9 +1,8 @@
-"""Who gets the token: the configured service over https, and nobody else.
+"""The token goes to the configured service over https, and nowhere else.
 
-Here: what an address of a service may look like, when a request carries a token, and where the
-token comes from. Which identity is asked is azure-identity's affair; what a refusal means is in
-`answers`. Azure's libraries are imported when a credential is used for the first time, because
-that takes longer than all the rest.
+`service_address` checks the address of a service. `Tokens` gets the token and signs requests with
+it. azure-identity chooses the identity. The meaning of a refusal is in `answers`. Azure's libraries
+are imported when a credential is first used, because that takes longer than all the rest.
 """
 
 import threading
@@ -29,23 +28,23 @@ _SCHEME: Final = "Bearer "
 
 
 def service_address(url: str) -> httpx.URL:
-    """Return the address below which everything is asked; it ends with a slash.
+    """Return the base address of all requests, which ends with a slash.
 
-    Raises SettingsError for anything but https, or http to a literal loopback address: without
-    user, password, query or fragment.
+    Raises SettingsError unless it is https, or http to a literal loopback address, without user,
+    password, query and fragment.
     """
     try:
         address = httpx.URL(url.rstrip("/") + "/")
     except httpx.InvalidURL:
-        raise SettingsError("the DICOM service's URL cannot be read: https://… is needed") from None
+        raise SettingsError("the DICOM service's URL is malformed: https://… is needed") from None
     if not address.host or address.userinfo or address.query or address.fragment or "#" in url:
         raise SettingsError(
-            "the DICOM service's URL is needed with a host, and without user, query or fragment"
+            "the DICOM service's URL needs a host, and may have no user, query or fragment"
         )
     if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.host)):
         raise SettingsError(
-            "the DICOM service's URL is needed with https; http is for a literal loopback address "
-            "only, such as http://127.0.0.1:8080, and then without credentials"
+            "the DICOM service's URL needs https. http is for a literal loopback address only, "
+            "such as http://127.0.0.1:8080, and no credential is sent there"
         )
     return address
 
@@ -58,11 +57,11 @@ def default_credential() -> "TokenCredential":
 
 
 class Tokens:
-    """A request to `origin` over https is signed with the credential's token; no other is.
+    """The tokens of one credential, for requests to `origin` over https only.
 
-    The token is kept until shortly before it expires. One that is refused is replaced once by
-    force; the new one must have been taken before that is done again. Without a credential,
-    azure-identity's default chain is built at the first request.
+    A token is used until shortly before it expires. When the service refuses it, a new one is
+    forced. A forced one that is refused, too, is not replaced until the service has accepted it
+    once. Without a credential, azure-identity's default chain is built at the first request.
     """
 
     def __init__(
@@ -78,13 +77,13 @@ class Tokens:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="dicom-token")
 
     def close(self) -> None:
-        """No credential is asked any more."""
+        """Request no more tokens from the credential."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def sign(self, request: httpx.Request) -> None:
-        """The request carries the token, if it goes where the token may go.
+        """Add the token to the request, if it goes to the origin.
 
-        Raises RequestFailure when there is none.
+        Raises RequestFailure when there is no token.
         """
         if self._is_entitled(request.url):
             request.headers[_HEADER] = _SCHEME + self._token()
@@ -94,7 +93,7 @@ class Tokens:
         return url.scheme == "https" and (url.scheme, url.host, url.port) == ours
 
     def refuse(self, request: httpx.Request) -> bool:
-        """The request's token was refused; return whether the next request carries another."""
+        """Drop the refused token of a request. Return True if the next request carries another."""
         token = _token_of(request)
         with self._lock:
             if self._kept is None or self._kept.token != token:
@@ -105,7 +104,7 @@ class Tokens:
             return True
 
     def accept(self, request: httpx.Request) -> None:
-        """The request's token was taken, so that it may be replaced by force if it is refused."""
+        """Note that the service accepted the request's token, so a refusal may force a new one."""
         if self._is_forced and self._kept is not None:
             with self._lock:
                 self._is_forced = self._kept.token != _token_of(request)
@@ -126,7 +125,7 @@ class Tokens:
         raise failure
 
     def _wait_for(self, pending: "Future[AccessToken]") -> RequestFailure | None:
-        """Return why there is no token; a credential that is still busy is asked no second time."""
+        """Return the failure if there is no token. A credential still busy gets no second call."""
         try:
             error = pending.exception(self._seconds)
         except TimeoutError:
@@ -157,12 +156,12 @@ class Tokens:
 
 
 def _renewed(credential: "TokenCredential") -> "AccessToken":
-    """Return a token that no cache of azure-identity gives.
+    """Return a token that does not come from a cache of azure-identity.
 
     Its credentials have no argument for that, but none answers a claims request from its cache
-    (MSAL: `claims_challenge`); this one asks for a token that is valid from now on, in the words
-    of a service that revokes older ones (continuous access evaluation). The command line tools
-    refuse claims and have no cache here: they are asked plainly.
+    (MSAL: `claims_challenge`). The claims here ask for a token that is valid from now on, as a
+    service does that revokes older ones (continuous access evaluation). The command line tools
+    refuse claims and have no cache here, so they are called without.
     """
     from azure.core.exceptions import AzureError  # noqa: PLC0415 - see the module's docstring
 
@@ -174,9 +173,9 @@ def _renewed(credential: "TokenCredential") -> "AccessToken":
 
 
 def _failure(name: str, error: BaseException) -> RequestFailure:
-    """Return what a credential's error means.
+    """Return the failure for a credential's error.
 
-    Azure's text may name tenants, users and addresses: the classes say enough.
+    It has the class of the error only, because Azure's text may name tenants, users and addresses.
     """
     from azure.core.exceptions import (  # noqa: PLC0415 - see the module's docstring
         AzureError,

@@ -1,8 +1,7 @@
-"""An answer's body, unpacked and counted on its way: never more of it than is allowed.
+"""The body of an answer, unpacked piece by piece up to a limit.
 
-195 kB of gzip can become 200 MB, and httpx unpacks all of a piece at once; so it is unpacked here,
-and a body that was packed is whole only when the packing says so. What the bytes mean is read in
-`decode`.
+195 kB of gzip can become 200 MB, and httpx unpacks each piece as a whole. So the body is unpacked
+here. A gzip body is whole only with its trailer. The bytes are decoded in `decode`.
 """
 
 import zlib
@@ -13,10 +12,10 @@ import httpx
 
 from dicom_assets.feed.decode import MalformedError
 
-# A page of 200 headers is 0.5 to 2 MB; of 200 enhanced multi-frame headers it may be hundreds, and
-# is then asked for in halves. One header alone should fit many times: the largest known have 10 MB.
+# A page of 200 headers has 0.5 to 2 MB. With 200 enhanced multi-frame headers it may have hundreds,
+# and is then requested in halves. A single header must fit well: the largest known have 10 MB.
 MOST_BYTES: Final = 64 * 1024 * 1024
-# Of a refusal only the beginning is looked at; read whole, its connection can be used again.
+# Only the beginning of a refusal is used, but its connection is reusable only if it is read whole.
 MOST_REFUSAL_BYTES: Final = 64 * 1024
 
 _GZIP: Final = {"gzip", "x-gzip"}
@@ -24,19 +23,19 @@ _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 
 
 class TooLargeError(MalformedError):
-    """The body is larger than is allowed; reading fewer entries at once may help."""
+    """The body is larger than allowed. A page of fewer entries may fit."""
 
 
 def read_body(response: httpx.Response, most: int = MOST_BYTES) -> bytes:
     """Return the whole body, unpacked.
 
-    Raises TooLargeError as soon as there are more than `most` bytes, MalformedError when the body
-    is packed and not whole.
+    Raises TooLargeError as soon as there are more than `most` bytes, MalformedError for a packing
+    that was not requested or is not whole.
     """
-    if response.is_stream_consumed:  # by a transport without a socket
-        return _checked(response.content, most)
+    # A transport without a socket, as tests use it, has read and unpacked the content already.
+    consumed = response.is_stream_consumed
     pieces, size = [], 0
-    for piece in _unpacked(response, most):
+    for piece in [response.content] if consumed else _unpacked(response, most):
         pieces.append(piece)
         size += len(piece)
         if size > most:
@@ -44,14 +43,8 @@ def read_body(response: httpx.Response, most: int = MOST_BYTES) -> bytes:
     return b"".join(pieces)
 
 
-def _checked(content: bytes, most: int) -> bytes:
-    if len(content) > most:
-        raise TooLargeError(f"more than {most // 1024 // 1024} MiB")
-    return content
-
-
 def read_beginning(response: httpx.Response) -> bytes:
-    """Return a refusal's body; nothing when it is too large or cannot be unpacked."""
+    """Return the body of a refusal, or no bytes when it is too large or cannot be unpacked."""
     try:
         return read_body(response, MOST_REFUSAL_BYTES)
     except MalformedError:
@@ -64,7 +57,7 @@ def _unpacked(response: httpx.Response, most: int) -> Iterator[bytes]:
         return _gunzipped(response.iter_raw(), most)
     if packing in {"", "identity"}:
         return response.iter_raw()
-    raise MalformedError("it is packed in a way that was not asked for")
+    raise MalformedError("its Content-Encoding was not asked for")
 
 
 def _gunzipped(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
@@ -73,6 +66,6 @@ def _gunzipped(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
         try:
             yield unpack.decompress(piece, most + 1)
         except zlib.error:
-            raise MalformedError("it is not the gzip that it says it is") from None
+            raise MalformedError("its Content-Encoding is gzip, and the bytes are not") from None
     if not unpack.eof or unpack.unused_data:
-        raise MalformedError("its gzip is cut, or more follows it")
+        raise MalformedError("its gzip is cut, or other bytes follow it")

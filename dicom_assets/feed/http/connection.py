@@ -1,9 +1,9 @@
-"""One request to the service, asked again until it is answered whole or refused for good.
+"""One request to the service, retried until it is answered whole or refused for good.
 
-Here: one question and its attempts, the deadline of each, and the error in the end. What an answer
-means is in `answers`, how long is waited in `timeouts`, how many ask at once in `throttle`, who
-gets the token in `auth`. The window and the status are all that a message tells: addresses, bodies
-and headers stay here.
+A `Connection` makes the attempts of a `ServiceQuery`, each with its deadline, and raises the error
+in the end. The meaning of answers is in `answers`, the pauses in `timeouts`, the number of requests
+in flight in `throttle`, the token in `auth`. Messages hold the window and the status, and never an
+address, a body or a header.
 """
 
 import logging
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LOG: Final = logging.getLogger(__name__)
 
-# The last attempt is given at least this part of the time in which all must be over.
+# The last attempt has at least this part of `retry_seconds`.
 _LAST_PART: Final = 0.1
 
 
 @dataclass(frozen=True)
 class ServiceQuery(Generic[T]):
-    """What is asked, and what `read` makes of the body; its MalformedError means: ask again.
+    """A GET request, and `read`, which parses the body. Its MalformedError leads to a retry.
 
-    `path` is relative to the service's address; `where` names the window in messages.
+    `path` is relative to the service's address. `where` names the window in messages.
     """
 
     path: str
@@ -50,12 +50,12 @@ class ServiceQuery(Generic[T]):
 
     @property
     def has_headers(self) -> bool:
-        """Whether headers are asked for."""
+        """True when headers are requested."""
         return self.parameters.get("includeMetadata") == "true"
 
 
 class HeaderSuspectedError(Exception):
-    """A request with headers failed as it would if one of them could not be read."""
+    """A request with headers failed in a way that one bad header could cause."""
 
     def __init__(self, failure: RequestFailure) -> None:
         super().__init__(str(failure))
@@ -64,9 +64,13 @@ class HeaderSuspectedError(Exception):
 
 
 class Connection:
-    """Asks the service, for as long as `retry_seconds` per question; safe to share by threads."""
+    """A connection to the service that retries each query. Safe to share between threads.
 
-    def __init__(  # noqa: PLR0913 - what a connection needs
+    `retry_seconds` bounds all attempts of a query. `on_date` is called with the service's time of
+    each answer that has one.
+    """
+
+    def __init__(  # noqa: PLR0913 - one argument per property
         self,
         url: str,
         *,
@@ -75,85 +79,84 @@ class Connection:
         credential: "TokenCredential | None",
         transport: httpx.BaseTransport | None,
         timeouts: Timeouts,
-        heard: Callable[[datetime], None],
+        on_date: Callable[[datetime], None],
     ) -> None:
         self.retry_seconds = retry_seconds
         self.timeouts = timeouts
-        # Requests that failed so far: where some did, what others say is looked at twice.
+        # The number of failed requests. After a failure, `light_read` checks counts more than once.
         self.failures = 0
-        # Headers come from another storage than entries: one may be in trouble, the other well.
+        # Headers come from another storage than entries, so only one of them may be overloaded.
         self._throttles = {kind: Throttle(connections, timeouts) for kind in (False, True)}
-        self._heard = heard
+        self._on_date = on_date
         address = service_address(url)
         self._tokens = Tokens(address, credential, timeouts)
         self._client = new_client(address, connections, transport, timeouts)
 
     def close(self) -> None:
-        """Close every connection; requests in flight fail."""
+        """Close every connection, so that requests in flight fail."""
         self._client.close()
         self._tokens.close()
 
-    def ask(
+    def get(
         self,
-        question: ServiceQuery[T],
+        query: ServiceQuery[T],
         *,
         stop: threading.Event,
         since: float | None = None,
         tries: int | None = None,
     ) -> T:
-        """Return what the question's `read` makes of the answer.
+        """Return the answer as parsed by the query's `read`.
 
-        Raises ServiceRefusedError at once for what will not pass; for what may, after
-        `retry_seconds` (counted from `since`, if that is given) or when `stop` is set,
-        ServiceUnavailableError or ServiceAnswerError. With `tries`, HeaderSuspectedError after so
-        many attempts, if a header may be the reason.
+        Raises ServiceRefusedError at once for a failure that will not pass. For one that may pass,
+        raises ServiceUnavailableError or ServiceAnswerError when `stop` is set or `retry_seconds`
+        are over, counted from `since` if that is given. With `tries`, raises HeaderSuspectedError
+        after so many attempts, if a header may be the cause.
         """
         began = self.timeouts.now() if since is None else since
-        asking = _Attempts(question, stop, began, self.retry_seconds, self.timeouts, tries)
+        attempts = _Attempts(query, stop, began, self.retry_seconds, self.timeouts, tries)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_may_pass),
-            wait=asking.pause,
-            stop=asking.is_over,
-            sleep=asking.sleep,
-            before_sleep=asking.log,
+            wait=attempts.pause,
+            stop=attempts.is_over,
+            sleep=attempts.sleep,
+            before_sleep=attempts.log,
             reraise=True,
         )
         try:
-            answer: T = retrying(self._attempt, asking)
+            answer: T = retrying(self._attempt, attempts)
         except RequestFailure as error:
             failure = error
         else:
             return answer
-        raise asking.error(failure)
+        raise attempts.error(failure)
 
-    def _attempt(self, asking: "_Attempts[T]") -> T:
-        asking.attempts += 1
-        request = self._client.build_request(
-            "GET", asking.question.path, params=dict(asking.question.parameters)
-        )
+    def _attempt(self, attempts: "_Attempts[T]") -> T:
+        attempts.count += 1
+        query = attempts.query
+        request = self._client.build_request("GET", query.path, params=dict(query.parameters))
         self._tokens.sign(request)
-        throttle = self._throttles[asking.question.has_headers]
-        with throttle.turn(asking.stop, asking.ends) as has_turn:
-            if not has_turn or asking.stop.is_set():
-                asking.attempts -= 1
-                raise asking.failure
-            body = self._throttled(throttle, request, asking)
+        throttle = self._throttles[query.has_headers]
+        with throttle.turn(attempts.stop, attempts.ends) as has_turn:
+            if not has_turn or attempts.stop.is_set():
+                attempts.count -= 1
+                raise attempts.failure
+            body = self._throttled(throttle, request, attempts)
         try:
-            return asking.question.read(body)
+            return query.read(body)
         except MalformedError as error:
             self.failures += 1
-            asking.failure = _malformed(error)
-        raise asking.failure
+            attempts.failure = _malformed(error)
+        raise attempts.failure
 
     def _throttled(
-        self, throttle: Throttle, request: httpx.Request, asking: "_Attempts[T]"
+        self, throttle: Throttle, request: httpx.Request, attempts: "_Attempts[T]"
     ) -> bytes:
-        """Return the body; what comes of the request decides how many may run at once."""
+        """Return the body, and adapt the number of requests in flight to the outcome."""
         try:
-            body = self._fetch(request, asking.seconds())
+            body = self._fetch(request, attempts.seconds())
         except RequestFailure as failure:
             self.failures += 1
-            asking.failure = asking.told(failure)
+            attempts.failure = attempts.telling(failure)
             if failure.meaning.throttles:
                 throttle.slow_down()
             raise
@@ -161,24 +164,24 @@ class Connection:
         return body
 
     def _fetch(self, request: httpx.Request, seconds: float) -> bytes:
-        """Return the body of an answer of success, all of it within so many seconds."""
+        """Return the whole body of a successful answer within `seconds`."""
         try:
             with within(seconds):
                 response = self._client.send(request, stream=True)
                 try:
                     return self._body(response)
                 finally:
-                    self._give_back(response)
+                    self._release(response)
         except (httpx.TransportError, httpx.DecodingError) as error:
             failure = answers.failure_of(error)
         except MalformedError as error:
             failure = _malformed(error)
         raise failure
 
-    def _give_back(self, response: httpx.Response) -> None:
-        """The answer's connection is free, or closed like all others.
+    def _release(self, response: httpx.Response) -> None:
+        """Release the answer's connection, or close it when the client is closed.
 
-        A pool that is closed forgets the connections that are being opened.
+        httpx's pool does not close connections that were being opened when it was closed.
         """
         response.close()
         if self._client.is_closed and "network_stream" in response.extensions:
@@ -187,7 +190,7 @@ class Connection:
     def _body(self, response: httpx.Response) -> bytes:
         served = answers.served_at(response)
         if served is not None:
-            self._heard(served)
+            self._on_date(served)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
             raise self._unauthorized(response)
         self._tokens.accept(response.request)
@@ -205,25 +208,23 @@ class Connection:
 
 
 class _Attempts(Generic[T]):
-    """One question while it is asked: when to stop, how long to pause, what to say."""
+    """The attempts of one query: when to stop, how long to pause, which error to raise."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - all that one question is
+    def __init__(  # noqa: PLR0913, PLR0917 - all that one query has
         self,
-        question: ServiceQuery[T],
+        query: ServiceQuery[T],
         stop: threading.Event,
         began: float,
         retry_seconds: float,
         timeouts: Timeouts,
         tries: int | None,
     ) -> None:
-        self.question = question
+        self.query = query
         self.stop = stop
         self.ends = began + retry_seconds
-        self.attempts = 0
-        # What is told when no further attempt gets its turn.
-        self.failure = RequestFailure(
-            "the read of the DICOM service was given up", answers.GIVEN_UP
-        )
+        self.count = 0
+        # The failure to report when no further attempt gets its turn.
+        self.failure = RequestFailure("the read of the DICOM service was stopped", answers.STOPPED)
         self._began = began
         self._retry_seconds = retry_seconds
         self._timeouts = timeouts
@@ -233,16 +234,16 @@ class _Attempts(Generic[T]):
         self._spread = tenacity.wait_random(0, timeouts.spread_seconds)
 
     def seconds(self) -> float:
-        """Return the time for this attempt: what is left, but the first always has its own."""
+        """Return the deadline of this attempt: the time left, but for a first one its full time."""
         now, whole = self._timeouts.now(), self._timeouts.request_seconds
-        if self.attempts == 1 and now - self._began < whole:
+        if self.count == 1 and now - self._began < whole:
             return whole
         return min(whole, max(self.ends - now, _LAST_PART * self._retry_seconds))
 
-    def told(self, failure: RequestFailure) -> RequestFailure:
-        """Return the failure that says more: that a last, short attempt was late says nothing."""
+    def telling(self, failure: RequestFailure) -> RequestFailure:
+        """Return the earlier failure in place of a timeout: a last, short attempt is often late."""
         is_late = failure.meaning is answers.TIMEOUT
-        return self.failure if is_late and self.failure.meaning is not answers.GIVEN_UP else failure
+        return self.failure if is_late and self.failure.meaning is not answers.STOPPED else failure
 
     def _most_seconds(self, failure: RequestFailure) -> float:
         if failure.meaning.is_about_identity:
@@ -250,21 +251,21 @@ class _Attempts(Generic[T]):
         return self._retry_seconds
 
     def is_over(self, state: tenacity.RetryCallState) -> bool:
-        """Whether nothing is asked again after this attempt."""
+        """True when this attempt is the last."""
         failure = _failure_in(state)
-        if self.stop.is_set() or self._is_stubborn(failure):
+        if self.stop.is_set() or self._is_header_suspected(failure):
             return True
-        if failure.is_renewed and self.attempts == 1:
+        if failure.is_renewed and self.count == 1:
             return False
         return self._timeouts.now() - self._began >= self._most_seconds(failure)
 
-    def _is_stubborn(self, failure: RequestFailure) -> bool:
+    def _is_header_suspected(self, failure: RequestFailure) -> bool:
         if self._tries is None or not failure.meaning.may_be_header:
             return False
-        return failure.meaning.is_certain or self.attempts >= self._tries
+        return failure.meaning.is_certain or self.count >= self._tries
 
     def pause(self, state: tenacity.RetryCallState) -> float:
-        """Return the seconds to wait: what the service asks for, else more and more, at random."""
+        """Return the seconds to wait: the service's Retry-After, or a random, growing backoff."""
         failure = _failure_in(state)
         if failure.is_renewed:
             return 0.0
@@ -274,28 +275,28 @@ class _Attempts(Generic[T]):
         return max(0.0, min(pause, left))
 
     def sleep(self, seconds: float) -> None:
-        """Wait, unless the read is given up."""
+        """Wait so many seconds, or until the read is stopped."""
         self._timeouts.sleep(seconds, self.stop)
 
     def log(self, state: tenacity.RetryCallState) -> None:
-        """Say why it is asked again, and when."""
+        """Log the failure and the pause before the retry."""
         seconds = state.next_action.sleep if state.next_action else 0.0
-        failure, where = _failure_in(state), self.question.where
-        _LOG.warning("%s, for %s; asking again in %.1f s", failure, where, seconds)
+        failure, where = _failure_in(state), self.query.where
+        _LOG.warning("%s, for %s; retrying in %.1f s", failure, where, seconds)
 
     def error(self, failure: RequestFailure) -> Exception:
-        """Return the error that is raised for the last failure."""
-        if self._is_stubborn(failure):
+        """Return the error to raise for the last failure."""
+        if self._is_header_suspected(failure):
             return HeaderSuspectedError(failure)
-        failure = self.told(failure)
+        failure = self.telling(failure)
         meaning = failure.meaning
         if not meaning.may_pass:
-            return meaning.error(f"{failure}, for {self.question.where}: {meaning.remedy}")
-        times = f"{self.attempts} time{'s' if self.attempts > 1 else ''}"
+            return meaning.error(f"{failure}, for {self.query.where}: {meaning.remedy}")
+        times = f"{self.count} time{'s' if self.count > 1 else ''}"
         seconds = self._most_seconds(failure)
         setting = " (DICOM_RETRY_SECONDS)" if seconds == self._retry_seconds else ""
         return meaning.error(
-            f"{failure}, for {self.question.where}; asked {times} in {seconds:g} s{setting}: "
+            f"{failure}, for {self.query.where}; requested {times} in {seconds:g} s{setting}: "
             f"{meaning.remedy}. Running again is safe"
         )
 
@@ -320,7 +321,7 @@ def new_client(
     transport: httpx.BaseTransport | None,
     timeouts: Timeouts,
 ) -> httpx.Client:
-    """Return a client that asks below the address, follows nothing, and keeps to `within`."""
+    """Return a client for requests below the address, without redirects, bound to `within`."""
     quieten()
     client = httpx.Client(
         base_url=address,
@@ -328,7 +329,7 @@ def new_client(
         timeout=httpx.Timeout(timeouts.read_seconds, connect=timeouts.connect_seconds),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
-        # A proxy of the environment is not for a service on this machine.
+        # A proxy from the environment is not for a service on this machine.
         trust_env=address.scheme == "https",
         transport=transport,
     )
@@ -337,9 +338,9 @@ def new_client(
 
 
 def quieten() -> None:
-    """Let what stands below us log its errors only, unless somebody set its level.
+    """Silence the loggers of the libraries used here, unless their level is set.
 
-    At INFO httpx writes a line per request, and azure-identity's warnings name tenants and
+    At INFO httpx logs a line per request, and azure-identity's warnings name tenants and
     addresses. Where Dagster manages the root logger (`managed_python_loggers: [root]`), each would
     become a row in its event log.
     """

@@ -1,8 +1,8 @@
-"""The end of a request's time, for every wait on its socket: a drip cannot outlast it.
+"""A deadline for a whole request, checked at every wait on its socket.
 
-httpx bounds each read, and a service that sends one byte a second is never late for a read. So
-below httpx, where sockets are opened, read and written, no wait is longer than what is left of the
-time that the thread was given. What the time is, is decided in `connection`.
+httpx bounds each single read, so a service that sends one byte per second is never late. Below
+httpx, where sockets are opened, read and written, no wait is longer than the time that the thread
+has left. `connection` sets that time.
 """
 
 import ssl
@@ -20,7 +20,7 @@ _OF_THREAD = threading.local()
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """No wait of this thread on a socket lasts beyond so many seconds from now."""
+    """Let no wait of this thread on a socket last longer than `seconds` from now."""
     _OF_THREAD.end = time.monotonic() + seconds
     try:
         yield
@@ -29,8 +29,8 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def bind(client: httpx.Client) -> None:
-    """Every connection that the client opens from now on keeps to `within`."""
-    # httpx has no argument for it. A test with a drip of headers tells when these names change.
+    """Apply `within` to every connection that the client opens from now on."""
+    # httpx has no argument for it. A test with dripping headers fails when these names change.
     for transport in (client._transport, *client._mounts.values()):  # noqa: SLF001
         if isinstance(transport, httpx.HTTPTransport):
             pool = transport._pool  # noqa: SLF001
@@ -38,7 +38,7 @@ def bind(client: httpx.Client) -> None:
 
 
 def _left(timeout: float | None) -> float | None:
-    """Return how long a wait may take that is allowed `timeout` by itself."""
+    """Return the seconds that a wait may take, at most its own `timeout`."""
     end: float | None = getattr(_OF_THREAD, "end", None)
     if end is None:
         return timeout

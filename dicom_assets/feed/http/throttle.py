@@ -1,8 +1,8 @@
-"""How many requests at once: fewer when the service is in trouble, more again when it is not.
+"""The number of requests in flight: fewer when the service is overloaded, more when it recovers.
 
-Each failure that speaks of load halves what may be in flight, each answer allows one more, as a
-network does it. When even one at a time fails, a storm is on: then requests start a second apart,
-whoever asks. How long the one who was sent away waits is decided in `connection`.
+Each failure that may come from load halves the limit, and each answer raises it by one, as TCP does
+with its window. When even a single request at a time fails, there is a storm: then all requests
+together start `storm_seconds` apart. The pause before a retry is decided in `connection`.
 """
 
 import threading
@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 from dicom_assets.feed.http.timeouts import Timeouts
 
-# A turn is waited for in steps, so that a read that is given up ends.
+# A wait for a turn has steps, so that it ends soon after the read is stopped.
 _STEP_SECONDS = 0.05
 
 
 class Throttle:
-    """Lets at most `most` requests run at once; safe to share by threads."""
+    """A limit of requests in flight, at most `most`. Safe to share between threads."""
 
     def __init__(self, most: int, timeouts: Timeouts) -> None:
         self.limit = self._most = most
@@ -28,9 +28,9 @@ class Throttle:
 
     @contextmanager
     def turn(self, stop: threading.Event, until: float) -> Iterator[bool]:
-        """Wait for a turn, and give it back in the end; whether there is one is what is yielded.
+        """Wait for a turn, yield True, and give the turn back in the end.
 
-        There is none when `stop` is set, or the time is `until`, before it comes.
+        Yields False when `stop` is set or the time is `until` before there is a turn.
         """
         has_turn = self._wait(stop, until)
         try:
@@ -48,7 +48,7 @@ class Throttle:
         return True
 
     def _take(self) -> float:
-        """Return 0 when a turn was taken, else a time after which it is worth trying again."""
+        """Take a turn and return 0, or return the seconds until the next try."""
         with self._lock:
             now = self._timeouts.now()
             seconds = self._seconds_to_wait(now)
@@ -65,13 +65,13 @@ class Throttle:
         return 0.0
 
     def slow_down(self) -> None:
-        """Half as many requests may run at once; if it was one already, one a second."""
+        """Halve the limit. If it was one already, start a storm."""
         with self._lock:
             self._is_storm = self.limit == 1
             self.limit = max(1, self.limit // 2)
 
     def speed_up(self) -> None:
-        """One request more may run at once."""
+        """Raise the limit by one, and end a storm."""
         with self._lock:
             self._is_storm = False
             self.limit = min(self._most, self.limit + 1)

@@ -1,7 +1,7 @@
-"""How long is waited, for what: every deadline and every pause of the feed, in one place.
+"""Every deadline and every pause of the feed.
 
-The one that people set is not here: how long a failing request is tried again in all
-(`DICOM_RETRY_SECONDS`). Tests scale these down, or put a clock of their own beside them.
+Only the total time of retries is a setting (`DICOM_RETRY_SECONDS`). Tests scale the others down,
+or replace the clock.
 """
 
 import threading
@@ -17,26 +17,26 @@ def _sleep(seconds: float, stop: threading.Event) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """Deadlines and pauses in seconds; `now` and `sleep` are the clock they are counted by."""
+    """Deadlines and pauses in seconds, and the clock that counts them: `now` and `sleep`."""
 
     connect_seconds: float = 10.0
     # Between two pieces of an answer: 200 headers are read from 200 blobs before the first.
     read_seconds: float = 60.0
-    # A whole answer, however slowly it drips; a page of 2 MB at 20 kB/s fits.
+    # A whole answer, however slowly it drips. A page of 2 MB at 20 kB/s fits.
     request_seconds: float = 120.0
     # A credential: its command line tools take 10 s, a managed identity's retries half a minute.
     token_seconds: float = 60.0
-    # A token that is refused, or not given: clocks differ by seconds, roles take no longer to see.
+    # Retries after a refused or missing token: neither clocks nor new roles need longer.
     refused_seconds: float = 60.0
     backoff_seconds: float = 0.5
     backoff_most_seconds: float = 30.0
-    # What asks for more than this is no pause but a mistake.
+    # A longer Retry-After is taken for a mistake and ignored.
     retry_after_most_seconds: float = 3600.0
-    # So that threads that were all sent away do not all come back in the same instant.
+    # Added at random to a Retry-After, so that threads do not all retry in the same instant.
     spread_seconds: float = 1.0
-    # Between two requests to a service that answers nobody any more.
+    # Between two requests to a service that fails even a single one at a time.
     storm_seconds: float = 1.0
-    # How long a header is tried alone, before it is called unreadable.
+    # How long a header is retried alone, before it counts as unreadable.
     doubt_seconds: float = 30.0
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float, threading.Event], object] = _sleep
@@ -44,7 +44,7 @@ class Timeouts:
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
 
-# For a question that may stay without an answer, because somebody waits for what comes after it.
+# For requests that may fail, because a person or a schedule waits for the result.
 GLANCE: Final = Timeouts(
     connect_seconds=5, read_seconds=10, request_seconds=10, token_seconds=20, refused_seconds=0
 )

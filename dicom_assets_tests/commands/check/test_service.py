@@ -221,7 +221,7 @@ def test_a_version_that_the_service_has_not(world: World) -> None:
     [
         (Status(503, body="PHI-body"), "503 Service Unavailable", "health"),
         (Status(424, body="PHI-body"), "424 Failed Dependency", "customer-managed key"),
-        (Html(), "content type is not JSON", "page to sign in"),
+        (Html(), "content type is not JSON", "sign-in page"),
     ],
     ids=["outage", "key", "sign-in page"],
 )

@@ -124,7 +124,7 @@ def test_f02_what_does_not_pass_is_red_within_the_deadline(
     assert time.monotonic() - began < SOON
     message = str(error.value)
     assert f" {status} " in message
-    asked = re.search(rf"{SHOWN}; asked (\d+) times? in 0.3 s \(DICOM_RETRY_SECONDS\)", message)
+    asked = re.search(rf"{SHOWN}; requested (\d+) times? in 0.3 s \(DICOM_RETRY_SECONDS\)", message)
     assert asked
     # The deadline may cut the last request before the service has noted it.
     assert int(asked[1]) - len(faults.log) in {0, 1}
@@ -266,7 +266,7 @@ def test_f06_a_service_that_gives_no_pages_is_red(
 ) -> None:
     """And never an empty hour."""
     faults.replace(fault)
-    with pytest.raises(ServiceError, match=r"asked \d+ times? in 0.1 s") as error:
+    with pytest.raises(ServiceError, match=r"requested \d+ times? in 0.1 s") as error:
         open_feed(retry_seconds=0.1).entries(WINDOW)
     assert isinstance(error.value, ServiceAnswerError) or isinstance(fault, CutGzip)
 
@@ -276,7 +276,7 @@ def test_f06_a_web_page_points_at_the_proxy(
 ) -> None:
     """It is not the service that answered."""
     faults.replace(Html())
-    with pytest.raises(ServiceAnswerError, match="a proxy or a page to sign in") as error:
+    with pytest.raises(ServiceAnswerError, match="a proxy or a sign-in page") as error:
         open_feed(retry_seconds=0.05).entries(WINDOW)
     assert "Please" not in str(error.value)
 

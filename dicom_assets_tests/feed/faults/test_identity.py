@@ -138,7 +138,7 @@ def test_f12_tokens_refused_for_ever_are_red_in_time(
     ):
         feed.entries(WINDOW)
     assert 0.3 < time.monotonic() - began < SOON
-    assert f"{SHOWN}; asked {guarded.tokens.answered[401]} times in 0.4 s:" in str(error.value)
+    assert f"{SHOWN}; requested {guarded.tokens.answered[401]} times in 0.4 s:" in str(error.value)
     assert "tenant" in str(error.value)
     assert credential.given == 2
     assert SECRET not in str(error.value) + caplog.text

@@ -61,7 +61,7 @@ def test_a_service_that_only_fails_is_red_within_the_deadline(
     assert time.monotonic() - began < SOON
     message = str(error.value)
     assert re.search(
-        r"; asked \d+ times? in 0.4 s \(DICOM_RETRY_SECONDS\): .+again is safe", message
+        r"; requested \d+ times? in 0.4 s \(DICOM_RETRY_SECONDS\): .+again is safe", message
     )
     assert (SHOWN if route == "light" else "2026-01-05 08:00:00 to ") in message
     assert "127.0.0.1" not in message

@@ -309,8 +309,8 @@ def test_an_absolute_path_is_never_signed() -> None:
     """Whatever is asked for, the token's own check stands between."""
     service, credential = Service(), Credential()
     with open_feed(service, credential) as feed:
-        question = ServiceQuery("https://evil.example/v2", {}, lambda _: None, "nowhere")
-        feed._connection.ask(question, stop=threading.Event())
+        query = ServiceQuery("https://evil.example/v2", {}, lambda _: None, "nowhere")
+        feed._connection.get(query, stop=threading.Event())
     assert service.tokens == [None]
     assert credential.scopes == []
 

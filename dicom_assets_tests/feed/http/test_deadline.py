@@ -71,7 +71,7 @@ def test_attempts_share_what_is_left_of_the_time() -> None:
         feed_of(url, retry_seconds=0.6, timeouts=timeouts) as feed,
     ):
         began = time.monotonic()
-        with pytest.raises(ServiceUnavailableError, match=r"asked \d times in 0.6 s"):
+        with pytest.raises(ServiceUnavailableError, match=r"requested \d times in 0.6 s"):
             feed.first()
     assert 0.6 <= time.monotonic() - began < SOON
 

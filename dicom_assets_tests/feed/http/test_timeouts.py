@@ -55,7 +55,9 @@ def test_a_service_that_is_down_is_red_after_ten_minutes(status: int) -> None:
         feed.first()
     assert MOST <= clock.time < MOST + 2
     assert 20 <= len(service.asked) <= 80
-    assert f"asked {len(service.asked)} times in 600 s (DICOM_RETRY_SECONDS)" in str(error.value)
+    assert f"requested {len(service.asked)} times in 600 s (DICOM_RETRY_SECONDS)" in str(
+        error.value
+    )
 
 
 def test_pauses_double_at_random_up_to_half_a_minute() -> None:
