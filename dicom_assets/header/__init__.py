@@ -1,4 +1,5 @@
-"""From a header, the DICOM JSON of an instance, to the columns of `instance`.
+"""A header, the DICOM JSON of an instance, to the columns of `instance`.
 
-`extraction` finds the values at a column's paths; `values` parses them by VR (PS3.5).
+- `extraction`: finds the values at the paths of a column.
+- `values`: parses them by VR (PS3.5).
 """

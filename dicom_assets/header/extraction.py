@@ -1,13 +1,13 @@
-"""Headers (the DICOM JSON of instances, PS3.18 F) to columns, as the catalogue says.
+"""Headers (the DICOM JSON of instances, PS3.18 F) to columns, as the catalogue defines them.
 
-An `Extraction` is compiled from a table once: a msgspec struct that cuts the attributes at the
-columns' paths out of a header as bytes, so that the rest is skipped and never becomes objects; and
-for each column the function that makes its values, a column of many headers at a time. Instances
-of a series share most of their attributes, so what some bytes came to is remembered for a while.
-How one value is parsed is in `values`.
+An `Extraction` is compiled once per table. A msgspec struct cuts the attributes at the columns'
+paths out of a header as bytes, so all other attributes are skipped and never become objects. For
+each column there is a function that makes its values, for many headers at a time. Instances of a
+series share most attributes, so the results are cached by the attribute's bytes. A single value is
+parsed in `values`.
 
-Text is kept as stored, without the padding (PS3.5 6.2): trailing spaces and NUL; several values
-are joined by a backslash. What does not parse is null, and counted.
+Text is kept as stored, without the padding (PS3.5 6.2): trailing spaces and NUL. Several values are
+joined by a backslash. A value that does not parse becomes null, and is counted.
 """
 
 import re
@@ -23,21 +23,21 @@ from dicom_assets.header import values as v
 from dicom_assets.schema import INT64, Column, Path, Step, Table
 from dicom_assets.schema.attributes import ALL
 
-# To be raised with every change of what some header comes to: what was filled under another edition
-# is looked at again.
+# Raise it with every change of the value that some header gives: columns that were filled under
+# another edition are filled again.
 EDITION: Final = 1
 UID_TAGS: Final = ("0020000D", "0020000E", "00080018")
-# What is remembered for a column: so many keys, each of at most so many bytes.
-_REMEMBERED: Final = 1024
-_REMEMBERED_BYTES: Final = 512
+# The cache of a column: the number of keys, and the size of the largest in bytes.
+_CACHED_KEYS: Final = 1024
+_CACHED_BYTES: Final = 512
 
 Raw: TypeAlias = bytes | None
 
 
 class Header(NamedTuple):
-    """A decoded header: the attributes that are read, and all of them where tags are not known.
+    """A decoded header: the attributes of the columns, and for private ones `whole`, all by tag.
 
-    The tag of a private attribute depends on where its creator's block lies in this header.
+    The tag of a private attribute depends on the place of its creator's block in this header.
     """
 
     attributes: Any
@@ -45,21 +45,21 @@ class Header(NamedTuple):
 
 
 class Extraction:
-    """What is made of headers for one table: the columns of it that have paths, by name."""
+    """The compiled extraction of one table: the values of its columns with paths, by name."""
 
     def __init__(self, table: Table, zone: ZoneInfo | None = None) -> None:
-        """Compile it; `zone` is where times without an offset were taken, None when unknown."""
+        """Compile it. `zone` is that of times without an offset, None when it is unknown."""
         columns = [column for column in table.columns if column.paths]
         self._first = {p: p.steps[0] for column in columns for p in column.paths}
         self._private = [step for step in self._first.values() if step.creator]
         public = [step.attribute.tag for step in self._first.values() if not step.creator]
-        # In the order of a header: msgspec looks for a key where it found the one before.
+        # In the order of a header: msgspec searches for a key from the one before it on.
         self._tags = sorted({*UID_TAGS, *public})
         self._decoder = msgspec.json.Decoder(_struct(self._tags))
         self._values = {column.name: (column.paths, _Values(column, zone)) for column in columns}
 
     def decode(self, raw: bytes) -> Header | None:
-        """Return a header decoded, or None when it is not JSON of an object."""
+        """Return a header decoded, None when it is not a JSON object."""
         try:
             whole = _WHOLE.decode(raw) if self._private else {}
             return Header(self._decoder.decode(raw), whole)
@@ -67,25 +67,25 @@ class Extraction:
             return None
 
     def is_of(self, header: Header, uids: Iterable[str]) -> bool:
-        """Whether a header's study, series and SOP instance UID are these."""
-        found = (getattr(header.attributes, f"t{tag}") for tag in UID_TAGS)
-        return all(map(_is_uid, found, uids))
+        """True when these are the header's study, series and SOP instance UIDs."""
+        stored = (getattr(header.attributes, f"t{tag}") for tag in UID_TAGS)
+        return all(map(_is_uid, stored, uids))
 
     def columns(self, headers: Sequence[Header]) -> tuple[dict[str, list[Any]], Counter[str]]:
-        """Return the values of each column, and how many did not parse, by `column: reason`."""
-        found = self._found(headers)
-        made, unparsable = {}, Counter[str]()
+        """Return the values of each column, and by `column: reason` how many did not parse."""
+        raws = self._raws(headers)
+        columns, unparsable = {}, Counter[str]()
         for name, (paths, values) in self._values.items():
-            made[name] = values.of([found[path] for path in paths])
-            if values.fail:
-                made[name] = _cleared(made[name], name, unparsable)
-        return made, unparsable
+            columns[name] = values.of([raws[path] for path in paths])
+            if values.has_failures:
+                columns[name] = _cleared(columns[name], name, unparsable)
+        return columns, unparsable
 
-    def _found(self, headers: Sequence[Header]) -> dict[Path, Sequence[Raw]]:
-        """Return the bytes of the attribute that each path begins with, header by header."""
+    def _raws(self, headers: Sequence[Header]) -> dict[Path, Sequence[Raw]]:
+        """Return the bytes of the attribute that each path starts with, header by header."""
         rows = (msgspec.structs.astuple(header.attributes) for header in headers)
-        turned = zip(*rows, strict=True) if headers else ((),) * len(self._tags)
-        of_tag = dict(zip(self._tags, map(_as_bytes, turned), strict=True))
+        columns = zip(*rows, strict=True) if headers else ((),) * len(self._tags)
+        of_tag = dict(zip(self._tags, map(_as_bytes, columns), strict=True))
         return {
             path: [_private(header.whole, step) for header in headers]
             if step.creator
@@ -113,17 +113,17 @@ def _is_uid(raw: msgspec.Raw | None, uid: str) -> bool:
     return bytes(raw) == usual or v.text(_of_attribute(bytes(raw))) == uid
 
 
-def _cleared(got: list[Any], name: str, unparsable: Counter[str]) -> list[Any]:
-    """Values that did not parse become null, and are counted."""
-    unparsable.update(f"{name}: {value.value}" for value in got if type(value) is v.Unparsable)
-    return [None if type(value) is v.Unparsable else value for value in got]
+def _cleared(values: list[Any], name: str, unparsable: Counter[str]) -> list[Any]:
+    """Return the values with null for those that did not parse, and count these."""
+    unparsable.update(f"{name}: {value.value}" for value in values if type(value) is v.Unparsable)
+    return [None if type(value) is v.Unparsable else value for value in values]
 
 
-# --- from the bytes of an attribute to what lies at the end of a path -----------------------------
+# --- from the bytes of an attribute to the values at the end of a path ----------------------------
 
 
 class _Element(msgspec.Struct, gc=False):
-    """An attribute of the usual form; its VR is not looked at, because the catalogue knows it."""
+    """An attribute of the usual form. Its VR is not read, because the catalogue has it."""
 
     Value: list[str | int | float | None] | None = None
 
@@ -139,7 +139,7 @@ def _of_attribute(raw: bytes) -> v.AttributeValues:
 
 
 def _decoded(raw: bytes) -> object:
-    """Return JSON decoded; what cannot be, because it is nested too deeply, is no attribute."""
+    """Return JSON decoded, or an empty list, which is no attribute, if it is nested too deeply."""
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -147,7 +147,7 @@ def _decoded(raw: bytes) -> object:
 
 
 def _at(path: Path, raw: Raw) -> v.AttributeValues:
-    """Return the values at the end of a path that begins with this attribute."""
+    """Return the values at the end of a path that starts with this attribute."""
     if raw is None:
         return None
     simple = len(path.steps) == 1
@@ -177,14 +177,14 @@ def _private(whole: Mapping[str, msgspec.Raw], step: Step) -> Raw:
 
 
 def _is_block(tag: str, step: Step) -> bool:
-    """Whether a tag reserves a block of the step's group: (gggg,0010) to (gggg,00FF)."""
+    """True when a tag reserves a block of the step's group: (gggg,0010) to (gggg,00FF)."""
     return re.fullmatch(rf"{step.attribute.tag[:4]}00[1-9A-F][0-9A-F]", tag) is not None
 
 
 def _private_tags(item: Mapping[str, object], step: Step) -> Iterator[str]:
-    """Yield the tags that a private step may have in this item: by its creator's blocks, in order.
+    """Yield the possible tags of a private step in this item, in the order of its creator's blocks.
 
-    A creator may reserve several (PS3.5 7.8.1).
+    A creator may reserve several blocks (PS3.5 7.8.1).
     """
     tag = step.attribute.tag
     for block in sorted(other for other in item if _is_block(other, step)):
@@ -197,51 +197,51 @@ def _private_tags(item: Mapping[str, object], step: Step) -> Iterator[str]:
 
 
 class _Values:
-    """What makes a column's values of the attributes that its paths begin with.
+    """The values of one column, made of the attributes that its paths start with.
 
-    `fail` tells whether any value did not parse so far: where none did, none is looked for.
+    `has_failures` is True once a value did not parse, so that failures are not searched for before.
     """
 
     def __init__(self, column: Column, zone: ZoneInfo | None) -> None:
-        self.fail = False
+        self.has_failures = False
         self._parse, self._paths = parser_of(column, zone), column.paths
-        self._known = _Remembered(self._of_one if len(column.paths) == 1 else self._of_several)
+        self._cache = _Cache(self._of_one if len(column.paths) == 1 else self._of_several)
 
-    def of(self, found: list[Sequence[Raw]]) -> list[Any]:
+    def of(self, raws: list[Sequence[Raw]]) -> list[Any]:
         """Return the values, header by header."""
-        keys = found[0] if len(found) == 1 else zip(*found, strict=True)
-        return list(map(self._known.__getitem__, keys))
+        keys = raws[0] if len(raws) == 1 else zip(*raws, strict=True)
+        return list(map(self._cache.__getitem__, keys))
 
     def _of_one(self, raw: Raw) -> tuple[object, int]:
         return self._checked(self._parse(_at(self._paths[0], raw))), len(raw or b"")
 
     def _of_several(self, raws: tuple[Raw, ...]) -> tuple[object, int]:
-        made = self._parse(*map(_at, self._paths, raws))
-        return self._checked(made), sum(len(raw or b"") for raw in raws)
+        value = self._parse(*map(_at, self._paths, raws))
+        return self._checked(value), sum(len(raw or b"") for raw in raws)
 
-    def _checked(self, made: object) -> object:
-        self.fail = self.fail or type(made) is v.Unparsable
-        return made
+    def _checked(self, value: object) -> object:
+        self.has_failures = self.has_failures or type(value) is v.Unparsable
+        return value
 
 
-class _Remembered(dict[Any, Any]):
-    """What keys came to; `make` also says how large a key is."""
+class _Cache(dict[Any, Any]):
+    """A cache of values. `make` returns the value of a key, and the size of the key in bytes."""
 
     def __init__(self, make: Callable[[Any], tuple[object, int]]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, key: Any) -> Any:  # noqa: ANN401 - whatever is made
-        made, size = self._make(key)
-        if size <= _REMEMBERED_BYTES:
-            if len(self) >= _REMEMBERED:
+    def __missing__(self, key: Any) -> Any:  # noqa: ANN401 - as `make` returns it
+        value, size = self._make(key)
+        if size <= _CACHED_BYTES:
+            if len(self) >= _CACHED_KEYS:
                 self.clear()
-            self[key] = made
-        return made
+            self[key] = value
+        return value
 
 
 def parser_of(column: Column, zone: ZoneInfo | None) -> Callable[..., object]:
-    """Return what makes a column's value of the values at each of its paths."""
+    """Return the function from the values at each path of a column to the column's value."""
     parsers: dict[str | None, Callable[..., object]] = {
         "text": v.text,
         "number_text": v.number_text,
@@ -267,21 +267,21 @@ def _instant(
     offset: v.AttributeValues,
     zone: ZoneInfo | None,
 ) -> object:
-    """Return the moment of a DT; for want of one that parses, that of a DA and a TM."""
+    """Return the moment of a DT or, if none parses, that of a DA and a TM."""
     return _else(v.instant(instants, offset, zone), lambda: v.moment(dates, times, offset, zone))
 
 
 def _years(age: v.AttributeValues, birth: v.AttributeValues, day: v.AttributeValues) -> object:
-    """Return an AS in years; for want of one that parses, the years from birth to a day."""
+    """Return an AS in years or, if none parses, the years from birth to a day."""
     return _else(v.years(age), lambda: v.years_between(birth, day))
 
 
-def _else(found: object, other: Callable[[], object]) -> object:
-    """Return what was found; if it is nothing, the other, unless that is nothing too."""
-    if found is not None and type(found) is not v.Unparsable:
-        return found
+def _else(value: object, other: Callable[[], object]) -> object:
+    """Return the value if it parsed, otherwise the other unless that is null."""
+    if value is not None and type(value) is not v.Unparsable:
+        return value
     instead = other()
-    return found if instead is None else instead
+    return value if instead is None else instead
 
 
 # --- the header as a map --------------------------------------------------------------------------
@@ -290,7 +290,7 @@ def _else(found: object, other: Callable[[], object]) -> object:
 def header_map(raw: bytes) -> list[tuple[str, dict[str, Any]]] | None:
     """Return a header as the template's `metadata`: by tag the VR and the values, each as text.
 
-    A value that is no text is its JSON. None when the header is not an object.
+    A value that is not text becomes its JSON. None when the header is not a JSON object.
     """
     try:
         whole = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
@@ -325,5 +325,5 @@ def _map_text(raw: msgspec.Raw) -> str | None:
 
 @cache
 def extraction(table: Table, zone: str | None = None) -> Extraction:
-    """Return the extraction of a table, compiled once; `zone` is a name of the IANA data base."""
+    """Return the extraction of a table, compiled once. `zone` is a name of the IANA database."""
     return Extraction(table, ZoneInfo(zone) if zone else None)

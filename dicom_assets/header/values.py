@@ -1,13 +1,13 @@
-"""One attribute's values to one value of a column.
+"""The values of one attribute to one value of a column.
 
-Each function takes the `Value` of an attribute of DICOM JSON as it was decoded (PS3.18 F.2), None
-or empty when the attribute is absent or empty. It returns the value, None for an empty one, or a
-member of `Unparsable`, which says why the value is none of its VR (PS3.5 6.2). No function raises,
-whatever the JSON holds. Which attributes become which columns is in `schema`, how they are found in
-a header is in `extraction`.
+Each function takes the decoded `Value` of an attribute of DICOM JSON (PS3.18 F.2), None or empty
+when the attribute is absent or empty. It returns the column's value, None for an empty one, or a
+member of `Unparsable`: the reason why the value is not one of its VR (PS3.5 6.2). No function
+raises, whatever the JSON holds. The attributes of the columns are in `schema`, the search for them
+in a header is in `extraction`.
 
-Padding is no part of a value: spaces and NULs at its end, and around what is not text spaces at its
-start too. Nothing but padding is empty. All results fit Arrow's types; a moment is in UTC.
+Padding is not part of a value: spaces and NULs at its end and, except for text, spaces at its
+start. A value of padding only is empty. All results fit Arrow's types. Moments are in UTC.
 """
 
 import enum
@@ -22,14 +22,14 @@ from zoneinfo import ZoneInfo
 PADDING: Final = " \0"
 DAYS_PER_YEAR: Final = 365.2425
 
-# Above this, an integral float has no digits of its own left: "1e+300" says more.
+# Above this, the last digits of an integral float are not its own: "1e+300" is more honest.
 _EXACT_FLOAT: Final = 2**53
-# As many as a 64-bit number has; Python refuses to read more than 4,300.
+# The digits of a 64-bit number. Python refuses to parse more than 4,300.
 _WHOLE_DIGITS: Final = 19
-# More characters than any date, time, offset or age has; what is longer is cut, and so is none,
-# and what is remembered stays small.
+# More characters than any date, time, offset or age has. A longer text is cut, which keeps the
+# caches small, and does not parse.
 _CHARACTERS: Final = 64
-_REMEMBERED: Final = 4096
+_CACHED: Final = 4096
 
 _WHOLE: Final = re.compile(r"([+-]?)(\d+)(?:\.0*)?", re.ASCII)
 _DATE: Final = re.compile(r"(\d{4})(?:(\d\d)(\d\d)|\.(\d\d)\.(\d\d))", re.ASCII)
@@ -42,14 +42,12 @@ _AGE: Final = re.compile(r"(\d{3})([DWMY])", re.ASCII)
 
 _OFFSET_MINUTES: Final = range(-12 * 60, 14 * 60 + 1)
 _MICROSECONDS_PER_SECOND: Final = 1_000_000
-# What one of the unit is multiplied with, and divided by, to be years.
+# The factor and the divisor from a unit of age to years.
 _YEARS: Final = {"D": (1, DAYS_PER_YEAR), "W": (7, DAYS_PER_YEAR), "M": (1, 12), "Y": (1, 1)}
-# CodingSchemeDesignator, CodeValue, LongCodeValue, URNCodeValue.
-_CODE_TAGS: Final = ("00080102", "00080100", "00080119", "00080120")
 
 
 class Unparsable(enum.Enum):
-    """Why a value did not parse; never a part of the value."""
+    """The reason why a value did not parse. It never holds a part of the value."""
 
     NOT_TEXT = "not text"
     NOT_UTF8 = "not UTF-8"
@@ -65,7 +63,6 @@ class Unparsable(enum.Enum):
     NOT_A_MOMENT = "not a moment"
     NOT_AN_AGE = "not an age"
     BEFORE_BIRTH = "before birth"
-    NOT_A_CODE = "not a code"
 
 
 AttributeValues: TypeAlias = Sequence[object] | None
@@ -74,20 +71,20 @@ _Parts: TypeAlias = tuple[date, int, timezone | None]
 
 
 def values_of(attribute: object) -> AttributeValues:
-    """Return the values of an attribute of DICOM JSON: its `Value`, a list of one if it is no list.
+    """Return the `Value` of an attribute of DICOM JSON, as a list of one if it is not a list.
 
-    What is no attribute, because it is no JSON object, gives values that no function can read.
+    An attribute that is not a JSON object gives values that no function can parse.
     """
     if attribute is None:
         return None
-    found = attribute.get("Value") if isinstance(attribute, dict) else [[]]
-    return found if isinstance(found, list) or found is None else [found]
+    values = attribute.get("Value") if isinstance(attribute, dict) else [[]]
+    return values if isinstance(values, list) or values is None else [values]
 
 
 def text(values: AttributeValues) -> str | Unparsable | None:
-    r"""Return each value without the padding at its end, joined by a backslash.
+    r"""Return the values without the padding at their ends, joined by a backslash.
 
-    Numbers are as in JSON, whole ones without a fraction. A lone surrogate is not UTF-8.
+    Numbers are written as in JSON, whole ones without a fraction. A lone surrogate is not UTF-8.
     """
     if not values:
         return None
@@ -100,13 +97,13 @@ def text(values: AttributeValues) -> str | Unparsable | None:
 
 
 def number_text(values: AttributeValues) -> str | Unparsable | None:
-    """Return the text of a number that is kept as text: no spaces on either side."""
-    found = text(values)
-    return found.strip() or None if isinstance(found, str) else found
+    """Return the text of a number that is kept as text, without spaces on either side."""
+    stored = text(values)
+    return stored.strip() or None if isinstance(stored, str) else stored
 
 
 def person_name(values: AttributeValues, group: Group = "Alphabetic") -> str | Unparsable | None:
-    """Return that group of each person's name, joined by a backslash.
+    """Return one group of each person's name, joined by a backslash.
 
     Plain text counts as the alphabetic group (PS3.18 F.2.2 wants an object).
     """
@@ -132,13 +129,13 @@ def _item_text(value: object) -> str | Unparsable:
     return "" if value is None else Unparsable.NOT_TEXT
 
 
-def _storable(found: str) -> str | Unparsable:
-    """Return the text, unless it cannot be written as UTF-8: Arrow refuses the whole column."""
+def _storable(stored: str) -> str | Unparsable:
+    """Return the text, or NOT_UTF8 if UTF-8 cannot encode it: Arrow would refuse the column."""
     try:
-        found.encode()
+        stored.encode()
     except UnicodeEncodeError:
         return Unparsable.NOT_UTF8
-    return found
+    return stored
 
 
 def _digits(value: float) -> str | Unparsable:
@@ -155,17 +152,17 @@ def _digits(value: float) -> str | Unparsable:
 
 def _group_text(item: object, group: Group) -> str | Unparsable:
     if isinstance(item, dict):
-        found = item.get(group)
-        return _item_text(found) if isinstance(found, str | None) else Unparsable.NOT_TEXT
-    found = _item_text(item)
-    return "" if group != "Alphabetic" and isinstance(found, str) else found
+        stored = item.get(group)
+        return _item_text(stored) if isinstance(stored, str | None) else Unparsable.NOT_TEXT
+    stored = _item_text(item)
+    return "" if group != "Alphabetic" and isinstance(stored, str) else stored
 
 
 def whole(values: AttributeValues, bits: Literal[32, 64]) -> int | Unparsable | None:
-    """Return the one whole number, which has as many bits, one of them the sign's.
+    """Return the single value as a whole number of `bits` bits, including the sign.
 
-    Text may be what IS allows (PS3.5 6.2), and end in a fraction of zeros. A float of 2**53 or more
-    is out of range: it may have lost digits.
+    Text may be an IS (PS3.5 6.2), and end in a fraction of zeros. A float of 2**53 or more is out
+    of range, because it may have lost digits.
     """
     number = _number(values, _whole_of)
     if isinstance(number, float):
@@ -177,7 +174,7 @@ def whole(values: AttributeValues, bits: Literal[32, 64]) -> int | Unparsable | 
 
 
 def real(values: AttributeValues) -> float | Unparsable | None:
-    """Return the one number, finite; text may be what DS allows (PS3.5 6.2), of any length."""
+    """Return the single value as a finite number. Text may be a DS (PS3.5 6.2) of any length."""
     number = _number(values, _real_of)
     if number is None or isinstance(number, Unparsable):
         return number
@@ -198,8 +195,8 @@ def _number(
     if type(value) is int or value is None:
         return value
     if type(value) is str:
-        found = value.rstrip(PADDING).strip()
-        return of_text(found) if found else None
+        stored = value.rstrip(PADDING).strip()
+        return of_text(stored) if stored else None
     return _finite(value) if isinstance(value, float) else Unparsable.NOT_A_NUMBER
 
 
@@ -209,17 +206,17 @@ def _finite(value: float) -> float | Unparsable:
     return Unparsable.NOT_A_NUMBER if math.isnan(value) else Unparsable.OUT_OF_RANGE
 
 
-def _is_plain(found: str) -> bool:
-    """Whether Python reads in it no more than DICOM does: no 1_000, no digits but 0 to 9."""
-    return found.isascii() and "_" not in found
+def _is_plain(stored: str) -> bool:
+    """True when Python's parser accepts no more than DICOM's: no 1_000, only the digits 0 to 9."""
+    return stored.isascii() and "_" not in stored
 
 
-def _whole_of(found: str) -> int | Unparsable:
-    if found.isdigit() and found.isascii() and len(found) <= _WHOLE_DIGITS:
-        return int(found)
-    match = _WHOLE.fullmatch(found)
+def _whole_of(stored: str) -> int | Unparsable:
+    if stored.isdigit() and stored.isascii() and len(stored) <= _WHOLE_DIGITS:
+        return int(stored)
+    match = _WHOLE.fullmatch(stored)
     if match is None:
-        number = _real_of(found)
+        number = _real_of(stored)
         return number if isinstance(number, Unparsable) else Unparsable.NOT_WHOLE
     sign, digits = match[1], match[2].lstrip("0")
     if len(digits) > _WHOLE_DIGITS:
@@ -227,13 +224,13 @@ def _whole_of(found: str) -> int | Unparsable:
     return int(f"{sign}{digits or 0}")
 
 
-def _real_of(found: str) -> float | Unparsable:
+def _real_of(stored: str) -> float | Unparsable:
     try:
-        number = float(found) if _is_plain(found) else math.nan
+        number = float(stored) if _is_plain(stored) else math.nan
     except ValueError:
         return Unparsable.NOT_A_NUMBER
-    # "nan", "inf" and "infinity" are Python's words, not numbers too large.
-    return Unparsable.NOT_A_NUMBER if "n" in found.lower() else _finite(number)
+    # "nan", "inf" and "infinity" are numbers for Python only.
+    return Unparsable.NOT_A_NUMBER if "n" in stored.lower() else _finite(number)
 
 
 def _integral(number: float) -> int | Unparsable:
@@ -243,20 +240,20 @@ def _integral(number: float) -> int | Unparsable:
 
 
 def _form(values: AttributeValues) -> str | Unparsable | None:
-    """Return the text of a date, time, offset or age, without the spaces around it."""
-    found = text(values)
-    return found.strip()[:_CHARACTERS] if isinstance(found, str) else found
+    """Return the text of a date, time, offset or age without surrounding spaces, cut in length."""
+    stored = text(values)
+    return stored.strip()[:_CHARACTERS] if isinstance(stored, str) else stored
 
 
 def day(values: AttributeValues) -> date | Unparsable | None:
     """Return the date: YYYYMMDD, or YYYY.MM.DD as before DICOM 3 (PS3.5 6.2, DA)."""
-    found = _form(values)
-    return _day_of(found) if isinstance(found, str) else found
+    stored = _form(values)
+    return _day_of(stored) if isinstance(stored, str) else stored
 
 
-@functools.lru_cache(_REMEMBERED)
-def _day_of(found: str) -> date | Unparsable:
-    match = _DATE.fullmatch(found)
+@functools.lru_cache(_CACHED)
+def _day_of(stored: str) -> date | Unparsable:
+    match = _DATE.fullmatch(stored)
     if match is None:
         return Unparsable.NOT_A_DATE
     year, *rest = match.groups()
@@ -270,19 +267,19 @@ def _day_of(found: str) -> date | Unparsable:
 def clock(values: AttributeValues) -> int | Unparsable | None:
     """Return the time of day in microseconds since midnight.
 
-    HH, HHMM, HHMMSS, HHMMSS.F with one to six digits, or HH:MM:SS and HH:MM:SS.F as before DICOM 3
-    (PS3.5 6.2, TM). A leap second, 60, is read as the last microsecond of second 59: neither Python
-    nor Arrow knows it, and so it stays within its day, and after what came before it.
+    The forms are HH, HHMM, HHMMSS, HHMMSS.F with one to six digits, and HH:MM:SS and HH:MM:SS.F as
+    before DICOM 3 (PS3.5 6.2, TM). A leap second, 60, becomes the last microsecond of second 59,
+    because neither Python nor Arrow has it. So it stays in its day and in its order.
     """
-    found = _form(values)
-    return _clock_of(found) if isinstance(found, str) else found
+    stored = _form(values)
+    return _clock_of(stored) if isinstance(stored, str) else stored
 
 
-@functools.lru_cache(_REMEMBERED)
-def _clock_of(found: str) -> int | Unparsable:
-    if _OLD_TIME.fullmatch(found):
-        found = found.replace(":", "")
-    match = _TIME.fullmatch(found)
+@functools.lru_cache(_CACHED)
+def _clock_of(stored: str) -> int | Unparsable:
+    if _OLD_TIME.fullmatch(stored):
+        stored = stored.replace(":", "")
+    match = _TIME.fullmatch(stored)
     if match is None:
         return Unparsable.NOT_A_TIME
     hours, minutes, seconds = (int(part or 0) for part in match.groups()[:3])
@@ -297,11 +294,11 @@ def _clock_of(found: str) -> int | Unparsable:
 def moment(
     dates: AttributeValues, times: AttributeValues, offset: AttributeValues, zone: ZoneInfo | None
 ) -> datetime | Unparsable | None:
-    """Return a date (DA) and a time (TM) as a moment in UTC; None when either is missing.
+    """Return a date (DA) and a time (TM) as a moment in UTC, None when either is missing.
 
-    Its offset is TimezoneOffsetFromUTC, else that of the site's zone, else unknown, and the moment
-    with it: None. Of a local time that the zone has twice the first is taken; one that it leaves
-    out is later by what was left out.
+    The offset is TimezoneOffsetFromUTC, otherwise that of the site's zone. Without either the
+    moment is unknown: None. When clocks go back, the first of two equal local times is taken. When
+    they go forward, a skipped local time is moved forward by the gap.
     """
     on, at = day(dates), clock(times)
     if on is None or at is None:
@@ -314,23 +311,23 @@ def moment(
 def instant(
     values: AttributeValues, offset: AttributeValues, zone: ZoneInfo | None
 ) -> datetime | Unparsable | None:
-    """Return a DT as a moment in UTC; its own offset counts before those of `moment`.
+    """Return a DT as a moment in UTC. Its own offset comes before those of `moment`.
 
-    A DT may end with its year, month or day (PS3.5 6.2): it is right, and no moment, so None.
+    A DT may end after its year, month or day (PS3.5 6.2). That is valid and not a moment, so None.
     """
-    found = _form(values)
-    parts = _parts_of(found) if isinstance(found, str) else found
+    stored = _form(values)
+    parts = _parts_of(stored) if isinstance(stored, str) else stored
     if not isinstance(parts, tuple):
         return parts
     on, at, own = parts
     return _placed(on, at, _zone_of(offset, zone) if own is None else own)
 
 
-@functools.lru_cache(_REMEMBERED)
-def _parts_of(found: str) -> _Parts | Unparsable | None:
-    precise = _PRECISE.fullmatch(found)
+@functools.lru_cache(_CACHED)
+def _parts_of(stored: str) -> _Parts | Unparsable | None:
+    precise = _PRECISE.fullmatch(stored)
     if precise is None:
-        return _coarse(found)
+        return _coarse(stored)
     on, at = _day_of(precise[1]), _clock_of(precise[2])
     own = None if precise[3] is None else _offset_of(precise[3])
     for part in (on, at, own):
@@ -339,8 +336,8 @@ def _parts_of(found: str) -> _Parts | Unparsable | None:
     return cast("_Parts", (on, at, own))
 
 
-def _coarse(found: str) -> Unparsable | None:
-    match = _COARSE.fullmatch(found)
+def _coarse(stored: str) -> Unparsable | None:
+    match = _COARSE.fullmatch(stored)
     if match is None:
         return Unparsable.NOT_A_MOMENT
     year, month, day_of_month, offset = match.groups()
@@ -350,18 +347,18 @@ def _coarse(found: str) -> Unparsable | None:
 
 
 def _zone_of(offset: AttributeValues, zone: ZoneInfo | None) -> tzinfo | Unparsable | None:
-    """Return what an offset says; the zone when there is none, never when it cannot be read."""
-    found = _form(offset)
-    if found is None:
+    """Return an offset as a zone, or `zone` if it is absent. Unparsable stays Unparsable."""
+    stored = _form(offset)
+    if stored is None:
         return zone
-    return _offset_of(found) if isinstance(found, str) else found
+    return _offset_of(stored) if isinstance(stored, str) else stored
 
 
-@functools.lru_cache(_REMEMBERED)
-def _offset_of(found: str) -> timezone | Unparsable:
-    """Return the offset &ZZXX as a zone; -0000 says nothing about UTC (PS3.3 C.12.1.1.8)."""
-    match = _OFFSET.fullmatch(found)
-    if match is None or found == "-0000":
+@functools.lru_cache(_CACHED)
+def _offset_of(stored: str) -> timezone | Unparsable:
+    """Return the offset &ZZXX as a zone. -0000 does not parse (PS3.3 C.12.1.1.8)."""
+    match = _OFFSET.fullmatch(stored)
+    if match is None or stored == "-0000":
         return Unparsable.NOT_AN_OFFSET
     sign, hours, minutes = match.groups()
     ahead = int(f"{sign}1") * (int(hours) * 60 + int(minutes))
@@ -374,7 +371,7 @@ def _placed(on: date, at: int, zone: tzinfo | Unparsable | None) -> datetime | U
     return _utc(on, at, zone) if isinstance(zone, tzinfo) else zone
 
 
-@functools.lru_cache(_REMEMBERED)
+@functools.lru_cache(_CACHED)
 def _utc(on: date, at: int, zone: tzinfo) -> datetime | Unparsable:
     local = datetime.combine(on, time.min, zone) + timedelta(microseconds=at)
     try:
@@ -384,14 +381,14 @@ def _utc(on: date, at: int, zone: tzinfo) -> datetime | Unparsable:
 
 
 def years(values: AttributeValues) -> float | Unparsable | None:
-    """Return an age, nnnD, nnnW, nnnM or nnnY (PS3.5 6.2, AS), in years of 365.2425 days."""
-    found = _form(values)
-    return _years_of(found) if isinstance(found, str) else found
+    """Return an age nnnD, nnnW, nnnM or nnnY (PS3.5 6.2, AS) in years of 365.2425 days."""
+    stored = _form(values)
+    return _years_of(stored) if isinstance(stored, str) else stored
 
 
-@functools.lru_cache(_REMEMBERED)
-def _years_of(found: str) -> float | Unparsable:
-    match = _AGE.fullmatch(found)
+@functools.lru_cache(_CACHED)
+def _years_of(stored: str) -> float | Unparsable:
+    match = _AGE.fullmatch(stored)
     if match is None:
         return Unparsable.NOT_AN_AGE
     factor, divisor = _YEARS[match[2]]
@@ -399,7 +396,7 @@ def _years_of(found: str) -> float | Unparsable:
 
 
 def years_between(birth: AttributeValues, days: AttributeValues) -> float | Unparsable | None:
-    """Return the age on a day (DA) in years of 365.2425 days; None when either is missing."""
+    """Return the age on a day (DA) in years of 365.2425 days, None when either is missing."""
     born, on = day(birth), day(days)
     if born is None or on is None:
         return None
@@ -410,15 +407,6 @@ def years_between(birth: AttributeValues, days: AttributeValues) -> float | Unpa
     return (on - born).days / DAYS_PER_YEAR if born <= on else Unparsable.BEFORE_BIRTH
 
 
-def code(item: object) -> str | Unparsable | None:
-    """Return what `code_of` makes of an item of a code sequence: tags with their attributes."""
-    if item is None:
-        return None
-    if not isinstance(item, dict):
-        return Unparsable.NOT_A_CODE
-    return code_of(*(values_of(item.get(tag)) for tag in _CODE_TAGS))
-
-
 def code_of(
     designator: AttributeValues,
     value: AttributeValues,
@@ -427,9 +415,9 @@ def code_of(
 ) -> str | Unparsable | None:
     """Return a code as `SCHEME:VALUE`, None without a value (PS3.3 8.8).
 
-    The form is that of the Imaging Data Commons' tables. Those show null where the scheme is
-    missing; here the value stands alone, because a URN needs no scheme, and it takes the place of
-    no code that has one.
+    The form is that of the Imaging Data Commons' tables, which have null where the scheme is
+    missing. Here it is the value alone then, because a URN needs no scheme, and such a value
+    cannot be taken for one that has a scheme.
     """
     coded = _first_text(value, long_value, urn)
     scheme = number_text(designator)
@@ -439,5 +427,5 @@ def code_of(
 
 
 def _first_text(*several: AttributeValues) -> str | Unparsable | None:
-    found = (number_text(values) for values in several)
-    return next((one for one in found if one is not None), None)
+    texts = (number_text(values) for values in several)
+    return next((one for one in texts if one is not None), None)

@@ -14,7 +14,6 @@ from dicom_assets.header.values import (
     Group,
     Unparsable,
     clock,
-    code,
     code_of,
     day,
     instant,
@@ -564,41 +563,6 @@ def test_the_code_of_four_attributes(
 ) -> None:
     """Scheme and value; the value alone without a scheme, as a URN is."""
     assert code_of(designator, value, long_value, urn) == expected
-
-
-def code_item(**attributes: object) -> dict[str, object]:
-    """Return an item of a code sequence, with attributes given as `t00080100=…`."""
-    return {tag.removeprefix("t"): attribute for tag, attribute in attributes.items()}
-
-
-@pytest.mark.parametrize(
-    ("item", "expected"),
-    [
-        (None, None),
-        ({}, None),
-        (
-            code_item(
-                t00080100={"vr": "SH", "Value": ["T-32000"]},
-                t00080102={"vr": "SH", "Value": ["SRT"]},
-                t00080104={"vr": "LO", "Value": ["Heart"]},
-            ),
-            "SRT:T-32000",
-        ),
-        (code_item(t00080119={"Value": ["2"]}, t00080102={"Value": ["SCT"]}), "SCT:2"),
-        (code_item(t00080119={"Value": ["2"]}, t00080100={"Value": ["1"]}), "1"),
-        (code_item(t00080120={"Value": ["urn:oid:3"]}, t00080119={"Value": ["2"]}), "2"),
-        (code_item(t00080120={"Value": ["urn:oid:1.2"]}), "urn:oid:1.2"),
-        (code_item(t00080100={"Value": "1"}, t00080102={"Value": "SCT"}), "SCT:1"),
-        (code_item(t00080100={"vr": "SH"}, t00080102=None), None),
-        (code_item(t00080100="T-32000"), U.NOT_TEXT),
-        ("T-32000", U.NOT_A_CODE),
-        ([], U.NOT_A_CODE),
-        (True, U.NOT_A_CODE),
-    ],
-)
-def test_the_code_of_an_item(item: object, expected: object) -> None:
-    """The four attributes are found by their tags."""
-    assert code(item) == expected
 
 
 @pytest.mark.parametrize(
