@@ -1,8 +1,10 @@
 """Every column of every table, once.
 
-`attributes` is the DICOM dictionary and paths into a header, `columns` what a column is, `tables`
-the catalogue, `added` the columns of a user's file (`packs` are ready-made ones), `views` SQL views
-under DICOM's keywords.
+- `attributes`: the DICOM attributes, and the paths to them in a header.
+- `columns`: the classes `Column` and `Table`.
+- `tables`: the catalogue.
+- `added`: the columns of a user's file. The folder `packs` has ready files.
+- `views`: SQL views with DICOM's keywords as column names.
 """
 
 from dicom_assets.schema.attributes import ATTRIBUTES, Attribute, Path, Step, path

@@ -1,4 +1,4 @@
-"""Columns that a user adds: a file in TOML names attributes, and the tables get their columns.
+"""Columns that a user adds: a TOML file names attributes, and the tables get their columns.
 
     packs = ["ct"]
 
@@ -11,9 +11,9 @@
     aggregate = "max"
     name = "greatestKvp"
 
-docs/own-columns.md tells what a column may say. A column of `series` or `study` reads one of
-`instance`, which is added with it where there is none. The ready packs are such files too, in
-`packs` beside this module.
+docs/own-columns.md describes the fields of a column. A column of `series` or `study` reads one of
+`instance`, which is added too if it is missing. The ready packs are such files in the folder
+`packs`.
 """
 
 import re
@@ -58,7 +58,7 @@ _TYPES: Final[dict[_TypeName, pa.DataType]] = {
     "timestamp": TIMESTAMP,
 }
 _NUMBERS: Final = (INT32, INT64, DOUBLE)
-# Which types may be asked for, by VR; all others are text only.
+# The allowed types by VR. All other VRs are text only.
 _FITTING: Final = {
     **dict.fromkeys(("IS", "US", "SS", "SL", "UL", "SV"), (STRING, *_NUMBERS)),
     **dict.fromkeys(("DS", "FL", "FD"), (STRING, DOUBLE)),
@@ -66,7 +66,7 @@ _FITTING: Final = {
     "DT": (STRING, TIMESTAMP),
 }
 _OFFSET: Final = "TimezoneOffsetFromUTC"
-# As long as SQL's names; the first is a letter, because engines keep other names for themselves.
+# At most as long as SQL's names. A letter first, because engines reserve other names.
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 
 _Level: TypeAlias = Literal["instance", "series", "study"]
@@ -76,8 +76,8 @@ _Rolled: TypeAlias = Literal[
 ]
 
 
-class _Asked(msgspec.Struct, forbid_unknown_fields=True):
-    """What a file says of one column."""
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    """The entry of one column in a file."""
 
     path: str
     name: str | None = None
@@ -93,8 +93,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     columns: list[dict[str, Any]] = []
 
 
-_FILE_SAYS: Final = 'a file holds `packs = ["ct", …]` and `[[columns]]`, each with a `path`'
-_COLUMN_SAYS: Final = (
+_FILE_HELP: Final = 'a file holds `packs = ["ct", …]` and `[[columns]]`, each with a `path`'
+_COLUMN_HELP: Final = (
     "a column has a `path`, and may have a `name`, a `vr`, "
     f"a `level` ({', '.join(get_args(_Level))}), "
     f"an `aggregate` ({', '.join(get_args(_Rolled))}), "
@@ -106,19 +106,19 @@ _COLUMN_SAYS: Final = (
 def tables(
     file: str | None = None, catalogue: tuple[Table, ...] = (INSTANCE, SERIES, STUDY)
 ) -> Mapping[str, Table]:
-    """Return the tables of a catalogue by name, with the columns that a file adds; it is read once.
+    """Return the tables of a catalogue by name, with the columns of a file added.
 
-    Raises SettingsError, naming the file, the column and the remedy, for a file that cannot be
-    read and for what cannot be a column.
+    Each file is read once per catalogue. Raises SettingsError with the file, the column and the
+    remedy if the file is unreadable, or an entry cannot be a column.
     """
-    found = {table.name: table for table in catalogue}
+    by_name = {table.name: table for table in catalogue}
     if file is not None:
-        for where, given in _given(file):
+        for where, fields in _entries(file):
             try:
-                _add(found, _asked(given))
+                _add(by_name, _entry(fields))
             except SettingsError as error:
                 raise SettingsError(f"DICOM_COLUMNS_FILE {file}, {where}: {error}") from None
-    return found
+    return by_name
 
 
 def packs() -> list[str]:
@@ -134,95 +134,97 @@ def _packs() -> dict[str, Traversable]:
     return {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir()}
 
 
-def _given(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what is said of each column, packs first, each with where it is said."""
+def _entries(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the fields of each column with their place in the files, packs first."""
     ready = _packs()
-    mine = _read(file, File(file))
-    for name in mine.packs:
+    own = _read(file, File(file))
+    for name in own.packs:
         if name not in ready:
             raise SettingsError(
                 f"DICOM_COLUMNS_FILE {file}: there is no pack {name!r}; there are "
                 f"{', '.join(sorted(ready))}"
             )
         yield from _numbered(f"pack {name}, column", _read(file, ready[name]))
-    yield from _numbered("column", mine)
+    yield from _numbered("column", own)
 
 
-def _numbered(what: str, read: _File) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, given in enumerate(read.columns, 1):
-        shown = f" ({given['path']})" if "path" in given else ""
-        yield f"{what} {number}{shown}", given
+def _numbered(kind: str, file: _File) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, fields in enumerate(file.columns, 1):
+        shown = f" ({fields['path']})" if "path" in fields else ""
+        yield f"{kind} {number}{shown}", fields
 
 
 def _read(file: str, source: Traversable) -> _File:
     try:
-        # Editors on Windows put a mark before the first letter.
+        # Editors on Windows write a byte order mark first.
         text = source.read_bytes().decode("utf-8-sig")
         return msgspec.convert(tomllib.loads(text), _File)
     except OSError as error:
-        why = f"cannot be read ({type(error).__name__}): name a file that Dagster may read"
+        why = f"cannot be read ({type(error).__name__}): give a file that Dagster may read"
     except UnicodeDecodeError:
         why = "is not UTF-8: save it as UTF-8"
     except tomllib.TOMLDecodeError as error:
         why = f"is not TOML: {error}"
     except msgspec.ValidationError as error:
-        why = f"is not a list of columns: {error}; {_FILE_SAYS}"
+        why = f"is not a list of columns: {error}; {_FILE_HELP}"
     raise SettingsError(f"DICOM_COLUMNS_FILE {file} {why}")
 
 
-def _asked(given: dict[str, Any]) -> _Asked:
+def _entry(fields: dict[str, Any]) -> _Entry:
     try:
-        return msgspec.convert(given, _Asked)
+        return msgspec.convert(fields, _Entry)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{error}; {_COLUMN_SAYS}") from None
+        raise SettingsError(f"{error}; {_COLUMN_HELP}") from None
 
 
 # --- adding ---------------------------------------------------------------------------------------
 
 
-def _add(found: dict[str, Table], asked: _Asked) -> None:
-    """The tables have the column that is asked for, once."""
-    _check(asked)
-    way = path(asked.path, asked.vr)
-    source = _of_instance(found[INSTANCE.name], asked, way)
-    _append(found, INSTANCE.name, source)
-    if asked.level != INSTANCE.name:
-        _append(found, asked.level, _of_rollup(found[INSTANCE.name], asked, way, source))
+def _add(by_name: dict[str, Table], entry: _Entry) -> None:
+    """Add the column of an entry to its table, and its source to `instance`, unless they exist."""
+    _check(entry)
+    attribute_path = path(entry.path, entry.vr)
+    source = _of_instance(by_name[INSTANCE.name], entry, attribute_path)
+    _append(by_name, INSTANCE.name, source)
+    if entry.level != INSTANCE.name:
+        instance = by_name[INSTANCE.name]
+        _append(by_name, entry.level, _of_rollup(instance, entry, attribute_path, source))
 
 
-def _check(asked: _Asked) -> None:
-    if asked.name is not None and not _NAME.fullmatch(asked.name):
+def _check(entry: _Entry) -> None:
+    """Raise SettingsError unless the name is one for a column and an aggregate has a rollup."""
+    if entry.name is not None and not _NAME.fullmatch(entry.name):
         raise SettingsError(
-            f"{asked.name!r} is no name of a column: take letters of A to Z, digits and _, "
+            f"{entry.name!r} is not a name for a column: take letters of A to Z, digits and _, "
             "a letter first, 128 at most"
         )
-    if asked.aggregate and asked.level == INSTANCE.name:
+    if entry.aggregate and entry.level == INSTANCE.name:
         raise SettingsError(
-            f'`aggregate = "{asked.aggregate}"` makes one value of several instances: '
-            'give it a `level`, "series" or "study", or leave it out'
+            f'`aggregate = "{entry.aggregate}"` makes one value of several instances: '
+            'give the column a `level`, "series" or "study", or leave out the aggregate'
         )
 
 
-def _append(found: dict[str, Table], name: str, column: Column) -> None:
-    table = found[name]
+def _append(by_name: dict[str, Table], name: str, column: Column) -> None:
+    table = by_name[name]
     # Delta compares names without case.
     same = next((c for c in table.columns if c.name.lower() == column.name.lower()), None)
     if same is None:
-        found[name] = replace(table, columns=(*table.columns, column))
-    elif same.name != column.name or _made(same) != _made(column):
+        by_name[name] = replace(table, columns=(*table.columns, column))
+    elif same.name != column.name or _origin(same) != _origin(column):
         raise SettingsError(
-            f"the table {name} has another column {same.name} ({_told(same)}): give this one a "
-            "`name` of its own"
+            f"the table {name} has another column {same.name} ({_described(same)}): give this one "
+            "a `name` of its own"
         )
 
 
-def _made(column: Column) -> tuple[object, ...]:
-    """Return what decides on the values of a column, in whatever words its paths are written."""
+def _origin(column: Column) -> tuple[object, ...]:
+    """Return all that determines the values of a column, however its paths are written."""
     steps = tuple(p.steps for p in column.paths)
     return column.type, column.form, steps, column.sources, column.aggregate
 
 
-def _told(column: Column) -> str:
+def _described(column: Column) -> str:
     parts = [p.text for p in column.paths] or [f"instance.{name}" for name in column.sources]
     return ", ".join([str(column.type), *parts, *filter(None, [column.aggregate])])
 
@@ -230,87 +232,87 @@ def _told(column: Column) -> str:
 # --- a column of instance -------------------------------------------------------------------------
 
 
-def _of_instance(table: Table, asked: _Asked, way: Path) -> Column:
-    """Return the column of `instance` that is asked for, or that a rollup reads.
+def _of_instance(table: Table, entry: _Entry, source: Path) -> Column:
+    """Return the column of `instance` for an entry, or for the rollup of an entry.
 
-    One that holds the same already is it, unless another is asked for by its name.
+    A column with the same values is reused, unless the entry is for `instance` and has a name.
     """
-    kind = _type(asked, way)
-    meaning = f"{way.text} as stored" if kind == STRING else f"{way.text} as {kind}"
-    if asked.group:
-        meaning = f"{asked.group} group of {way.text}"
-    paths = (way, path(_OFFSET)) if kind == TIMESTAMP else (way,)
-    form = _form(asked, way, kind)
-    column = Column("", kind, meaning, way.attribute, paths, form, added=True)
-    held = next((c for c in table.columns if _made(c) == _made(column)), None)
-    if held and (asked.name is None or asked.level != table.name):
-        return held
-    return replace(column, name=_instance_name(table, asked, way))
+    kind = _type(entry, source)
+    meaning = f"{source.text} as stored" if kind == STRING else f"{source.text} as {kind}"
+    if entry.group:
+        meaning = f"{entry.group} group of {source.text}"
+    paths = (source, path(_OFFSET)) if kind == TIMESTAMP else (source,)
+    form = _form(entry, source, kind)
+    column = Column("", kind, meaning, source.attribute, paths, form, added=True)
+    same = next((c for c in table.columns if _origin(c) == _origin(column)), None)
+    if same and (entry.name is None or entry.level != table.name):
+        return same
+    return replace(column, name=_instance_name(table, entry, source))
 
 
-def _type(asked: _Asked, way: Path) -> pa.DataType:
-    """Return the type of a column: what is asked for, else what its VR and its path give."""
-    shown, last = way.attribute, way.steps[-1]
-    if asked.type is None:
-        in_items = any(step.index == ALL for step in way.steps[:-1])
+def _type(entry: _Entry, source: Path) -> pa.DataType:
+    """Return the type of a column: that of the entry, otherwise that of its VR and its path."""
+    shown, last = source.attribute, source.steps[-1]
+    if entry.type is None:
+        in_items = any(step.index == ALL for step in source.steps[:-1])
         return type_of(shown, single=not in_items and (last.index != ALL or shown.vm == "1"))
     fitting = _FITTING.get(shown.vr, (STRING,))
-    if _TYPES[asked.type] not in fitting:
+    if _TYPES[entry.type] not in fitting:
         names = [name for name, type_ in _TYPES.items() if type_ in fitting]
         raise SettingsError(
-            f"an attribute of the VR {shown.vr} cannot be {asked.type}: its `type` may be "
+            f"an attribute of the VR {shown.vr} cannot be {entry.type}: its `type` may be "
             f"{' or '.join(names)}"
         )
-    return _TYPES[asked.type]
+    return _TYPES[entry.type]
 
 
-def _form(asked: _Asked, way: Path, type_: pa.DataType) -> Form:
-    vr = way.attribute.vr
-    if asked.group is None:
-        return "datetime" if type_ == TIMESTAMP else form_of(way.attribute, type_)
+def _form(entry: _Entry, source: Path, type_: pa.DataType) -> Form:
+    vr = source.attribute.vr
+    if entry.group is None:
+        return "datetime" if type_ == TIMESTAMP else form_of(source.attribute, type_)
     if vr != "PN":
         raise SettingsError(f"`group` is for names of persons (VR PN), not for {vr}: leave it out")
-    return asked.group
+    return entry.group
 
 
-def _instance_name(table: Table, asked: _Asked, way: Path) -> str:
-    """Return the name in `instance`; what a rollup reads has its path's name, if that is free."""
-    if asked.name is None:
-        return _path_name(asked, way, str.lower)
-    if asked.level == table.name or _is_private(way):
-        return asked.name.lower()
-    name = _path_name(asked, way, str.lower)
-    return asked.name.lower() if name in table.names else name
+def _instance_name(table: Table, entry: _Entry, source: Path) -> str:
+    """Return the name in `instance`. The source of a rollup is named by its path, if possible."""
+    if entry.name is None:
+        return _path_name(entry, source, str.lower)
+    if entry.level == table.name or _is_private(source):
+        return entry.name.lower()
+    name = _path_name(entry, source, str.lower)
+    return entry.name.lower() if name in table.names else name
 
 
-def _path_name(asked: _Asked, way: Path, worded: Callable[[str], str]) -> str:
-    """Return the name that a path gives: its keywords, the index of a value, the group."""
-    if _is_private(way):
-        raise SettingsError("a private attribute has no keyword to be named by: give it a `name`")
-    parts = [worded(step.attribute.keyword) for step in way.steps]
-    index = way.steps[-1].index
-    return "_".join([*parts, *([] if index == ALL else [str(index)]), *filter(None, [asked.group])])
+def _path_name(entry: _Entry, source: Path, case: Callable[[str], str]) -> str:
+    """Return the name of a path: its keywords, the index of a value, the group."""
+    if _is_private(source):
+        raise SettingsError("a private attribute has no keyword as a name: give it a `name`")
+    parts = [case(step.attribute.keyword) for step in source.steps]
+    index = source.steps[-1].index
+    return "_".join([*parts, *([] if index == ALL else [str(index)]), *filter(None, [entry.group])])
 
 
-def _is_private(way: Path) -> bool:
-    return any(step.creator for step in way.steps)
+def _is_private(source: Path) -> bool:
+    return any(step.creator for step in source.steps)
 
 
 # --- a column of series or study ------------------------------------------------------------------
 
 
-def _of_rollup(instance: Table, asked: _Asked, way: Path, source: Column) -> Column:
-    aggregate = asked.aggregate or "latest"
+def _of_rollup(instance: Table, entry: _Entry, attribute_path: Path, source: Column) -> Column:
+    aggregate = entry.aggregate or "latest"
     if aggregate in {"sum", "mean"} and source.type not in _NUMBERS:
         raise SettingsError(
-            f"{aggregate} is for numbers, and this is {source.type}: another `aggregate` is needed"
+            f"{aggregate} is for numbers, and this is {source.type}: take another `aggregate`"
         )
     if aggregate == "distinct" and source.type != STRING:
         raise SettingsError(
             f'distinct is for text, and this is {source.type}: add `type = "string"`, or take '
             "count_distinct"
         )
-    name = asked.name or _path_name(asked, way, camel)
+    name = entry.name or _path_name(entry, attribute_path, camel)
     return rolled(
         name, aggregate, source.name, type_=_rolled_type(aggregate, source.type), of=instance
     )

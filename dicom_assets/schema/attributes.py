@@ -1,9 +1,8 @@
-"""The DICOM attributes that columns are made of, and the paths that lead to them in a header.
+"""The DICOM attributes of the columns, and the paths to them in a header.
 
-The attributes of the columns that everyone has are listed here, with what PS3.6 says of them and
-what PS3.15 Table E.1-1 asks to be done with them; a test holds the list against pydicom's
-dictionary. Any other attribute is looked up there, which costs an import that nobody pays who adds
-no columns.
+The attributes of the catalogue are listed here with their PS3.6 facts and their action of PS3.15
+Table E.1-1. A test compares the list with pydicom's dictionary. All other attributes are looked up
+in that dictionary, which is imported only when a user adds columns.
 """
 
 import difflib
@@ -13,7 +12,7 @@ from typing import Final
 
 from dicom_assets.errors import SettingsError
 
-# Values of these never arrive: the service takes them out of a header, at every depth.
+# The service removes attributes of these VRs from a header, at every depth.
 BULK_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _VRS: Final = frozenset(
     {
@@ -27,9 +26,8 @@ _VRS: Final = frozenset(
 class Attribute:
     """A DICOM attribute: keyword, tag (8 hexadecimal digits), VR, VM, and its PS3.15 class.
 
-    The class is Table E.1-1's, "-" where the table does not have the attribute; one that may be
-    kept with an option is listed as without it. A private attribute has no keyword, and `xx` in
-    its tag where the block of its creator lies.
+    The class is the action of Table E.1-1 without any option, "-" for an attribute that is not in
+    the table. A private attribute has no keyword, and `xx` in its tag for its creator's block.
     """
 
     keyword: str
@@ -139,13 +137,13 @@ _STEP: Final = re.compile(
     re.VERBOSE,
 )
 ALL: Final = -1
-# Of commands and of file meta information (PS3.5 7.1).
+# The groups of commands and of file meta information (PS3.5 7.1).
 _NOT_IN_DATA_SETS: Final = ("0000", "0002")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One attribute on the way, and which of its values or items: an index from 0, or ALL."""
+    """One step of a path: an attribute, and the index of its value or item from 0, or ALL."""
 
     attribute: Attribute
     creator: str | None = None
@@ -154,10 +152,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Path:
-    r"""The way to values: `Rows`, `PixelSpacing[1]`, `AnatomicRegionSequence[0].CodeMeaning`.
+    r"""A path to values: `Rows`, `PixelSpacing[1]`, `AnatomicRegionSequence[0].CodeMeaning`.
 
     A step is a keyword, a tag, `(gggg,eeee)`, or `(gggg,"CREATOR",ee)` for a private attribute.
-    What several values or items give is joined by a backslash.
+    Several values or items are joined by a backslash.
     """
 
     text: str
@@ -165,14 +163,14 @@ class Path:
 
     @property
     def attribute(self) -> Attribute:
-        """The attribute that the path ends at."""
+        """The attribute at the end of the path."""
         return self.steps[-1].attribute
 
 
 def path(text: str, vr: str | None = None) -> Path:
-    """Return the path that a text names; `vr` is that of a private attribute at its end.
+    """Return the path of a text. `vr` is the VR of a private attribute at its end.
 
-    Raises SettingsError when it is none, naming what is meant if that can be guessed.
+    Raises SettingsError for any other text, with the most similar keyword as a hint.
     """
     steps, at = [], 0
     while True:
@@ -187,7 +185,7 @@ def path(text: str, vr: str | None = None) -> Path:
         if at == len(text):
             return Path(text, _checked(steps, text, vr))
         if text[at] != ".":
-            raise SettingsError(f"{text!r} is not a path to an attribute: look at character {at}")
+            raise SettingsError(f"{text!r} is not a path to an attribute from character {at} on")
         at += 1
 
 
@@ -201,8 +199,8 @@ def _step(match: re.Match[str], text: str) -> Step:
     tag = (match["tag"] or match["group"] + match["element"]).upper()
     if int(tag[:4], 16) % 2:
         raise SettingsError(
-            f"{text!r}: the tag {tag} is private. Name its creator: "
-            f'({tag[:4]},"CREATOR",{tag[6:]}), because its block differs from file to file'
+            f"{text!r}: the tag {tag} is private, and its block differs from file to file. Name "
+            f'its creator: ({tag[:4]},"CREATOR",{tag[6:]})'
         )
     return Step(attribute_at(tag), None, index)
 
@@ -229,17 +227,17 @@ def _why_no_value(tag: str, vr: str) -> str | None:
     if vr in BULK_VRS:
         return f"has the VR {vr}, which the service leaves out of headers: it cannot be a column"
     if tag.startswith(_NOT_IN_DATA_SETS):
-        return "is of the file or of a message, not of a header: it cannot be a column"
+        return "belongs to a file or a message, not to a header: it cannot be a column"
     if vr == "SQ":
         return "is a sequence: name an attribute inside it, as in [0].CodeMeaning"
-    return None if vr in _VRS else f"has {vr!r} for its VR: name one of {', '.join(sorted(_VRS))}"
+    return None if vr in _VRS else f"has the VR {vr!r}: take one of {', '.join(sorted(_VRS))}"
 
 
 def attribute_of(keyword: str) -> Attribute:
     """Return the attribute with a keyword. Raises SettingsError when PS3.6 has none."""
     if keyword in ATTRIBUTES:
         return ATTRIBUTES[keyword]
-    from pydicom import datadict  # noqa: PLC0415 - costs more than all else here, and is rarely asked
+    from pydicom import datadict  # noqa: PLC0415 - slow, and only needed for added columns
 
     tag = datadict.tag_for_keyword(keyword)
     if tag is None:
@@ -258,8 +256,8 @@ def attribute_at(tag: str) -> Attribute:
 
     number = int(tag, 16)
     if not datadict.dictionary_has_tag(number):
-        raise SettingsError(f"{tag} is not a tag of DICOM's dictionary (PS3.6)")
+        raise SettingsError(f"{tag} is not a DICOM tag (PS3.6)")
     vr = datadict.dictionary_VR(number).split(" or ")[0]
     keyword, vm = datadict.dictionary_keyword(number), datadict.dictionary_VM(number)
-    # The dictionary does not tell the class; that it is unknown is what can be said.
+    # The dictionary does not have the PS3.15 class.
     return Attribute(keyword, tag, vr, vm, "?")

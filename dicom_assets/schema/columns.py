@@ -1,8 +1,8 @@
-"""What a column is, and what a table is: the words in which the catalogue is written.
+"""The classes `Column` and `Table`, and the functions in which the catalogue is written.
 
-A column of `instance` says which paths into the header it is made from and in which form; a column
-of `series` or `study` says which columns of `instance` it is made from and by which aggregate. How
-a form is read is in `header`, how an aggregate is computed in `tables.aggregates`.
+A column of `instance` names its paths in the header and its form. A column of `series` or `study`
+names its columns of `instance` and its aggregate. Forms are parsed in `header`, aggregates are
+computed in `tables.aggregates`.
 """
 
 import re
@@ -25,10 +25,10 @@ HEADER_MAP = pa.map_(
 )
 
 PARTITION_COLUMN = "partitionName"
-# The data partition of a service that has no others.
+# The data partition of a service without data partitions.
 DEFAULT_PARTITION = "Microsoft.Default"
 
-# How a value is made from what lies at a column's paths.
+# The form of a value, made of the values at a column's paths.
 Form: TypeAlias = Literal[
     "text",  # the values as text, joined by a backslash
     "number_text",  # the same for numbers that are kept as text
@@ -39,35 +39,30 @@ Form: TypeAlias = Literal[
     "instant",  # paths: DT, DA, TM, offset from UTC -> the DT, else the DA and TM
     "datetime",  # paths: DT, offset from UTC -> a moment
     "years",  # paths: AS, DA of birth, DA of the study -> an age in years
-    "name",  # the alphabetic group of persons' names
+    "name",  # the alphabetic group of person names
     "ideographic",
     "phonetic",
     "code",  # paths: scheme, value, long value, URN value -> SCHEME:VALUE
 ]
-# How a value is made from the live instances of a series or study; those in the order of their
-# sequence, and without null, unless it says otherwise.
+# The aggregate of a value over the live instances of a series or study, in the order of their
+# sequence. Null values are left out unless the comment says otherwise.
 Aggregate: TypeAlias = Literal[
-    "latest",  # the one of the greatest sequence
-    "same",  # that one too, but null when there are several
+    "latest",  # the value of the greatest sequence
+    "same",  # the same, but null when there are several values
     "max",
     "min",
     "sum",
     "mean",
-    "distinct",  # all different ones, ascending, joined by a backslash
-    "names",  # the same for SOP Class UIDs, each by its name
+    "distinct",  # all different values, ascending, joined by a backslash
+    "names",  # the same for SOP Class UIDs, each replaced by its name
     "count",  # live instances
     "count_distinct",
     "frames",  # the sum of the numbers of frames, an instance without one being one frame
     "span",  # seconds from the least to the greatest
-    "conflicts",  # how many of the sources have several values
+    "conflicts",  # the number of sources that have several values
     "address",  # of the study in the service (WADO-RS)
 ]
 
-_FORMS: Final[dict[str, Form]] = {
-    **dict.fromkeys(("IS", "US", "SS", "SL", "UL", "SV", "UV"), "whole"),
-    **dict.fromkeys(("DS", "FL", "FD"), "real"),
-    "PN": "name",
-}
 _TYPES: Final[dict[str, pa.DataType]] = {
     **dict.fromkeys(("IS", "US", "SS", "SL"), INT32),
     **dict.fromkeys(("UL", "SV"), INT64),
@@ -77,16 +72,17 @@ _TYPES: Final[dict[str, pa.DataType]] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, Arrow type and meaning, and where its value comes from.
+    """One column: its name, Arrow type and meaning, and the source of its values.
 
-    `attribute` is the DICOM attribute (PS3.6) that it shows, if it shows one; `paths` lead to the
-    values in the header that it is made of, in its `form`. `sources` are the columns of `instance`
-    that a rollup reads, `aggregate` says how: of several sources the first that has a value counts,
-    row by row, but for `conflicts`. Without either, the value is the feed's or the project's own.
+    `attribute` is the DICOM attribute (PS3.6) that the column shows, if any. A column of `instance`
+    has `paths` to values in the header, and the `form` made of them. A column of a rollup has
+    `sources`, which are columns of `instance`, and an `aggregate`. Of several sources the first
+    with a value counts, row by row, except for `conflicts`. A column with neither comes from the
+    feed or from this project.
 
-    A table of an earlier version may lack a column that is `added`: it is null there until it is
-    filled. A row is not written again for a column that is not `compared`. A `mark` is a column of
-    `sync`: it may be absent, and then the table that it is of owes no hour.
+    A table of an earlier version may lack an `added` column, which is null until it is filled. A
+    difference in a column that is not `compared` does not rewrite a row. A `mark` is a column of
+    `sync` for one table. Without it, that table owes no hour.
     """
 
     name: str
@@ -103,7 +99,7 @@ class Column:
 
     @property
     def keyword(self) -> str | None:
-        """The keyword of its attribute, if it shows one that has a keyword."""
+        """The keyword of its attribute, None without an attribute or for a private one."""
         return self.attribute.keyword or None if self.attribute else None
 
     @property
@@ -118,17 +114,17 @@ class Column:
 
     @property
     def known(self) -> dict[str, str]:
-        """What DICOM says of it: keyword, tag, VR, VM and PS3.15 class, and the path."""
+        """The DICOM facts of its attribute: keyword, tag, VR, VM, PS3.15 class, and the path."""
         if self.attribute is None:
             return {}
         a = self.attribute
-        told = {"keyword": a.keyword, "tag": a.tag, "vr": a.vr, "vm": a.vm, "ps315": a.ps315}
+        facts = {"keyword": a.keyword, "tag": a.tag, "vr": a.vr, "vm": a.vm, "ps315": a.ps315}
         if len(self.paths) == 1:
-            told["path"] = self.paths[0].text
-        return {f"dicom.{name}": value for name, value in told.items() if value}
+            facts["path"] = self.paths[0].text
+        return {f"dicom.{name}": value for name, value in facts.items() if value}
 
     def field(self) -> "pa.Field[Any]":
-        """Return the Arrow field, with what DICOM says of it in its metadata."""
+        """Return the Arrow field, with the DICOM facts as its metadata."""
         return pa.field(self.name, self.type, metadata=self.known)
 
 
@@ -194,12 +190,15 @@ class Table:
 
 
 def type_of(attribute: Attribute, steps: int = 1, *, single: bool = True) -> pa.DataType:
-    """Return the type of a column that shows an attribute, or several values of it, as text."""
+    """Return the Arrow type of a column of an attribute: that of its VR for a single value.
+
+    Several values, or a path of several steps, give text.
+    """
     return _TYPES.get(attribute.vr, STRING) if single and steps == 1 else STRING
 
 
 def form_of(attribute: Attribute, type_: pa.DataType) -> Form:
-    """Return how an attribute is read into a type. Raises KeyError when it cannot be."""
+    """Return the form in which an attribute becomes a value of a type."""
     if type_ == DATE:
         return "day"
     if type_ == STRING:
@@ -216,9 +215,9 @@ def attribute(
     at: str | None = None,
     added: bool = True,
 ) -> Column:
-    """Return the column of `instance` that holds an attribute; its name is the keyword's.
+    """Return the column of `instance` for an attribute, named after the keyword without `name`.
 
-    `at` is the path when it is not the keyword alone.
+    `at` is the path if it is not the keyword alone.
     """
     way = path(at or keyword)
     shown = way.attribute if at and "." in at else ATTRIBUTES[keyword]
@@ -230,7 +229,7 @@ def attribute(
 
 
 def template(keyword: str, vr_type: pa.DataType = STRING, name: str | None = None) -> Column:
-    """Return a column of the template, which every `instance` table must have."""
+    """Return a column of the template, which no `instance` table may lack."""
     return attribute(keyword, name, vr_type, added=False)
 
 
@@ -240,7 +239,7 @@ def derived(name: str, type_: pa.DataType, form: Form, meaning: str, *paths: str
 
 
 def coded(name: str, sequence: str) -> tuple[Column, Column]:
-    """Return the columns of the first item of a code sequence: its code and its meaning."""
+    """Return two columns of the first item of a code sequence: its code and its meaning."""
     first = f"{sequence}[0]"
     parts = ("CodingSchemeDesignator", "CodeValue", "LongCodeValue", "URNCodeValue")
     paths = tuple(path(f"{first}.{part}") for part in parts)

@@ -1,12 +1,12 @@
-"""Every column of every table, once.
+"""The catalogue: every column of every table, once.
 
-Adding a column that everyone gets is adding one line here: extraction, the Delta schema, Dagster's
-column schema and lineage, and the reference in docs are derived from these catalogues. What one
-user adds comes from a file of theirs: `added`.
+One line here adds a column for all users. Extraction, the Delta schema, Dagster's column schema and
+lineage, and the reference in docs are derived from the catalogue. The columns that one user adds
+come from a file (`added`).
 
-Names, order and types of the Azure Data Factory template's columns are kept byte for byte; what
-is ours comes after them. Names in `instance` are keywords in lower case, in `series` and `study`
-camel case; what no DICOM attribute is named after has an underscore in `instance`.
+Names, order and types of the Azure Data Factory template's columns are kept byte for byte. This
+project's columns follow them. Names are keywords in lower case in `instance`, and in camel case in
+`series` and `study`. A column of `instance` without a keyword has an underscore in its name.
 """
 
 import pyarrow as pa
@@ -231,7 +231,7 @@ def latest(
 
 
 def template_latest(name: str, source: str) -> Column:
-    """Return a rollup column of the template, which every such table must have."""
+    """Return a rollup column of the template, which no table of a rollup may lack."""
     return latest(name, source, added=False)
 
 
@@ -257,14 +257,14 @@ def rolled(  # noqa: PLR0913 - a column's facts
     compared: bool = True,
     of: Table = INSTANCE,
 ) -> Column:
-    """Return a rollup column over columns of `instance`, of their type unless one is given."""
+    """Return a rollup column over columns of `instance`, of their type unless `type_` is given."""
     origin = of[sources[0]]
     shown = origin.keyword or origin.name
     return Column(
         name,
         origin.type if type_ is None else type_,
         meaning or _MEANINGS[aggregate].format(shown),
-        # What counts or compares values shows no attribute.
+        # Counts and comparisons of values do not show the attribute itself.
         origin.attribute if aggregate in {"latest", "same", "min", "max", "distinct"} else None,
         sources=sources,
         aggregate=aggregate,
@@ -311,7 +311,7 @@ _FIRST_RECEIVED = rolled("firstReceivedTimestamp", "min", "received_timestamp")
 
 
 def _conflicts(columns: tuple[Column, ...], level: str) -> Column:
-    """Return the column that counts which of the attributes shown as latest have several values."""
+    """Return the column with the number of attributes, shown as latest, with several values."""
     shown = tuple(c.sources[0] for c in columns if c.aggregate == "latest" and c.attribute)
     meaning = (
         f"how many of the {len(shown)} attributes of the {level} shown here have several values"

@@ -1,9 +1,10 @@
-"""The tables under DICOM's keywords: definitions of views, for those who share queries.
+"""SQL views of the tables with DICOM's keywords as column names, so that queries can be shared.
 
 Google's export to BigQuery, NCI's Imaging Data Commons and most of DICOM name a column after the
-attribute's keyword. A view renames and converts nothing. A column has a keyword for its name when
-it shows that attribute, and all of it; what is derived keeps its own name. Where a date or a number
-is kept as text too, the text's name ends in `_raw`, because both of them have StudyDate as a date.
+attribute's keyword. A view renames columns and converts nothing. A column gets the keyword if it
+shows that attribute, and all of it. Derived columns keep their names. Where a date or a number is
+kept as text too, the name of the text ends in `_raw`, because BigQuery's export and the Imaging
+Data Commons have StudyDate as a date.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ VIEWED: Final = (INSTANCE.name, SERIES.name, STUDY.name)
 
 
 class _Dialect(NamedTuple):
-    """How a database writes a view; `hides_maps` when its tables have no column of that type."""
+    """The syntax of a view in one database. `hides_maps` leaves out columns of the type map."""
 
     title: str
     create: str
@@ -33,7 +34,7 @@ class _Dialect(NamedTuple):
 DIALECTS: Final[Mapping[str, _Dialect]] = {
     "duckdb": _Dialect("DuckDB", "CREATE OR REPLACE VIEW", '"', '"', ";"),
     "spark": _Dialect("Spark SQL", "CREATE OR REPLACE VIEW", "`", "`", ";"),
-    # A view is alone in its batch.
+    # CREATE VIEW must be the only statement of its batch.
     "tsql": _Dialect("T-SQL", "CREATE OR ALTER VIEW", "[", "]", ";\nGO", hides_maps=True),
 }
 _HEAD: Final = """\
@@ -49,27 +50,27 @@ def definitions(tables: Mapping[str, Table], dialect: str = "duckdb") -> str:
 
     Raises KeyError for a dialect that is not in DIALECTS.
     """
-    written = DIALECTS[dialect]
-    views = [_view(tables[name], tables[INSTANCE.name], written) for name in VIEWED]
-    return "\n".join([_HEAD.format(title=written.title), *views])
+    syntax = DIALECTS[dialect]
+    views = [_view(tables[name], tables[INSTANCE.name], syntax) for name in VIEWED]
+    return "\n".join([_HEAD.format(title=syntax.title), *views])
 
 
 def names(table: Table, instance: Table = INSTANCE) -> dict[str, str]:
-    """Return by column what the view calls it: no two alike, whatever the case.
+    """Return the name in the view by column, unique also without regard to case.
 
     `instance` is the table that a rollup's columns are made from.
     """
-    found: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     taken: set[str] = set()
-    for column in sorted(table.columns, key=lambda column: _claim(column, instance)):
+    for column in sorted(table.columns, key=lambda column: _rank(column, instance)):
         free = (n for n in _candidates(column, instance) if n.lower() not in taken)
-        found[column.name] = next(free)
-        taken.add(found[column.name].lower())
-    return {name: found[name] for name in table.names}
+        renamed[column.name] = next(free)
+        taken.add(renamed[column.name].lower())
+    return {name: renamed[name] for name in table.names}
 
 
-def _claim(column: Column, instance: Table) -> int:
-    """Return who chooses first: own names, then what has a type of its own, then text."""
+def _rank(column: Column, instance: Table) -> int:
+    """Return the order of choosing a name: columns without keyword, then typed ones, then text."""
     if _keyword(column, instance) is None:
         return 0
     return 2 if column.type == STRING else 1
@@ -84,7 +85,7 @@ def _candidates(column: Column, instance: Table) -> Iterator[str]:
 
 
 def _keyword(column: Column, instance: Table) -> str | None:
-    """Return the keyword of the attribute that a column shows, if it shows one and all of it."""
+    """Return the keyword of the attribute that a column shows completely, None without one."""
     if column.aggregate in {"latest", "same"}:
         return _keyword(instance[column.sources[0]], instance)
     if len(column.paths) != 1 or len(column.paths[0].steps) != 1:
@@ -93,18 +94,18 @@ def _keyword(column: Column, instance: Table) -> str | None:
 
 
 def _view(table: Table, instance: Table, dialect: _Dialect) -> str:
-    called = names(table, instance)
+    renamed = names(table, instance)
     shown = [c for c in table.columns if not (dialect.hides_maps and pa.types.is_map(c.type))]
-    lines = ",\n".join(f"  {_selected(c.name, called[c.name], dialect)}" for c in shown)
+    lines = ",\n".join(f"  {_selected(c.name, renamed[c.name], dialect)}" for c in shown)
     view, source = _quoted(f"dicom_{table.name}", dialect), _quoted(table.name, dialect)
     return f"{dialect.create} {view} AS\nSELECT\n{lines}\nFROM {source}{dialect.end}\n"
 
 
-def _selected(name: str, called: str, dialect: _Dialect) -> str:
+def _selected(name: str, renamed: str, dialect: _Dialect) -> str:
     quoted = _quoted(name, dialect)
-    return quoted if called == name else f"{quoted} AS {_quoted(called, dialect)}"
+    return quoted if renamed == name else f"{quoted} AS {_quoted(renamed, dialect)}"
 
 
 def _quoted(name: str, dialect: _Dialect) -> str:
-    # Names are letters, digits and underscores (`added`): a quote cannot be in one.
+    # Names are letters, digits and underscores (`added`), so none holds a quote.
     return f"{dialect.opening}{name}{dialect.closing}"

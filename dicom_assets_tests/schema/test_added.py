@@ -448,18 +448,18 @@ def test_what_is_no_column_is_refused(given: str, told: list[str], refusal: Refu
         ('path = "ImageComment"', "'ImageComment' is not a DICOM keyword (PS3.6); ImageC"),
         ('path = "imagecomments"', "(PS3.6); ImageComments is one"),
         ('path = "Qqqqqqqq"', "'Qqqqqqqq' is not a DICOM keyword (PS3.6)"),
-        ('path = "00189999"', "00189999 is not a tag of DICOM's dictionary"),
+        ('path = "00189999"', "00189999 is not a DICOM tag"),
         ('path = ""', "steps are keywords, 8-digit tags or"),
-        ('path = "KVP/Rows"', "look at character 3"),
-        ('path = "KVP[-1]"', "look at character 3"),
+        ('path = "KVP/Rows"', "from character 3 on"),
+        ('path = "KVP[-1]"', "from character 3 on"),
         ('path = "RequestAttributesSequence[0]."', "steps are keywords"),
         # Private attributes.
         ('path = "00191001"\nname = "a"', 'Name its creator: (0019,"CREATOR",01)'),
         ('path = "(0019,100c)"\nname = "a"', 'Name its creator: (0019,"CREATOR",0C)'),
-        (ACME, "has no keyword to be named by: give it a `name`"),
+        (ACME, "has no keyword as a name: give it a `name`"),
         (f"""{ACME}\nlevel = "study" """, "give it a `name`"),
         ("""path = '(0021,"A",01)[0].Rows'""", "give it a `name`"),
-        (f"""{ACME}\nname = "a"\nvr = "XX" """, "has 'XX' for its VR: name one of AE"),
+        (f"""{ACME}\nname = "a"\nvr = "XX" """, "has the VR 'XX': take one of AE"),
         (f"""{ACME}\nname = "a"\nvr = "OB" """, "which the service leaves out of"),
         (f"""{ACME}\nname = "a"\nvr = "UN" """, "which the service leaves out of"),
         (f"""{ACME}\nname = "a"\nvr = "SQ" """, "name an attribute inside it"),
@@ -468,7 +468,7 @@ def test_what_is_no_column_is_refused(given: str, told: list[str], refusal: Refu
         # Nothing that headers hold.
         ('path = "PixelData"', "has the VR OB, which the service leaves out of headers"),
         ('path = "FloatPixelData"', "has the VR OF"),
-        ('path = "TransferSyntaxUID"', "is of the file or of a message, not of a header"),
+        ('path = "TransferSyntaxUID"', "belongs to a file or a message, not to a header"),
         ('path = "ProcedureCodeSequence"', "is a sequence: name an attribute inside it"),
         ('path = "ProcedureCodeSequence[0]"', "is a sequence"),
         ('path = "PatientName.Rows"', "PatientName is not a sequence, so nothing lies inside it"),
@@ -483,14 +483,14 @@ def test_what_is_no_column_is_refused(given: str, told: list[str], refusal: Refu
         ('path = "SelectorUVValue"\ntype = "int64"', "VR UV cannot be int64"),
         ('path = "PatientID"\ngroup = "phonetic"', "for names of persons (VR PN), not for LO"),
         # Aggregates.
-        ('path = "KVP"\naggregate = "max"', 'give it a `level`, "series" or "study"'),
+        ('path = "KVP"\naggregate = "max"', 'give the column a `level`, "series" or "study"'),
         ('path = "ImageComments"\nlevel = "study"\naggregate = "sum"', "sum is for numbers"),
         ('path = "StudyDate"\ntype = "date32"\nlevel = "study"\naggregate = "mean"',
          "mean is for numbers, and this is date32[day]"),
         ('path = "KVP"\nlevel = "study"\naggregate = "distinct"', 'add `type = "string"`, or take'),
         # Names.
-        ('path = "KVP"\nname = "tube voltage"', "'tube voltage' is no name of a column: take"),
-        ('path = "KVP"\nname = ""', "'' is no name of a column"),
+        ('path = "KVP"\nname = "tube voltage"', "'tube voltage' is not a name for a column: take"),
+        ('path = "KVP"\nname = ""', "'' is not a name for a column"),
         ('path = "KVP"\nname = "_kvp"', "a letter first"),
         ('path = "KVP"\nname = "kVp²"', "letters of A to Z"),
         (f'path = "KVP"\nname = "{"k" * 129}"', "128 at most"),
@@ -587,7 +587,7 @@ def test_a_path_that_the_page_shows_is_one(way: str, steps: str) -> None:
 
 def test_the_page_tells_every_key_and_its_choices() -> None:
     """What the messages tell too."""
-    for struct in (added._Asked, added._File):
+    for struct in (added._Entry, added._File):
         assert all(f"`{name}`" in PAGE for name in struct.__struct_fields__)
     choices = (added._Level, added._Rolled, added._TypeName, added._Group)
     for choice in (one for several in choices for one in get_args(several)):
