@@ -1,4 +1,4 @@
-"""What can go wrong, grouped by what the reader should do.
+"""The errors of this project, grouped by the action they ask for.
 
     DicomAssetsError
     ├── SettingsError        change a setting, then start again
@@ -6,31 +6,31 @@
     ├── ServiceError         the DICOM service did not give what the feed promises
     │   ├── ServiceUnavailableError   it may pass: run again
     │   ├── ServiceRefusedError       it will not pass: a role, a key or a setting is missing
-    │   └── ServiceAnswerError        an answer that is no answer of a DICOM service
+    │   └── ServiceAnswerError        the answer is not one of a DICOM service, or is not whole
     ├── FabricError          Fabric refused a shortcut, or did not answer
-    └── TableError           a table cannot be used as it stands
-        ├── ForeignTableError         what lies at the path is not this project's table
+    └── TableError           a table cannot be used as it is
+        ├── ForeignTableError         the table at the path is not one of this project
         ├── ForeignArchiveError       the tables belong to another archive
-        ├── TableUnavailableError     the storage did not answer, or may not be written
+        ├── TableUnavailableError     the storage did not answer, or is not writable
         ├── DamagedTableError         files of the table are lost or cut: repair it
         ├── DoubledRowsError          an instance has several rows: nothing is derived from them
         └── ConflictError             another run committed first: read again and apply again
 
-Messages say what happened, where (hour, page, table version), what was expected and found, and
-the remedy. They never hold a value of a header, nor a UID: sequences, hours and counts only.
+A message gives the event, its place (hour, page, table version), the expected and the actual state,
+and the remedy. It holds sequences, hours and counts, and never a UID or a value of a header.
 """
 
 
 class DicomAssetsError(Exception):
-    """Something that this project knows how to explain."""
+    """An error that this project can explain."""
 
 
 class SettingsError(DicomAssetsError):
-    """A setting is wrong or missing: the message names it and what it may be."""
+    """A setting is wrong or missing. The message names it and its allowed values."""
 
 
 class NotYetError(DicomAssetsError):
-    """The hour is not closed, or the step that must come before has not run."""
+    """The hour is not closed, or an earlier step has not run."""
 
 
 class ServiceError(DicomAssetsError):
@@ -38,44 +38,44 @@ class ServiceError(DicomAssetsError):
 
 
 class ServiceUnavailableError(ServiceError):
-    """The service did not answer within the time that is allowed; running again is safe."""
+    """The service did not answer in the time allowed. Running again is safe."""
 
 
 class ServiceRefusedError(ServiceError):
-    """The service refused; running again changes nothing until somebody acts."""
+    """The service refused. A person must act before running again can help."""
 
 
 class ServiceAnswerError(ServiceError):
-    """The service answered with something that is not whole or not of the feed's form."""
+    """The answer of the service is not whole, or not in the form of the feed."""
 
 
 class FabricError(DicomAssetsError):
-    """Microsoft Fabric refused what was asked, or did not answer; the message says which."""
+    """Microsoft Fabric refused a request, or did not answer. The message says which."""
 
 
 class TableError(DicomAssetsError):
-    """A table cannot be used as it stands."""
+    """A table cannot be used as it is."""
 
 
 class ForeignTableError(TableError):
-    """What lies at a table's path is not a table of this project."""
+    """The table at a path is not a table of this project."""
 
 
 class ForeignArchiveError(TableError):
-    """The tables were filled from another archive than the service now holds."""
+    """The tables were filled from another archive than the service has now."""
 
 
 class TableUnavailableError(TableError):
-    """The storage of a table did not answer, or may not be written."""
+    """The storage of a table did not answer, or is not writable."""
 
 
 class DamagedTableError(TableError):
-    """Files of a table, or of its log, are lost or cut; a person has to repair it."""
+    """Files of a table or of its Delta log are lost or cut. A person must repair it."""
 
 
 class DoubledRowsError(TableError):
-    """Several rows have one key; what would be derived from them would be wrong."""
+    """Several rows have the same key. Rows derived from them would be wrong."""
 
 
 class ConflictError(TableError):
-    """Another run committed first; what was to be written must be derived anew."""
+    """Another run committed first. The rows to write must be derived again."""

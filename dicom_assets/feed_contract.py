@@ -1,7 +1,7 @@
-"""What a read of the feed brings: the form in which `feed` hands to `tables`.
+"""The types that `feed` returns and `tables` takes.
 
-Neither package knows the other; both know these. No value in here but the tables themselves: a
-rejection names a sequence, a time and a reason.
+Neither package imports the other, and both import this module. DICOM values are in the Arrow tables
+only: a rejection holds a sequence, a time and a reason.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,14 +12,15 @@ import pyarrow as pa
 
 from dicom_assets.window import Window
 
+# The data partition, and the UIDs of study, series and SOP instance.
 Key = tuple[str, str, str, str]
-# The key of an entry that stands where it stood, in a form that cannot be used now.
+# Stands for the key of an entry that is in the feed and cannot be used.
 UNREADABLE: Final[Key] = ("", "", "", "")
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """An entry that cannot be used. `reason` is one of a few constant texts, never a value."""
+    """An unusable entry. `reason` is one of a few constant texts, never a value."""
 
     sequence: int | None
     ticks: int | None
@@ -28,10 +29,10 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Entries:
-    """The light read of a window: every entry once, without headers.
+    """The result of a light read: every entry of a window once, without headers.
 
-    `changes` has the columns of `schema.CHANGE`, ordered by (timestamp_ticks, sequence), with the
-    state as served. `skipped` counts entries of data partitions that are not kept.
+    `changes` has the columns of `schema.CHANGE` and is ordered by (timestamp_ticks, sequence). Its
+    state is the one served. `skipped` counts the entries of data partitions that are not kept.
     """
 
     changes: pa.Table
@@ -43,12 +44,12 @@ class Entries:
 
 @dataclass(frozen=True)
 class Headers:
-    """A piece of the heavy read: the rows of the entries that were asked for and are not Deleted.
+    """A part of the result of a header read: the rows of wanted entries that are not Deleted.
 
-    `rows` has the columns of `schema.INSTANCE`; created_date and received_timestamp are null.
-    `deleted` and `replaced` hold the sequences served in those states; the rows of the replaced
-    show the instance as it stands now, under the sequence that was asked for. `unparsable` counts,
-    by column, the values that became null.
+    `rows` has the columns of `schema.INSTANCE`. Its created_date and received_timestamp are null.
+    `deleted` and `replaced` are the sequences served in those states. The row of a replaced one
+    shows the instance as it is now, under the wanted sequence. `unparsable` counts the values that
+    became null, by `column: reason`.
     """
 
     rows: pa.Table
@@ -61,19 +62,22 @@ class Headers:
 
 
 class Feed(Protocol):
-    """What the tables ask of the feed; `feed.ChangeFeed` answers over HTTP."""
+    """A change feed as the tables need it. `feed.ChangeFeed` implements it over HTTP."""
 
     def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
-        """Return every entry of the window, without headers; `progress` is told how many so far."""
+        """Return every entry of the window, without headers.
+
+        `progress` is called with the number of entries read so far.
+        """
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterable[Headers]:
-        """Yield the headers of the wanted sequences.
+        """Yield the headers of the wanted sequences, in any order.
 
-        `log` (sequence, timestamp_ticks) holds them and the log rows known around them.
+        `log` (sequence, timestamp_ticks) holds their rows of the log, and the known rows between.
         """
 
     def key_of(self, sequence: int, ticks: int) -> Key | None:
-        """Return the key of the entry with this sequence and time: partitionName and three UIDs.
+        """Return the key of the entry with this sequence at this tick.
 
-        None when there is none; UNREADABLE when it is there and cannot be used.
+        None when the feed has no such entry, UNREADABLE when it has one that cannot be used.
         """

@@ -1,8 +1,8 @@
 """Time as the feed counts it: ticks of 100 ns, and half-open windows of them.
 
 Microsecond types lose the seventh digit of a feed timestamp, and with it the exact bound of a
-page; so everything that asks the feed a question counts in ticks. Dagster's partitions are not
-here (`partitions`), nor is the clock that decides whether a window is closed (`feed.client`).
+page. So all requests to the feed count in ticks. Dagster's partitions are in `defs.partitions`, the
+clock by which a window is closed in `feed.client`.
 """
 
 import re
@@ -36,8 +36,8 @@ def datetime_of(ticks: int) -> datetime:
 def parse_timestamp(text: str) -> int:
     """Return the ticks of a feed timestamp such as `2022-11-25T08:44:12.3524895+00:00`.
 
-    Raises ValueError, without the text, for anything else: no zone, more than seven digits,
-    a day that does not exist.
+    Raises ValueError, without the text, for anything else: no zone, more than seven digits of a
+    second, or a day that does not exist.
     """
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
@@ -60,7 +60,7 @@ def format_timestamp(ticks: int) -> str:
 
 
 def floor_hour(moment: datetime) -> datetime:
-    """Return the start of the UTC hour that holds the moment."""
+    """Return the start of the UTC hour that contains the moment."""
     return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
@@ -82,17 +82,17 @@ class Window:
         return f"{first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S} UTC"
 
     def holds(self, ticks: int) -> bool:
-        """Return whether a moment lies in the window."""
+        """Return True when a tick lies in the window."""
         return self.start <= ticks < self.end
 
     def clip(self, start: datetime | None, end: datetime | None) -> "Window":
-        """Return the part of the window that lies between two moments; None bounds nothing."""
+        """Return the part of the window between two moments. None is no bound."""
         first = self.start if start is None else max(self.start, ticks_of(start))
         last = self.end if end is None else min(self.end, ticks_of(end))
         return Window(first, max(first, last))
 
     def hours(self) -> Iterator["Window"]:
-        """Yield the window cut at every full hour; the first and the last may be shorter."""
+        """Yield the window in parts, cut at every full hour. The first and last may be shorter."""
         start = self.start
         while start < self.end:
             end = min(self.end, (start // TICKS_PER_HOUR + 1) * TICKS_PER_HOUR)
@@ -102,18 +102,18 @@ class Window:
 
 @dataclass(frozen=True)
 class Span:
-    """Adjacent hours: the starts of the first and of the last, both included."""
+    """Adjacent hours, by the starts of the first and of the last. Both are included."""
 
     first: datetime
     last: datetime
 
     @property
     def count(self) -> int:
-        """How many hours these are."""
+        """The number of hours."""
         return (self.last - self.first) // HOUR + 1
 
     def holds(self, hour: datetime) -> bool:
-        """Return whether an hour, given by its start, is one of these."""
+        """Return True when the span contains an hour, given by its start."""
         return self.first <= hour <= self.last
 
     def hours(self) -> Iterator[datetime]:
@@ -121,7 +121,7 @@ class Span:
         return (self.first + number * HOUR for number in range(self.count))
 
     def halves(self) -> tuple["Span", "Span"]:
-        """Return the earlier and the later half of two hours or more."""
+        """Return the earlier and the later half of a span of at least two hours."""
         later = self.first + (self.count // 2) * HOUR
         return Span(self.first, later - HOUR), Span(later, self.last)
 
