@@ -402,7 +402,7 @@ def test_a_file_of_another_form_is_refused(text: str, told: list[str], refusal: 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, refusal: Refusal) -> None:
     """Absent, a folder, or not UTF-8; the mark of Windows' editors is none of its text."""
     with pytest.raises(
-        SettingsError, match=r"absent.toml cannot be read \(FileNotFoundError\): name"
+        SettingsError, match=r"absent.toml cannot be read \(FileNotFoundError\): give"
     ):
         added.tables(str(tmp_path / "absent.toml"))
     with pytest.raises(SettingsError, match="cannot be read"):
