@@ -97,11 +97,11 @@ class ChangeFeed:
         self._service_lag = self._clock() - served
 
     def first(self) -> int | None:
-        """Return the ticks of the feed's first entry; None when the feed is empty."""
+        """Return the ticks of the feed's first entry, None when the feed is empty."""
         return _only_ticks(self._listing.first())
 
     def latest(self) -> int | None:
-        """Return the ticks of the feed's newest entry; None when the feed is empty."""
+        """Return the ticks of the feed's newest entry, None when the feed is empty."""
         return _only_ticks(self._listing.latest())
 
     def sequence_from(self, moment: datetime) -> int:

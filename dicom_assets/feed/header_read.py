@@ -25,7 +25,7 @@ from dicom_assets.window import Window
 
 # Page ranges submitted per request in flight, so that no thread idles while rows are processed.
 AHEAD: Final = 2
-# The size of the first page after a range; see `_limits`.
+# The size of the first page after a range (`_limits`).
 LATE: Final = 8
 # How often the list of a tick is read before the two reads count as disagreeing.
 TICK_READINGS: Final = 3

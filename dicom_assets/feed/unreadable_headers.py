@@ -1,7 +1,7 @@
 """Pages that fail because of one bad header: that entry is rejected, the others are read.
 
 The service reads each header from a blob of its own. A missing or damaged blob fails the whole
-page, until somebody repairs it. Such a page is split in halves until the bad entry is alone. It
+page until it is repaired. Such a page is split in halves until the bad entry is alone. It
 becomes a Rejection, and later runs retry it.
 
 An outage fails pages in the same way, and must not become a thousand rejections. So a header counts

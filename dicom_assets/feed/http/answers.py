@@ -69,7 +69,7 @@ class Meaning:
     is_about_identity: bool = False
 
 
-class RequestFailure(Exception):  # noqa: N818 - internal to feed; the errors are in `errors`
+class RequestFailure(Exception):  # noqa: N818 - internal to `feed`, never raised out of it
     """A request without a usable answer: `what` happened, and its meaning.
 
     `after_seconds` is the pause that the service asks for. `is_renewed` is True when the next

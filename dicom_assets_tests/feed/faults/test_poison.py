@@ -13,8 +13,7 @@ import pytest
 
 from dicom_assets.emulator.faults import CutJson, Fault, Faults, Override, Poison, Rule, Status
 from dicom_assets.errors import ServiceAnswerError, ServiceUnavailableError
-from dicom_assets.feed import ChangeFeed
-from dicom_assets.feed import unreadable_headers as poison
+from dicom_assets.feed import ChangeFeed, unreadable_headers
 from dicom_assets.feed.http import body
 from dicom_assets.feed_contract import Rejection
 from dicom_assets_tests.feed.faults.truth import (
@@ -71,9 +70,12 @@ def test_f14_the_search_is_a_bisection(
     fill(archive, 200)
     faults.replace(Poison(frozenset({101})))
     assert_only_these_are_rejected(open_feed(batch_size=200), archive, {101})
-    assert faults.requests["heavy"] <= poison.QUICK_TRIES + 2 * 8 + poison.ROUNDS
+    assert (
+        faults.requests["heavy"]
+        <= unreadable_headers.QUICK_TRIES + 2 * 8 + unreadable_headers.ROUNDS
+    )
     assert faults.requests["light"] == 3 + 2
-    warnings = [r.getMessage() for r in caplog.records if r.name.endswith("poison")]
+    warnings = [r.getMessage() for r in caplog.records if r.name.endswith("unreadable_headers")]
     assert warnings == [f"sequence 101 is rejected: {UNREADABLE}"]
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
@@ -144,7 +146,7 @@ def test_f14_an_hour_of_poison_is_an_outage(
     archive: Archive, faults: Faults, open_feed: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is a number of rejections, beyond which somebody should look at the storage."""
-    monkeypatch.setattr(poison, "MOST_UNREADABLE", 10)
+    monkeypatch.setattr(unreadable_headers, "MOST_UNREADABLE", 10)
     fill(archive, 60)
     feed = open_feed(retry_seconds=3.0)
     entries = feed.entries(WINDOW)

@@ -67,7 +67,7 @@ def test_what_is_no_gzip_is_none(body: bytes) -> None:
 
 def test_what_follows_a_gzip_is_not_ignored() -> None:
     """Nobody knows what it is."""
-    with pytest.raises(MalformedError, match="more follows"):
+    with pytest.raises(MalformedError, match="other bytes follow"):
         read_body(answer(gzip.compress(TEXT) + b"more", "gzip"))
 
 

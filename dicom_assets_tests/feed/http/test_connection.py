@@ -65,7 +65,7 @@ def test_a_400_that_is_not_about_a_parameter_is_tried_again(
     ("answer", "remedy"),
     [
         (Answer(400, b"The query parameter 'Limit' is invalid. PHI-7f3c"), "DICOM_API_VERSION"),
-        (Answer(401, b"PHI-7f3c"), "over http, and then no token is sent"),
+        (Answer(401, b"PHI-7f3c"), "no token is sent over http"),
         (Answer(403, b"PHI-7f3c"), 'the identity lacks the role "DICOM Data Reader"'),
         (Answer(404, b"PHI-7f3c"), "DICOM_SERVICE_URL"),
         (Answer(407, b"PHI-7f3c"), "HTTPS_PROXY"),
