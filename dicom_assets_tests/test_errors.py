@@ -1,4 +1,4 @@
-"""The tree of errors: whoever catches a group catches what is to be handled alike."""
+"""The tree of errors: a group holds the errors that are handled alike."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_an_error_belongs_to_one_group(name: str, group: type[DicomAssetsError])
 
 @pytest.mark.parametrize("name", ["DicomAssetsError", *GROUPS])
 def test_the_tree_in_the_docstring_shows_every_error(name: str) -> None:
-    """Who reads the module's first lines sees them all."""
+    """The first lines of the module show them all."""
     assert errors.__doc__ is not None
     assert name in errors.__doc__
 

@@ -42,7 +42,7 @@ HALF_PAST = 1_800 * 10_000_000
     ],
 )
 def test_a_timestamp_with_zone_is_exact_to_the_seventh_digit(text: str, ticks: int) -> None:
-    """Fewer digits mean zeros; the zone is taken off; both ends of the calendar fit."""
+    """Fewer digits mean zeros. The zone is taken off. Both ends of the calendar fit."""
     assert parse_timestamp(text) == ticks
 
 

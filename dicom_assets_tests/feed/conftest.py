@@ -25,7 +25,7 @@ def url(service: Service) -> Iterator[str]:
 
 @pytest.fixture
 def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
-    """Return what opens a feed at the service; all are closed in the end."""
+    """Return a function that opens a feed of the service. All are closed in the end."""
     opened: list[ChangeFeed] = []
 
     def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes

@@ -1,4 +1,4 @@
-"""A page's bytes become entries; one that cannot be used costs nobody else."""
+"""A page's bytes become entries. An unusable one costs no other."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_the_header_keeps_its_bytes() -> None:
 
 @pytest.mark.parametrize("metadata", [None, "null"])
 def test_no_header_is_none(metadata: str | None) -> None:
-    """A header that is absent or null is no header; the entry stays usable."""
+    """A header that is absent or null is no header. The entry stays usable."""
     body = page(entry(metadata=metadata, state="Deleted")).replace(b'"null"', b"null")
     row = only(body)
     assert isinstance(row, Entry)
@@ -57,7 +57,7 @@ def test_no_header_is_none(metadata: str | None) -> None:
 @pytest.mark.parametrize("action", ["create", "CREATE", "Create", "cREATE"])
 @pytest.mark.parametrize("state", ["current", "CURRENT", "Current"])
 def test_casing_of_action_and_state_is_ours(action: str, state: str) -> None:
-    """The documents show several casings; one is emitted."""
+    """The documents show several casings. One is emitted."""
     row = only(page(entry(action=action, state=state)))
     assert isinstance(row, Entry)
     assert (row.action, row.state) == ("Create", "Current")

@@ -1,4 +1,4 @@
-"""The heavy read brings the headers that are wanted, from the pages that hold them."""
+"""The header read brings the headers that are wanted, from the pages that hold them."""
 
 import json
 import random
@@ -32,7 +32,7 @@ def landed(pieces: Iterable[Headers]) -> list[int]:
 
 
 def read(feed: ChangeFeed, log: pa.Table, wanted: Collection[int]) -> list[Headers]:
-    """Return all the pieces of a heavy read."""
+    """Return all the pieces of a header read."""
     return list(feed.headers(log, wanted))
 
 
@@ -88,7 +88,7 @@ def test_nothing_wanted_is_not_asked_for(service: Service, feed: ChangeFeed, log
 
 
 def test_what_is_not_in_the_log_cannot_be_asked_for(feed: ChangeFeed, log: pa.Table) -> None:
-    """It is a mistake of the caller, who is told the count."""
+    """It is a mistake of the caller. The message has the count."""
     with pytest.raises(ValueError, match="2 of 3 wanted sequences are not in the log"):
         read(feed, log, [1, 5_000, 6_000])
 
@@ -108,7 +108,7 @@ def test_the_log_may_be_in_any_order_and_hold_more_columns(
 def test_late_entries_hide_nothing(
     service: Service, feed: ChangeFeed, log: pa.Table, late: int, count: int
 ) -> None:
-    """They move others to later offsets; each wanted one is looked for until it is found."""
+    """They move others to later offsets. Each wanted one is looked for until it is found."""
     service.add(*(made(-i, late) for i in range(1, count + 1)))
     assert landed(read(feed, log, range(1_000))) == list(range(1_000))
     assert len(service.requests) <= 5 + 5 + 2 * count // 200 + 5
@@ -144,7 +144,7 @@ def test_a_page_that_was_served_empty_is_asked_for_again(
 def test_an_entry_that_is_nowhere_is_an_error(
     service: Service, feed: ChangeFeed, log: pa.Table
 ) -> None:
-    """The two reads do not agree; the message has counts and times, and no UID."""
+    """The two reads do not agree. The message has counts and times, and no UID."""
     service.remove(20, 21)
     with pytest.raises(ServiceAnswerError) as error:
         read(feed, log, range(50))
@@ -169,7 +169,7 @@ def test_states_are_told_apart(service: Service, feed: ChangeFeed) -> None:
 
 
 def test_what_cannot_be_used_is_a_rejection(service: Service, feed: ChangeFeed) -> None:
-    """One row each; the others land, and what is unwanted is not spoken of."""
+    """Each costs one row. The others land, and unwanted ones are not mentioned."""
     bad: list[dict[str, object]] = [
         {"metadata": None},
         {"metadata": header("9.9")},
@@ -222,7 +222,7 @@ def test_a_bomb_costs_one_rejection(service: Service, feed: ChangeFeed, log: pa.
 def test_pages_may_arrive_in_any_order_and_several_at_once(
     service: Service, open_feed: Opener, log: pa.Table
 ) -> None:
-    """What is yielded does not depend on it, and no more are in flight than allowed."""
+    """The result does not depend on it, and no more are in flight than allowed."""
     chance, most = random.Random(7), [0]
     lock, running = threading.Lock(), [0]
 
@@ -269,7 +269,7 @@ def test_no_more_is_read_ahead_than_is_in_flight(
 def test_work_ends_when_the_reader_stops(
     service: Service, open_feed: Opener, log: pa.Table
 ) -> None:
-    """What is outstanding is given up."""
+    """Outstanding requests are abandoned."""
     pieces = open_feed(batch_size=5, in_flight=2).headers(log, range(1_000))
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
@@ -300,7 +300,7 @@ def test_one_page_refused_for_good_ends_the_read_at_once(
 def test_pages_longer_reordered_and_repeated_bring_each_header_once(
     service: Service, open_feed: Opener, log: pa.Table
 ) -> None:
-    """What was found is not looked for again."""
+    """A header that was read is not requested again."""
 
     def spoil(_: Request, rows: list[Json]) -> list[Json]:
         return list(reversed(rows)) * 2

@@ -62,7 +62,7 @@ def test_no_header_is_asked_for(service: Service, feed: ChangeFeed) -> None:
     ("count", "requests"), [(0, 2), (1, 2), (150, 2), (199, 2), (200, 3), (201, 3), (1_000, 7)]
 )
 def test_what_a_window_costs(service: Service, feed: ChangeFeed, count: int, requests: int) -> None:
-    """An empty hour costs two requests; any other its pages, and one to count the rows."""
+    """An empty hour costs two requests, any other its pages and one to count the rows."""
     fill(service, count)
     entries = feed.entries(WINDOW)
     assert sequences(entries) == list(range(count))
@@ -313,7 +313,7 @@ def test_bytes_are_those_of_the_pages(service: Service, feed: ChangeFeed) -> Non
 
 
 def test_first_and_latest(service: Service, feed: ChangeFeed) -> None:
-    """Their ticks, to the seventh digit; None for a feed that is empty."""
+    """Their ticks are exact to the seventh digit, and None for an empty feed."""
     assert (feed.first(), feed.latest()) == (None, None)
     service.add(made(5, HOUR + 1), made(3, HOUR + 12_345_679), made(9, HOUR + 7))
     assert (feed.first(), feed.latest()) == (HOUR + 1, HOUR + 12_345_679)
@@ -324,7 +324,7 @@ def test_first_and_latest(service: Service, feed: ChangeFeed) -> None:
 def test_an_empty_answer_is_an_empty_feed_for_the_latest(
     service: Service, feed: ChangeFeed
 ) -> None:
-    """204 is what the source suggests; 200 without a body means the same."""
+    """The source suggests 204, and 200 without a body means the same."""
     service.script = [Answer(200, b"", {"Content-Type": "text/plain"})]
     assert feed.latest() is None
 
@@ -337,7 +337,7 @@ def test_the_latest_is_one_object(service: Service, open_feed: Opener) -> None:
 
 
 def test_the_key_of_an_entry(service: Service, feed: ChangeFeed) -> None:
-    """Found among thousands of its tick; absent at another tick, or with another sequence."""
+    """Found among thousands of its tick. Absent at another tick, or with another sequence."""
     service.add(*(made(i, HOUR) for i in range(300)), made(700, HOUR + 1))
     assert feed.key_of(250, HOUR) == ("Microsoft.Default", "1.2.5", "1.2.5.1", "1.3.250")
     assert feed.key_of(250, HOUR + 1) is None

@@ -1,4 +1,4 @@
-"""Which pages hold the wanted headers: checked against a service that only counts."""
+"""The pages that hold the wanted headers: checked against a service that only counts."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -164,7 +164,7 @@ def test_numbers(value: object, text: str | None) -> None:
     ],
 )
 def test_dates(text: str, day: date | None) -> None:
-    """Both forms of DICOM are dates; the text stays beside it, without its padding."""
+    """Both forms of DICOM are dates. The text stays beside it, without its padding."""
     row = row_of(t00080020={"vr": "DA", "Value": [text]})
     assert row["studydate_formatted"] == day
     assert row["studydate"] == (text.rstrip(" ") or None)
@@ -282,7 +282,7 @@ def test_a_number_that_no_machine_holds_is_null_and_counted(number: str) -> None
 
 
 def test_an_entry_without_header_is_a_rejection() -> None:
-    """A Current entry has one; if not, something is wrong with it."""
+    """A Current entry has one. If not, something is wrong with it."""
     _, rejections, _ = READER.read(entries_of(page(entry(1, metadata=None))))
     assert [(r.sequence, r.reason) for r in rejections] == [(1, "header absent")]
 
@@ -301,7 +301,7 @@ def test_large_things_land() -> None:
 
 
 def test_of_a_tag_given_twice_the_last_counts() -> None:
-    """As in every JSON reader; the header keeps both."""
+    """As in every JSON reader. The header keeps both."""
     raw = json.dumps(header()).replace(
         '"00100020"', '"00100020":{"vr":"LO","Value":["A"]},"00100020"'
     )
@@ -312,7 +312,7 @@ def test_of_a_tag_given_twice_the_last_counts() -> None:
 
 
 def test_lower_case_tags_are_not_the_standards() -> None:
-    """PS3.18 F.2.2: tags are upper case; one that is not is none of ours."""
+    """PS3.18 F.2.2: tags are upper case. Any other key is ignored."""
     assert row_of(t0020000d={"vr": "UI", "Value": ["9.9"]})["studyinstanceuid"] is not None
 
 
@@ -359,7 +359,7 @@ def test_whatever_stands_in_a_header_the_page_lands(elements: dict[str, object])
     ],
 )
 def test_the_header_is_kept_in_the_form_that_is_asked_for(kept: str, filled: set[str]) -> None:
-    """As text, as the template's map, or both; the columns are there in any case."""
+    """As text, as the template's map, or both. The columns are there in any case."""
     rows, _, _ = RowReader(header_columns=kept).read(entries_of(page(entry())))
     [row] = rows.select(["metadata", "metadata_string"]).to_pylist()
     assert {name for name, value in row.items() if value is not None} == filled
@@ -368,7 +368,7 @@ def test_the_header_is_kept_in_the_form_that_is_asked_for(kept: str, filled: set
 
 
 def test_a_time_without_offset_is_that_of_the_site() -> None:
-    """And no time at all where nobody knows of which."""
+    """Without a zone there is no time at all."""
     entries = entries_of(page(entry()))
     vienna, _, _ = RowReader(zone="Europe/Vienna").read(entries)
     nowhere, _, _ = READER.read(entries)

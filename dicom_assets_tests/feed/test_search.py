@@ -18,21 +18,21 @@ FIELDS = "00201208,00201206"
 
 
 def study(uid: object, instances: object = 1, series: object = 1) -> dict[str, Any]:
-    """A study as a search answers it; a count that is None is left out."""
+    """A study as a search answers it. A count that is None is left out."""
     counts = {"00201208": instances, "00201206": series}
     said = {tag: {"vr": "IS", "Value": [n]} for tag, n in counts.items() if n is not None}
     return {"0020000D": {"vr": "UI", "Value": [uid]}, **said}
 
 
 def answered(*studies: object, status: int = 200) -> httpx.Response:
-    """An answer with these studies; 204 without any."""
+    """An answer with these studies, 204 without any."""
     if not studies and status == 200:
         return httpx.Response(204)
     return httpx.Response(status, headers=JSON, content=json.dumps(studies).encode())
 
 
 class Search(httpx.BaseTransport):
-    """A service that answers as told, and remembers what it was asked."""
+    """A service that gives `answer`, and records its requests."""
 
     def __init__(self) -> None:
         self.asked: list[httpx.Request] = []
@@ -115,7 +115,7 @@ def test_nothing_is_no_study(counts: StudyCounts) -> None:
 def test_a_count_is_a_number_or_its_text(
     search: Search, counts: StudyCounts, instances: object, series: object, read: Related
 ) -> None:
-    """Both are served for IS; a series count that is neither is not said."""
+    """Services send both for IS. A series count that is neither is None."""
     search.answer = lambda _: answered(study("1.2", instances, series))
     assert counts.study(None, "1.2") == read
 
@@ -123,7 +123,7 @@ def test_a_count_is_a_number_or_its_text(
 def test_all_studies_come_page_by_page_to_an_end_that_is_confirmed(
     search: Search, counts: StudyCounts
 ) -> None:
-    """A page that is not full is followed up; the list ends after two without a new study."""
+    """A page that is not full is followed up. The list ends after two without a new study."""
     uids = [f"1.2.{number}" for number in range(PAGE_STUDIES + 50)]
     search.answer = listing(*uids)
     pages = list(counts.studies(None))
@@ -147,7 +147,7 @@ def test_a_short_page_in_the_middle_is_not_the_end(search: Search, counts: Study
 def test_a_service_that_ignores_the_offset_comes_to_an_end(
     search: Search, counts: StudyCounts
 ) -> None:
-    """Each study is told once, and the third page is the last."""
+    """Each study is yielded once, and the third page is the last."""
     search.answer = lambda _: answered(study("1.2"), study("1.3"))
     assert list(counts.studies(None)) == [{"1.2": Related(1, 1), "1.3": Related(1, 1)}]
     assert len(search.asked) == 3
@@ -156,7 +156,7 @@ def test_a_service_that_ignores_the_offset_comes_to_an_end(
 def test_a_service_that_does_not_count_cannot_be_compared_with(
     search: Search, counts: StudyCounts
 ) -> None:
-    """Without NumberOfStudyRelatedInstances nobody has looked: that is not "none"."""
+    """Without NumberOfStudyRelatedInstances the search fails, because that is not "none"."""
     search.answer = lambda _: answered(study("1.2", None))
     with pytest.raises(ServiceAnswerError, match="does not give the number of instances"):
         counts.study(None, "1.2")
@@ -211,7 +211,7 @@ def test_a_search_that_is_refused_says_what_was_asked(
 def test_an_answer_of_another_form_is_refused(
     search: Search, counts: StudyCounts, body: bytes
 ) -> None:
-    """Nothing of it is believed, nothing of it is said."""
+    """It is not used, and no part of it is in the message."""
     search.answer = lambda _: httpx.Response(200, headers=JSON, content=body)
     with pytest.raises(ServiceAnswerError, match="it is not a list of studies") as raised:
         counts.study(None, "1.2")

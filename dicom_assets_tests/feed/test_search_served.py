@@ -1,4 +1,4 @@
-"""Tables filled from the emulator over HTTP, compared with its search; and what breaks that."""
+"""Tables filled from the emulator over HTTP, compared with its search. And what breaks that."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_tables_that_were_filled_from_the_service_agree(world: World) -> None:
 
 
 def test_drift_in_both_directions_is_found_at_its_hours(world: World, archive: Archive) -> None:
-    """Missing, surplus and different, each in an hour of its own; running these heals it."""
+    """Missing, surplus and different, each in an hour of its own. Running these heals it."""
     drop(world.store, 0)
     archive.expire(study_uid(5))
     archive.delete(study_uid(8), f"{study_uid(8)}.1", at=at(2, 59))
@@ -197,7 +197,7 @@ def test_a_comparison_tells_no_uid(
 
 
 def test_the_other_questions(world: World, archive: Archive) -> None:
-    """Series and instances by UID; one entry by its sequence; the feed's beginning."""
+    """Series and instances by UID, an entry by its sequence, and the feed's first time."""
     uid = study_uid(2)
     assert world.counts.study(None, uid) == Related(3, 3)
     assert world.counts.holders(None, "series", f"{uid}.1") == 1

@@ -125,7 +125,7 @@ STANDARD: Json = {
 
 
 def test_every_column_of_a_header_as_the_standard_has_it() -> None:
-    """What is not in it is null; nothing is counted."""
+    """Missing attributes are null and are not counted."""
     found, unparsable = read(STANDARD)
     assert unparsable == {}
     assert {name: value for name, value in found.items() if value is not None} == {
@@ -165,7 +165,7 @@ def test_every_column_of_a_header_as_the_standard_has_it() -> None:
 
 
 def test_the_columns_are_those_with_paths() -> None:
-    """What is the entry's or the project's own is not the header's."""
+    """Columns of the entry or of this project are not made of the header."""
     found, _ = read({})
     assert list(found) == [c.name for c in INSTANCE.columns if c.paths]
     assert set(found.values()) == {None}
@@ -184,7 +184,7 @@ def test_what_is_no_object_is_no_header(raw: bytes) -> None:
 
 @pytest.mark.parametrize("odd", [5, 1.5, "text", True, [], [5], [{"Value": ["x"]}]])
 def test_what_is_no_object_is_no_attribute(odd: object) -> None:
-    """Null and counted, whatever the column makes of an attribute; the others are read."""
+    """Null and counted, whatever the column makes of an attribute. The others are read."""
     columns = [column("PatientID"), column("PatientName"), column("Rows", pa.int32())]
     header = {ID: odd, NAME: odd, ROWS: odd, "00080060": attribute("CS", "CT")}
     found, unparsable = read(header, *columns, column("Modality"))
@@ -310,7 +310,7 @@ def test_what_is_nested_deeply_breaks_nothing(depth: int) -> None:
     ],
 )
 def test_an_index_chooses_one_of_several_values(text: str, value: object) -> None:
-    """From 0; beyond the last there is none."""
+    """From 0. Beyond the last there is none."""
     assert at(text, {"00080008": attribute("CS", "A", "B", "C")}) == value
 
 
@@ -374,7 +374,7 @@ def test_numbers_in_items_have_their_types() -> None:
 
 
 def test_a_whole_number_has_the_width_of_its_column() -> None:
-    """What is too wide for it is none, and never another number."""
+    """Too wide a number is null, and never another number."""
     header = {"00480006": attribute("UL", 2**31), "00200012": attribute("IS", 2**31)}
     assert at("TotalPixelMatrixColumns", header, INT64) == 2**31
     found, unparsable = read(header, column("AcquisitionNumber", pa.int32()))
@@ -408,7 +408,7 @@ def creator(*names: object) -> Json:
 
 @pytest.mark.parametrize("block", ["10", "11", "AB", "FF"])
 def test_a_private_attribute_lies_in_its_creators_block(block: str) -> None:
-    """Which block that is differs from file to file (PS3.5 7.8.1)."""
+    """Its block differs from file to file (PS3.5 7.8.1)."""
     header = {
         f"001900{block}": creator("ACME 1"),
         f"0019{block}0C": attribute("LO", "mine"),
@@ -452,7 +452,7 @@ def test_a_creator_of_no_form_reserves_nothing(odd: object) -> None:
 
 
 def test_a_creator_may_reserve_several_blocks() -> None:
-    """The first that holds the attribute has it; none lies below 10."""
+    """The first that has the attribute counts. No block is below 10."""
     blocks = {f"001900{block}": creator("ACME 1") for block in ("01", "10", "11")}
     elements = {"0019010C": attribute("LO", "no block"), "0019110C": attribute("LO", "mine")}
     assert at(PRIVATE, blocks | elements) == "mine"
@@ -655,7 +655,7 @@ def test_a_header_without_its_uids_is_of_no_instance(tag: str, odd: object) -> N
 
 
 def test_the_map_of_a_header() -> None:
-    """By tag the VR and the values as text; one that is no text is its JSON."""
+    """It has by tag the VR and the values as text. A value that is not text is its JSON."""
     raw = (
         '{"00080005":{"vr":"CS","Value":["ISO_IR 192"]},"00080050":{"vr":"SH"},'
         '"00100010":{"vr":"PN","Value":[{"Alphabetic":"Dö^J"},null]},'
@@ -684,7 +684,7 @@ def test_in_the_map_what_is_no_attribute_is_empty(odd: object) -> None:
 
 
 def test_in_the_map_a_tag_is_once() -> None:
-    """Arrow and Spark want a key once; the last counts."""
+    """Arrow and Spark want a key once. The last counts."""
     raw = b'{"00100020":{"vr":"LO","Value":["A"]},"00100020":{"vr":"LO","Value":["B"]}}'
     assert header_map(raw) == [(ID, {"vr": "LO", "Value": ["B"]})]
 

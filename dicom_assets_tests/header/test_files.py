@@ -30,7 +30,7 @@ Expected = Callable[[Dataset, tzinfo | None], object]
 
 
 def values(dataset: Dataset, keyword: str) -> list[Any]:
-    """The values of an attribute, one by one; none when it is absent or empty."""
+    """The values of an attribute, one by one. None when it is absent or empty."""
     value = dataset.get(keyword)
     if value is None or value == "":
         return []
@@ -38,7 +38,7 @@ def values(dataset: Dataset, keyword: str) -> list[Any]:
 
 
 def text(keyword: str) -> Expected:
-    """The values as text, joined; padding is what a file fills up with."""
+    """The values as text, joined. Padding is what a file fills up with."""
 
     def expected(dataset: Dataset, _: tzinfo | None) -> object:
         shown = [str(value).rstrip(" \0") for value in values(dataset, keyword)]
@@ -242,7 +242,7 @@ EXPECTED: Final[dict[str, Expected]] = {
 
 @cache
 def rows(zone: str | None) -> list[dict[str, object]]:
-    """What the columns hold of every file; what does not parse is null."""
+    """The values of the columns of every file. Unparsable ones are null."""
     return [row_of(file.header, zone) for file in files()]
 
 

@@ -1,4 +1,4 @@
-"""AttributeValues of attributes become values of columns, or say why not; nothing raises."""
+"""AttributeValues of attributes become values of columns, or say why not. Nothing raises."""
 
 import math
 import re
@@ -79,7 +79,7 @@ U = Unparsable
     ],
 )
 def test_text(values: AttributeValues, expected: object) -> None:
-    """Padding goes, empty is null, several values are joined; what is no text says so."""
+    """Padding goes, empty is null, several values are joined. Anything else is NOT_TEXT."""
     assert text(values) == expected
 
 
@@ -221,7 +221,7 @@ def test_the_other_groups_of_a_name(
     ],
 )
 def test_a_whole_number(values: AttributeValues, bits: Literal[32, 64], expected: object) -> None:
-    """A number or the text of one, without fraction, that fits; never a rounded one."""
+    """A number or its text becomes one without a fraction that fits, and is never rounded."""
     found = whole(values, bits)
     assert found == expected
     assert type(found) is type(expected)
@@ -368,7 +368,7 @@ def at(hours: int, minutes: int = 0, seconds: int = 0, micros: int = 0) -> int:
     ],
 )
 def test_a_time_of_day(values: AttributeValues, expected: object) -> None:
-    """What is left out at the end is zero; second 60 is the end of second 59."""
+    """Missing parts at the end are zero. Second 60 is the end of second 59."""
     assert clock(values) == expected
 
 
@@ -418,7 +418,7 @@ def test_a_moment(
     zone: ZoneInfo | None,
     expected: object,
 ) -> None:
-    """The offset counts, else the site's zone; without either, and without time, there is none."""
+    """The offset counts, else the site's zone. Without either, and without time, there is none."""
     found = moment(dates, times, offset, zone)
     assert found == expected
     assert not isinstance(found, datetime) or found.tzinfo is UTC
@@ -480,7 +480,7 @@ def test_what_is_no_offset_is_not_taken_for_the_zone(offset: str) -> None:
 def test_a_dt_is_a_moment_from_the_hour_on(
     values: AttributeValues, offset: AttributeValues, zone: ZoneInfo | None, expected: object
 ) -> None:
-    """Its own offset counts first; a year, a month or a day is right, and no moment."""
+    """Its own offset counts first. A year, a month or a day is right, and no moment."""
     found = instant(values, offset, zone)
     assert found == expected
     assert not isinstance(found, datetime) or found.tzinfo is UTC
@@ -561,7 +561,7 @@ def test_the_code_of_four_attributes(
     urn: AttributeValues,
     expected: object,
 ) -> None:
-    """Scheme and value; the value alone without a scheme, as a URN is."""
+    """It is scheme and value, or the value alone without a scheme, as for a URN."""
     assert code_of(designator, value, long_value, urn) == expected
 
 

@@ -1,6 +1,6 @@
-"""Whatever JSON holds, a value can be stored or says why not; what is written in DICOM is read.
+"""Any JSON gives a value that Arrow takes, or a reason. All that DICOM allows is read.
 
-What each function makes of which value is in `test_values`.
+Single values of each function are in `test_values`.
 """
 
 import re
@@ -61,7 +61,7 @@ PARSERS: Final[dict[str, tuple[Callable[..., object], int]]] = SEVERAL | {
     "clock": (clock, 1),
     "years": (years, 1),
 }
-# What Arrow stores of each: a column of these types takes every result.
+# The Python and Arrow type of each: a column of these types takes every result.
 STORED: Final[dict[str, tuple[type, pa.DataType]]] = {
     **dict.fromkeys(PARSERS, (str, pa.string())),
     **dict.fromkeys(SEVERAL, (datetime, pa.timestamp("us", "UTC"))),
@@ -107,7 +107,7 @@ VALUES = st.none() | st.lists(NEAR, min_size=1, max_size=1) | st.lists(JSON_VALU
 @pytest.mark.parametrize("parser", PARSERS)
 @given(data=st.data())
 def test_whatever_json_holds_a_result_can_be_stored(parser: str, data: st.DataObject) -> None:
-    """Null, a reason, or a value of the column's type, which Arrow takes; nothing raises."""
+    """Null, a reason, or a value of the column's type, which Arrow takes. Nothing raises."""
     parse, arguments = PARSERS[parser]
     found = parse(*data.draw(st.tuples(*[VALUES] * arguments)))
     kind, arrow = STORED[parser]
@@ -174,7 +174,7 @@ def offset_text(minutes: int) -> str:
 
 
 def date_text(found: date) -> str:
-    """Return a date as DA has it; strftime leaves out zeros before the year 1000."""
+    """Return a date as DA has it. `strftime` leaves out zeros before the year 1000."""
     return f"{found.year:04}{found.month:02}{found.day:02}"
 
 
@@ -197,7 +197,7 @@ def test_texts_are_joined_as_dicom_joins_them(stored: list[str | None]) -> None:
 
 @given(st.integers(-(2**63), 2**63 - 1), st.sampled_from(["{}", " {} ", "{:+}", "{:025}", "{}\0"]))
 def test_a_whole_number_is_read_as_written(number: int, form: str) -> None:
-    """As a number and as text; beyond its bits it is out of range."""
+    """As a number and as text. Beyond its bits it is out of range."""
     narrow = number if -(2**31) <= number < 2**31 else Unparsable.OUT_OF_RANGE
     assert whole([number], 64) == whole([form.format(number)], 64) == number
     assert whole([number], 32) == whole([form.format(number)], 32) == narrow
@@ -254,7 +254,7 @@ def shown(written: str) -> time:
 
 @given(st.times(), st.integers(1, 6))
 def test_a_time_is_read_as_written(found: time, digits: int) -> None:
-    """To as many digits as are written, in every form; pydicom reads the same."""
+    """All digits are kept, in every form, and pydicom reads the same."""
     fraction = f"{found.microsecond:06}"[:digits]
     expected = found.replace(microsecond=int(fraction.ljust(6, "0")))
     assert shown(f"{found:%H%M%S}.{fraction}") == expected
@@ -304,7 +304,7 @@ def test_an_age_is_read_as_written(number: int, unit: str) -> None:
 @given(st.text("0123456789DWMYdwmy ", max_size=5))
 @example("045Y")
 def test_ages_are_those_of_pydicom(written: str) -> None:
-    """What pydicom's rules allow as AS is an age, and nothing else is."""
+    """All that pydicom's rules allow as AS is an age, and nothing else is."""
     bare = written.strip(" ")
     right, _ = valuerep.validate_regex("AS", bare)
     found = years([written])

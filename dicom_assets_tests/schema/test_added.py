@@ -165,14 +165,14 @@ def test_a_column_of_instance(
     ],
 )  # fmt: skip
 def test_a_path_into_sequences(path: str, name: str, type_: str, add: Add) -> None:
-    """Named by all its keywords; what all items give is text, because it may be several values."""
+    """Its name has all keywords. Values of all items are text, because there may be several."""
     [column] = new(add(f'path = "{path}"'))
     assert (column.name, str(column.type)) == (name, type_)
     assert [p.text for p in column.paths] == [path]
 
 
 def test_a_private_attribute(add: Add) -> None:
-    """By its creator; text unless its VR is told."""
+    """It is addressed by its creator, and is text unless its VR is given."""
     tables = add(
         """path = '(0019,"ACME 1.0",0c)'\nname = "bvalue"\nvr = "IS" """,
         """path = '(0019,"ACME 1.0",0D)[1]'\nname = "second" """,
@@ -277,7 +277,7 @@ def test_a_name_in_series_is_in_camel_case(path: str, name: str, add: Add) -> No
     ],
 )
 def test_a_rollup_reads_a_column_that_is_there(given: str, source: str, add: Add) -> None:
-    """One that holds the same, in whatever words its path is written; none is added twice."""
+    """A column of the same values is reused, however its path is written."""
     tables = add(given)
     [column] = new(tables, "study")
     assert column.sources == (source,)
@@ -310,14 +310,14 @@ def test_a_rollup_whose_attributes_name_is_taken_has_its_own_in_instance(add: Ad
 
 
 def test_what_is_there_is_not_added_again(add: Add) -> None:
-    """Whether everyone has it, or the file names it twice."""
+    """It may be in the catalogue, or the file names it twice."""
     everyones = ('path = "Rows"', 'path = "PatientBirthDate"\ntype = "date32"')
     tables = add(*everyones, 'path = "KVP"', 'path = "KVP"', 'path = "00180060"')
     assert [c.name for c in new(tables)] == ["kvp"]
 
 
 def test_a_name_of_its_own_makes_a_second_column(add: Add) -> None:
-    """Which is what was asked for."""
+    """The type is as requested."""
     assert told(new(add('path = "Rows"\nname = "height"'))) == [
         ("height", "int32", "whole", ["Rows"])
     ]
@@ -366,7 +366,7 @@ def test_a_pack_adds_its_columns(pack: str, write: Write) -> None:
 
 
 def test_packs_come_before_columns_and_may_share_attributes(write: Write) -> None:
-    """A column of the file reads one of a pack; what two packs have is there once."""
+    """A column of the file reads one of a pack. A column of two packs is added once."""
     file = write('packs = ["dose", "ct"]\n' + entries('path = "KVP"\nlevel = "series"'))
     names = [c.name for c in new(added.tables(file))]
     assert len(names) == len(set(names)) == 14 + 5
@@ -400,7 +400,7 @@ def test_a_file_of_another_form_is_refused(text: str, told: list[str], refusal: 
 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, refusal: Refusal) -> None:
-    """Absent, a folder, or not UTF-8; the mark of Windows' editors is none of its text."""
+    """Absent, a folder, or not UTF-8. The mark of Windows' editors is none of its text."""
     with pytest.raises(
         SettingsError, match=r"absent.toml cannot be read \(FileNotFoundError\): give"
     ):
@@ -586,7 +586,7 @@ def test_a_path_that_the_page_shows_is_one(way: str, steps: str) -> None:
 
 
 def test_the_page_tells_every_key_and_its_choices() -> None:
-    """What the messages tell too."""
+    """The help in messages has them, too."""
     for struct in (added._Entry, added._File):
         assert all(f"`{name}`" in PAGE for name in struct.__struct_fields__)
     choices = (added._Level, added._Rolled, added._TypeName, added._Group)

@@ -99,7 +99,7 @@ TEMPLATE_STUDY = [
 ROLLUPS = [(SERIES, TEMPLATE_SERIES), (STUDY, TEMPLATE_STUDY)]
 
 
-# name, type, and the paths that its value is made of; None for what is not in the header
+# name, type, and the paths that its value is made of. None for one that is not in the header
 ADDED_INSTANCE: list[tuple[str, str, str | None]] = [
     ("sequence", "int64", None),
     ("received_timestamp", TIMESTAMP, None),
@@ -256,7 +256,7 @@ ADDED_STUDY = [
     ),
 ]
 ADDED = [(SERIES, ADDED_SERIES), (STUDY, ADDED_STUDY)]
-# PS3.15 Table E.1-1; every other attribute of the catalogue is not in it.
+# PS3.15 Table E.1-1. Every other attribute of the catalogue is not in it.
 CLASSES = {
     "U": "StudyInstanceUID SeriesInstanceUID SOPInstanceUID FrameOfReferenceUID",
     "Z": "PatientName PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime "
@@ -278,7 +278,7 @@ def typed(table: Table, start: int, end: int | None = None) -> list[tuple[str, s
 
 
 def type_name(type_: pa.DataType) -> str:
-    """The type as the reference writes it; a map without Arrow's own names of its parts."""
+    """The type as the reference writes it, for a map without Arrow's names of its parts."""
     if isinstance(type_, pa.MapType):
         return f"map<{type_.key_type}, {type_.item_type}>"
     return str(type_)
@@ -291,7 +291,7 @@ def lower_camel(keyword: str) -> str:
 
 
 def shown(keyword: str | None, *paths: str) -> dict[bytes, bytes] | None:
-    """What a field's metadata says of an attribute, by PS3.6 and PS3.15."""
+    """The facts in a field's metadata of an attribute, by PS3.6 and PS3.15."""
     if keyword is None:
         return None
     known = {
@@ -306,7 +306,7 @@ def shown(keyword: str | None, *paths: str) -> dict[bytes, bytes] | None:
 
 
 def class_of(keyword: str) -> str:
-    """The class of an attribute in Table E.1-1; "-" where the table does not have it."""
+    """The class of an attribute in Table E.1-1, "-" where the table does not have it."""
     return next((name for name, listed in CLASSES.items() if keyword in listed.split()), "-")
 
 
@@ -325,7 +325,7 @@ def test_instance_begins_with_the_templates_36_columns() -> None:
 def test_a_column_of_the_template_shows_its_attribute(
     name: str, keyword: str | None, tag: str | None, vr: str | None, type_: str
 ) -> None:
-    """Keyword, tag and VR; the field's metadata have VM, PS3.15 class and path too."""
+    """Keyword, tag and VR. The field's metadata have VM, PS3.15 class and path too."""
     column, field = INSTANCE[name], INSTANCE.arrow().field(name)
     assert (column.keyword, column.tag, column.vr) == (keyword, tag, vr)
     assert (field.metadata or None) == shown(keyword, keyword or "")
@@ -346,7 +346,7 @@ def test_a_rollup_begins_with_the_templates_columns(
 
 
 def test_what_is_ours_in_instance_comes_after_the_templates() -> None:
-    """So `SELECT *` and positions stay as they were; name, order and type are held here."""
+    """So `SELECT *` and positions stay as they were. Name, order and type are held here."""
     assert typed(INSTANCE, 36) == [(name, type_) for name, type_, _ in ADDED_INSTANCE]
     assert len(INSTANCE.columns) == 85
 
@@ -372,7 +372,7 @@ def test_a_column_of_ours_is_made_of_its_paths(name: str, _type: str, paths: str
 
 @pytest.mark.parametrize("table", [INSTANCE, SERIES, STUDY], ids=lambda table: table.name)
 def test_only_columns_that_rows_cannot_be_without_are_not_added(table: Table) -> None:
-    """A table of the first version has them; what came later is null in old rows."""
+    """A table of the first version has them. Later ones are null in old rows."""
     start = {"instance": 36, "series": 11, "study": 10}[table.name]
     required = [c.name for c in table.columns[start:] if not c.added]
     both = ["sequence", "received_timestamp"]
@@ -403,7 +403,7 @@ def test_tag_vr_and_vm_are_the_dictionarys(attribute: Attribute) -> None:
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES.values(), ids=ATTRIBUTES)
 def test_the_class_is_the_tables(attribute: Attribute) -> None:
-    """PS3.15 Table E.1-1; DocumentTitle, which it lacks, can hold free text and counts as X."""
+    """PS3.15 Table E.1-1. DocumentTitle, which it lacks, can hold free text and counts as X."""
     assert attribute.ps315 == class_of(attribute.keyword)
 
 
@@ -420,7 +420,7 @@ def test_every_attribute_is_at_some_path_or_shown() -> None:
 
 @pytest.mark.parametrize("column", columns_with_paths(), ids=lambda column: column.name)
 def test_every_path_resolves(column: Column) -> None:
-    """From its text alone it is the same; one step inside another is in a sequence."""
+    """From its text alone it is the same. One step inside another is in a sequence."""
     for held in column.paths:
         assert path(held.text) == held
         assert [step.attribute.vr for step in held.steps[:-1]] == ["SQ"] * (len(held.steps) - 1)
@@ -430,7 +430,7 @@ def test_every_path_resolves(column: Column) -> None:
 
 @pytest.mark.parametrize("column", columns_with_paths(), ids=lambda column: column.name)
 def test_a_field_tells_what_dicom_says_of_it(column: Column) -> None:
-    """Only what shows one attribute does; the path too, when there is one."""
+    """Only columns that show one attribute have them, and a path if there is one."""
     found = column.field().metadata or None
     assert found == shown(column.keyword, *(p.text for p in column.paths))
 
@@ -480,7 +480,7 @@ def test_what_no_attribute_gives_has_an_underscore_in_instance() -> None:
 
 @pytest.mark.parametrize("table", [SERIES, STUDY], ids=["series", "study"])
 def test_a_name_in_a_rollup_is_the_keyword_in_lower_camel(table: Table) -> None:
-    """With Uid and Id, as the template writes them; codes are named after their sequence."""
+    """With Uid and Id, as the template writes them. Codes are named after their sequence."""
     shown = [c for c in table.columns if c.keyword and c.aggregate in {"latest", "same"}]
     codes = {"procedureCode", "procedureCodeMeaning"}
     plain = [c for c in shown if c.name not in codes]
@@ -607,7 +607,7 @@ def test_sync_says_how_far_each_table_is() -> None:
 
 
 def test_change_and_rejected_have_the_designs_columns() -> None:
-    """The log in lower case, as in instance; a rejection holds no value."""
+    """The log in lower case, as in instance. A rejection holds no value."""
     assert CHANGE.names == [
         "sequence",
         "partitionName",

@@ -59,7 +59,7 @@ def test_a_column_that_shows_an_attribute_has_its_keyword() -> None:
 
 
 def test_a_date_has_the_keyword_and_its_text_another_name() -> None:
-    """As at Google and IDC, where StudyDate is a date; so is it in the rollups."""
+    """As at Google and IDC, where StudyDate is a date. So is it in the rollups."""
     names = views.names(INSTANCE)
     assert (names["studydate_formatted"], names["studydate"]) == ("StudyDate", "StudyDate_raw")
     assert names["patientbirthdate_formatted"] == "PatientBirthDate"
@@ -99,7 +99,7 @@ def test_every_keyword_is_one_of_dicoms() -> None:
 
 
 def test_columns_of_ones_own_have_keywords_too(own: str) -> None:
-    """A number goes before the template's text; what is private or within a sequence keeps its."""
+    """A number gets it before the template's text. Columns inside sequences keep their names."""
     tables = added.tables(own)
     instance = views.names(tables["instance"])
     assert (instance["kvp"], instance["remarks"]) == ("KVP", "ImageComments")

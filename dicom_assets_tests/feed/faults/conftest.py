@@ -1,4 +1,4 @@
-"""One emulator for all tests of the folder; each test has its archive, its faults and its feed."""
+"""One emulator for all tests of the folder. Each test has its archive, its faults and its feed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIMES = int(os.environ.get("FAULTS", "1"))
 
 @pytest.fixture
 def repetition(request: pytest.FixtureRequest) -> int:
-    """Which time of many a test runs: in `make soak` each runs FAULTS times."""
+    """The number of this run of a test. In `make soak` each test runs FAULTS times."""
     return int(request.param)
 
 
@@ -80,7 +80,7 @@ def archive(application: Starlette, tmp_path: Path) -> Iterator[Archive]:
 
 @pytest.fixture
 def faults(application: Starlette) -> Iterator[Faults]:
-    """What goes wrong during a test; nothing, until it says so."""
+    """The faults of the service during a test. There are none until the test adds some."""
     faults: Faults = application.state.faults
     yield faults
     faults.clear()
@@ -88,7 +88,7 @@ def faults(application: Starlette) -> Iterator[Faults]:
 
 @pytest.fixture
 def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
-    """What opens a feed at the service, in pages of 20; all are closed in the end."""
+    """A function that opens a feed of the service, in pages of 20. All are closed in the end."""
     opened: list[ChangeFeed] = []
 
     def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes

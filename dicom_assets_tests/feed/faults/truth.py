@@ -46,7 +46,7 @@ def headers_of(archive: Archive) -> dict[int, str]:
 
 
 def current(feed: ChangeFeed, entries: Entries) -> list[Headers]:
-    """Return the heavy read of the current entries of a light read."""
+    """Return the header read of the current entries of a light read."""
     changes = entries.changes
     states: list[Any] = changes["state"].to_pylist()
     sequences: list[Any] = changes["sequence"].to_pylist()
@@ -55,7 +55,7 @@ def current(feed: ChangeFeed, entries: Entries) -> list[Headers]:
 
 
 def headers_in(pieces: Iterable[Headers]) -> dict[int, str]:
-    """Return the headers of a heavy read, as text, by sequence; each came once."""
+    """Return the headers of a header read, as text, by sequence; each came once."""
     rows: list[dict[str, Any]] = [row for piece in pieces for row in piece.rows.to_pylist()]
     found = {row["sequence"]: row["metadata_string"] for row in rows}
     assert len(found) == len(rows)
@@ -63,7 +63,7 @@ def headers_in(pieces: Iterable[Headers]) -> dict[int, str]:
 
 
 def rejections_in(pieces: Iterable[Headers]) -> list[Rejection]:
-    """Return the rejections of a heavy read, of which no sequence has two."""
+    """Return the rejections of a header read, of which no sequence has two."""
     found = [rejection for piece in pieces for rejection in piece.rejections]
     assert max(Counter(r.sequence for r in found).values(), default=0) <= 1
     return sorted(found, key=lambda rejection: rejection.sequence or 0)

@@ -1,4 +1,4 @@
-"""What each answer means: the retry matrix, row by row."""
+"""The meaning of each answer: the retry matrix, row by row."""
 
 import socket
 import ssl
@@ -33,7 +33,7 @@ def failure(status: int, content: bytes = CANARY.encode(), **headers: str) -> Re
 
 @pytest.mark.parametrize("status", [200, 204])
 def test_success_is_no_failure(status: int) -> None:
-    """Whether the body is a page is another question."""
+    """The body is checked elsewhere."""
     check_status(httpx.Response(status), 3600.0)
 
 
@@ -64,7 +64,7 @@ def test_success_is_no_failure(status: int) -> None:
 def test_a_status_means(
     status: int, error: type[ServiceError], may_pass: bool, throttles: bool, may_be_header: bool
 ) -> None:
-    """Whether it passes, whether it is load, whether a header may be the reason."""
+    """It may pass or not, come from load or not, and be caused by a header or not."""
     meaning = failure(status).meaning
     told = (meaning.error, meaning.may_pass, meaning.throttles, meaning.may_be_header)
     assert told == (error, may_pass, throttles, may_be_header)
@@ -106,7 +106,7 @@ def test_what_is_told_of_an_answer_is_its_status(status: int) -> None:
     ],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:
-    """Seconds, or a date by the service's own clock; what is absurd is not there."""
+    """It is seconds, or a date by the service's own clock. An absurd one is ignored."""
     headers = [(b"Date", b"Mon, 05 Jan 2026 12:00:00 GMT"), (b"Retry-After", text.encode())]
     assert answers.retry_after_seconds(httpx.Response(429, headers=headers), 3600.0) == seconds
 

@@ -1,4 +1,4 @@
-"""The token goes to the configured service over https, and to nobody else."""
+"""The token goes to the configured service over https, and nowhere else."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ SERVICE = "https://workspace-service.dicom.azurehealthcareapis.com"
 
 @dataclass
 class Credential:
-    """Gives token-1, token-2, …; each valid for `seconds`."""
+    """Gives token-1, token-2, …, each valid for `seconds`."""
 
     seconds: float = 3_600
     error: Exception | None = None
@@ -48,7 +48,7 @@ class Credential:
 
 @dataclass
 class Service:
-    """Remembers what it was sent; answers with the statuses given, then with an empty feed."""
+    """Remembers what it was sent. Answers with the statuses given, then with an empty feed."""
 
     statuses: list[int] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
@@ -76,7 +76,7 @@ def open_feed(
 
 
 def test_a_request_over_https_carries_the_token() -> None:
-    """One token serves all requests; its scope is the same for every DICOM service."""
+    """One token serves all requests. Its scope is the same for every DICOM service."""
     service, credential = Service(), Credential()
     with open_feed(service, credential) as feed:
         feed.first()
@@ -137,7 +137,7 @@ def test_a_refused_token_is_renewed_once() -> None:
 
 
 def test_a_token_refused_for_ever_is_an_error_in_time() -> None:
-    """One new token is asked for, no more; the message has none."""
+    """One new token is asked for, no more. The message has none."""
     service, credential = Service([401] * 99), Credential()
     with (
         open_feed(service, credential) as feed,
@@ -163,7 +163,7 @@ def test_a_new_token_that_was_taken_may_be_renewed_again() -> None:
 
 
 def test_a_credential_that_knows_no_claims_is_asked_without() -> None:
-    """The command line tools are such ones; they have no cache of ours."""
+    """The command line tools are such ones. They have no cache of ours."""
     service, credential = Service([401]), Credential(takes_claims=False)
     with open_feed(service, credential) as feed:
         feed.first()

@@ -79,7 +79,7 @@ def test_a_packing_that_was_not_asked_for_is_refused(packing: str) -> None:
 
 
 def test_a_body_may_be_as_large_as_allowed_and_no_larger() -> None:
-    """To the byte; the rest is not even read."""
+    """The limit is exact to the byte, and the rest is not even read."""
     assert read_body(answer(TEXT), len(TEXT)) == TEXT
     stream = Pieces(TEXT, 100)
     with pytest.raises(TooLargeError):

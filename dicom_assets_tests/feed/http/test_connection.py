@@ -1,4 +1,4 @@
-"""An answer is believed when it is whole; what passes is tried again, and refusals say why."""
+"""Only a whole answer is used. A failure that may pass is retried, and refusals say why."""
 
 import gzip
 import json
@@ -47,7 +47,7 @@ def count(feed: ChangeFeed) -> int:
 def test_what_may_pass_is_tried_again(
     service: Service, feed: ChangeFeed, page: bytes, status: int
 ) -> None:
-    """And the entries are there, whatever the body said."""
+    """The entries are read, whatever the body was."""
     service.script = [Answer(status, CANARY.encode())] * 3
     assert count(feed) == 3
     assert len(service.requests) == 3 + 1 + CONFIRMATIONS
@@ -187,7 +187,7 @@ def test_no_retry_when_none_is_allowed(service: Service, open_feed: Opener) -> N
 
 
 def test_retry_after_is_honoured(service: Service, feed: ChangeFeed, page: bytes) -> None:
-    """In earnest; dates, and what is absurd, have tests that do not wait."""
+    """The test really waits. Dates and absurd values have tests that do not."""
     service.script = [Answer(429, headers={"Retry-After": "1"})]
     started = time.monotonic()
     assert count(feed) == 3
@@ -277,7 +277,7 @@ def test_why_the_service_could_not_be_reached(
 def test_nothing_of_an_address_or_a_body_is_logged(
     service: Service, feed: ChangeFeed, page: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A retry says what was answered and for which window; a request says nothing."""
+    """A retry says what was answered and for which window. A request says nothing."""
     caplog.set_level(logging.INFO)
     service.script = [Answer(503, CANARY.encode())]
     count(feed)
@@ -290,7 +290,7 @@ def test_nothing_of_an_address_or_a_body_is_logged(
 
 
 def test_a_log_level_that_somebody_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who wants httpx's lines gets them."""
+    """A level that is set for httpx stays."""
     logger = logging.getLogger("httpx")
     monkeypatch.setattr(logger, "level", logging.INFO)
     feed_of("http://127.0.0.1").close()

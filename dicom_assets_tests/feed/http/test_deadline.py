@@ -20,7 +20,7 @@ SECONDS = 0.4
 
 @contextmanager
 def dripping(at_once: bytes, pause: float) -> Iterator[str]:
-    """Serve some bytes at once, then one at a time, for ever; yield the address."""
+    """Serve some bytes at once, then one at a time, for ever. Yield the address."""
     stop = threading.Event()
 
     def drip(connection: socket.socket) -> None:
@@ -77,7 +77,7 @@ def test_attempts_share_what_is_left_of_the_time() -> None:
 
 
 def test_a_deadline_is_of_one_request_only() -> None:
-    """The next has its own; and connections are used again after one."""
+    """Each request has its own, and a connection is used again after one."""
     with dripping(BODY + b"[]", 9.0) as url:
         timeouts = replace(QUICK, request_seconds=0.1)
         with feed_of(url, retry_seconds=0, timeouts=timeouts) as feed:

@@ -14,7 +14,7 @@ FOR_EVER = float("inf")
 
 @dataclass
 class Clock:
-    """A clock that only moves when somebody sleeps."""
+    """A clock that only moves during `sleep`."""
 
     time: float = 0.0
     slept: list[float] = field(default_factory=list)
@@ -56,7 +56,7 @@ def test_failures_halve_and_answers_add_one() -> None:
 
 
 def test_no_more_run_than_may() -> None:
-    """Who comes next waits until the time is over, and then has no turn."""
+    """The next caller waits until the time is over, and gets no turn."""
     clock = Clock()
     throttle = Throttle(2, clock.timeouts())
     with (
@@ -71,7 +71,7 @@ def test_no_more_run_than_may() -> None:
 
 
 def test_a_storm_is_one_request_a_second() -> None:
-    """As long as nothing is answered, whoever asks."""
+    """All threads share it, until there is an answer."""
     clock = Clock()
     throttle = Throttle(8, clock.timeouts())
     started = []

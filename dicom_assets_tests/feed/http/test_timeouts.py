@@ -17,7 +17,7 @@ MOST = 600.0
 
 
 class Service:
-    """Answers what it is given, then for ever the last of it; says when it was asked."""
+    """Answers what it is given, then for ever the last of it. Says when it was asked."""
 
     def __init__(self, clock: Clock, *answers: httpx.Response) -> None:
         self._clock = clock
@@ -48,7 +48,7 @@ FINE = httpx.Response(200, json=[])
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_service_that_is_down_is_red_after_ten_minutes(status: int) -> None:
-    """It was asked some thirty times by then, and told so."""
+    """It had some thirty requests by then, and the message has their number."""
     clock = Clock()
     service = Service(clock, refused(status))
     with open_feed(clock, service) as feed, pytest.raises(ServiceUnavailableError) as error:
@@ -107,7 +107,7 @@ def test_a_storm_is_met_with_a_request_a_second_at_most() -> None:
     ],
 )
 def test_retry_after_is_waited(headers: dict[str, str], least: float, most: float) -> None:
-    """And a second at random, so that not all come back at once; never beyond the deadline."""
+    """A random second is added, so that not all retry at once, but never beyond the deadline."""
     clock = Clock()
     with open_feed(clock, Service(clock, refused(429, **headers), FINE)) as feed:
         feed.first()
