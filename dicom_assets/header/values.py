@@ -206,11 +206,6 @@ def _finite(value: float) -> float | Unparsable:
     return Unparsable.NOT_A_NUMBER if math.isnan(value) else Unparsable.OUT_OF_RANGE
 
 
-def _is_plain(stored: str) -> bool:
-    """True when Python's parser accepts no more than DICOM's: no 1_000, only the digits 0 to 9."""
-    return stored.isascii() and "_" not in stored
-
-
 def _whole_of(stored: str) -> int | Unparsable:
     if stored.isdigit() and stored.isascii() and len(stored) <= _WHOLE_DIGITS:
         return int(stored)
@@ -225,8 +220,10 @@ def _whole_of(stored: str) -> int | Unparsable:
 
 
 def _real_of(stored: str) -> float | Unparsable:
+    # Python's parser accepts more than DICOM's: 1_000, and other digits than 0 to 9.
+    is_plain = stored.isascii() and "_" not in stored
     try:
-        number = float(stored) if _is_plain(stored) else math.nan
+        number = float(stored) if is_plain else math.nan
     except ValueError:
         return Unparsable.NOT_A_NUMBER
     # "nan", "inf" and "infinity" are numbers for Python only.
@@ -419,13 +416,9 @@ def code_of(
     missing. Here it is the value alone then, because a URN needs no scheme, and such a value
     cannot be taken for one that has a scheme.
     """
-    coded = _first_text(value, long_value, urn)
+    texts = (number_text(values) for values in (value, long_value, urn))
+    coded = next((one for one in texts if one is not None), None)
     scheme = number_text(designator)
     if not isinstance(coded, str) or scheme is None:
         return coded
     return f"{scheme}:{coded}" if isinstance(scheme, str) else scheme
-
-
-def _first_text(*several: AttributeValues) -> str | Unparsable | None:
-    texts = (number_text(values) for values in several)
-    return next((one for one in texts if one is not None), None)

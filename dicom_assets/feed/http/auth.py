@@ -85,12 +85,10 @@ class Tokens:
 
         Raises RequestFailure when there is no token.
         """
-        if self._is_entitled(request.url):
+        url, origin = request.url, self._origin
+        is_origin = (url.scheme, url.host, url.port) == (origin.scheme, origin.host, origin.port)
+        if url.scheme == "https" and is_origin:
             request.headers[_HEADER] = _SCHEME + self._token()
-
-    def _is_entitled(self, url: httpx.URL) -> bool:
-        ours = (self._origin.scheme, self._origin.host, self._origin.port)
-        return url.scheme == "https" and (url.scheme, url.host, url.port) == ours
 
     def refuse(self, request: httpx.Request) -> bool:
         """Drop the refused token of a request. Return True if the next request carries another."""

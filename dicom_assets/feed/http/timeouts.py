@@ -11,10 +11,6 @@ from dataclasses import dataclass
 from typing import Final
 
 
-def _sleep(seconds: float, stop: threading.Event) -> None:
-    stop.wait(seconds)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
     """Deadlines and pauses in seconds, and the clock that counts them: `now` and `sleep`."""
@@ -39,7 +35,7 @@ class Timeouts:
     # How long a header is retried alone, before it counts as unreadable.
     doubt_seconds: float = 30.0
     now: Callable[[], float] = time.monotonic
-    sleep: Callable[[float, threading.Event], object] = _sleep
+    sleep: Callable[[float, threading.Event], object] = lambda seconds, stop: stop.wait(seconds)
 
 
 DEFAULT_TIMEOUTS: Final = Timeouts()
