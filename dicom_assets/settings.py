@@ -498,7 +498,7 @@ def _read(setting: "Field[Any]", given: Mapping[str, str]) -> object:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host is a literal loopback address; a name is none, whatever it resolves to."""
+    """True for a literal loopback address. A name is none, whatever it resolves to."""
     try:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:

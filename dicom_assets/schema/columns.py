@@ -162,7 +162,7 @@ class Table:
 
     @property
     def is_derived(self) -> bool:
-        """Whether its rows are derived from `instance`, study by study."""
+        """True when its rows are derived from `instance`, study by study."""
         return self.derive is not None or any(column.aggregate for column in self.columns)
 
     @property
