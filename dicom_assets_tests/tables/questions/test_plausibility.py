@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.questions.rates import LEAST_SERIES, Rates, look
+from dicom_assets.tables.questions.plausibility import LEAST_SERIES, Rates, look
 from dicom_assets_tests.support.tables import NOW, Row, insert, key, row
 
 MANY = LEAST_SERIES
