@@ -1,8 +1,16 @@
-"""Questions to the tables; none changes a row of `instance`, `series` or `study`.
+"""Questions to the tables. None of them changes a row of `instance`, `series` or `study`.
 
-- `audit` and `reconcile` compare the tables with the service; `find`: why an instance is there or
-  not; `erasure`: what still holds a study.
-- `integrity`: keys, orphans, counts; `rates`, `parsing`, `dates`: are the values plausible?
-- `freshness`, `lag`: how far the tables are; `conflicts`, `conformity`, `growth`: how they are
-  kept.
+| module | question |
+|---|---|
+| `audit` | Are the sealed hours still what the service serves? It removes the seals of others. |
+| `reconcile` | Are the studies as large as the service says? |
+| `find` | Why is a study, series or instance in the tables, or not? |
+| `erasure` | Where is a study still stored, and until when? |
+| `integrity` | Is there one row per key, no orphan, no wrong count? |
+| `plausibility` | Are values missing more often than before, unparsable, or in the future? |
+| `freshness` | Which due hours do all tables show? |
+| `lag` | How many entries does the service have that the tables do not have? |
+| `conflicts` | How often did a commit come after that of another run? |
+| `conformity` | Do columns, protocol and properties of the tables match this version? |
+| `growth` | How large are tables and logs, and how much room is left? |
 """

@@ -1,42 +1,54 @@
-"""Which columns lack more values in the newest weeks than in the weeks before.
+"""Plausibility of the values in `instance`: missing, unparsable, and in the future.
 
-A series counts once, however many instances it has, and is compared with series of its own
-modality: so a week with more MR is no change. Values that do not parse are counted in a sample of
-headers. Weeks are counted back from the newest instance, so that tables at rest are compared too.
+| function | result |
+|---|---|
+| `compare_rates` | the columns that lack more values in the newest weeks than in the weeks before |
+| `parse_newest` | how many values of the newest headers parse, and how many do not |
+| `count_future_dates` | how many dates lie more than a day in the future |
+
+`compare_rates` counts a series once, however many instances it has, and compares it with series of
+its own modality: a week with more MR is no change. It counts unparsable values in a sample of
+headers. The weeks end at the newest instance, so that tables at rest are compared too.
+
+A value is unparsable when it is not of its VR, and then null in the table. These functions read
+headers from `metadata_string` again and write nothing.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import sqrt
 from typing import Any, NamedTuple, TypeAlias
 
-from dicom_assets.schema import INSTANCE
+from dicom_assets.header.extraction import extraction
+from dicom_assets.schema import DATE, INSTANCE, TIMESTAMP, Column
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
-from dicom_assets.tables.questions.parsing import Parsing, parse
-from dicom_assets.tables.upkeep.kept_headers import newest_of_series
+from dicom_assets.tables.upkeep.kept_headers import newest_headers, newest_headers_of_series
 
-# Fewer series of a modality say nothing.
+# Below this number of series of a modality, a share is chance.
 LEAST_SERIES = 50
-# Of each period so many headers are parsed.
+# Headers that are parsed for each of the two periods.
 HEADERS = 500
-# Series come in studies, and devices in weeks: a jump has to be this many standard errors high.
+# A jump is at least this many standard errors high, because values are not independent: series
+# come in studies, and devices are in use for weeks.
 STANDARD_ERRORS = 4.0
+# A clock may be wrong by hours, and the day begins earlier in other time zones.
+GRACE = timedelta(days=1)
 _COUNT = "_series"
 _Rows: TypeAlias = list[dict[str, Any]]
 _Pairs: TypeAlias = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Share(NamedTuple):
-    """Which part of so many lacks a value, from 0 to 1."""
+    """The part of `of` series or values that lacks a value, from 0 to 1."""
 
     share: float
     of: int
 
 
 class Jump(NamedTuple):
-    """Which part lacks a value now, and which did before."""
+    """The parts that lack a value before and now, from 0 to 1."""
 
     before: float
     now: float
@@ -44,9 +56,9 @@ class Jump(NamedTuple):
 
 @dataclass(frozen=True)
 class Rates:
-    """How many series of each period were compared, and the columns in which the rate jumped.
+    """Numbers of series compared, and by column the jumps of missing and of unparsable values.
 
-    No series where there are too few of them to say anything.
+    `series` is 0 where there are too few series to compare.
     """
 
     series: int = 0
@@ -60,103 +72,149 @@ class Rates:
         return not self.nulls and not self.unparsable
 
 
-def look(
-    store: Store, zone: str | None, weeks: float = 1, weeks_before: float = 4, points: float = 0.1
-) -> Rates:
-    """Compare the newest weeks with the weeks before; a jump is one by more than `points`."""
+@dataclass(frozen=True)
+class Parsing:
+    """Numbers of values in so many `headers`, that parse and that do not.
+
+    `parsed` counts by column, `unparsable` by `column: reason`.
+    """
+
+    headers: int
+    parsed: Counter[str]
+    unparsable: Counter[str]
+
+    def shares(self) -> dict[str, Share]:
+        """Return by column the share of its values that do not parse."""
+        wrong = Counter[str]()
+        for reason, count in self.unparsable.items():
+            wrong[reason.partition(":")[0]] += count
+        values = {name: self.parsed[name] + wrong[name] for name in {**self.parsed, **wrong}}
+        return {name: Share(wrong[name] / of, of) for name, of in values.items() if of}
+
+    def rates(self) -> dict[str, float]:
+        """Return the shares above 0 by column, the greatest first."""
+        wrong = {name: share.share for name, share in self.shares().items() if share.share}
+        return dict(sorted(wrong.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def parse_newest(store: Store, zone: str | None, size: int) -> Parsing:
+    """Parse the headers of the rows with the `size` greatest sequences."""
+    return _parse(store, zone, newest_headers(store, size))
+
+
+def _parse(store: Store, zone: str | None, texts: Iterable[str]) -> Parsing:
+    """Parse headers into the columns of `instance`; a text that is no header does not count."""
+    extract = extraction(store.tables[INSTANCE.name], zone)
+    decoded = (extract.decode(text.encode()) for text in texts)
+    headers = [header for header in decoded if header is not None]
+    columns, unparsable = extract.columns(headers)
+    parsed = Counter({n: sum(v is not None for v in values) for n, values in columns.items()})
+    return Parsing(len(headers), parsed, unparsable)
+
+
+def count_future_dates(store: Store, now: datetime) -> Counter[str]:
+    """Return by column of `instance` the number of rows with a date more than a day after `now`."""
     snapshot = store.open(INSTANCE)
-    newest = _newest(snapshot)
-    if newest is None:
+    if snapshot.delta is None:
+        return Counter()
+    day, moment = f"DATE '{now + GRACE:%Y-%m-%d}'", f"TIMESTAMP '{(now + GRACE).isoformat()}'"
+    bounds = {DATE: day, TIMESTAMP: moment}
+    late = {c.name: f'"{c.name}" > {bounds[c.type]}' for c in _filled(snapshot) if c.type in bounds}
+    counts = ", ".join(f'count(*) FILTER (WHERE {after}) AS "{n}"' for n, after in late.items())
+    condition = " OR ".join(late.values())
+    (row,) = snapshot.query(f"SELECT {counts} FROM t WHERE {condition}").to_pylist()  # noqa: S608 - names of columns and moments
+    return Counter({name: count for name, count in row.items() if count})
+
+
+def _filled(snapshot: Snapshot) -> list[Column]:
+    """Return the columns of the table that a header fills."""
+    return [c for c in snapshot.table.columns if c.paths and c.name in snapshot.held]
+
+
+def compare_rates(
+    store: Store, zone: str | None, *, weeks: float, weeks_before: float, points: float
+) -> Rates:
+    """Compare the newest weeks with the weeks before.
+
+    A jump is a rise of a column's share by more than `points` (from 0 to 1) that chance does not
+    explain. Columns of the key and `modality` are not compared.
+    """
+    snapshot = store.open(INSTANCE)
+    if snapshot.delta is None:
+        return Rates()
+    newest = snapshot.query('SELECT max("received_timestamp") AS top FROM t')["top"][0].as_py()
+    if not isinstance(newest, datetime):
         return Rates()
     turn = newest - timedelta(weeks=weeks)
-    now = _where(turn, newest + timedelta(microseconds=1))
-    before = _where(turn - timedelta(weeks=weeks_before), turn)
-    names = [c.name for c in snapshot.table.columns if c.paths and c.name in snapshot.held]
-    names = [name for name in names if name not in {*INSTANCE.key, "modality"}]
-    counted, counted_before = (_nulls(snapshot, names, where) for where in (now, before))
-    parsed, parsed_before = (
-        parse(store, zone, newest_of_series(store, HEADERS, where)) for where in (now, before)
+    periods = (
+        _condition(turn, newest + timedelta(microseconds=1)),
+        _condition(turn - timedelta(weeks=weeks_before), turn),
     )
-    pairs = _comparable(counted, counted_before)
+    names = [c.name for c in _filled(snapshot) if c.name not in {*INSTANCE.key, "modality"}]
+    now, before = (_nulls(snapshot, names, period) for period in periods)
+    known = {row["modality"]: row for row in before if row[_COUNT] >= LEAST_SERIES}
+    pairs = [(row, known[row["modality"]]) for row in now if row["modality"] in known]
     series, series_before = (sum(pair[n][_COUNT] for pair in pairs) for n in (0, 1))
     if series < LEAST_SERIES:
         return Rates()
+    parsed, parsed_before = (
+        _parse(store, zone, newest_headers_of_series(store, HEADERS, period)) for period in periods
+    )
     return Rates(
         series,
         series_before,
-        nulls=_jumped(_found(names, pairs), _expected(names, pairs), points),
-        unparsable=_jumped(_unparsable(parsed), _unparsable(parsed_before), points),
+        nulls=_jumps(*_null_shares(names, pairs), points),
+        unparsable=_jumps(parsed.shares(), parsed_before.shares(), points),
     )
 
 
-def _newest(snapshot: Snapshot) -> datetime | None:
-    if snapshot.delta is None:
-        return None
-    found = snapshot.query('SELECT max("received_timestamp") AS top FROM t')["top"][0].as_py()
-    return found if isinstance(found, datetime) else None
-
-
-def _where(start: datetime, end: datetime) -> str:
-    column = '"received_timestamp"'
+def _condition(start: datetime, end: datetime) -> str:
+    """Return the SQL condition of the rows received in a period."""
     first, last = (f"TIMESTAMP '{moment.isoformat()}'" for moment in (start, end))
-    return f"{column} >= {first} AND {column} < {last}"
+    return f'"received_timestamp" >= {first} AND "received_timestamp" < {last}'
 
 
-def _nulls(snapshot: Snapshot, names: Sequence[str], where: str) -> _Rows:
-    """Return for each modality its series, and the sum of what part of each lacks a value."""
-    held = ", ".join(f'count("{name}") AS "{name}"' for name in names)
-    lacking = ", ".join(
+def _nulls(snapshot: Snapshot, names: Sequence[str], condition: str) -> _Rows:
+    """Return a row per modality: the number of series, and by column the sum of their null parts.
+
+    The null part of a series is the part of its instances without a value, from 0 to 1.
+    """
+    values = ", ".join(f'count("{name}") AS "{name}"' for name in names)
+    nulls = ", ".join(
         f'sum(1.0 - "{name}" / CAST({_COUNT} AS DOUBLE)) AS "{name}"' for name in names
     )
     rows: _Rows = snapshot.query(
         f"""WITH one AS (
-            SELECT max("modality") AS "modality", count(*) AS {_COUNT}, {held} FROM t WHERE {where}
+            SELECT max("modality") AS "modality", count(*) AS {_COUNT}, {values}
+            FROM t WHERE {condition}
             GROUP BY "partitionName", "studyinstanceuid", "seriesinstanceuid")
-        SELECT "modality", count(*) AS {_COUNT}, {lacking} FROM one GROUP BY "modality" """  # noqa: S608 - names of columns and moments
+        SELECT "modality", count(*) AS {_COUNT}, {nulls} FROM one GROUP BY "modality" """  # noqa: S608 - names of columns and moments
     ).to_pylist()
     return rows
 
 
-def _comparable(now: _Rows, before: _Rows) -> _Pairs:
-    """Return the numbers of each modality of which enough is known from before, and those."""
-    known = {row["modality"]: row for row in before if row[_COUNT] >= LEAST_SERIES}
-    return [(row, known[row["modality"]]) for row in now if row["modality"] in known]
-
-
-def _found(names: Sequence[str], pairs: _Pairs) -> dict[str, Share]:
-    count = sum(row[_COUNT] for row, _ in pairs)
-    return {name: Share(sum(row[name] for row, _ in pairs) / count, count) for name in names}
-
-
-def _expected(names: Sequence[str], pairs: _Pairs) -> dict[str, Share]:
-    """Return what was before, as it would have been with the modalities of now."""
+def _null_shares(names: Sequence[str], pairs: _Pairs) -> tuple[dict[str, Share], dict[str, Share]]:
+    """Return the shares of now, and those of before weighted with the modalities of now."""
     now, before = (sum(pair[n][_COUNT] for pair in pairs) for n in (0, 1))
+    weights = [(row[_COUNT] / was[_COUNT], was) for row, was in pairs]
+    return (
+        {name: Share(sum(row[name] for row, _ in pairs) / now, now) for name in names},
+        {name: Share(sum(w * was[name] for w, was in weights) / now, before) for name in names},
+    )
+
+
+def _jumps(now: Mapping[str, Share], before: Mapping[str, Share], points: float) -> dict[str, Jump]:
+    """Return by column the rises that are more than noise, of columns with enough values."""
+    both = {name: (before[name], new) for name, new in now.items() if name in before}
     return {
-        name: Share(sum(row[_COUNT] * was[name] / was[_COUNT] for row, was in pairs) / now, before)
-        for name in names
-    }
-
-
-def _unparsable(found: Parsing) -> dict[str, Share]:
-    wrong = Counter[str]()
-    for told, count in found.unparsable.items():
-        wrong[told.partition(":")[0]] += count
-    values = {name: count + wrong[name] for name, count in found.parsed.items()}
-    return {name: Share(wrong[name] / of, of) for name, of in values.items() if of >= LEAST_SERIES}
-
-
-def _jumped(
-    now: Mapping[str, Share], before: Mapping[str, Share], points: float
-) -> dict[str, Jump]:
-    return {
-        name: Jump(before[name].share, share.share)
-        for name, share in now.items()
-        if name in before and share.share - before[name].share > _noise(share, before[name], points)
+        name: Jump(old.share, new.share)
+        for name, (old, new) in both.items()
+        if min(old.of, new.of) >= LEAST_SERIES and new.share - old.share > _noise(new, old, points)
     }
 
 
 def _noise(now: Share, before: Share, points: float) -> float:
-    """Return how far two shares may lie apart without meaning: some points, or chance."""
+    """Return the greatest difference of two shares without meaning: `points`, or chance."""
     both = (now.share * now.of + before.share * before.of) / (now.of + before.of)
     error = sqrt(max(0.0, both * (1 - both)) * (1 / now.of + 1 / before.of))
     return max(points, STANDARD_ERRORS * error)

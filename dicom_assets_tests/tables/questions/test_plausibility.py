@@ -1,15 +1,27 @@
-"""Null and unparsable values of the newest weeks against those before: jumps, and what is none."""
+"""Rates of missing and unparsable values, the newest headers parsed, and dates in the future."""
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 
 from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.questions.plausibility import LEAST_SERIES, Rates, look
+from dicom_assets.tables.questions.plausibility import (
+    LEAST_SERIES,
+    Rates,
+    compare_rates,
+    count_future_dates,
+)
 from dicom_assets_tests.support.tables import NOW, Row, insert, key, row
 
 MANY = LEAST_SERIES
+
+
+def compared(
+    store: Store, *, weeks: float = 1, weeks_before: float = 4, points: float = 0.1
+) -> Rates:
+    """The comparison of the check, if nothing else is given."""
+    return compare_rates(store, None, weeks=weeks, weeks_before=weeks_before, points=points)
 
 
 def stored(store: Store, *rows: Iterator[Row]) -> None:
@@ -29,16 +41,16 @@ def series(first: int, days_ago: float, count: int = MANY, **columns: object) ->
 
 def test_too_little_says_nothing(store: Store) -> None:
     """No table, no rows of before, too few series."""
-    assert look(store, None) == Rates()
+    assert compared(store) == Rates()
     stored(store, series(0, 0), series(100, 10, MANY - 1, stationname="CT1"))
-    assert look(store, None) == Rates()
-    assert look(store, None).passed
+    assert compared(store) == Rates()
+    assert compared(store).passed
 
 
 def test_weeks_that_are_alike_pass(store: Store) -> None:
     """How much was compared is told."""
     stored(store, series(0, 0, stationname="CT1"), series(100, 10, stationname="CT1"))
-    found = look(store, None)
+    found = compared(store)
     assert found == Rates(MANY, MANY)
     assert found.passed
 
@@ -47,7 +59,7 @@ def test_a_column_that_lost_its_values_is_named(store: Store) -> None:
     """And no other; with the rates of both periods."""
     lost = series(0, 0, stationname=None, manufacturer="M")
     stored(store, lost, series(100, 10, stationname="CT1", manufacturer="M"))
-    found = look(store, None)
+    found = compared(store)
     assert found.nulls == {"stationname": (0.0, 1.0)}
     assert not found.passed
 
@@ -55,7 +67,7 @@ def test_a_column_that_lost_its_values_is_named(store: Store) -> None:
 def test_values_that_came_are_no_jump(store: Store) -> None:
     """Only a loss needs a person."""
     stored(store, series(0, 0, stationname="CT1"), series(100, 10))
-    assert look(store, None).passed
+    assert compared(store).passed
 
 
 def test_another_mix_of_modalities_is_no_jump(store: Store) -> None:
@@ -67,7 +79,7 @@ def test_another_mix_of_modalities_is_no_jump(store: Store) -> None:
         series(200, 10, 90, stationname="CT1"),
         series(400, 10, MANY, modality="US"),
     )
-    assert look(store, None) == Rates(110, 140)
+    assert compared(store) == Rates(110, 140)
 
 
 def test_a_modality_that_is_new_is_not_compared(store: Store) -> None:
@@ -75,7 +87,7 @@ def test_a_modality_that_is_new_is_not_compared(store: Store) -> None:
     known = series(0, 0, stationname="CT1")
     new = series(100, 0, modality="XA")
     stored(store, known, new, series(200, 10, stationname="CT1"))
-    assert look(store, None) == Rates(MANY, MANY)
+    assert compared(store) == Rates(MANY, MANY)
 
 
 def test_one_large_series_is_one_series(store: Store) -> None:
@@ -85,7 +97,7 @@ def test_one_large_series_is_one_series(store: Store) -> None:
     ]
     before = series(200, 10, stationname="CT1")
     stored(store, series(0, 0, stationname="CT1"), iter(slices), before)
-    assert look(store, None) == Rates(MANY + 1, MANY)
+    assert compared(store) == Rates(MANY + 1, MANY)
 
 
 def test_a_few_more_are_chance(store: Store) -> None:
@@ -93,16 +105,16 @@ def test_a_few_more_are_chance(store: Store) -> None:
     some = [series(0, 0, 6), series(10, 0, MANY - 6, stationname="CT1")]
     before = series(200, 10, stationname="CT1")
     stored(store, *some, before)
-    assert look(store, None).passed
+    assert compared(store).passed
 
 
 def test_the_periods_are_counted_from_the_newest_instance(store: Store) -> None:
     """Neither what is older nor a clock that goes on counts."""
     old = series(400, 40, stationname="CT1")
     stored(store, series(0, 0), series(200, 10), old)
-    assert look(store, None) == Rates(MANY, MANY)
-    assert look(store, None, weeks_before=8).nulls == {"stationname": (0.5, 1.0)}
-    assert look(store, None, weeks=2, weeks_before=8).nulls == {"stationname": (0.0, 1.0)}
+    assert compared(store) == Rates(MANY, MANY)
+    assert compared(store, weeks_before=8).nulls == {"stationname": (0.5, 1.0)}
+    assert compared(store, weeks=2, weeks_before=8).nulls == {"stationname": (0.0, 1.0)}
 
 
 def test_values_that_no_longer_parse_are_named(store: Store) -> None:
@@ -110,4 +122,34 @@ def test_values_that_no_longer_parse_are_named(store: Store) -> None:
     good, wrong = (json.dumps({"00080020": {"vr": "DA", "Value": [v]}}) for v in ("20260101", "x"))
     was = series(200, 10, metadata_string=good)
     stored(store, series(0, 0, metadata_string=wrong), was)
-    assert look(store, None).unparsable["studydate_formatted"] == (0.0, 1.0)
+    assert compared(store).unparsable["studydate_formatted"] == (0.0, 1.0)
+
+
+# --- dates in the future --------------------------------------------------------------------------
+
+
+def test_dates_of_the_past_and_of_today_are_none(store: Store) -> None:
+    """A day's grace is for clocks and for places where it is tomorrow."""
+    assert not count_future_dates(store, NOW)
+    near: Row = {
+        "studydate_formatted": NOW.date() + timedelta(days=1),
+        "acquisition_timestamp": NOW,
+    }
+    insert(store, INSTANCE, [row(1) | near, row(2, "2")])
+    assert not count_future_dates(store, NOW)
+
+
+def test_dates_beyond_are_counted_by_column(store: Store) -> None:
+    """Of the study, the acquisition, the birth; not the feed's own times."""
+    later = NOW + timedelta(days=2)
+    insert(
+        store,
+        INSTANCE,
+        [
+            row(1, studydate_formatted=later.date(), received_timestamp=later),
+            row(2, "2", studydate_formatted=later.date(), acquisition_timestamp=later),
+            row(3, "3", patientbirthdate_formatted=date(2999, 1, 1)),
+        ],
+    )
+    expected = {"studydate_formatted": 2, "acquisition_timestamp": 1}
+    assert count_future_dates(store, NOW) == expected | {"patientbirthdate_formatted": 1}
