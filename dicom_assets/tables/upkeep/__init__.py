@@ -1,7 +1,6 @@
-"""What is done to tables at night, or once.
+"""Upkeep of the tables: nightly maintenance, and work after columns were added.
 
-- `maintenance`: the night of one table; `compaction`: join small files; `damage`: is the table
-  whole?
-- `column_backfill`: fill columns that were added to a table with rows, from `kept_headers`;
-  `rederive`: derive `series` and `study` anew for every study.
+- `maintenance`: the nightly steps for one table, with `compaction` and `damage`.
+- `column_backfill`: fill columns that were added to a table with rows. `kept_headers` derives their
+  values from the headers in `instance`, `rederive` derives all rows of `series` and `study` again.
 """

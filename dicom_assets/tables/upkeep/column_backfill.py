@@ -1,13 +1,13 @@
-"""Columns that were added to a table with rows get their values in the old rows too.
+"""Backfill of columns that were added to a table with rows.
 
-The values come from what a row holds, its header, and not from the feed. Data files are read one
-after the other and written anew where a value differs, many of them in one commit (`files`). A run
-that ends anywhere is finished by the next one, and nothing remembers how far it came: what this
-job wrote says so by its name, and every other file is looked at. A row without a usable header
-keeps what it holds.
+The values come from the header that a row holds, and no request goes to the service. Data files are
+read one after the other and rewritten where a value differs, many of them in one commit
+(`tables.delta.files`). A row without a usable header keeps its values.
 
-Other runs may commit meanwhile. A file that they rewrote is not exchanged, and what they wrote is
-looked at in turn; columns are marked as filled on a version of which every file is done.
+A run that ends anywhere is finished by the next one, without a memory of its progress: the name of
+a file says that this job wrote it, and every other file is read. Other runs may commit meanwhile. A
+file that they rewrote is not exchanged, and their new files are read in turn. Columns are marked as
+filled on a version of which every file is done.
 """
 
 import hashlib
@@ -33,25 +33,25 @@ from dicom_assets.tables.delta.snapshot import (
 )
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 
-# What one commit exchanges at most, give or take a file: a year of hours is not 8,760 commits, and
-# a run that is killed has no more than that to do again.
+# Limits of one commit, passed by one file at most: a year of hours is not 8,760 commits, and a run
+# that is killed loses no more work than this.
 GROUP_ROWS: Final = 100_000
 GROUP_BYTES: Final = 256 * 2**20
 GROUP_FILES: Final = 1_000
 _TOTALS: Final = ("files", "rows", "files_written", "rows_written", "commits", "unusable")
 
-# The needed columns of some rows, and the names of the columns to fill, to the values of these, and
-# to whether each row has a header that can be used.
+# From the needed columns of some rows and the names of the columns to fill: the values of the
+# latter, and by row whether its header is usable.
 Read: TypeAlias = Callable[[pa.RecordBatch, Sequence[str]], tuple[pa.Table, Values]]
 
 
 @dataclass(frozen=True)
 class Extract:
-    """How values are made of what a row holds, exactly as a sync makes them of a header.
+    """The derivation of values from the columns of a row, with the result of a sync.
 
-    `needs` are the columns that `read` looks at, `makes` those it can fill, None for all. `setting`
-    is what the values depend on beside the catalogue, as text: the time zone of the site, the
-    edition of the code that reads headers.
+    `needs` are the columns that `read` takes, `makes` those that it can fill, None for all.
+    `setting` names what the values depend on beside the catalogue: the time zone of the site and
+    the edition of the code that reads headers.
     """
 
     read: Read
@@ -61,11 +61,11 @@ class Extract:
 
 
 def fill(store: Store, table: Table, extract: Extract, run: Run) -> Outcome:
-    """Every row with a usable header holds what a sync writes in the columns that were unfilled.
+    """Fill the unfilled columns of a table in every row with a usable header, and mark them.
 
-    The outcome's totals are of this run: the columns, the files and rows looked at, those written
-    anew, the commits of files, and the rows without a usable header. Raises ConflictError when
-    other runs commit without end.
+    The outcome's totals are of this run: the columns, the files and rows read, those rewritten, the
+    commits of files, and the rows without a usable header. Raises ConflictError when other runs
+    keep committing.
     """
     watch = Stopwatch()
     with watch.stage("fill"):
@@ -84,7 +84,7 @@ def fill(store: Store, table: Table, extract: Extract, run: Run) -> Outcome:
 
 
 def _widened(store: Store, table: Table) -> Snapshot:
-    """Return the table with every column of the catalogue, if it exists."""
+    """Add missing columns of the catalogue, if the table exists; return its newest version."""
     snapshot = store.open(table)
     if snapshot.delta is not None:
         with Border(snapshot.table, snapshot.url):
@@ -93,12 +93,12 @@ def _widened(store: Store, table: Table) -> Snapshot:
 
 
 class _Job:
-    """Filling the unfilled columns of a table: what is done so far, and what is left."""
+    """The backfill of one table: its columns, and the totals so far."""
 
     def __init__(self, store: Store, first: Snapshot, extract: Extract, run: Run) -> None:
-        """Nothing is done but what earlier runs did."""
+        """Take the unfilled columns that `extract` can fill."""
         names = [] if first.delta is None else unfilled(first.delta)
-        # What a newer version of this project added, or the feed gives, no header can fill.
+        # A header cannot fill columns of the feed, nor those of a newer version of this project.
         known = first.table.names if extract.makes is None else extract.makes
         self.columns = tuple(name for name in names if name in known)
         self.totals = Counter({**dict.fromkeys(_TOTALS, 0), "columns": len(self.columns)})
@@ -106,12 +106,16 @@ class _Job:
         self._extract, self._run = extract, run
         self._prefix = f"part-{self._digest()}-"
         self._same: set[str] = set()
-        self._progress = Progress(run.say, _progress_text(self._left(first)))
+        left = self._left(first)
+        # The log may lack the number of rows of a file, and then there is no total.
+        total = sum(file.rows or 0 for file in left)
+        of = "" if any(file.rows is None for file in left) else f"of {total:,} "
+        self._progress = Progress(run.say, f"filled {{}} {of}rows")
 
     def finish(self) -> None:
-        """Exchange file after file, and mark the columns once none is left.
+        """Exchange file after file, then mark the columns as filled.
 
-        Raises ConflictError when another commit came between the last look and the mark.
+        Raises ConflictError when another run committed before the mark.
         """
         while True:
             snapshot = self._store.open(self._table)
@@ -121,19 +125,22 @@ class _Job:
             converge(partial(self._exchange, list(self._group(snapshot, left))))
 
     def _digest(self) -> str:
-        """Return what the values depend on, in short: another column or setting, another digest."""
+        """Return a digest of all that the values depend on: the columns and the setting."""
         columns = [repr(self._table[name]) for name in self.columns]
         parts = "\n".join([self._extract.setting, *columns])
         return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
     def _left(self, snapshot: Snapshot) -> list[DataFile]:
-        return [file for file in data_files(snapshot) if not self._is_done(file.path)]
-
-    def _is_done(self, path: str) -> bool:
-        return path in self._same or path.rpartition("/")[2].startswith(self._prefix)
+        """Return the files that are neither written by this job nor found to be right."""
+        return [
+            file
+            for file in data_files(snapshot)
+            if file.path not in self._same
+            and not file.path.rpartition("/")[2].startswith(self._prefix)
+        ]
 
     def _group(self, snapshot: Snapshot, left: Sequence[DataFile]) -> Iterator[Replacement]:
-        """Yield what is written anew, until it is enough for a commit."""
+        """Rewrite files and yield them, until they are enough for a commit."""
         rows = size = count = 0
         for file in left:
             written = rewrite(snapshot, file, self.columns, self._change, self._prefix)
@@ -147,23 +154,23 @@ class _Job:
                 return
 
     def _change(self, piece: pa.RecordBatch) -> pa.RecordBatch | None:
-        """Return the columns with what the headers say, or None when they hold it already."""
+        """Return the columns with the values of the headers, None when nothing changes."""
         values, usable = self._extract.read(piece.select(list(self._extract.needs)), self.columns)
         usable = flat(pc.fill_null(usable, False), pa.bool_())  # noqa: FBT003 - Arrow's own
-        held = [piece.column(name) for name in self.columns]
-        wanted = [
+        olds = [piece.column(name) for name in self.columns]
+        news = [
             pc.if_else(usable, flat(values[name].cast(old.type), old.type), old)
-            for name, old in zip(self.columns, held, strict=True)
+            for name, old in zip(self.columns, olds, strict=True)
         ]
         self.totals["rows"] += len(piece)
         self.totals["unusable"] += usable.to_pylist().count(False)
         self._progress(self.totals["rows"])
-        if all(new.equals(old) for new, old in zip(wanted, held, strict=True)):
+        if all(new.equals(old) for new, old in zip(news, olds, strict=True)):
             return None
-        return pa.RecordBatch.from_arrays(wanted, names=list(self.columns))
+        return pa.RecordBatch.from_arrays(news, names=list(self.columns))
 
     def _exchange(self, group: Sequence[Replacement]) -> None:
-        """Commit the files of the group that no other run has rewritten in the meantime."""
+        """Commit the files of the group, but for those that another run has rewritten."""
         snapshot = self._store.open(self._table)
         active = {file.path for file in data_files(snapshot)}
         due = [one for one in group if active.issuperset(old.path for old in one.olds)]
@@ -171,9 +178,3 @@ class _Job:
             commit(snapshot, due, {"run_id": self._run.run_id, "filled": len(self.columns)})
             written = sum(replacement.new.rows or 0 for replacement in due)
             self.totals.update(commits=1, files_written=len(due), rows_written=written)
-
-
-def _progress_text(left: Sequence[DataFile]) -> str:
-    # A log that does not tell the rows of every file tells no total either.
-    rows = [file.rows for file in left if file.rows is not None]
-    return f"filled {{}} of {sum(rows):,} rows" if len(rows) == len(left) else "filled {} rows"

@@ -1,17 +1,19 @@
-"""Small data files become fewer: the same rows, in the same order, in one commit for each new file.
+"""Compaction: join small data files of a table into fewer, one commit for each new file.
 
-An hour leaves a small file or two in each table, a year thousands, and every reader opens them all.
-So files of the same data partition that have rested for a week are written as one, row after row,
-in bounded memory. `DeltaTable.optimize` is not used: it commits on whatever version it meets,
-against the rule of `store`, and goes by bytes alone, so that it writes a growing file anew every
-night. Here the commit is that of `files`: on the version looked at, or not at all.
+An hour leaves one or two small files in each table, a year thousands, and every reader opens them
+all. Files of one data partition that are older than a week are written as one, row after row, in
+bounded memory. Rows and their order stay the same.
 
-It pays as follows. Rewriting a row costs what writing it did. A row is written anew only into a
-file of at least twice the size of the one it was in, so at most 17 times in its life, and never
-again once its file has SMALL_ROWS; a table of ten million rows is left alone but for its newest.
+`DeltaTable.optimize` is not used: it commits on a version that it has not looked at, and it writes
+a growing file again every night (measured: docs/decisions/maintenance.md). The commit of
+`tables.delta.files` is on the version looked at, or fails.
 
-Other runs may commit meanwhile, and go first: what they commit is looked at again, files that they
-have rewritten are left to them, and after some conflicts the rest is left for the next night.
+The cost is bounded: a row is rewritten only into a file of at least twice the size of its present
+one, so at most 17 times, and never again once its file has SMALL_ROWS. In a table of ten million
+rows only the newest files are rewritten.
+
+Commits of other runs go first: the files are looked up again, files that another run has rewritten
+are skipped, and after repeated conflicts the rest is left for the next night.
 """
 
 import time
@@ -27,40 +29,39 @@ from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.outcome import Progress
 
-# Readers skip by file and by row group (20,000 rows): below 50,000 rows a file is mostly overhead,
-# above 100,000 skipping gets coarse, and a merge that touches one row writes all of them anew.
+# Readers skip files and row groups (20,000 rows). Below 50,000 rows a file is mostly overhead.
+# Above 100,000 rows less can be skipped, and a merge that touches one row rewrites all of them.
 SMALL_ROWS: Final = 50_000
 FULL_ROWS: Final = 100_000
 FULL_BYTES: Final = 256 * 2**20
-# Fewer are not worth a commit: a reader opens ten files in the time of one round trip or two.
+# Fewer files are not worth a commit: a reader opens ten in the time of one or two round trips.
 LEAST_FILES: Final = 10
-# Younger files are still updated and deleted from, each time as a whole; and what this job wrote
-# waits as long, so no row is written twice in a week.
+# Younger files are still rewritten by updates and deletes. Files that this job wrote wait as long,
+# so no row is compacted twice in a week.
 RESTING: Final = timedelta(days=7)
-# What a night does to a table at most, and how long it keeps the hours waiting: a first night on a
-# table of years takes several.
+# Limits of one night and table, because hours wait for the pool meanwhile. The first compaction of
+# a table of years takes several nights.
 NIGHT_ROWS: Final = 1_000_000
 NIGHT_BYTES: Final = 4 * 2**30
 NIGHT_SECONDS: Final = 300.0
 _PREFIX: Final = "compact-"
-_MILLISECONDS: Final = 1_000
 
 
 def groups(files: Iterable[DataFile], before: int) -> list[list[DataFile]]:
-    """Return which files shall become one, those that save most first; pure.
+    """Return the groups of files to join, the largest number of files first. Pure.
 
-    `before` is a moment in milliseconds since 1970: what came into the table later rests.
+    Only files added before `before` (milliseconds since 1970) are in a group.
     """
     by_partition: dict[tuple[tuple[str, str | None], ...], list[DataFile]] = defaultdict(list)
     for file in files:
         if file.rows is not None and file.rows < SMALL_ROWS and file.since < before:
             by_partition[tuple(sorted(file.partition.items()))].append(file)
-    found = [group for small in by_partition.values() for group in _tiers(small)]
-    return sorted(found, key=len, reverse=True)
+    tiers = [group for small in by_partition.values() for group in _tiers(small)]
+    return sorted(tiers, key=len, reverse=True)
 
 
 def _tiers(small: list[DataFile]) -> Iterator[list[DataFile]]:
-    """Yield groups of files alike in size, each in the order in which they came."""
+    """Yield groups of files of similar size, each ordered by when its files were added."""
     group: list[DataFile] = []
     for file in sorted(small, key=lambda f: (f.rows or 0, f.since, f.path)):
         if group and not _fits(file, group):
@@ -71,7 +72,7 @@ def _tiers(small: list[DataFile]) -> Iterator[list[DataFile]]:
 
 
 def _fits(file: DataFile, group: Sequence[DataFile]) -> bool:
-    """Whether the file joins: together not too large, and at least twice as large as it is now."""
+    """Whether the joined file is not too large, and at least twice as large as this one."""
     rows, size = _rows(group), sum(one.size for one in group)
     own = file.rows or 0
     return own <= max(rows, 1) and rows + own <= FULL_ROWS and size + file.size <= FULL_BYTES
@@ -87,21 +88,20 @@ def _rows(files: Iterable[DataFile]) -> int:
 
 
 def compact(store: Store, table: Table, run: Run) -> Counter[str]:
-    """Small files that have rested are fewer; the rows are the same.
+    """Join the small files of a table that are older than RESTING, within the limits of a night.
 
-    Returns how many files became how many, their rows, the conflicts met, and the files that are
-    left for the next night.
+    Returns the numbers of files joined (`compacted`) and `written`, of `rows_written`, of
+    `conflicts`, and of files left for the next night (`postponed`).
     """
-    resting = (run.now - RESTING).timestamp() * _MILLISECONDS
-    due = groups(data_files(store.open(table)), int(resting))
-    return _Night(store, table, run, due).work()
+    before = int((run.now - RESTING).timestamp() * 1_000)
+    return _Night(store, table, run, groups(data_files(store.open(table)), before)).work()
 
 
 class _Night:
-    """What one night does to a table: what is due, and what came of it."""
+    """The compaction of one table in one night: the groups that are due, and the totals so far."""
 
     def __init__(self, store: Store, table: Table, run: Run, due: list[list[DataFile]]) -> None:
-        """Nothing is done."""
+        """Start with all groups due."""
         self._store, self._table, self._run, self._due = store, table, run, due
         names = ("compacted", "written", "rows_written", "conflicts", "postponed")
         self._totals = Counter(dict.fromkeys(names, 0))
@@ -110,13 +110,13 @@ class _Night:
         self._progress = Progress(run.say, text)
 
     def work(self) -> Counter[str]:
-        """One new file after the other is in the table, until the night is over."""
+        """Join group after group until a limit of the night is reached."""
         begun, spent = time.monotonic(), Counter[str]()
         for at, group in enumerate(self._due):
             spent.update(rows=_rows(group), size=sum(file.size for file in group))
             late = time.monotonic() - begun > NIGHT_SECONDS
             much = spent["rows"] > NIGHT_ROWS or spent["size"] > NIGHT_BYTES
-            if late or (much and at) or not self._is_done(group):
+            if late or (much and at) or not self._join(group):
                 self._postpone(self._due[at:])
                 break
         return self._totals
@@ -128,26 +128,26 @@ class _Night:
             f"night, after {self._totals['conflicts']} conflicts with other runs"
         )
 
-    def _is_done(self, group: Sequence[DataFile]) -> bool:
-        """Write the files as one and exchange them; False when other runs did not let it."""
+    def _join(self, group: Sequence[DataFile]) -> bool:
+        """Write the files as one and exchange them. False after repeated conflicts."""
         snapshot = self._store.open(self._table)
         if not _are_in(group, data_files(snapshot)):
-            return True  # another run was here: what it left rests first
-        replacement = join(snapshot, group, _PREFIX, self._tell)
+            return True  # another run has rewritten some: its new files are too young
+        replacement = join(snapshot, group, _PREFIX, self._show)
         try:
             converge(lambda: self._exchange(replacement))
         except ConflictError:
             return False
         return True
 
-    def _tell(self, rows: int) -> None:
+    def _show(self, rows: int) -> None:
         self._read += rows
         self._progress(self._read)
 
     def _exchange(self, replacement: Replacement) -> None:
         snapshot = self._store.open(self._table)
         active = data_files(snapshot)
-        # An error of a commit may mean that it holds.
+        # After an error the commit may be in the log all the same.
         if not _are_in([replacement.new], active):
             if not _are_in(replacement.olds, active):
                 return

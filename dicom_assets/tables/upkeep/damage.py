@@ -1,8 +1,9 @@
-"""Whether a table is whole: every commit of its log since the last checkpoint, every data file.
+"""Damage of a table: gaps and cuts in its log since the last checkpoint, lost or cut data files.
 
-Some damage ends every read with an error of the engine that names no remedy; some loses rows in
-silence, as a last commit that is empty after the power went. Here each has a sentence, and
-docs/repair.md the remedy. `maintenance` looks every night, before it removes anything.
+Some damage makes every read fail with an error of the engine that names no remedy. Some loses rows
+without an error, such as a last commit that is empty after a power failure. Here each raises
+DamagedTableError, and docs/repair.md has the remedies. `maintenance` checks every night, before it
+removes anything.
 """
 
 import json
@@ -14,7 +15,7 @@ from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.folder import HINT, UNREADABLE, Folder, Log, Stored
 from dicom_assets.tables.delta.snapshot import Snapshot
 
-# What a commit says of itself, by the action that it counts.
+# By action the metrics in which a commit counts its own actions, for append and merge.
 _COUNTED: Final = {
     "add": ("num_added_files", "num_target_files_added"),
     "remove": ("num_removed_files", "num_target_files_removed"),
@@ -22,10 +23,10 @@ _COUNTED: Final = {
 
 
 def require_whole_log(folder: Folder) -> None:
-    """The log can be read from its newest checkpoint to its end, and nothing in it is cut.
+    """Raise DamagedTableError unless the log is whole from its newest checkpoint to its end.
 
-    Raises DamagedTableError. What lies before the newest checkpoint is not needed, and not looked
-    at; that the newest commits are gone altogether cannot be seen.
+    Entries before that checkpoint are not needed and not checked. A loss of all the newest commits
+    cannot be detected.
     """
     log = folder.log()
     begin = _require_checkpoint(folder, log)
@@ -36,39 +37,36 @@ def require_whole_log(folder: Folder) -> None:
 
 
 def _require_checkpoint(folder: Folder, log: Log) -> int:
-    """Return the first version whose commit is needed: that after the newest checkpoint."""
-    hinted = _hinted(folder, log)
+    """Return the first version whose commit is needed. Raise unless the checkpoint is whole."""
+    hinted = _hinted_version(folder, log)
     if hinted is not None and hinted not in log.checkpoints:
         raise _damaged(folder, f"its hint names checkpoint {hinted}, which is not there")
     newest = log.newest_checkpoint
     if newest is None:
         return 0
     for part in log.checkpoints[newest]:
-        _require_parquet(folder, newest, part)
+        if not part.path.endswith(".json") and not _has_rows(folder, part.path):
+            raise _damaged(folder, f"checkpoint {newest} is cut or empty")
     return newest + 1
 
 
-def _hinted(folder: Folder, log: Log) -> int | None:
+def _hinted_version(folder: Folder, log: Log) -> int | None:
     if HINT not in log.files:
         return None
     try:
-        said = json.loads(folder.read(HINT))
+        hint = json.loads(folder.read(HINT))
     except ValueError:
-        return None  # readers pass over a hint that is cut, and the next checkpoint renews it
-    version = said.get("version") if isinstance(said, dict) else None
+        return None  # readers ignore a cut hint, and the next checkpoint writes it again
+    version = hint.get("version") if isinstance(hint, dict) else None
     return version if isinstance(version, int) else None
 
 
-def _require_parquet(folder: Folder, version: int, part: Stored) -> None:
-    if part.path.endswith(".json"):
-        return
+def _has_rows(folder: Folder, path: str) -> bool:
     try:
-        with folder.parquet(part.path) as opened:
-            whole = opened.metadata.num_rows > 0
+        with folder.parquet(path) as opened:
+            return opened.metadata.num_rows > 0
     except UNREADABLE:
-        whole = False
-    if not whole:
-        raise _damaged(folder, f"checkpoint {version} is cut or empty")
+        return False
 
 
 def _require_commit(folder: Folder, version: int, file: Stored) -> None:
@@ -83,18 +81,17 @@ def _require_commit(folder: Folder, version: int, file: Stored) -> None:
 
 
 def _has_as_many(actions: Sequence[Mapping[str, Any]], kind: str) -> bool:
-    """Whether there are as many actions of a kind as the commit says, if it says it."""
+    """Whether the commit holds as many actions of a kind as it counts, if it counts them."""
     infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
     metrics = infos[0].get("operationMetrics") or {} if infos else {}
-    told = [metrics[name] for name in _COUNTED[kind] if name in metrics]
-    return not told or sum(kind in action for action in actions) >= int(told[0])
+    counts = [metrics[name] for name in _COUNTED[kind] if name in metrics]
+    return not counts or sum(kind in action for action in actions) >= int(counts[0])
 
 
 def require_data(snapshot: Snapshot, stored: Mapping[str, Stored]) -> None:
-    """Every data file of the version is there, in the size that the log tells.
+    """Raise DamagedTableError unless every data file of the version has the size in the log.
 
     `stored` are the files of the folder, listed after the version was opened.
-    Raises DamagedTableError.
     """
     folder = Folder(snapshot.table, snapshot.url, snapshot.options)
     files = data_files(snapshot)

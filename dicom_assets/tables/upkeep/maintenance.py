@@ -1,25 +1,25 @@
-"""What a table needs once a night, so that it stays fast and forgets what was removed.
+"""Nightly maintenance of one table: compact it, remove old files, shorten its log.
 
-In this order, each part safe to end anywhere and to run beside a writer:
+Steps, in this order. Each may end anywhere and may run beside a writer:
 
-| part | what is true afterwards |
+| step | what is true afterwards |
 |---|---|
-| damage | the table is whole (`damage`); else nothing below is done |
-| properties | the table says what this project and DICOM_RETENTION_HOURS say |
-| compaction | small files that have rested are fewer (`compaction`) |
-| vacuum | no file is there that for longer than the retention was not part of the table |
-| checkpoint | reading begins at most CHECKPOINT_COMMITS commits, or a week, ago |
-| clean-up | the log holds what it takes to read the versions of its retention |
+| damage | the table is whole (`damage`). Else DamagedTableError, and no further step |
+| properties | the table has the properties of this version and of DICOM_RETENTION_HOURS |
+| compaction | small files older than a week are joined (`compaction`) |
+| vacuum | files that have not been part of the table for the retention are removed |
+| checkpoint | the newest checkpoint is at most CHECKPOINT_COMMITS or CHECKPOINT_AGE old |
+| cleanup | the log holds only the entries that the versions of its retention need |
 
-The vacuum is the engine's full one: a lite one looks at the removals in the log only, and a
-checkpoint forgets a removal once it is older than the retention, mostly before the vacuum comes;
-such files would stay for ever, and so would those of killed runs. A file that no version names is
-left alone for as long as the retention: a run that is not over, of whichever writer, has long
-committed it by then. The live version's files are never among them.
+The vacuum is the engine's full one. A lite vacuum goes by the removals in the log, and a checkpoint
+drops a removal once it is older than the retention, mostly before the vacuum comes: those files
+would stay for ever, and so would files of killed runs. A file that no version names is kept for the
+retention as well: by then every running writer has committed it. Files of the live version are
+never removed.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,18 +47,18 @@ from dicom_assets.tables.outcome import Outcome, Stopwatch
 from dicom_assets.tables.upkeep.compaction import compact
 from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
 
-# The engine writes one at every hundredth version by itself, unless the writer is killed just then.
+# The engine writes a checkpoint at every hundredth version, unless the writer is killed just then.
 CHECKPOINT_COMMITS: Final = 100
-# A table that hardly changes has one a week, or its first commits would be kept for ever: the log
-# is cleaned up to a checkpoint that is itself older than what is kept.
+# The log is cleaned up to a checkpoint that is older than the retention of the log. Without one a
+# week, a table that hardly changes would keep its first commits for ever.
 CHECKPOINT_AGE: Final = timedelta(days=7)
-# Two nights at once list the same files: each attempt lists anew what the other has left.
-SWEEPS: Final = 10
+# Two runs of maintenance at once list the same files. Each attempt lists again what is left.
+VACUUM_ATTEMPTS: Final = 10
 
 
 @dataclass(frozen=True)
 class _Care:
-    """A table that is there, in the hands of a run."""
+    """A table under maintenance, and the run that maintains it."""
 
     store: Store
     table: Table
@@ -74,11 +74,11 @@ class _Care:
 
 
 def maintain(store: Store, table: Table, run: Run) -> Outcome:
-    """The table is as the module says; its live rows are what they were.
+    """Maintain a table in the steps of the module. No row changes.
 
     The outcome's totals count files, bytes, entries of the log and conflicts. Raises
-    DamagedTableError before anything is changed, SettingsError for a retention below 168 hours,
-    and ConflictError when other runs commit without end.
+    DamagedTableError before any change, SettingsError for a retention below 168 hours, and
+    ConflictError when other runs keep committing.
     """
     require_retention(store.retention_hours)
     watch, care = Stopwatch(), _Care(store, table, run)
@@ -86,25 +86,22 @@ def maintain(store: Store, table: Table, run: Run) -> Outcome:
         require_whole_log(care.folder)
     first, entries = store.open(table), care.folder.log().files.keys()
     totals = _measured(care, "before")
-    for name, part in _PARTS.items():
+    for name, step in _STEPS.items():
         with watch.stage(name):
-            totals.update(part(care) if first.delta else {})
+            totals.update(step(care) if first.delta else {})
     totals.update(_measured(care, "after"))
-    # Counted from end to end: the engine cleans up after commits of its own accord, too.
+    # Counted over all steps, because the engine also cleans up after its own commits.
     totals["log_entries_removed"] = len(entries - care.folder.log().files.keys())
     last = store.open(table)
     return Outcome(first.version, last.version, last.count(), totals=totals, seconds=watch.seconds)
 
 
 def require_retention(hours: int) -> None:
-    """The retention lets every reader finish; the setting refuses less, and so does this.
-
-    Raises SettingsError.
-    """
+    """Raise SettingsError unless the retention lets every reader finish: 168 hours or more."""
     if hours < LEAST_RETENTION_HOURS:
         raise SettingsError(
-            f"DICOM_RETENTION_HOURS: {hours} hours are too short for readers that are at work, a "
-            f"whole number of at least {LEAST_RETENTION_HOURS} is needed"
+            f"DICOM_RETENTION_HOURS is {hours}, which removes files that running readers need. Set "
+            f"it to a whole number of at least {LEAST_RETENTION_HOURS}"
         )
 
 
@@ -114,22 +111,21 @@ def _measured(care: _Care, when: str) -> Counter[str]:
     return Counter({f"files_{when}": len(files), f"bytes_{when}": size})
 
 
-def _whole(care: _Care) -> Counter[str]:
+def _check_data(care: _Care) -> Counter[str]:
     snapshot, _ = care.opened()
     require_data(snapshot, care.folder.data())
     return Counter()
 
 
-def _described(care: _Care) -> Counter[str]:
-    return Counter(properties_set=converge(lambda: _tell(care)))
-
-
-def _tell(care: _Care) -> int:
-    """Set what is missing, and the retention, which is a setting; the owner's other values stay."""
+def _set_properties(care: _Care) -> int:
+    """Set missing properties, and the retention of the settings. Other values of the owner stay."""
     snapshot, delta = care.opened()
-    told = delta.metadata().configuration
-    wanted = configuration(snapshot.table, care.store.retention_hours)
-    due = {n: v for n, v in wanted.items() if n not in told or (n == RETENTION and told[n] != v)}
+    properties = delta.metadata().configuration
+    due = {
+        name: value
+        for name, value in configuration(snapshot.table, care.store.retention_hours).items()
+        if properties.get(name) != value and (name == RETENTION or name not in properties)
+    }
     if due:
         note = once({"run_id": care.run.run_id, "properties": len(due)})
         with Border(snapshot.table, snapshot.url):
@@ -137,37 +133,34 @@ def _tell(care: _Care) -> int:
     return len(due)
 
 
-def _compacted(care: _Care) -> Counter[str]:
-    return compact(care.store, care.table, care.run)
-
-
-def _vacuumed(care: _Care) -> Counter[str]:
+def _vacuum(care: _Care) -> Counter[str]:
     snapshot, delta = care.opened()
     stored, hours = care.folder.data(), care.store.retention_hours
     with Border(snapshot.table, snapshot.url):
-        due = _swept(lambda: delta.vacuum(hours, dry_run=True, full=True))
+        due = _again(lambda: delta.vacuum(hours, dry_run=True, full=True))
     size = sum(stored[path].size for path in due if path in stored)
     if due:
         care.run.say(f"{care.table.name}: removing {len(due):,} old files of {size:,} bytes")
-        # It changes no row: that another run has committed since does not matter.
+        # A vacuum changes no row, so commits of other runs meanwhile do not matter.
         note = noted({"run_id": care.run.run_id, "files": len(due)})
         with Border(snapshot.table, snapshot.url):
-            _swept(lambda: delta.vacuum(hours, dry_run=False, full=True, commit_properties=note))
-    left = _unfinished(care)
+            _again(lambda: delta.vacuum(hours, dry_run=False, full=True, commit_properties=note))
+    unfinished = _remove_unfinished(care)
     return Counter(
-        files_removed=len(due) + len(left), bytes_removed=size + sum(file.size for file in left)
+        files_removed=len(due) + len(unfinished),
+        bytes_removed=size + sum(file.size for file in unfinished),
     )
 
 
-def _swept(vacuum: Callable[[], list[str]]) -> list[str]:
-    """Return the files of a vacuum; one that another night has just removed is no error."""
-    again = tenacity.retry_if_exception_type(FileNotFoundError)
-    stop = tenacity.stop_after_attempt(SWEEPS)
-    return tenacity.Retrying(retry=again, stop=stop, reraise=True)(vacuum)
+def _again(vacuum: Callable[[], list[str]]) -> list[str]:
+    """Vacuum, and retry when another run has just removed a file; return the files."""
+    retry = tenacity.retry_if_exception_type(FileNotFoundError)
+    stop = tenacity.stop_after_attempt(VACUUM_ATTEMPTS)
+    return tenacity.Retrying(retry=retry, stop=stop, reraise=True)(vacuum)
 
 
-def _unfinished(care: _Care) -> list[Stored]:
-    """Remove what killed processes have left half-written for longer than the retention."""
+def _remove_unfinished(care: _Care) -> list[Stored]:
+    """Remove files that killed processes left half-written for longer than the retention."""
     before = datetime.now(UTC) - timedelta(hours=care.store.retention_hours)
     due = [file for file in care.folder.unfinished() if file.modified < before]
     for file in due:
@@ -175,7 +168,7 @@ def _unfinished(care: _Care) -> list[Stored]:
     return due
 
 
-def _checkpointed(care: _Care) -> Counter[str]:
+def _checkpoint(care: _Care) -> Counter[str]:
     snapshot, delta = care.opened()
     is_due = _is_due(care.folder.log(), snapshot.version, care.run.now)
     if is_due:
@@ -185,7 +178,7 @@ def _checkpointed(care: _Care) -> Counter[str]:
 
 
 def _is_due(log: Log, version: int, now: datetime) -> bool:
-    """Whether the log since the newest checkpoint is long, or that checkpoint is old."""
+    """Whether the newest checkpoint is CHECKPOINT_COMMITS or CHECKPOINT_AGE old."""
     newest = log.newest_checkpoint
     since = version - (-1 if newest is None else newest)
     if since == 0:
@@ -195,18 +188,18 @@ def _is_due(log: Log, version: int, now: datetime) -> bool:
     return since >= CHECKPOINT_COMMITS or is_old
 
 
-def _cleaned(care: _Care) -> Counter[str]:
+def _clean_up(care: _Care) -> Counter[str]:
     snapshot, delta = care.opened()
     with Border(snapshot.table, snapshot.url):
         delta.cleanup_metadata()
     return Counter()
 
 
-_PARTS: Final = {
-    "damage": _whole,
-    "properties": _described,
-    "compaction": _compacted,
-    "vacuum": _vacuumed,
-    "checkpoint": _checkpointed,
-    "cleanup": _cleaned,
+_STEPS: Final[Mapping[str, Callable[[_Care], Counter[str]]]] = {
+    "damage": _check_data,
+    "properties": lambda care: Counter(properties_set=converge(lambda: _set_properties(care))),
+    "compaction": lambda care: compact(care.store, care.table, care.run),
+    "vacuum": _vacuum,
+    "checkpoint": _checkpoint,
+    "cleanup": _clean_up,
 }

@@ -1,8 +1,8 @@
-"""Derived tables anew for every study there is, some at a time.
+"""Derive a table again for all studies, in slices of bounded size.
 
-A run derives the studies that its hours touched; this is for what changes all of them: columns that
-were added, or filled. The studies of a slice have so many instances together, so that memory stays
-the same however many there are.
+A run for hours derives the studies that its hours touched. Columns that were added or filled change
+every study, and a table that was added lacks every study. The slices keep memory bounded, however
+many studies there are.
 """
 
 from collections import Counter
@@ -24,24 +24,34 @@ SLICE_INSTANCES = 200_000
 
 
 def rederive(store: Store, table: Table, run: Run) -> Outcome:
-    """Derive the rows of every study anew; no other row is left."""
+    """Derive every row of a table from the live instances, and delete all others.
+
+    Then mark every column of the table as filled.
+    """
     sizes = _sizes(store, table)
     progress = Progress(run.say, f"{table.name}: derived {{}} of {len(sizes):,} studies")
     outcome = _derive(store, table, [], run)
     done = 0
-    for studies in slices(sizes):
-        outcome = outcome.then(_settled(store, table, studies, run))
+    for studies in _slices(sizes):
+        derive = partial(_derive, store, table, studies, run)
+        attempts = settle(partial(store.version, INSTANCE), derive)
+        outcome = reduce(Outcome.then, attempts, outcome)
         done += len(studies)
         progress(done)
-    converge(partial(_mark, store, table, run))
+
+    def mark() -> None:
+        snapshot = store.open(table)
+        mark_filled(snapshot, snapshot.table.names, run)
+
+    converge(mark)
     return outcome
 
 
 def refill(store: Store, table: Table, run: Run) -> tuple[Outcome, list[datetime]]:
-    """Fill a table that was added from `instance` alone, and mark the hours that it then shows.
+    """Fill an added table from `instance` alone, and mark the hours that it has followed then.
 
-    The table owes hours from then on. An hour that `instance` follows meanwhile is not marked,
-    because its studies may have been derived before. Returns those hours beside the outcome.
+    From then on the table owes hours. An hour that `instance` follows meanwhile is not marked,
+    because its studies may have been derived before. Returns the outcome and the marked hours.
     """
     seals = all_seals(store)
     outcome = rederive(store, table, run)
@@ -50,13 +60,11 @@ def refill(store: Store, table: Table, run: Run) -> tuple[Outcome, list[datetime
     return outcome, shown_hours(store)[table.name]
 
 
-def _mark(store: Store, table: Table, run: Run) -> None:
-    snapshot = store.open(table)
-    mark_filled(snapshot, snapshot.table.names, run)
+def _slices(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Yield slices of studies with at most SLICE_INSTANCES together, or of one larger study.
 
-
-def slices(sizes: dict[str, int]) -> Iterator[list[str]]:
-    """Yield the studies, so many at a time that they have SLICE_INSTANCES together, or one."""
+    `sizes` are the instances of each study.
+    """
     taken: list[str] = []
     count = 0
     for study, size in sizes.items():
@@ -70,17 +78,12 @@ def slices(sizes: dict[str, int]) -> Iterator[list[str]]:
 
 
 def _sizes(store: Store, table: Table) -> dict[str, int]:
-    """Return how many instances each study has; 0 where the table has one that has none."""
+    """Return the number of instances by study, 0 for a study that only the table has."""
     listed: list[Any] = store.open(table).counts(table.study_column)[table.study_column].to_pylist()
     live = store.open(INSTANCE).counts("studyinstanceuid")
     studies: list[Any] = live["studyinstanceuid"].to_pylist()
     sizes: dict[str, int] = dict.fromkeys(listed, 0)
     return sizes | dict(zip(studies, ints(live["count"]), strict=True))
-
-
-def _settled(store: Store, table: Table, studies: list[str], run: Run) -> Outcome:
-    version = partial(store.version, INSTANCE)
-    return reduce(Outcome.then, settle(version, lambda: _derive(store, table, studies, run)))
 
 
 def _derive(store: Store, table: Table, studies: list[str], run: Run) -> Outcome:

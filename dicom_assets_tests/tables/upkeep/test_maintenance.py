@@ -116,7 +116,7 @@ def test_an_absent_table_stays_absent(tmp_path: Path) -> None:
 def test_less_than_a_week_is_refused(store: Store, hours: int) -> None:
     """Here too, whoever made the store; nothing is changed."""
     version = store.version(INSTANCE)
-    with pytest.raises(SettingsError, match="at least 168 is needed"):
+    with pytest.raises(SettingsError, match="Set it to a whole number of at least 168"):
         night(replace(store, retention_hours=hours))
     assert store.version(INSTANCE) == version
 
@@ -366,12 +366,12 @@ def test_a_table_that_hardly_changes_forgets_too(store: Store) -> None:
 # --- beside a writer ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", list(maintenance._PARTS))
+@pytest.mark.parametrize("part", list(maintenance._STEPS))
 def test_a_writer_may_commit_before_every_part(
     store: Store, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     """A row that it removes stays away, one that it adds stays, whatever comes next."""
-    parts = dict(maintenance._PARTS)
+    parts = dict(maintenance._STEPS)
     step: Any = parts[part]
 
     def late(care: Any) -> Any:  # noqa: ANN401 - as the part
@@ -380,7 +380,7 @@ def test_a_writer_may_commit_before_every_part(
         store.open(INSTANCE).commit(Difference(INSTANCE, deletes=gone), {"run_id": "writer"})
         return step(care)
 
-    monkeypatch.setattr(maintenance, "_PARTS", parts | {part: late})
+    monkeypatch.setattr(maintenance, "_STEPS", parts | {part: late})
     age(store, INSTANCE, 8)
     night(store)
     found = [r["sopinstanceuid"] for r in rows_of(store, INSTANCE)]
