@@ -1,7 +1,7 @@
 """`dicom-assets erased`: what still holds a study, and until when, in the terminal.
 
-What it means is decided in `tables.erased`. It shows counts and times, and of the study nothing but
-the UID that the person has typed.
+The verdict comes from `tables.questions.erasure`. Printed are counts and times, and of the study
+nothing but the UID that the person has typed.
 """
 
 import json
@@ -17,7 +17,13 @@ from rich.table import Table as Grid
 from dicom_assets.definitions import tables
 from dicom_assets.settings import Settings
 from dicom_assets.tables.outcome import PROGRESS_SECONDS
-from dicom_assets.tables.questions.erasure import SHOWN, Remains, Traces, look
+from dicom_assets.tables.questions.erasure import (
+    HEADER_TABLES,
+    Remains,
+    Traces,
+    judge_traces,
+    traces_of,
+)
 
 _MEGABYTE = 1_000_000
 
@@ -25,7 +31,7 @@ _MEGABYTE = 1_000_000
 def run(settings: Settings, study: str, console: Console, *, as_json: bool = False) -> bool:
     """The terminal shows what holds the study; True when only logs of changes still name it."""
     with _progress() as progress:
-        traces = look(tables(settings).store(), study, progress)
+        traces = traces_of(tables(settings).store(), study, progress)
     if as_json:
         told = {**asdict(traces), "is_alive": traces.is_alive, "is_erased": traces.is_erased}
         console.print_json(json.dumps(told, default=_text))
@@ -51,8 +57,9 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 def _show(console: Console, traces: Traces) -> None:
     console.print(f"[bold]study[/] {traces.study}", highlight=False)
     console.print(_grid(traces))
-    colour = "green" if traces.is_erased else "red"
-    console.print(f"[bold {colour}]{name(traces)}[/]: {sentence(traces)}", highlight=False)
+    verdict = judge_traces(traces)
+    colour = "green" if verdict.is_fine else "red"
+    console.print(f"[bold {colour}]{verdict.name}[/]: {verdict.sentence}", highlight=False)
     changes = traces.tables["change"]
     if not changes.is_empty or traces.rejected:
         console.print(
@@ -62,31 +69,9 @@ def _show(console: Console, traces: Traces) -> None:
         )
 
 
-def name(traces: Traces) -> str:
-    """Return what is the matter, in a word or two."""
-    if traces.is_alive:
-        return "alive"
-    return "erased" if traces.is_erased else "remains"
-
-
-def sentence(traces: Traces) -> str:
-    """Return what that means, and what to do."""
-    if traces.is_alive:
-        return (
-            "the tables show the study. Delete it in the DICOM service; the hour of the deletion "
-            "removes its rows."
-        )
-    if traces.is_erased:
-        return "neither tables nor old files hold it, and no log tells of its rows."
-    return (
-        "no table shows it, and what the grid names goes at the times given, with the night that "
-        "follows (job dicom_maintenance). docs/erasure.md says how to hasten that."
-    )
-
-
 def _grid(traces: Traces) -> Grid:
     grid = Grid("table", "rows", "old files", "gone after", "log entries", "gone after (UTC)")
-    for table in SHOWN:
+    for table in HEADER_TABLES:
         grid.add_row(table.name, *_cells(traces.tables[table.name]))
     return grid
 

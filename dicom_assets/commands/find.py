@@ -1,7 +1,7 @@
 """`dicom-assets find`: what is known of a study, series, instance or sequence, in the terminal.
 
-What it means is decided in `tables.find`. The one place where UIDs are printed, because the person
-who reads them has typed one; nothing else of a header is.
+The verdict comes from `tables.questions.find`. UIDs are printed here only, because the reader has
+typed one. Nothing else of a header is printed.
 """
 
 import json
@@ -20,7 +20,14 @@ from dicom_assets.defs.resources import DicomService
 from dicom_assets.feed.search import StudyCounts
 from dicom_assets.settings import Settings
 from dicom_assets.tables.outcome import PROGRESS_SECONDS
-from dicom_assets.tables.questions.find import Entry, Facts, Limits, Verdict, look, verdict
+from dicom_assets.tables.questions.find import (
+    Facts,
+    FeedEntry,
+    Limits,
+    Verdict,
+    gather_facts,
+    judge_facts,
+)
 from dicom_assets.window import HOUR
 
 # Somebody waits for the answer, and the tables' part of it needs no service.
@@ -44,8 +51,8 @@ def run(
     )
     store = tables(settings).store()
     with _counts(service) as counts, _progress() as progress:
-        facts = look(store, asked, counts, limits, progress)
-    found = verdict(facts, limits)
+        facts = gather_facts(store, asked, counts, limits, progress)
+    found = judge_facts(facts, limits)
     if as_json:
         console.print_json(json.dumps(_plain(facts, found), default=_text))
     else:
@@ -106,7 +113,7 @@ def _entries_grid(facts: Facts) -> Grid:
     return grid
 
 
-def _entry(entry: Entry) -> tuple[str, ...]:
+def _entry(entry: FeedEntry) -> tuple[str, ...]:
     return str(entry.sequence), entry.action, entry.state, key_of(entry.hour), entry.partition
 
 

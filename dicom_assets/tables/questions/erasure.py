@@ -1,18 +1,23 @@
-"""What still holds a study that shall be gone: rows, old files, entries of the logs.
+"""Traces of an erased study: its rows, old data files with them, entries of the logs.
 
-`look` reads every file in the folders of the tables, whether or not a version names it: the column
-of the study only, and of that only what the statistics of the file do not rule out. What the facts
-mean is said in `Traces`, and to people in docs/erasure.md. UIDs are for the terminal of the person
-who asked.
+`traces_of` reads the study's column of every data file in the folders of the tables, whether or not
+a version names the file, unless the statistics of the file rule the study out. `judge_traces` is
+pure and returns the verdict:
 
-`change` keeps the study's UIDs for good, and `rejected` sequences: the rule needs the keys of what
-was deleted, or an old hour that is filled later brings a deleted instance back. They hold no other
-value of a header.
+| verdict | when | fine |
+|---|---|---|
+| alive | `instance`, `series` or `study` has rows of it | no |
+| remains | no row, but an old file or an entry of a log is still there | no |
+| erased | neither rows, files nor entries | yes |
+
+`change` keeps the UIDs of the study and `rejected` sequences, and neither counts here: without the
+keys of deleted instances, an old hour that is filled later would bring them back. They hold no
+other value of a header (docs/erasure.md).
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -24,10 +29,11 @@ from dicom_assets.tables.delta.arrow import ints, pc
 from dicom_assets.tables.delta.files import data_files, stored_path
 from dicom_assets.tables.delta.folder import UNREADABLE, Folder, Log, Stored
 from dicom_assets.tables.delta.snapshot import Border, Snapshot, Store
+from dicom_assets.tables.questions.find import Verdict
 from dicom_assets.tables.upkeep.maintenance import CHECKPOINT_AGE
 
-# Those that hold values of headers, and so what has to be gone.
-SHOWN: Final = (INSTANCE, SERIES, STUDY)
+# The tables with values of headers, which an erasure has to remove.
+HEADER_TABLES: Final = (INSTANCE, SERIES, STUDY)
 _LOG_RETENTION: Final = "delta.logRetentionDuration"
 _INTERVAL: Final = re.compile(r"interval (\d+) (hour|day|week)s?")
 _DEFAULT_LOG_RETENTION: Final = timedelta(days=30)
@@ -35,12 +41,12 @@ _DEFAULT_LOG_RETENTION: Final = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Remains:
-    """What one table still holds of the study.
+    """Rows, files and log entries of one study in one table.
 
-    `rows` are in the live version; `old_files` hold it and are not part of that version any more,
-    or never were; `unreadable` ones cannot be looked into. `entries` of the log, checkpoints among
-    them, may tell least or greatest values of its rows. The times are when the last of them is due
-    to go, with the night that follows; None where nothing is, and for what does not go.
+    `rows` are in the live version. `old_files` have rows of it and are not part of that version,
+    `unreadable` files cannot be read. `entries` are commits and checkpoints whose statistics may
+    come from its rows. `files_until` and `entries_until` are when the last of them is due, to be
+    removed by the next nightly maintenance. None where there is none, or where it stays.
     """
 
     rows: int = 0
@@ -52,13 +58,13 @@ class Remains:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the table holds nothing of it."""
+        """Whether the table holds nothing of the study."""
         return not (self.rows or self.old_files or self.unreadable or self.entries)
 
 
 @dataclass(frozen=True)
 class Traces:
-    """What all tables hold of the study; `rejected` counts entries of it that cannot be used."""
+    """The remains of a study by table, and the number of its `rejected` entries."""
 
     study: str
     tables: Mapping[str, Remains] = field(default_factory=dict)
@@ -66,41 +72,59 @@ class Traces:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the tables show the study."""
-        return any(self.tables[table.name].rows for table in SHOWN)
+        """Whether a table has rows of the study."""
+        return any(self.tables[table.name].rows for table in HEADER_TABLES)
 
     @property
     def is_erased(self) -> bool:
-        """Whether nothing is left but the log of changes and what is rejected."""
-        return all(self.tables[table.name].is_empty for table in SHOWN)
+        """Whether nothing is left outside of `change` and `rejected`."""
+        return all(self.tables[table.name].is_empty for table in HEADER_TABLES)
 
 
-def look(
+def judge_traces(traces: Traces) -> Verdict:
+    """Return the verdict with its remedy. It names no hours, because nothing has to run again."""
+    if traces.is_alive:
+        return Verdict(
+            "alive",
+            "the tables show the study. Delete it in the DICOM service; the hour of the deletion "
+            "removes its rows.",
+            select=(),
+        )
+    if traces.is_erased:
+        sentence = "neither tables nor old files hold it, and no log tells of its rows."
+        return Verdict("erased", sentence, is_fine=True, select=())
+    return Verdict(
+        "remains",
+        "no table shows it. Its old files and log entries go with the first nightly maintenance "
+        "(job dicom_maintenance) after the times given. docs/erasure.md says how to hasten that.",
+        select=(),
+    )
+
+
+def traces_of(
     store: Store, study: str, progress: Callable[[int, int], None] = lambda _done, _of: None
 ) -> Traces:
-    """Return what holds the study; `progress` is told how many bytes of how many are looked at."""
-    searches = [_Search(store, table, study) for table in (*SHOWN, CHANGE)]
+    """Return the traces of a study. `progress` takes the bytes read, and those of all files."""
+    searches = [_Search(store, table, study) for table in (*HEADER_TABLES, CHANGE)]
     whole, done = sum(search.size for search in searches), 0
-    found: dict[str, Remains] = {}
+    remains: dict[str, Remains] = {}
     for search in searches:
         for size in search.read():
             done += size
             progress(done, whole)
-        found[search.table.name] = search.remains()
-    return Traces(study, found, _rejected(store, study))
-
-
-def _rejected(store: Store, study: str) -> int:
+        remains[search.table.name] = search.remains()
     logged = ints(store.open(CHANGE).rows_of("studyinstanceuid", [study])["sequence"])
-    return store.open(REJECTED).rows_of("sequence", logged, ["sequence"]).num_rows
+    rejected = store.open(REJECTED).rows_of("sequence", logged, ["sequence"])
+    return Traces(study, remains, rejected.num_rows)
 
 
 class _Search:
-    """The search of one table: its folder, and what was found in each file so far."""
+    """The search for a study in one table: its files, and the rows in each file read so far."""
 
     def __init__(self, store: Store, table: Table, study: str) -> None:
-        """Nothing is read but the list of files, after the version was opened."""
-        self.table, self._study, self._hours = table, study, store.retention_hours
+        """List the files, after the version was opened. No file is read yet."""
+        self.table, self._study = table, study
+        self._retention = timedelta(hours=store.retention_hours)
         self._column = next(n for n in table.names if n.lower() == "studyinstanceuid")
         self._snapshot: Snapshot = store.open(table)
         self._folder = Folder.of(store, table)
@@ -114,13 +138,13 @@ class _Search:
         return sum(file.size for file in self._files)
 
     def read(self) -> Iterator[int]:
-        """Look into each file; yields its bytes."""
+        """Count the study's rows in file after file; yield the bytes of each file."""
         for file in self._files:
             self._rows[file.path] = self._rows_in(file.path)
             yield file.size
 
     def _rows_in(self, path: str) -> int | None:
-        """Return how many rows of a file are of the study, None when that cannot be seen."""
+        """Return the number of the study's rows in a file, None when it cannot be read."""
         try:
             with self._folder.parquet(path) as opened:
                 at = opened.schema.names.index(self._column)
@@ -129,73 +153,70 @@ class _Search:
                     for number in range(opened.num_row_groups)
                     if self._may_hold(opened.metadata.row_group(number).column(at).statistics)
                 ]
-                held = opened.iter_batches(row_groups=groups, columns=[self._column])
-                return sum(_count(batch.column(0), self._study) for batch in held)
+                batches = opened.iter_batches(row_groups=groups, columns=[self._column])
+                # The type of texts differs between files. Some types, such as views, do not
+                # compare.
+                texts = (batch.column(0).cast(pa.string()) for batch in batches)
+                return sum(pc.sum(pc.equal(text, self._study)).as_py() or 0 for text in texts)
         except (ValueError, *UNREADABLE):
             return None
 
-    def _may_hold(self, told: Any) -> bool:  # noqa: ANN401 - Parquet's statistics, which may be None
-        if told is None or not told.has_min_max:
+    def _may_hold(self, statistics: Any) -> bool:  # noqa: ANN401 - Parquet's statistics, which may be None
+        if statistics is None or not statistics.has_min_max:
             return True
-        return bool(told.min <= self._study <= told.max)
+        return bool(statistics.min <= self._study <= statistics.max)
 
     def remains(self) -> Remains:
-        """Return what was found."""
+        """Return the remains in this table, once all files are read."""
         log = self._folder.log()
-        entries = list(_entries(self._folder, log))
+        every = list(_entries(self._folder, log))
         old = [f for f in self._files if f.path not in self._active and self._rows[f.path]]
-        blind = [f for f in self._files if self._rows[f.path] is None]
-        blind += self._folder.unfinished()
-        told = [entry for entry in entries if any(map(self._may_tell, entry.added.items()))]
-        removed = {path: when for entry in entries for path, when in entry.removed.items()}
+        unreadable = [f for f in self._files if self._rows[f.path] is None]
+        unreadable += self._folder.unfinished()
+        entries = [entry for entry in every if any(map(self._may_describe, entry.added.items()))]
+        removed = {path: when for entry in every for path, when in entry.removed.items()}
+        until = [removed.get(f.path, f.modified) + self._retention for f in (*old, *unreadable)]
         return Remains(
             rows=sum(self._rows[path] or 0 for path in self._active),
             old_files=len(old),
-            unreadable=len(blind),
-            files_until=self._files_until([*old, *blind], removed),
-            entries=len(told),
-            entries_until=self._entries_until(log, told) if told else None,
+            unreadable=len(unreadable),
+            files_until=max(until, default=None),
+            entries=len(entries),
+            entries_until=self._entries_until(log, entries) if entries else None,
         )
 
-    def _may_tell(self, added: tuple[str, Mapping[str, Any]]) -> bool:
-        """Whether the log's words on a file may be of rows of the study.
+    def _may_describe(self, added: tuple[str, Mapping[str, Any]]) -> bool:
+        """Whether the statistics of a file in the log may come from rows of the study.
 
-        The file itself says it; when it is gone, only what is told of it can rule the study out.
+        The rows of the file decide. When the file is gone, only its statistics can exclude that.
         """
-        path, told = added
+        path, statistics = added
         if path in self._rows:
             return self._rows[path] != 0
-        least = told.get("minValues", {}).get(self._column, self._study)
-        greatest = told.get("maxValues", {}).get(self._column, self._study)
+        least = statistics.get("minValues", {}).get(self._column, self._study)
+        greatest = statistics.get("maxValues", {}).get(self._column, self._study)
         return bool(least <= self._study <= greatest)
 
-    def _files_until(
-        self, files: Iterable[Stored], removed: Mapping[str, datetime]
-    ) -> datetime | None:
-        kept = timedelta(hours=self._hours)
-        return max((removed.get(f.path, f.modified) + kept for f in files), default=None)
-
-    def _entries_until(self, log: Log, told: Iterable["_Entry"]) -> datetime | None:
-        """Return when the last of the entries may be cleaned up: a checkpoint after it has aged."""
+    def _entries_until(self, log: Log, entries: Sequence["_Entry"]) -> datetime | None:
+        """Return when the last of the entries may be removed: once a later checkpoint is old."""
         if any(self._rows.get(path) for path in self._active):
             return None
-        newest = max(entry.version for entry in told)
+        newest = max(entry.version for entry in entries)
         later = [version for version in log.checkpoints if version > newest]
-        kept = _interval(self._snapshot.property(_LOG_RETENTION))
+        interval = _INTERVAL.fullmatch(self._snapshot.property(_LOG_RETENTION) or "")
+        retention = (
+            timedelta(**{f"{interval[2]}s": int(interval[1])})
+            if interval
+            else _DEFAULT_LOG_RETENTION
+        )
         if later:
-            return max(part.modified for part in log.checkpoints[min(later)]) + kept
-        return max(entry.modified for entry in told) + CHECKPOINT_AGE + kept
-
-
-def _count(column: Any, value: str) -> int:  # noqa: ANN401 - an array of texts in any encoding
-    # Files tell Arrow of texts in forms that it cannot compare, such as views.
-    found: int = pc.sum(pc.equal(column.cast(pa.string()), value)).as_py() or 0
-    return found
+            return max(part.modified for part in log.checkpoints[min(later)]) + retention
+        return max(entry.modified for entry in entries) + CHECKPOINT_AGE + retention
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """A commit or checkpoint: what it tells of files that it adds, and when it removed files."""
+    """A commit or checkpoint: the statistics of the files it adds, and when it removed files."""
 
     version: int
     modified: datetime
@@ -217,7 +238,7 @@ def _actions(commit: bytes) -> Sequence[Mapping[str, Any]]:
     try:
         return [json.loads(line) for line in commit.splitlines() if line]
     except ValueError:
-        # Cut, and it might tell anything.
+        # A cut commit may have held anything.
         return [{"add": {"path": ""}}]
 
 
@@ -234,8 +255,3 @@ def _entry(version: int, file: Stored, actions: Sequence[Mapping[str, Any]]) -> 
             if (when := remove.get("deletionTimestamp"))
         },
     )
-
-
-def _interval(told: str | None) -> timedelta:
-    found = _INTERVAL.fullmatch(told or "")
-    return timedelta(**{f"{found[2]}s": int(found[1])}) if found else _DEFAULT_LOG_RETENTION

@@ -10,7 +10,7 @@ from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.questions.erasure import Remains, Traces, look
+from dicom_assets.tables.questions.erasure import Remains, Traces, judge_traces, traces_of
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.maintained import PATIENT, age
@@ -82,24 +82,26 @@ def rows(found: Traces) -> dict[str, int]:
 
 def test_a_study_that_is_there_is_alive(root: Path) -> None:
     """Its rows are counted, and nothing says when they go."""
-    found = look(store_in(root), GONE)
+    found = traces_of(store_in(root), GONE)
     assert rows(found) == {"instance": 2, "series": 1, "study": 1, "change": 3}
     assert (found.is_alive, found.is_erased, found.rejected) == (True, False, 1)
     assert found.tables["instance"].entries == 1
     assert found.tables["instance"].entries_until is None
     assert set(files(found).values()) == {0}
+    assert (judge_traces(found).name, judge_traces(found).is_fine) == ("alive", False)
 
 
 def test_a_study_that_was_never_there_is_erased(root: Path) -> None:
     """Whatever other UIDs begin with it."""
-    found = look(store_in(root), "1.100")
+    found = traces_of(store_in(root), "1.100")
     assert (found.is_alive, found.is_erased, found.rejected) == (False, True, 0)
     assert found.tables["change"] == Remains(entries=found.tables["change"].entries)
+    assert (judge_traces(found).name, judge_traces(found).is_fine) == ("erased", True)
 
 
 def test_before_anything_is_filled_there_is_nothing(tmp_path: Path) -> None:
     """No table, no trace, no folder."""
-    found = look(store_in(tmp_path / "tables"), GONE)
+    found = traces_of(store_in(tmp_path / "tables"), GONE)
     assert (found.is_alive, found.is_erased) == (False, True)
     assert not (tmp_path / "tables").exists()
 
@@ -107,8 +109,9 @@ def test_before_anything_is_filled_there_is_nothing(tmp_path: Path) -> None:
 def test_a_deleted_study_remains_in_old_files_and_logs(root: Path) -> None:
     """And it is told until when; the other study is alive."""
     store, before = deleted(root).store, datetime.now(UTC)
-    found = look(store, GONE)
+    found = traces_of(store, GONE)
     assert (found.is_alive, found.is_erased) == (False, False)
+    assert (judge_traces(found).name, judge_traces(found).is_fine) == ("remains", False)
     assert rows(found) == {"instance": 0, "series": 0, "study": 0, "change": 6}
     for table in (INSTANCE, SERIES, STUDY):
         remains = found.tables[table.name]
@@ -118,14 +121,14 @@ def test_a_deleted_study_remains_in_old_files_and_logs(root: Path) -> None:
         assert remains.entries >= 1
         assert remains.entries_until is not None
         assert remains.entries_until >= remains.files_until
-    assert look(store, KEPT).is_alive
+    assert traces_of(store, KEPT).is_alive
 
 
 def test_a_shorter_retention_is_told(root: Path) -> None:
     """As the setting is now, not as it was."""
     store = deleted(root).store
     (long, short) = (
-        look(steps.store_of(store.urls, retention_hours=hours_), GONE).tables["study"].files_until
+        traces_of(steps.store_of(store.urls, retention_hours=hours_), GONE).tables["study"].files_until
         for hours_ in (720, 168)
     )
     assert long is not None
@@ -137,9 +140,9 @@ def test_it_goes_when_it_was_said_to_go(root: Path) -> None:
     """Files after the retention, then the logs; `change` keeps its UIDs."""
     store = deleted(root).store
     pass_days(store, 29)
-    assert files(look(store, GONE))["instance"] == 1
+    assert files(traces_of(store, GONE))["instance"] == 1
     pass_days(store, 2)
-    found = look(store, GONE)
+    found = traces_of(store, GONE)
     assert (found.is_erased, found.tables["instance"]) == (True, Remains())
     assert found.tables["change"].rows == 6
     for entry in Path(store.urls["instance"]).rglob("*"):
@@ -153,20 +156,20 @@ def test_the_log_of_a_busy_table_forgets_not_later_than_was_said(root: Path) -> 
     """
     bench = deleted(root)
     store = bench.store
-    until = look(store, GONE).tables["instance"].entries_until
+    until = traces_of(store, GONE).tables["instance"].entries_until
     assert until is not None
     days, told = (until - datetime.now(UTC)).total_seconds() / 86_400, list[int]()
     for week in range(int(days / 7) + 1):
         bench.archive.create(60 * (2 + week), of=key("5", study=str(50 + week)))
         bench.sync(hours(2 + week))
         pass_days(store, 7)
-        found = look(store, GONE).tables["instance"]
+        found = traces_of(store, GONE).tables["instance"]
         told.append(found.entries)
         assert found.old_files == (1 if week < 4 else 0)
     assert told[3] > 0, "four weeks later the log still tells of it"
     assert told[-1] == 0
-    assert look(store, "9.9").is_erased
-    assert look(store, GONE).is_erased
+    assert traces_of(store, "9.9").is_erased
+    assert traces_of(store, GONE).is_erased
 
 
 def test_garbage_of_a_killed_run_counts(root: Path) -> None:
@@ -178,15 +181,15 @@ def test_garbage_of_a_killed_run_counts(root: Path) -> None:
     other.sync(hours(0))
     (whole,) = Path(other.store.urls["instance"]).rglob("part-*.parquet")
     shutil.copy(whole, folder / "part-killed.parquet")
-    assert files(look(store, GONE))["instance"] == 1
+    assert files(traces_of(store, GONE))["instance"] == 1
     (folder / "part-cut.parquet").write_bytes(whole.read_bytes()[:1000])
     (folder / "part-half.parquet#1").write_bytes(whole.read_bytes()[:1000])
-    found = look(store, GONE).tables["instance"]
+    found = traces_of(store, GONE).tables["instance"]
     assert (found.old_files, found.unreadable) == (1, 2)
     assert found.files_until is not None
-    assert not look(store, "9.9").is_erased
+    assert not traces_of(store, "9.9").is_erased
     pass_days(store, 31)
-    found = look(store, GONE).tables["instance"]
+    found = traces_of(store, GONE).tables["instance"]
     assert (found.old_files, found.unreadable) == (0, 0)
     assert len(list(folder.iterdir())) == 1
 
@@ -194,7 +197,7 @@ def test_garbage_of_a_killed_run_counts(root: Path) -> None:
 def test_how_far_the_search_has_come_is_told(root: Path) -> None:
     """In bytes, up to all of them."""
     told: list[tuple[int, int]] = []
-    look(store_in(root), GONE, lambda done, of: told.append((done, of)))
+    traces_of(store_in(root), GONE, lambda done, of: told.append((done, of)))
     assert len(told) >= 4
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1]
@@ -212,10 +215,10 @@ def test_what_statistics_rule_out_is_not_read(root: Path, monkeypatch: pytest.Mo
         return iter_batches(self, *given, **how)  # type: ignore[arg-type]  # handed on
 
     monkeypatch.setattr(ParquetFile, "iter_batches", noted)
-    look(store_in(root), "9.9")
+    traces_of(store_in(root), "9.9")
     assert read == [[]] * 4
     read.clear()
-    look(store_in(root), GONE)
+    traces_of(store_in(root), GONE)
     assert read == [[0]] * 4
 
 
@@ -226,7 +229,7 @@ def test_of_change_it_names_rows_only_as_what_they_are(root: Path) -> None:
         GONE,
         {
             **{t.name: Remains() for t in (INSTANCE, SERIES, STUDY)},
-            CHANGE.name: look(store, GONE).tables["change"],
+            CHANGE.name: traces_of(store, GONE).tables["change"],
         },
     )
     assert found.is_erased

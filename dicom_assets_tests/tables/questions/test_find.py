@@ -15,13 +15,13 @@ from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.tables.delta.snapshot import Difference
 from dicom_assets.tables.questions import find, reconcile
 from dicom_assets.tables.questions.find import (
-    Entry,
     Facts,
+    FeedEntry,
     Limits,
     Rejected,
     Seal,
     Verdict,
-    verdict,
+    judge_facts,
 )
 from dicom_assets_tests.support.tables import (
     DEFAULT,
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
     from dicom_assets.window import Window
 
-LIMITS = Limits(NOW, START)
+LIMITS = Limits(NOW, START, None, timedelta(minutes=15))
 OTHER = "clinic-b"
 
 
 def an_entry(
     sequence: int, minutes: float, action: str = "Create", state: str = "Current"
-) -> Entry:
+) -> FeedEntry:
     """An entry at a minute."""
-    return Entry(sequence, action, state, ticks(minutes), DEFAULT)
+    return FeedEntry(sequence, action, state, ticks(minutes), DEFAULT)
 
 
 ONE = an_entry(7, 5)
@@ -71,14 +71,14 @@ CASES: list[tuple[str, Facts, Limits, tuple[datetime, ...], str]] = [
         replace(FINE, rejected=(REJECTED,), behind=(ONE,), rows=NONE),
         LIMITS,
         (at(0),),
-        "entry 7 was rejected: header is of another instance; it was tried 2 times",
+        "entry 7 was rejected: header is of another instance. It was tried 2 times",
     ),
     (
         "rejected",
         replace(ABSENT, asked="7", rejected=(replace(REJECTED, attempts=1, next_attempt=NOW),)),
         LIMITS,
         (at(0),),
-        "it was tried 1 time and is tried again by the next run of any hour",
+        "It was tried 1 time and is retried by the next run of any hour",
     ),
     (
         "no seal",
@@ -107,14 +107,14 @@ CASES: list[tuple[str, Facts, Limits, tuple[datetime, ...], str]] = [
         FRESH,
         replace(LIMITS, data_partitions=(OTHER,)),
         (at(120),),
-        "Microsoft.Default, which is not kept: add it to DICOM_DATA_PARTITIONS",
+        "Microsoft.Default, which is not kept. Add it to DICOM_DATA_PARTITIONS",
     ),
     (
         "before the start",
         FRESH,
         replace(LIMITS, start=at(180)),
         (at(120),),
-        "set it to 2026-01-01 02:00 UTC or earlier",
+        "Set it to 2026-01-01 02:00 UTC or earlier",
     ),
     ("after the end", FRESH, replace(LIMITS, end=at(120)), (at(120),), "DICOM_END_TIME"),
     (
@@ -122,7 +122,7 @@ CASES: list[tuple[str, Facts, Limits, tuple[datetime, ...], str]] = [
         replace(FINE, behind=(ONE,), rows=NONE, seals=(replace(SEALED, lagging=("instance",)),)),
         LIMITS,
         (at(0),),
-        "1 instance is not in the table",
+        "instance does not show 1 instance as the log does",
     ),
     ("behind", replace(FINE, behind=(ONE,), rows=NONE), LIMITS, (at(0),), "run the hour again"),
     (
@@ -130,7 +130,7 @@ CASES: list[tuple[str, Facts, Limits, tuple[datetime, ...], str]] = [
         replace(FINE, stale=("series", "study")),
         LIMITS,
         (at(0),),
-        "series and study do not show it",
+        "series and study differ from it",
     ),
     ("expired unseen", replace(FINE, served=0), LIMITS, (at(0),), "the service 0"),
     (
@@ -145,17 +145,17 @@ CASES: list[tuple[str, Facts, Limits, tuple[datetime, ...], str]] = [
         replace(ABSENT, level="study", served=3, begins=at(-600)),
         LIMITS,
         (),
-        "set DICOM_START_TIME to 2025-12-31 14:00 UTC",
+        "Set DICOM_START_TIME to 2025-12-31 14:00 UTC",
     ),
     (
         "not in the feed",
         replace(ABSENT, level="study", served=3, is_searched=False),
         LIMITS,
         (),
-        "there are more",
+        "There are more",
     ),
     ("unknown", ABSENT, LIMITS, (), "check the UID"),
-    ("unknown", replace(ABSENT, asked="12"), LIMITS, (), "sequences have gaps"),
+    ("unknown", replace(ABSENT, asked="12"), LIMITS, (), "Sequences have gaps"),
     ("unknown", replace(ABSENT, served=None, failure="x"), LIMITS, (), "could not be asked"),
     (
         "deleted",
@@ -181,7 +181,7 @@ def test_a_verdict(
     name: str, facts: Facts, limits: Limits, again: tuple[datetime, ...], said: str
 ) -> None:
     """Facts on the left; verdict, hours to run again and the sentence on the right."""
-    found = verdict(facts, limits)
+    found = judge_facts(facts, limits)
     assert (found.name, found.hours) == (name, again)
     assert said in found.sentence
     assert "\n" not in found.sentence
@@ -268,8 +268,8 @@ def found(
     bench: Bench, service: Service | None, asked: str = "1.1", limits: Limits = LIMITS
 ) -> tuple[Facts, Verdict]:
     """The facts and the verdict."""
-    facts = find.look(bench.store, asked, service, limits)
-    return facts, verdict(facts, limits)
+    facts = find.gather_facts(bench.store, asked, service, limits)
+    return facts, judge_facts(facts, limits)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_uid_or_a_sequence_in_step(
     assert told.name == "in step"
     assert (facts.level, len(facts.entries), facts.rows) == expected
     assert facts.seals == (Seal(at(0), is_sealed=True),)
-    assert facts.held == facts.due == facts.served
+    assert facts.stored == facts.live == facts.served
     assert service.asked == []
 
 
@@ -417,7 +417,7 @@ def test_a_feed_that_does_not_name_it(
     bench.archive.live[key(study="2")] = {}
     assert "tell the service's owner" in found(bench, service, "1.2")[1].sentence
     monkeypatch.setattr(reconcile, "MOST_ENTRIES", 1)
-    assert "there are more" in found(bench, service, "1.2")[1].sentence
+    assert "There are more" in found(bench, service, "1.2")[1].sentence
 
 
 def test_nobody_knows_it(bench: Bench, service: Service) -> None:
