@@ -17,7 +17,7 @@ from dicom_assets.tables.questions import reconcile as reconciling
 from dicom_assets.tables.questions.reconcile import (
     Reconciliation,
     backwards,
-    differences,
+    differing_studies,
     reconcile,
 )
 from dicom_assets.window import Window
@@ -322,7 +322,7 @@ def sides(*rows: tuple[str, tuple[int, int | None] | None, tuple[int, int]]) -> 
             "series": pa.array([size[1] for _, size in known], pa.int64()),
         }
     )
-    return differences(served, pa.table(keys | held | rollups))
+    return differing_studies(served, pa.table(keys | held | rollups))
 
 
 @pytest.mark.parametrize(
