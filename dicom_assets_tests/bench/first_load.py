@@ -124,7 +124,7 @@ class _Home:
         with dg.DagsterInstance.from_config(str(self.folder / "home")) as instance:
             return sum(len(instance.all_logs(run.run_id)) for run in instance.get_runs())
 
-    def sizes(self) -> Mapping[str, growth.Size]:
+    def sizes(self) -> Mapping[str, growth.TableSize]:
         return growth.sizes(tables(self.settings).store())
 
     def rows(self) -> dict[str, int]:
@@ -186,7 +186,7 @@ def _r(seconds: float) -> float:
 def _held(
     made: _Home,
     rows: Mapping[str, int],
-    sizes: Mapping[str, growth.Size],
+    sizes: Mapping[str, growth.TableSize],
     costs: tuple[list[_Cost], list[_Cost]],
 ) -> dict[str, float]:
     bytes_of = {f"bytes_per_{t}": round(s.bytes / max(1, rows[t])) for t, s in sizes.items()}

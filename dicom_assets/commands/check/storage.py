@@ -28,7 +28,7 @@ from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.questions.conformity import differences
+from dicom_assets.tables.questions.conformity import deviations
 from dicom_assets.tables.questions.growth import room
 from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
 
@@ -186,7 +186,7 @@ class StorageProbe:
     def schema(self) -> Finding:
         """The tables are as this version makes them."""
         try:
-            found = differences(self._quick)
+            found = deviations(self._quick)
         except TableError as error:
             return explained(error)
         if found:

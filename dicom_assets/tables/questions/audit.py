@@ -1,9 +1,9 @@
-"""The audit: are the hours that we sealed what the service serves for them now?
+"""Audit of closed hours: compare their seals with the entries that the service serves now.
 
-An entry may become visible after its hour was read, or have been lost to a page that shifted. So
-closed hours are read again without headers and compared with their seals; an hour that differs
-loses its seal, and is asked for again. What became of the entries is looked at too: an instance
-whose newest entry is a day old and still not in `instance` is reported.
+An entry may become visible after its hour was read, or be lost to a page that shifted. So closed
+hours are read again without headers. An hour that differs from its seal loses the seal, and the
+schedule requests it again. The audit also counts instances that are overdue: their newest entry is
+older than OVERDUE_AFTER, and they still wait for a later hour.
 """
 
 from collections import Counter
@@ -24,16 +24,19 @@ from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, key_of, make_plan
 from dicom_assets.window import Window, ticks_of
 
-PATIENCE = timedelta(hours=24)
+# An entry whose instance was replaced since is left to the hour of a later entry. That is in the
+# feed by then, or something is wrong.
+OVERDUE_AFTER = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """Numbers of hours and entries in an audit.
 
-    `compared` hours had a seal; `reopened` are those of them whose entries are no longer what was
-    sealed, `late` and `lost` how many entries came or went; `unsealed` hours had none. `overdue`
-    instances have been awaiting a later hour for more than a day.
+    `compared` hours had a seal, `unsealed` hours had none. `reopened` hours lost their seal,
+    because their entries differ: `late` entries are in the service only, `lost` entries in the log
+    only.
+    `overdue` instances have waited for a later hour for more than a day.
     """
 
     compared: int
@@ -45,7 +48,7 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether the tables hold what the service serves."""
+        """Whether no hour differs from its seal, and no instance is overdue."""
         return not self.reopened and not self.lost and not self.overdue
 
 
@@ -56,17 +59,21 @@ def audit(
     run: Run,
     progress: Callable[[int], None] | None = None,
 ) -> Audit:
-    """Every hour of the window whose entries are not those of its seal has lost the seal."""
+    """Remove the seal of every hour of the window whose entries differ from it.
+
+    `progress` takes the number of entries read. Raises ServiceError when the service does not
+    answer.
+    """
     if window.start == window.end:
         return Audit(0, 0, (), 0, 0, 0)
-    # The seals first: an hour that is sealed anew meanwhile is only asked for once more.
+    # Seals are read first: an hour that is sealed again meanwhile is only requested once more.
     sealed = seals.sealed(store, window)
     change_log.require_archive(store.open(CHANGE), feed)
     entries = feed.entries(window, progress)
     served = {h.start: h for h in seals.hours_of(window, entries.changes, entries.rejections)}
     differing = [hour for hour, digest in sealed.items() if served[hour].digest != digest]
     late, lost = _moved(store, window, differing, served)
-    # What is no longer served does not come back by reading again: a person has to look.
+    # Entries that are no longer served do not come back by reading again: a person has to look.
     differing = [hour for hour in differing if late[hour] or not lost[hour]]
     reopen(store, differing, run)
     return Audit(
@@ -82,7 +89,7 @@ def audit(
 def _moved(
     store: Store, window: Window, differing: list[datetime], served: dict[datetime, seals.Hour]
 ) -> tuple[Counter[datetime], Counter[datetime]]:
-    """Return how many entries of each differing hour the log lacks, and the service lacks."""
+    """Return by differing hour the numbers of entries that the log lacks and the service lacks."""
     known = change_log.rows_in(
         store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"]
     )
@@ -94,13 +101,13 @@ def _moved(
 
 
 def reopen(store: Store, hours: list[datetime], run: Run) -> None:
-    """The hours have no seal, so that they are asked for again."""
+    """Remove the seals of hours, so that the schedule requests them again."""
 
     def attempt() -> None:
         sync = store.open(SYNC)
         rows = sync.rows(["hour", "sealedAt"])
-        held = rows.filter(pc.is_valid(rows["sealedAt"]))["hour"].to_pylist()
-        marks = [{"hour": hour, "sealedAt": None} for hour in hours if hour in held]
+        sealed = rows.filter(pc.is_valid(rows["sealedAt"]))["hour"].to_pylist()
+        marks = [{"hour": hour, "sealedAt": None} for hour in hours if hour in sealed]
         patch = pa.Table.from_pylist(marks, schema=SYNC.arrow(["hour", "sealedAt"]))
         sync.commit(Difference(SYNC, patches=patch), {"run_id": run.run_id})
 
@@ -109,15 +116,15 @@ def reopen(store: Store, hours: list[datetime], run: Run) -> None:
 
 
 def unfollowed(store: Store) -> list[datetime]:
-    """Return the hours that were read once and that not all tables show, in order.
+    """Return the hours that were read and that not all tables have followed, in order.
 
-    The audit has opened them, or a run has ended between the log and the last table.
+    The audit has removed their seal, or a run has ended before the last table.
     """
     return list(seals.lagging(store))
 
 
 def _overdue(store: Store, window: Window, run: Run) -> int:
-    """Return how many instances await a later hour although their newest entry is a day old."""
+    """Return the number of instances that wait for a later hour longer than OVERDUE_AFTER."""
     log = store.open(CHANGE)
     inside = change_log.rows_in(log, window, LOG_COLUMNS)
     studies = distinct(inside["studyinstanceuid"])
@@ -125,5 +132,5 @@ def _overdue(store: Store, window: Window, run: Run) -> int:
     stored = store.open(INSTANCE).rows_of("studyinstanceuid", studies, STORED_COLUMNS)
     known = rejections.sequences(store)
     plan = make_plan(history, stored, pc.unique(key_of(inside)), known)
-    before = ticks_of(run.now - PATIENCE)
+    before = ticks_of(run.now - OVERDUE_AFTER)
     return sum(ticks < before for ticks in ints(plan.read["timestamp_ticks"]))

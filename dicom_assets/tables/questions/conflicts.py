@@ -1,4 +1,4 @@
-"""How many commits came too late and had to be derived again: what the Delta logs tell of it."""
+"""Conflicts between runs: commits derived again, as counted in the notes of the Delta logs."""
 
 import json
 from collections import Counter
@@ -8,26 +8,26 @@ from datetime import datetime
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import CONFLICTS, NOTE, Border, Store
 
-# Of each table so many commits are looked at: an hour makes ten in all, `sync` four of them.
+# The newest commits read per table: an hour makes ten in all tables, `sync` four of them.
 MOST_COMMITS = 200
 
 
 @dataclass(frozen=True)
 class Conflicts:
-    """Commits of ours since a moment, and how often another was first, in all and by table."""
+    """Numbers of our commits in all, and of conflicts by table."""
 
     commits: int
     conflicts: Counter[str] = field(default_factory=Counter)
 
     @property
     def rate(self) -> float:
-        """Which part of the attempts to commit came too late, from 0 to 1."""
+        """The part of the attempts to commit that conflicted, from 0 to 1."""
         lost = self.conflicts.total()
         return lost / (self.commits + lost) if lost else 0.0
 
 
-def look(store: Store, since: datetime) -> Conflicts:
-    """Return what the newest commits of all tables say of those that were made since a moment."""
+def conflicts_since(store: Store, since: datetime) -> Conflicts:
+    """Return the conflicts of the commits since a moment, of MOST_COMMITS per table at most."""
     commits, lost = 0, Counter[str]()
     for table in TABLES:
         snapshot = store.open(table)

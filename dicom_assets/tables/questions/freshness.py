@@ -1,7 +1,6 @@
-"""How far the tables have followed the hours that are due: behind, a hole, or a first load.
+"""Freshness of the tables: the due hours that all tables have followed, and the open ones.
 
-All of it is in `sync`: which hours all tables show, and when each was read. So it is known when
-the service, or Dagster's database, does not answer.
+It comes from `sync` alone, so that neither the service nor Dagster's database has to answer.
 """
 
 from collections.abc import Sequence
@@ -16,18 +15,17 @@ from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import followed, marks_of
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour
 
-# A first load of which nothing was heard for so long has stopped. Its longest silence is the
-# reading of headers within one run.
-SILENCE = timedelta(hours=6)
+# A first load without a mark for this long has stopped. Its longest pause between marks is the
+# reading of headers in one run.
+STALLED_AFTER = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """Of `due` hours all tables show so many (`followed`), the `newest` of them is given.
+    """Numbers of hours: `due`, and `followed` by all tables, with the `newest` of these.
 
-    Open are `behind` hours that are newer than that one, and `holes` that are older; `first_open`
-    is the oldest of both. In a `first_load` the hours are being read that had ended before the
-    first one was sealed.
+    The others are open: `behind` hours are newer than `newest`, `holes` older, and `first_open` is
+    the oldest. In a `first_load` hours are read that had ended before the first seal.
     """
 
     due: int
@@ -39,27 +37,27 @@ class Freshness:
 
     @property
     def holes(self) -> int:
-        """How many open hours have a newer one that all tables show."""
+        """The number of open hours that are older than the newest followed hour."""
         return self.due - self.followed - self.behind
 
     @property
     def passed(self) -> bool:
-        """Whether all tables show every hour that is due."""
+        """Whether all tables have followed every due hour."""
         return self.followed == self.due
 
     @property
     def share(self) -> float:
-        """Which part of the due hours all tables show, from 0 to 1."""
+        """The part of the due hours that all tables have followed, from 0 to 1."""
         return self.followed / self.due if self.due else 1.0
 
     @property
     def percent(self) -> float:
-        """The share in per cent, never rounded up: what is not all is not 100."""
+        """The share in per cent, rounded down, so that only all hours are 100."""
         return int(self.share * 1000) / 10
 
 
-def look(store: Store, bounds: Window, now: datetime) -> Freshness:
-    """Return how far the tables have followed the hours of the bounds, which are all due."""
+def freshness_of(store: Store, bounds: Window, now: datetime) -> Freshness:
+    """Return the freshness of the tables over the hours of a window, which are all due."""
     first = floor_hour(datetime_of(bounds.start))
     due = [first + n * HOUR for n in range(-((first - datetime_of(bounds.end)) // HOUR))]
     shown = followed(store, bounds).intersection(due)
@@ -83,4 +81,4 @@ def _is_first_load(store: Store, missing: Sequence[datetime], now: datetime) -> 
         return False
     backlog = rows.filter(pc.less_equal(rows["hour"], pa.scalar(began - HOUR)))
     latest = [moment for mark in marks.values() if (moment := pc.max(backlog[mark]).as_py())]
-    return bool(latest) and now - max(latest) < SILENCE
+    return bool(latest) and now - max(latest) < STALLED_AFTER

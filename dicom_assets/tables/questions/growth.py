@@ -1,4 +1,4 @@
-"""How large the tables are on their storage: live bytes, files, the Delta log, and room left."""
+"""Growth of the tables: their live bytes, files and Delta logs, and the room left on the disk."""
 
 import shutil
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ SMALL_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
-class Size:
-    """One table: live bytes and files, how many of these are small, and its Delta log.
+class TableSize:
+    """The size of one table: its live `bytes` and `files`, and numbers of its Delta log.
 
-    `log_entries` are the commits that the log still holds, `unchecked` the versions since its last
-    checkpoint.
+    `small_files` have less than SMALL_BYTES. `log_entries` are the commits that the log still
+    holds, `unchecked` the versions since its newest checkpoint.
     """
 
     bytes: int
@@ -30,18 +30,18 @@ class Size:
     unchecked: int
 
 
-def sizes(store: Store) -> dict[str, Size]:
+def sizes(store: Store) -> dict[str, TableSize]:
     """Return the size of each table that exists, by name."""
     snapshots = (store.open(table) for table in TABLES)
     return {s.table.name: _size(s, store) for s in snapshots if s.delta is not None}
 
 
-def _size(snapshot: Snapshot, store: Store) -> Size:
+def _size(snapshot: Snapshot, store: Store) -> TableSize:
     with Border(snapshot.table, snapshot.url):
         live = pa.table(cast("Delta", snapshot.delta).get_add_actions())["size_bytes"]
     log = Folder.of(store, snapshot.table).log()
     checked = log.newest_checkpoint
-    return Size(
+    return TableSize(
         bytes=pc.sum(live, min_count=0).as_py(),
         files=len(live),
         small_files=pc.sum(pc.less(live, SMALL_BYTES), min_count=0).as_py(),
@@ -51,12 +51,12 @@ def _size(snapshot: Snapshot, store: Store) -> Size:
 
 
 def free_bytes(store: Store) -> int | None:
-    """Return the room that is left where the tables lie; None when that is no local disk."""
+    """Return the free bytes where the tables lie, None when that is no local disk."""
     paths = [Path(url) for url in store.urls.values() if "://" not in url]
     return min((room(path) for path in paths), default=None)
 
 
 def room(path: Path) -> int:
-    """Return the bytes that are free where a path lies, or will lie."""
+    """Return the free bytes on the disk of a path, which need not exist yet."""
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     return shutil.disk_usage(existing).free

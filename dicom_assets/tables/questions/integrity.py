@@ -1,7 +1,7 @@
-"""What the tables promise of one another: one row per key, no orphans, counts that are true.
+"""Integrity of the tables: one row per key, no orphans, right counts in `series` and `study`.
 
-It is counted by SQL beside the files, and only numbers come back, so that a table of ten million
-rows takes no more memory than one of a million.
+SQL counts beside the files and only numbers come back, so that a table of ten million rows takes no
+more memory than one of a million.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals
 from dicom_assets.tables.questions.audit import unfollowed
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
-# Each column of a rollup that counts live rows, by the name that it has in the comparison too.
+# The columns of a rollup that count live rows. They have the same names in the comparison.
 _COUNTS = {SERIES.name: ("instanceCount",), STUDY.name: ("instanceCount", "seriesCount")}
 KEYED = (CHANGE, INSTANCE, SERIES, STUDY)
-# Keys are compared in portions of about so many rows: a million of them take 350 MB.
+# Keys are compared in portions of about this many rows, which take 350 MB of memory.
 ROWS_AT_ONCE = 1_000_000
 # The portions are told apart by three hexadecimal digits.
 _DIGITS, _PORTIONS = 3, 16**3
@@ -26,7 +26,7 @@ _STUDY_COLUMN = "studyinstanceuid"
 
 
 def duplicates(store: Store, table: Table) -> int:
-    """Return how many keys of a table have several rows."""
+    """Return the number of keys of a table that have several rows."""
     snapshot = store.open(table)
     if snapshot.delta is None:
         return 0
@@ -41,7 +41,7 @@ def _repeated(snapshot: Snapshot, where: str) -> int:
 
 
 def _portion(table: Table, number: int, portions: int) -> str:
-    """Return the condition of the rows of one portion, by their study or by their sequence."""
+    """Return the SQL condition of one portion's rows, by a digest of the study or by sequence."""
     if portions == 1:
         return "true"
     if table is CHANGE:
@@ -53,10 +53,10 @@ def _portion(table: Table, number: int, portions: int) -> str:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How `series` or `study` agrees with the live rows of `instance`, in rows of that table.
+    """Numbers of rows in a comparison of `series` or `study` with the live rows of `instance`.
 
-    `missing` are in `instance` only, `surplus` in the other table only, and `different` tell other
-    counts than their rows. Studies of hours that are still on their way are not compared.
+    `missing` rows are in `instance` only, `surplus` rows in the other table only, and `different`
+    rows have other counts than `instance`. Studies of open hours are not compared.
     """
 
     compared: int = 0
@@ -66,15 +66,15 @@ class Agreement:
 
     @property
     def orphans(self) -> int:
-        """The rows of one table that have none in the other."""
+        """The number of rows in one table that have none in the other."""
         return self.missing + self.surplus
 
 
 def agreement(store: Store, table: Table) -> Agreement:
-    """Return how `series` or `study` agrees with `instance`, once neither moves.
+    """Compare `series` or `study` with `instance`, again until neither changes meanwhile.
 
-    A run that is under way has changed one table and not yet the other. It has left the hour's
-    marks open meanwhile; so the tables are compared at rest, without studies of open hours.
+    A running run has changed one table and not yet the other. The marks of its hours are open until
+    then, so that studies of open hours are left out.
     """
     tables = (table, INSTANCE, SYNC)
     attempts = settle(
@@ -86,10 +86,10 @@ def agreement(store: Store, table: Table) -> Agreement:
 def _compared(store: Store, table: Table) -> Agreement:
     rollup, live, log = (store.open(t) for t in (table, INSTANCE, CHANGE))
     if rollup.delta is None or live.delta is None or log.delta is None:
-        # Nothing to derive from, or nothing derived yet: how far hours have come is told elsewhere.
+        # Nothing is derived yet. The check of freshness reports that.
         return Agreement()
-    found = live.query(_comparison(store, table), r=rollup, c=log).to_pylist()[0]
-    return Agreement(**{name: count or 0 for name, count in found.items()})
+    counts = live.query(_comparison(store, table), r=rollup, c=log).to_pylist()[0]
+    return Agreement(**{name: count or 0 for name, count in counts.items()})
 
 
 def _comparison(store: Store, table: Table) -> str:
@@ -97,7 +97,7 @@ def _comparison(store: Store, table: Table) -> str:
     pairs = zip(ours, table.key, strict=True)
     same = " AND ".join(f'l."{here}" = r."{there}"' for here, there in pairs)
     counts = ((f'r."{name}"', f'l."{name}"') for name in _COUNTS[table.name])
-    differ = " OR ".join(f"({told} IS DISTINCT FROM {true})" for told, true in counts)
+    differ = " OR ".join(f"({one} IS DISTINCT FROM {other})" for one, other in counts)
     here, there = f'l."{ours[1]}"', f'r."{table.key[1]}"'
     return f"""
         WITH by_series AS (SELECT {series}, count(*) AS n FROM t GROUP BY {series}),
@@ -114,7 +114,7 @@ def _comparison(store: Store, table: Table) -> str:
 
 
 def _is_moving(store: Store) -> str:
-    """Return the condition of the log's rows whose studies are still on their way."""
+    """Return the SQL condition of the log's rows whose studies have an open hour."""
     hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in unfollowed(store)]
     return (
         f'"timestamp_ticks" / {TICKS_PER_HOUR} IN ({_numbers(hours)}) '
@@ -123,7 +123,7 @@ def _is_moving(store: Store) -> str:
 
 
 def _numbers(values: Sequence[int]) -> str:
-    """Return whole numbers for an IN, which takes no empty list; -1 is neither hour nor number."""
+    """Return numbers for an IN, which takes no empty list. -1 is neither hour nor sequence."""
     return literals(values or [-1])
 
 

@@ -1,12 +1,12 @@
-"""What the service has by now, against what the tables have read: asked in a few light requests.
+"""Lag of the tables behind the service, measured in a few light requests.
 
-Only the newest hours are looked at: those that are due and not sealed, and whether the last ones
-that were sealed have got entries since. The audit reads whole hours again, six hours later.
+Only the newest hours are compared: due hours without a seal, and the last sealed hours, which may
+have got entries since. The audit reads whole hours again, six hours later.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -15,31 +15,31 @@ from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import HOUR, Window, datetime_of
 
-# Sealed hours that are asked for entries which they did not have, one light request for each.
+# The newest sealed hours that are compared with the service, one light request for each.
 HOURS_ASKED = 3
 _COUNTED = ("creates", "updates", "deletes", "rejected")
 
 
-class Feed(Protocol):
-    """What is asked of the feed; `feed.ChangeFeed` answers over HTTP."""
+class LagFeed(Protocol):
+    """Requests to the feed; `feed.ChangeFeed` sends them."""
 
     def latest(self) -> int | None:
         """Return the ticks of the newest entry; None when the feed is empty."""
 
     def sequence_from(self, moment: datetime) -> int:
-        """Return the first sequence at or after a moment; after the end, the one to come."""
+        """Return the first sequence at or after a moment, after the newest entry the next one."""
 
     def holds_more(self, window: Window, count: int) -> bool:
-        """Return whether the service lists more than so many entries in a window."""
+        """Return whether the service lists more than `count` entries in a window."""
 
 
 @dataclass(frozen=True)
 class Lag:
-    """The service's `newest` entry, and about how many entries are `missing` in the tables.
+    """The time of the service's `newest` entry, and the entries that the tables lack.
 
-    Those lie in due hours after `read_until`, where the newest sealed hour ends. `late` are sealed
-    hours that have got entries since they were read, and `late_minutes` how long after its end
-    such an hour was read, at the least; both None when it cannot be told.
+    About `missing` entries lie in due hours after `read_until`, the end of the newest sealed hour.
+    `late` hours have got entries since they were sealed. They were read `late_minutes` after their
+    end, the greatest of them. Both are None when the seals do not count every entry.
     """
 
     newest: datetime | None
@@ -50,62 +50,53 @@ class Lag:
 
     @property
     def passed(self) -> bool:
-        """Whether the tables have read what is due, and nothing came late."""
+        """Whether no entry is missing, and none came late."""
         return not self.missing and not self.late
 
 
-def look(store: Store, feed: Feed, due: Window, *, whole: bool = True) -> Lag:
-    """Return what the service has that the tables have not, in the hours of a window.
+def measure_lag(store: Store, feed: LagFeed, due: Window, *, whole: bool = True) -> Lag:
+    """Return the lag of the tables behind the service in the due hours of a window.
 
-    `whole` is false where not all data partitions are kept: then seals do not count all entries.
-    Raises ServiceError when the service cannot be asked.
+    `whole` is false where not all data partitions are kept, so that seals do not count every entry.
+    Raises ServiceError when the service does not answer.
     """
     latest = feed.latest()
     first, until = datetime_of(due.start), datetime_of(due.end)
     sealed = _sealed(store, due)
-    read_until = max([first, *(hour + HOUR for hour in _hours(sealed))])
-    late = _late(feed, sealed) if whole and not _has_unplaced(store) else None
+    read_until = max([first, *(row["hour"] + HOUR for row in sealed)])
+    # No seal counts entries whose time cannot be read.
+    unplaced = store.open(REJECTED).rows(["timestamp_ticks"])["timestamp_ticks"].null_count
+    late = _late(feed, sealed) if whole and not unplaced else None
     behind = read_until < until
     return Lag(
         newest=None if latest is None else datetime_of(latest),
         read_until=read_until,
         missing=feed.sequence_from(until) - feed.sequence_from(read_until) if behind else 0,
-        late=None if late is None else tuple(_hours(late)),
-        late_minutes=None if late is None else _minutes(late),
+        late=None if late is None else tuple(row["hour"] for row in late),
+        late_minutes=max(
+            ((row["sealedAt"] - row["windowEnd"]) / timedelta(minutes=1) for row in late or ()),
+            default=None,
+        ),
     )
 
 
-def _sealed(store: Store, due: Window) -> pa.Table:
-    """Return the seals of the newest hours of a window that have one, in order."""
+def _sealed(store: Store, due: Window) -> list[dict[str, Any]]:
+    """Return the rows of `sync` of the newest sealed hours in a window, in order."""
     names = ["hour", "windowStart", "windowEnd", "sealedAt", *_COUNTED]
     rows = store.open(SYNC).rows(names)
     first, end = (pa.scalar(datetime_of(bound)) for bound in (due.start, due.end))
     inside = pc.and_(pc.greater(rows["windowEnd"], first), pc.less(rows["windowStart"], end))
     rows = rows.filter(pc.and_(inside, pc.is_valid(rows["sealedAt"]))).sort_by("hour")
-    return rows.slice(max(0, rows.num_rows - HOURS_ASKED))
+    seals: list[dict[str, Any]] = rows.to_pylist()
+    return seals[-HOURS_ASKED:]
 
 
-def _hours(seals: pa.Table) -> list[datetime]:
-    found: list[datetime] = seals["hour"].to_pylist()  # type: ignore[assignment]  # the stubs add None
-    return found
-
-
-def _late(feed: Feed, sealed: pa.Table) -> pa.Table:
-    """Return the seals of the hours of which the service lists more entries than were read."""
-    more = [
-        feed.holds_more(
+def _late(feed: LagFeed, sealed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the hours of which the service lists more entries than were read."""
+    return [
+        row
+        for row in sealed
+        if feed.holds_more(
             Window.between(row["windowStart"], row["windowEnd"]), sum(row[c] for c in _COUNTED)
         )
-        for row in sealed.to_pylist()
     ]
-    return sealed.filter(pa.array(more, pa.bool_()))
-
-
-def _minutes(late: pa.Table) -> float | None:
-    waits = [row["sealedAt"] - row["windowEnd"] for row in late.to_pylist()]
-    return max(wait.total_seconds() for wait in waits) / 60 if waits else None
-
-
-def _has_unplaced(store: Store) -> bool:
-    """Whether entries were met whose time cannot be read: no seal counts them."""
-    return bool(store.open(REJECTED).rows(["timestamp_ticks"])["timestamp_ticks"].null_count)

@@ -10,7 +10,7 @@ from dicom_assets.errors import ConflictError
 from dicom_assets.schema import SYNC
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.snapshot import Difference, Store
-from dicom_assets.tables.questions.conflicts import look
+from dicom_assets.tables.questions.conflicts import conflicts_since
 from dicom_assets_tests.support.tables import at, contents
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -44,10 +44,10 @@ def _row(hour: int) -> Difference:
 
 def test_commits_without_a_rival_have_none(store: Store) -> None:
     """Tables that are not there have no commits at all."""
-    assert look(store, LONG_AGO).rate == 0.0
+    assert conflicts_since(store, LONG_AGO).rate == 0.0
     committed(store, 1)
     committed(store, 2)
-    found = look(store, LONG_AGO)
+    found = conflicts_since(store, LONG_AGO)
     assert (found.commits, found.conflicts.total(), found.rate) == (2, 0, 0.0)
 
 
@@ -55,7 +55,7 @@ def test_a_commit_tells_how_often_it_came_too_late(store: Store) -> None:
     """Each of its attempts counts, and the rivals' own commits count as commits."""
     committed(store, 1)
     committed(store, 2, overtaken=2)
-    found = look(store, LONG_AGO)
+    found = conflicts_since(store, LONG_AGO)
     assert (found.commits, found.conflicts["sync"]) == (4, 2)
     assert found.rate == pytest.approx(2 / 6)
     assert len(contents(store, SYNC, "hour")) == 4
@@ -65,7 +65,7 @@ def test_what_is_older_is_not_counted(store: Store) -> None:
     """A day that was bad is over."""
     committed(store, 1)
     committed(store, 2, overtaken=1)
-    assert look(store, datetime.now(UTC) + timedelta(minutes=1)).commits == 0
+    assert conflicts_since(store, datetime.now(UTC) + timedelta(minutes=1)).commits == 0
 
 
 def test_an_attempt_after_one_that_ended_otherwise_counts_anew() -> None:

@@ -9,7 +9,7 @@ from deltalake import TableFeatures, write_deltalake
 from dicom_assets.schema import INSTANCE, STUDY
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import RETENTION
-from dicom_assets.tables.questions.conformity import differences
+from dicom_assets.tables.questions.conformity import deviations
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Bench, hours
@@ -25,21 +25,21 @@ def own(bench: Bench) -> Bench:
 
 def told(bench: Bench, table: str = "study") -> str:
     """What is told of a table; of the others nothing is."""
-    found = differences(bench.store)
+    found = deviations(bench.store)
     assert set(found) <= {table}
     return "; ".join(found.get(table, ()))
 
 
 def test_tables_of_this_version_differ_in_nothing(own: Bench, tmp_path: Path) -> None:
     """Nor do tables that are not there yet."""
-    assert differences(own.store) == {}
-    assert differences(store_in(tmp_path / "none")) == {}
+    assert deviations(own.store) == {}
+    assert deviations(store_in(tmp_path / "none")) == {}
 
 
 def test_another_retention_than_the_setting_is_told(own: Bench) -> None:
     """Either side may have changed it."""
     other = steps.store_of(own.store.urls, retention_hours=200)
-    found = differences(other)
+    found = deviations(other)
     assert set(found) == {t.name for t in TABLES if t.name != "rejected"}
     assert found["study"] == [f"{RETENTION} is not interval 200 hours"]
 

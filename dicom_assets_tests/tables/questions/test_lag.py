@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.tables.questions.lag import HOURS_ASKED, Lag, look
+from dicom_assets.tables.questions.lag import HOURS_ASKED, Lag, measure_lag
 from dicom_assets.window import Window, ticks_of
 from dicom_assets_tests.support.tables import Archive, Bench, at, hours, key, run, ticks
 
@@ -41,7 +41,7 @@ class Feed:
 
 def looked(bench: Bench, end: int, *, whole: bool = True) -> Lag:
     """The lag in the hours up to an end."""
-    return look(bench.store, Feed(bench.archive), hours(0, end), whole=whole)
+    return measure_lag(bench.store, Feed(bench.archive), hours(0, end), whole=whole)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_it_needs_a_few_light_requests(read: Bench, end: int) -> None:
     for minute in range(310, 400):
         read.archive.create(minute, of=key(str(minute)))
     feed = Feed(read.archive)
-    look(read.store, feed, hours(0, end))
+    measure_lag(read.store, feed, hours(0, end))
     assert len(feed.asked) <= 1 + 2 + HOURS_ASKED
 
 
@@ -120,4 +120,6 @@ def test_where_not_all_is_kept_nobody_knows_what_came_late(read: Bench) -> None:
 
 def test_the_newest_hours_are_those_of_the_window(read: Bench) -> None:
     """An hour that was read by hand before it was due is not asked for."""
-    assert look(read.store, Feed(read.archive), Window(ticks(0), ticks(120))).read_until == at(120)
+    assert measure_lag(
+        read.store, Feed(read.archive), Window(ticks(0), ticks(120))
+    ).read_until == at(120)
