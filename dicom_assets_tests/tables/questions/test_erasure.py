@@ -128,7 +128,9 @@ def test_a_shorter_retention_is_told(root: Path) -> None:
     """As the setting is now, not as it was."""
     store = deleted(root).store
     (long, short) = (
-        traces_of(steps.store_of(store.urls, retention_hours=hours_), GONE).tables["study"].files_until
+        traces_of(steps.store_of(store.urls, retention_hours=hours_), GONE)
+        .tables["study"]
+        .files_until
         for hours_ in (720, 168)
     )
     assert long is not None
