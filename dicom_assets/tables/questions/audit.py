@@ -48,7 +48,7 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether no hour differs from its seal, and no instance is overdue."""
+        """True when no hour differs from its seal, and no instance is overdue."""
         return not self.reopened and not self.lost and not self.overdue
 
 
@@ -113,14 +113,6 @@ def reopen(store: Store, hours: list[datetime], run: Run) -> None:
 
     if hours:
         converge(attempt)
-
-
-def unfollowed(store: Store) -> list[datetime]:
-    """Return the hours that were read and that not all tables have followed, in order.
-
-    The audit has removed their seal, or a run has ended before the last table.
-    """
-    return list(seals.lagging(store))
 
 
 def _overdue(store: Store, window: Window, run: Run) -> int:

@@ -58,7 +58,7 @@ class Remains:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the table holds nothing of the study."""
+        """True when the table holds nothing of the study."""
         return not (self.rows or self.old_files or self.unreadable or self.entries)
 
 
@@ -72,12 +72,12 @@ class Traces:
 
     @property
     def is_alive(self) -> bool:
-        """Whether a table has rows of the study."""
+        """True when a table has rows of the study."""
         return any(self.tables[table.name].rows for table in HEADER_TABLES)
 
     @property
     def is_erased(self) -> bool:
-        """Whether nothing is left outside of `change` and `rejected`."""
+        """True when nothing is left outside of `change` and `rejected`."""
         return all(self.tables[table.name].is_empty for table in HEADER_TABLES)
 
 
@@ -186,7 +186,7 @@ class _Search:
         )
 
     def _may_describe(self, added: tuple[str, Mapping[str, Any]]) -> bool:
-        """Whether the statistics of a file in the log may come from rows of the study.
+        """True when the statistics of a file in the log may come from rows of the study.
 
         The rows of the file decide. When the file is gone, only its statistics can exclude that.
         """

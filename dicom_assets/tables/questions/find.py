@@ -170,7 +170,7 @@ class Verdict:
 
 
 def is_sequence(asked: str) -> bool:
-    """Whether the text is a sequence of the feed, and not a UID."""
+    """True when the text is a sequence of the feed, and not a UID."""
     return asked.isascii() and asked.isdigit()
 
 

@@ -42,7 +42,7 @@ class Freshness:
 
     @property
     def passed(self) -> bool:
-        """Whether all tables have followed every due hour."""
+        """True when all tables have followed every due hour."""
         return self.followed == self.due
 
     @property

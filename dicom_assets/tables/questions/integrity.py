@@ -12,7 +12,7 @@ from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables.delta.arrow import ints
 from dicom_assets.tables.delta.retry import settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals
-from dicom_assets.tables.questions.audit import unfollowed
+from dicom_assets.tables.sync import lagging
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
 # The columns of a rollup that count live rows. They have the same names in the comparison.
@@ -115,7 +115,7 @@ def _comparison(store: Store, table: Table) -> str:
 
 def _is_moving(store: Store) -> str:
     """Return the SQL condition of the log's rows whose studies have an open hour."""
-    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in unfollowed(store)]
+    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in lagging(store)]
     return (
         f'"timestamp_ticks" / {TICKS_PER_HOUR} IN ({_numbers(hours)}) '
         f'OR "sequence" IN ({_numbers(rejections.sequences(store))})'

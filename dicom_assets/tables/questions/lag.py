@@ -50,7 +50,7 @@ class Lag:
 
     @property
     def passed(self) -> bool:
-        """Whether no entry is missing, and none came late."""
+        """True when no entry is missing, and none came late."""
         return not self.missing and not self.late
 
 

@@ -68,7 +68,7 @@ class Rates:
 
     @property
     def passed(self) -> bool:
-        """Whether no column lacks more values than before."""
+        """True when no column lacks more values than before."""
         return not self.nulls and not self.unparsable
 
 

@@ -107,7 +107,7 @@ class Reconciliation:
 
     @property
     def passed(self) -> bool:
-        """Whether no study differs without a reason."""
+        """True when no study differs without a reason."""
         return not self.drift
 
 
@@ -316,7 +316,7 @@ class Followed:
         return [gap for gap in gaps if gap.start < gap.end]
 
     def is_done(self, ticks: int) -> bool:
-        """Whether all tables have followed the hour of a timestamp."""
+        """True when all tables have followed the hour of a timestamp."""
         return any(w.start <= ticks < w.end for w in self.done)
 
 

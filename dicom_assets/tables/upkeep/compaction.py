@@ -72,7 +72,7 @@ def _tiers(small: list[DataFile]) -> Iterator[list[DataFile]]:
 
 
 def _fits(file: DataFile, group: Sequence[DataFile]) -> bool:
-    """Whether the joined file is not too large, and at least twice as large as this one."""
+    """True when the joined file is not too large, and at least twice as large as this one."""
     rows, size = _rows(group), sum(one.size for one in group)
     own = file.rows or 0
     return own <= max(rows, 1) and rows + own <= FULL_ROWS and size + file.size <= FULL_BYTES

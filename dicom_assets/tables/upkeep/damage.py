@@ -81,7 +81,7 @@ def _require_commit(folder: Folder, version: int, file: Stored) -> None:
 
 
 def _has_as_many(actions: Sequence[Mapping[str, Any]], kind: str) -> bool:
-    """Whether the commit holds as many actions of a kind as it counts, if it counts them."""
+    """True when the commit holds as many actions of a kind as it counts, if it counts them."""
     infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
     metrics = infos[0].get("operationMetrics") or {} if infos else {}
     counts = [metrics[name] for name in _COUNTED[kind] if name in metrics]
@@ -103,6 +103,6 @@ def require_data(snapshot: Snapshot, stored: Mapping[str, Stored]) -> None:
 
 def _damaged(folder: Folder, what: str) -> DamagedTableError:
     return DamagedTableError(
-        f"table {folder.table.name} at {folder.url} is damaged: {what}. Nothing was changed. What "
-        "to do is in docs/repair.md"
+        f"table {folder.table.name} at {folder.url} is damaged: {what}. Nothing was changed. The "
+        "remedies are in docs/repair.md"
     )

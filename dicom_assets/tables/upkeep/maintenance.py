@@ -178,7 +178,7 @@ def _checkpoint(care: _Care) -> Counter[str]:
 
 
 def _is_due(log: Log, version: int, now: datetime) -> bool:
-    """Whether the newest checkpoint is CHECKPOINT_COMMITS or CHECKPOINT_AGE old."""
+    """True when the newest checkpoint is CHECKPOINT_COMMITS or CHECKPOINT_AGE old."""
     newest = log.newest_checkpoint
     since = version - (-1 if newest is None else newest)
     if since == 0:
