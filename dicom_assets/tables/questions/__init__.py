@@ -8,7 +8,7 @@
 | `erasure` | Where is a study still stored, and until when? |
 | `integrity` | Is there one row per key, no orphan, no wrong count? |
 | `plausibility` | Are values missing more often than before, unparsable, or in the future? |
-| `freshness` | Which due hours do all tables show? |
+| `freshness` | Have all tables followed the due hours? |
 | `lag` | How many entries does the service have that the tables do not have? |
 | `conflicts` | How often did a commit come after that of another run? |
 | `conformity` | Do columns, protocol and properties of the tables match this version? |

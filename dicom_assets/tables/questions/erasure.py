@@ -86,7 +86,7 @@ def judge_traces(traces: Traces) -> Verdict:
     if traces.is_alive:
         return Verdict(
             "alive",
-            "the tables show the study. Delete it in the DICOM service; the hour of the deletion "
+            "the tables show the study. Delete it in the DICOM service: the hour of the deletion "
             "removes its rows.",
             select=(),
         )
@@ -138,7 +138,7 @@ class _Search:
         return sum(file.size for file in self._files)
 
     def read(self) -> Iterator[int]:
-        """Count the study's rows in file after file; yield the bytes of each file."""
+        """Count the study's rows in file after file, and yield the bytes of each file."""
         for file in self._files:
             self._rows[file.path] = self._rows_in(file.path)
             yield file.size

@@ -56,7 +56,7 @@ _RECENT = timedelta(days=30)
 
 
 class Lookups(Counts, Protocol):
-    """Requests to the service; `feed.search.StudyCounts` sends them."""
+    """Requests to the service, sent by `feed.search.StudyCounts`."""
 
     def holders(self, partition: str | None, level: str, uid: str) -> int:
         """Return the number of `series` or `instances` with a UID."""
@@ -160,7 +160,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict in a word and a sentence; the remedy is to run the tables `select` at `hours`."""
+    """The verdict in a word and a sentence. Its remedy: run tables `select` at `hours` again."""
 
     name: str
     sentence: str
@@ -209,7 +209,7 @@ class _Known:
 
     @classmethod
     def of(cls, store: Store, asked: str) -> "_Known":
-        """Read the tables for a UID or a sequence; a sequence stands for its instance."""
+        """Read the tables for a UID, or for a sequence, which stands for its instance."""
         uid, sequences = asked, list[int]()
         if is_sequence(asked):
             uid, sequences = "", [int(asked)]
@@ -271,15 +271,14 @@ def _entries(log: pa.Table) -> tuple[FeedEntry, ...]:
 
 
 def _seals(store: Store, hours: list[datetime]) -> Iterator[Seal]:
-    sync = {row["hour"]: row for row in store.open(SYNC).rows().to_pylist()} if hours else {}
+    sync = store.open(SYNC)
+    marks = marks_of(store, sync)
+    rows = {row["hour"]: row for row in sync.rows().to_pylist()} if hours else {}
     for hour in hours:
-        row = sync.get(hour)
-        if row is None or row["sealedAt"] is None:
-            yield Seal(hour, is_sealed=False)
-        else:
-            marks = marks_of(store)
-            lagging = tuple(table for table, mark in marks.items() if row[mark] is None)
-            yield Seal(hour, is_sealed=True, lagging=lagging)
+        row = rows.get(hour, {})
+        is_sealed = row.get("sealedAt") is not None
+        lagging = tuple(table for table, mark in marks.items() if is_sealed and row[mark] is None)
+        yield Seal(hour, is_sealed, lagging)
 
 
 def _ask(

@@ -21,10 +21,10 @@ _COUNTED = ("creates", "updates", "deletes", "rejected")
 
 
 class LagFeed(Protocol):
-    """Requests to the feed; `feed.ChangeFeed` sends them."""
+    """Requests to the feed, sent by `feed.ChangeFeed`."""
 
     def latest(self) -> int | None:
-        """Return the ticks of the newest entry; None when the feed is empty."""
+        """Return the ticks of the newest entry, None when the feed is empty."""
 
     def sequence_from(self, moment: datetime) -> int:
         """Return the first sequence at or after a moment, after the newest entry the next one."""

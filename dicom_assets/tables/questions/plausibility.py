@@ -103,7 +103,7 @@ def parse_newest(store: Store, zone: str | None, size: int) -> Parsing:
 
 
 def _parse(store: Store, zone: str | None, texts: Iterable[str]) -> Parsing:
-    """Parse headers into the columns of `instance`; a text that is no header does not count."""
+    """Parse headers into the columns of `instance`. A text that is no header does not count."""
     extract = extraction(store.tables[INSTANCE.name], zone)
     decoded = (extract.decode(text.encode()) for text in texts)
     headers = [header for header in decoded if header is not None]

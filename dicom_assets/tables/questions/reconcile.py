@@ -60,7 +60,7 @@ class StudySize(Protocol):
 
 
 class Counts(Protocol):
-    """Requests to the service; `feed.search.StudyCounts` sends them.
+    """Requests to the service, sent by `feed.search.StudyCounts`.
 
     `partition` is None where the tables have no data partition but the default one. All raise
     ServiceError when the service does not search.

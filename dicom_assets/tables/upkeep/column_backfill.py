@@ -84,7 +84,7 @@ def fill(store: Store, table: Table, extract: Extract, run: Run) -> Outcome:
 
 
 def _widened(store: Store, table: Table) -> Snapshot:
-    """Add missing columns of the catalogue, if the table exists; return its newest version."""
+    """Add missing columns of the catalogue, if the table exists, and return its newest version."""
     snapshot = store.open(table)
     if snapshot.delta is not None:
         with Border(snapshot.table, snapshot.url):

@@ -153,7 +153,7 @@ def _vacuum(care: _Care) -> Counter[str]:
 
 
 def _again(vacuum: Callable[[], list[str]]) -> list[str]:
-    """Vacuum, and retry when another run has just removed a file; return the files."""
+    """Vacuum and return the files. Retry when another run has just removed one."""
     retry = tenacity.retry_if_exception_type(FileNotFoundError)
     stop = tenacity.stop_after_attempt(VACUUM_ATTEMPTS)
     return tenacity.Retrying(retry=retry, stop=stop, reraise=True)(vacuum)
