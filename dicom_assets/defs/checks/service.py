@@ -23,7 +23,7 @@ from dicom_assets.tables.outcome import Progress
 from dicom_assets.tables.questions import freshness, lag
 from dicom_assets.tables.questions.audit import Audit, audit
 from dicom_assets.tables.questions.lag import Lag
-from dicom_assets.tables.questions.parsing import look
+from dicom_assets.tables.questions.plausibility import parse_newest
 from dicom_assets.tables.questions.reconcile import SAMPLE, reconcile
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
@@ -209,7 +209,7 @@ class ParsingConfig(dg.Config):
 def parse_headers(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless nearly all values in the newest headers parse as values of their VR."""
     config = run.config(ParsingConfig)
-    parsed = look(run.store, run.service.site_time_zone, config.instances)
+    parsed = parse_newest(run.store, run.service.site_time_zone, config.instances)
     rates = parsed.rates()
     above = [name for name, rate in rates.items() if rate > config.rate]
     return run.check.result(
@@ -233,10 +233,10 @@ def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     try:
         now = service.feed.now()
         window = service.clip(due.window(now, run.config(DueConfig)))
-        behind = lag.look(store, service.feed, window, whole=service.data_partitions is None)
+        behind = lag.measure_lag(store, service.feed, window, whole=service.data_partitions is None)
     except ServiceError as error:
         return unknown_result(error)
-    shown = freshness.look(store, window, now)
+    shown = freshness.freshness_of(store, window, now)
     newest, late = behind.newest, behind.late_minutes
     age = {} if newest is None else {"newest_entry_minutes": round((now - newest) / _MINUTE)}
     return run.check.result(

@@ -17,9 +17,9 @@ from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.names import Names
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.questions import dates, integrity, rates
+from dicom_assets.tables.questions import integrity, plausibility
 from dicom_assets.tables.questions.integrity import Agreement
-from dicom_assets.tables.questions.rates import Jump
+from dicom_assets.tables.questions.plausibility import Jump
 
 KEYS_CHECK: Final = Check(
     name="keys",
@@ -175,8 +175,13 @@ class RatesConfig(dg.Config):
 def compare_weeks(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless every column has as many values in the newest weeks as in the weeks before."""
     config = run.config(RatesConfig)
-    zone, periods = run.service.site_time_zone, (config.weeks, config.weeks_before)
-    jumps = rates.look(run.store, zone, *periods, points=config.points)
+    jumps = plausibility.compare_rates(
+        run.store,
+        run.service.site_time_zone,
+        weeks=config.weeks,
+        weeks_before=config.weeks_before,
+        points=config.points,
+    )
     compared = f"{jumps.series} series of the newest weeks with {jumps.series_before} before"
     rises = [
         f"{what} more often in {_shares(columns)}"
@@ -209,7 +214,7 @@ def _shares(columns: Mapping[str, Jump]) -> str:
 
 def find_future_dates(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless no date of `instance` lies in the future."""
-    rows = dates.future(run.store, datetime.now(UTC))
+    rows = plausibility.count_future_dates(run.store, datetime.now(UTC))
     listed = ", ".join(f"{count} in {name}" for name, count in rows.items())
     return run.check.result(
         f"Dates lie more than a day in the future: {listed}."

@@ -19,8 +19,8 @@ from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import key_of
 from dicom_assets.tables.questions import conflicts, conformity, freshness, growth
 from dicom_assets.tables.questions.freshness import Freshness
-from dicom_assets.tables.questions.growth import Size
-from dicom_assets.tables.upkeep.kept_headers import waiting
+from dicom_assets.tables.questions.growth import TableSize
+from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
 
 COLUMNS_CHECK: Final = Check(
     name="columns",
@@ -131,7 +131,7 @@ def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]
 
 def find_unfilled_columns(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless added columns are filled in old rows."""
-    unfilled = waiting(run.store)
+    unfilled = unfilled_columns(run.store)
     return run.check.result(
         f"Older rows are null in columns that were added ({_by_table(unfilled)})."
         if unfilled
@@ -150,7 +150,7 @@ def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     # By this machine's clock, because the service may be down.
     now = datetime.now(UTC)
     window = run.service.clip(due.window(now, run.config(DueConfig)))
-    shown = freshness.look(run.store, window, now)
+    shown = freshness.freshness_of(run.store, window, now)
     newest, first = shown.newest, shown.first_open
     return run.check.result(
         _freshness_sentence(shown),
@@ -188,7 +188,7 @@ def _freshness_sentence(shown: Freshness) -> str:
 
 def count_conflicts(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless few commits of the last day conflicted with another one."""
-    commits = conflicts.look(run.store, datetime.now(UTC) - timedelta(days=1))
+    commits = conflicts.conflicts_since(run.store, datetime.now(UTC) - timedelta(days=1))
     lost = commits.conflicts.total()
     attempts = commits.commits + lost
     return run.check.result(
@@ -205,7 +205,7 @@ def count_conflicts(run: CheckRun) -> dg.AssetCheckResult:
 
 def compare_schemas(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless the tables are as this version creates them."""
-    differences = conformity.differences(run.store)
+    differences = conformity.deviations(run.store)
     return run.check.result(
         f"Tables are not as this version creates them ({_by_table(differences)})."
         if differences
@@ -245,14 +245,14 @@ def database_bytes(home: Path) -> int:
     return sum(path.stat().st_size for path in home.rglob("*.db*") if path.is_file())
 
 
-def _shortages(sizes: dict[str, Size], free: dict[str, int | None]) -> Iterator[str]:
+def _shortages(sizes: dict[str, TableSize], free: dict[str, int | None]) -> Iterator[str]:
     needed = max([ROOM_BYTES, *(size.bytes for size in sizes.values())])
     for place, left in free.items():
         if left is not None and left < needed:
             yield f"{left:,} bytes are free for {place}"
 
 
-def _faults(sizes: dict[str, Size]) -> Iterator[str]:
+def _faults(sizes: dict[str, TableSize]) -> Iterator[str]:
     for name, size in sizes.items():
         if size.small_files > SMALL_FILES:
             yield f"{name} has {size.small_files:,} small files"
