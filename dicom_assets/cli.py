@@ -109,21 +109,18 @@ def check(as_json: bool) -> None:
     show_default=True,
     help="Folder of the archive; made when it is not there.",
 )
-@click.option("--faults", is_flag=True, help="Take faults at /admin/faults: break it at will.")
 @click.pass_context
-def emulator(context: click.Context, port: int, archive: Path, faults: bool) -> None:
+def emulator(context: click.Context, port: int, archive: Path) -> None:
     """Serve a DICOM service on this machine: STOW-RS, WADO-RS metadata, delete, change feed."""
     context.obj = archive
     if context.invoked_subcommand is not None:
         return
-    from dicom_assets.emulator.application import create_application
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.faults import Faults
     from dicom_assets.emulator.server import start
 
-    application = create_application(Archive(archive), faults=Faults() if faults else None)
+    opened = Archive(archive)
     try:
-        running = start(application, port=port)
+        running = start(opened, port=port)
     except OSError:
         raise click.ClickException(
             f"port {port} is taken, or may not be used: choose another with --port"

@@ -3,8 +3,8 @@
 Here: the routes, and the ones that only ask the archive (metadata, delete, operations). The feed,
 storing, searching and bulk updates have modules of their own (`feed`, `stow`, `qido`, `updates`).
 
-Faults are around this application, not in it: `faults` is an ASGI middleware that sees every
-request and answer. `create_application` takes other such middlewares too, outermost first.
+`create_application` takes ASGI middleware, outermost first: the one seam by which a test may see
+or change each request and answer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from dicom_assets.emulator.archive import (
     is_partition,
     is_uid,
 )
-from dicom_assets.emulator.faults import Adversary, admin_routes
 from dicom_assets.emulator.tokens import Guard, Token, Tokens
 
 if TYPE_CHECKING:
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-    from dicom_assets.emulator.faults import Faults
 
 SUPPORTED_VERSIONS: Final = "1, 2"
 
@@ -106,25 +103,19 @@ def create_application(
     archive: Archive,
     *,
     middleware: Sequence[Middleware] = (),
-    faults: Faults | None = None,
     tokens: Tokens | Iterable[Token | str] | None = None,
 ) -> Starlette:
     """A DICOM service that serves the archive; `middleware` stands between it and the client.
 
-    With `faults` it does what their plan says, and `/admin/faults` takes another plan. With
-    `tokens` it answers nobody else.
+    With `tokens` it answers nobody else.
     """
-    adversary = [] if faults is None else [Middleware(Adversary, faults)]
-    admin = [] if faults is None else admin_routes(faults)
     known = tokens if tokens is None or isinstance(tokens, Tokens) else Tokens(*tokens)
     guard = [] if known is None else [Middleware(Guard, known)]
     application = Starlette(
-        routes=[Route("/", _index), *admin, *_routes()],
-        middleware=[*middleware, *adversary, Middleware(_SupportedVersions), *guard],
+        routes=[Route("/", _index), *_routes()],
+        middleware=[*middleware, Middleware(_SupportedVersions), *guard],
     )
     application.state.archive = archive
-    application.state.faults = faults
-    application.state.tokens = known
     return application
 
 

@@ -24,7 +24,7 @@ from zlib import crc32
 from dicom_assets.emulator.ticks import now as now_ticks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 DEFAULT_PARTITION: Final = "Microsoft.Default"
@@ -334,7 +334,7 @@ class Archive:
             database.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
             database.execute("INSERT INTO sqlite_sequence VALUES ('entry', ?)", (top + count,))
 
-    def entries(  # noqa: PLR0913 - the window, the page, and what is left out
+    def entries(
         self,
         *,
         start: int | None = None,
@@ -342,15 +342,11 @@ class Archive:
         offset: int = 0,
         limit: int = 100,
         header: bool = True,
-        hidden: Collection[int] = (),
     ) -> list[Entry]:
-        """The entries with start <= ticks < end, by (ticks, sequence), `offset` skipped (v2).
-
-        Neither here nor below is a `hidden` sequence among them: as if it were not yet written.
-        """
+        """The entries with start <= ticks < end, by (ticks, sequence), `offset` skipped (v2)."""
         where = (
-            "WHERE sequence IN (SELECT sequence FROM entry WHERE ticks >= ? AND ticks < ?"  # noqa: S608 - numbers
-            f"{_but(hidden)} ORDER BY ticks, sequence LIMIT ? OFFSET ?)"
+            "WHERE sequence IN (SELECT sequence FROM entry WHERE ticks >= ? AND ticks < ?"
+            " ORDER BY ticks, sequence LIMIT ? OFFSET ?)"
             " ORDER BY ticks, entry.sequence"
         )
         first = -MAX_INT64 if start is None else start
@@ -363,20 +359,16 @@ class Archive:
         after: int = 0,
         width: int = 10,
         header: bool = True,
-        hidden: Collection[int] = (),
     ) -> list[Entry]:
         """The entries with after < sequence <= after + width, by sequence (v1)."""
-        where = f"WHERE sequence > ? AND sequence <= ?{_but(hidden)} ORDER BY sequence"
+        where = "WHERE sequence > ? AND sequence <= ? ORDER BY sequence"
         last = min(after + width, MAX_INT64)
         return self._read(where, (after, last), header=header)
 
-    def latest(
-        self, *, by_sequence: bool = False, header: bool = True, hidden: Collection[int] = ()
-    ) -> Entry | None:
+    def latest(self, *, by_sequence: bool = False, header: bool = True) -> Entry | None:
         """The newest entry: the greatest (ticks, sequence), or for v1 the greatest sequence."""
         order = "sequence DESC" if by_sequence else "ticks DESC, sequence DESC"
-        newest = f"SELECT sequence FROM entry WHERE 1{_but(hidden)} ORDER BY {order} LIMIT 1"  # noqa: S608 - no values
-        where = f"WHERE sequence = ({newest})"
+        where = f"WHERE sequence = (SELECT sequence FROM entry ORDER BY {order} LIMIT 1)"  # noqa: S608 - no values
         return next(iter(self._read(where, (), header=header)), None)
 
     def headers(
@@ -535,11 +527,6 @@ def _open(path: Path) -> sqlite3.Connection:
     # In WAL mode NORMAL may lose the last commits in a power cut, and never corrupts.
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
-
-
-def _but(hidden: Collection[int]) -> str:
-    """The condition that leaves sequences out; nothing at all when there are none."""
-    return f" AND sequence NOT IN ({', '.join(map(str, map(int, hidden)))})" if hidden else ""
 
 
 def _row_id(cursor: sqlite3.Cursor) -> int:

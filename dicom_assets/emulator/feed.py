@@ -74,7 +74,7 @@ def latest(request: Request) -> Response:
         return PlainTextResponse(str(problem), status_code=400)
     archive: Archive = request.app.state.archive
     by_sequence = request.path_params["version"] == 1
-    entry = archive.latest(by_sequence=by_sequence, header=header, hidden=_hidden(request))
+    entry = archive.latest(by_sequence=by_sequence, header=header)
     if entry is None:
         return Response(status_code=204)
     return Response(entry_text(entry), headers=_JSON)
@@ -113,18 +113,9 @@ def page_of(parameters: Mapping[str, str], version: int) -> Page:
 
 def _select(request: Request, page: Page, version: int) -> list[Entry]:
     archive: Archive = request.app.state.archive
-    hidden = _hidden(request)
     if version == 1:
-        return archive.entries_by_sequence(
-            after=page.offset, width=page.limit, header=page.header, hidden=hidden
-        )
-    return archive.entries(**page._asdict(), hidden=hidden)
-
-
-def _hidden(request: Request) -> frozenset[int]:
-    """The sequences of entries that a fault keeps from this request."""
-    hidden: frozenset[int] = getattr(request.state, "hidden", frozenset())
-    return hidden
+        return archive.entries_by_sequence(after=page.offset, width=page.limit, header=page.header)
+    return archive.entries(**page._asdict())
 
 
 def _parameters(request: Request) -> dict[str, str]:

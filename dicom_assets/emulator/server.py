@@ -8,20 +8,15 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import uvicorn
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults.wire import TRANSPORT
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
+    from starlette.types import ASGIApp
 
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 30.0
@@ -79,48 +74,29 @@ class _Server(uvicorn.Server):
         self.ready.set()
 
 
-class _Lending(AutoHTTPProtocol):  # type: ignore[misc,valid-type] # whichever uvicorn has
-    """uvicorn's protocol, lending its connection to the application: faults write to it."""
-
-    app: ASGIApp
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        application: ASGIApp = self.app
-
-        async def lend(scope: Scope, receive: Receive, send: Send) -> None:
-            scope.setdefault("extensions", {})[TRANSPORT] = transport
-            await application(scope, receive, send)
-
-        self.app = lend
-
-
 def start(
-    application_or_archive: ASGIApp | Archive, *, port: int = 0, host: str = _HOST
+    application_or_archive: ASGIApp | Archive,
+    *,
+    port: int = 0,
+    **options: Any,  # noqa: ANN401 - uvicorn's
 ) -> Running:
-    """A server that accepts requests, in a thread that ends with the process."""
+    """Serve in a thread that ends with the process, and return when requests are accepted.
+
+    `options` go to `uvicorn.Config`: the seam by which a test reaches the connections (`http`).
+    """
     application = (
         create_application(application_or_archive)
         if isinstance(application_or_archive, Archive)
         else application_or_archive
     )
-    listener = _bound(host, port)
-    return Running(_Server(_config(application, log_level="critical")), listener)
-
-
-def _config(application: ASGIApp, *, log_level: str) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,
-        http=_Lending,
-        log_level=log_level,
-        access_log=False,
-        server_header=False,
-        lifespan="off",
-        log_config=None,
-        timeout_graceful_shutdown=2,
-    )
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening socket: whoever connects from now on waits for the server, not in vain."""
-    return socket.create_server((host, port), backlog=_BACKLOG)
+    usual: dict[str, Any] = {
+        "log_level": "critical",
+        "access_log": False,
+        "server_header": False,
+        "lifespan": "off",
+        "log_config": None,
+        "timeout_graceful_shutdown": 2,
+    }
+    # Bound before the server runs: a client that connects from now on waits for it.
+    listener = socket.create_server((_HOST, port), backlog=_BACKLOG)
+    return Running(_Server(uvicorn.Config(application, **(usual | options))), listener)

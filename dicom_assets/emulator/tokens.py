@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse, Response
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_OPEN: Final = ("/admin/",)
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
@@ -87,7 +86,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The request is answered, by the application or with a refusal."""
-        if scope["type"] != "http" or scope["path"].startswith(_OPEN):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         status = self.tokens.status(Headers(scope=scope).get("authorization", ""))

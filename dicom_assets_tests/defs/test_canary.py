@@ -20,10 +20,8 @@ from deltalake import write_deltalake
 
 from dicom_assets.defs.checks import service as of_service
 from dicom_assets.defs.run_tags import ATTEMPT_TAG
-from dicom_assets.emulator import server
-from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Rule, Status
+from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.errors import TableError
 from dicom_assets.schema import INSTANCE, REJECTED, STUDY, SYNC, Table
 from dicom_assets_tests.support.canary import MARK, hits_in_home
@@ -207,7 +205,7 @@ def test_an_entry_that_cannot_be_used_tells_its_sequence_only(
 def spoiled(tmp_path: Path) -> Iterator[tuple[Service, Faults]]:
     """A service of the test's own whose every text is the canary, and what goes wrong with it."""
     archive, faults = tell(Archive(tmp_path / "archive"), CANARY), Faults()
-    with server.start(create_application(archive, faults=faults)) as running:
+    with serve(breakable(archive, faults)) as running:
         yield Service(archive, running.url), faults
     archive.close()
 

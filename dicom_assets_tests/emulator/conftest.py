@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from dicom_assets.emulator import server
-from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults
+from dicom_assets.emulator.faults import Faults, breakable, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,13 +20,13 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
     """The application under test; `archive` puts another archive into it for each test."""
-    return create_application(Archive(tmp_path_factory.mktemp("unused")), faults=Faults())
+    return breakable(Archive(tmp_path_factory.mktemp("unused")), Faults())
 
 
 @pytest.fixture(scope="session")
 def url(application: Starlette) -> Iterator[str]:
     """Where the application listens."""
-    with server.start(application) as running:
+    with serve(application) as running:
         yield running.url
 
 

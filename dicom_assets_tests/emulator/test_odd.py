@@ -11,7 +11,7 @@ import pytest
 from dicom_assets.emulator import canary
 from dicom_assets.emulator.archive import Archive, Key, NotStored, key_of
 from dicom_assets.emulator.faults import hostile
-from dicom_assets.emulator.faults.entries import parts_of, spliced
+from dicom_assets.emulator.faults.entries import PartialArchive, parts_of, spliced
 from dicom_assets.emulator.uids import Effect, change_uids
 from dicom_assets_tests.emulator.test_archive import header
 
@@ -108,14 +108,18 @@ def test_a_put_in_silence_needs_something_live(archive: Archive) -> None:
 def test_hidden_entries_leave_no_hole(archive: Archive) -> None:
     """Limits and offsets count what is seen; an archive of hidden ones is empty."""
     archive.store(header(3))
-    assert [one.sequence for one in archive.entries(hidden={1}, limit=1)] == [2]
-    assert [one.sequence for one in archive.entries(hidden={1}, offset=1)] == [3]
-    assert [one.sequence for one in archive.entries_by_sequence(hidden=[2, 3])] == [1]
+    assert [one.sequence for one in _without(archive, 1).entries(limit=1)] == [2]
+    assert [one.sequence for one in _without(archive, 1).entries(offset=1)] == [3]
+    assert [one.sequence for one in _without(archive, 2, 3).entries_by_sequence()] == [1]
     for by_sequence in (False, True):
-        newest = archive.latest(by_sequence=by_sequence, hidden=frozenset({3}))
+        newest = _without(archive, 3).latest(by_sequence=by_sequence)
         assert newest is not None
         assert newest.sequence == 2
-        assert archive.latest(by_sequence=by_sequence, hidden=range(1, 4)) is None
+        assert _without(archive, 1, 2, 3).latest(by_sequence=by_sequence) is None
+
+
+def _without(archive: Archive, *hidden: int) -> PartialArchive:
+    return PartialArchive(archive, frozenset(hidden))
 
 
 def test_file_numbers_are_never_used_again(tmp_path: Path) -> None:

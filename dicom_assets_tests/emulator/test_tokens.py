@@ -10,7 +10,7 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Rule, Status
+from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.emulator.tokens import Token, Tokens
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def tokens(watch: Watch) -> Tokens:
 def guarded(tokens: Tokens, tmp_path: Path) -> Iterator[httpx.Client]:
     """A client of a service that asks for tokens, and may fail besides."""
     archive = Archive(tmp_path)
-    application = create_application(archive, tokens=tokens, faults=Faults())
+    application = breakable(archive, Faults(), tokens=tokens)
     with (
-        server.start(application) as running,
+        serve(application) as running,
         httpx.Client(base_url=running.url, headers={"authorization": "bearer one"}) as client,
     ):
         yield client

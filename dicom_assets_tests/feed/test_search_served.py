@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicom_assets.emulator import server
-from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults
-from dicom_assets.emulator.faults.answers import Status
-from dicom_assets.emulator.faults.plan import Rule
+from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.errors import ServiceError, ServiceRefusedError
 from dicom_assets.feed.search import Related
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
@@ -86,8 +82,8 @@ class World:
 def world(archive: Archive, tmp_path: Path) -> Iterator[World]:
     """Tables that hold all three hours."""
     faults, paths = Faults(), Counter[str]()
-    application = Asked(create_application(archive, faults=faults), paths)
-    with server.start(application) as running:
+    application = Asked(breakable(archive, faults), paths)
+    with serve(application) as running:
         world = World(running.url, faults, paths, store_in(tmp_path / "tables"))
         world.sync(0, 3)
         paths.clear()

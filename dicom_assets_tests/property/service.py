@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
 
-from dicom_assets.emulator import server
-from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Plan
+from dicom_assets.emulator.faults import Faults, Plan, breakable
+from dicom_assets.emulator.faults import serve as serve_breakable
 from dicom_assets_tests.property.histories import START, Operation, perform
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Entry, Replay
 
@@ -117,10 +116,8 @@ class _Listening:
 def _application() -> tuple[str, Starlette]:
     empty = tempfile.mkdtemp()
     atexit.register(shutil.rmtree, empty, ignore_errors=True)
-    application = create_application(
-        Archive(Path(empty)), middleware=[Middleware(_Listening)], faults=Faults()
-    )
-    return server.start(application).url, application
+    application = breakable(Archive(Path(empty)), Faults(), middleware=[Middleware(_Listening)])
+    return serve_breakable(application).url, application
 
 
 @contextmanager

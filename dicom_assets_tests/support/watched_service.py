@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import parse_qsl
 
-import uvicorn
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -88,15 +87,8 @@ def _response(status: int, body: bytes) -> Response:
 def serving(archive: Archive) -> Iterator[Service]:
     """The archive is served until the block ends."""
     service = Service(archive)
-    config = uvicorn.Config(
-        _Watched(create_application(archive), service),
-        log_level="critical",
-        access_log=False,
-        lifespan="off",
-        log_config=None,
-        date_header=False,
-    )
-    with server.Running(server._Server(config), server._bound("127.0.0.1", 0)) as running:
+    application = _Watched(create_application(archive), service)
+    with server.start(application, date_header=False) as running:
         service.url = running.url
         yield service
     archive.close()

@@ -23,7 +23,7 @@ from dicom_assets.emulator.faults.answers import (
 )
 from dicom_assets.emulator.faults.entries import Hide, Override, Poison
 from dicom_assets.emulator.faults.exchange import Fault
-from dicom_assets.emulator.faults.middleware import Adversary, admin_routes
+from dicom_assets.emulator.faults.middleware import Adversary, admin_routes, breakable, serve
 from dicom_assets.emulator.faults.operations import Call, Operate
 from dicom_assets.emulator.faults.pages import (
     Again,
@@ -81,7 +81,9 @@ __all__ = [
     "Verbatim",
     "WrongShape",
     "admin_routes",
+    "breakable",
     "cancelled",
     "invalid_parameter",
     "random_faults",
+    "serve",
 ]

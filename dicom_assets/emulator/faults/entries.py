@@ -6,16 +6,18 @@ They hold on every page that has the entry, so a plan usually gives them for eve
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from dicom_assets.emulator.archive import MAX_INT64
 from dicom_assets.emulator.faults.answers import TEXT
 from dicom_assets.emulator.faults.exchange import Answer, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dicom_assets.emulator.archive import Archive, Entry
     from dicom_assets.emulator.faults.exchange import Asked, Service
 
 _METADATA: Final = "metadata"
@@ -44,6 +46,37 @@ class Hide(Fault, frozen=True):
     async def answer(self, asked: Asked, service: Service) -> Answer:
         """What the feed answers without the entries."""
         return await service(replace(asked, hidden=asked.hidden | self.sequences))
+
+
+class PartialArchive:
+    """An archive from whose feed some entries are missing, as if they were not yet written."""
+
+    def __init__(self, archive: Archive, hidden: frozenset[int]) -> None:
+        self._archive = archive
+        self._hidden = hidden
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all but the feed is the archive's
+        """Return what the archive has by this name."""
+        return getattr(self._archive, name)
+
+    def entries(self, *, offset: int = 0, limit: int = 100, **options: Any) -> list[Entry]:  # noqa: ANN401 - the archive's
+        """Return the visible entries of the page. Limit and offset count what is visible."""
+        first = min(offset + limit + len(self._hidden), MAX_INT64)
+        return self._visible(self._archive.entries(limit=first, **options))[offset:][:limit]
+
+    def entries_by_sequence(self, **options: Any) -> list[Entry]:  # noqa: ANN401 - the archive's
+        """Return the visible entries of the range of sequences."""
+        return self._visible(self._archive.entries_by_sequence(**options))
+
+    def latest(self, *, by_sequence: bool = False, header: bool = True) -> Entry | None:
+        """Return the newest visible entry, None if there is none."""
+        entries = self._visible(self._archive.entries(limit=MAX_INT64, header=header))
+        if by_sequence:
+            entries.sort()
+        return entries[-1] if entries else None
+
+    def _visible(self, entries: list[Entry]) -> list[Entry]:
+        return [one for one in entries if one.sequence not in self._hidden]
 
 
 class Poison(Fault, frozen=True):

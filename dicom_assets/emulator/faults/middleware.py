@@ -1,5 +1,7 @@
 """The adversary between the client and the emulator: an ASGI middleware, and its admin route.
 
+`breakable` puts it around the emulator's application, `serve` gives that a port.
+
 Without a plan every request passes as if it were not there. With one, the emulator's answer is
 read whole, spoiled as the plan says, and sent, over the connection itself where it must be.
 """
@@ -8,28 +10,56 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from dicom_assets.emulator import server
+from dicom_assets.emulator.application import create_application
+from dicom_assets.emulator.faults.entries import PartialArchive
 from dicom_assets.emulator.faults.exchange import Answer, Asked
 from dicom_assets.emulator.faults.plan import Faults, Plan
-from dicom_assets.emulator.faults.wire import TRANSPORT, Whole
+from dicom_assets.emulator.faults.wire import TRANSPORT, LendingProtocol, Whole
 
 if TYPE_CHECKING:
     from asyncio import Transport
+    from collections.abc import Iterable
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from dicom_assets.emulator.archive import Archive
     from dicom_assets.emulator.faults.exchange import Service
+    from dicom_assets.emulator.tokens import Token, Tokens
 
 ADMIN: Final = "/admin/"
 
 _BODILESS: Final = frozenset({204, 304})
 _JSON: Final = {"content-type": "application/json; charset=utf-8"}
+
+
+def breakable(
+    archive: Archive,
+    faults: Faults,
+    *,
+    middleware: Iterable[Middleware] = (),
+    tokens: Tokens | Iterable[Token | str] | None = None,
+) -> Starlette:
+    """Return the emulator's application with an adversary around it; `middleware` is outermost."""
+    layers = [*middleware, Middleware(Adversary, faults)]
+    application = create_application(archive, middleware=layers, tokens=tokens)
+    application.state.faults = faults
+    return application
+
+
+def serve(application: ASGIApp, *, port: int = 0) -> server.Running:
+    """Serve the application so that its adversary reaches the connections."""
+    return server.start(application, port=port, http=LendingProtocol)
 
 
 class Adversary:
@@ -39,10 +69,14 @@ class Adversary:
         """`app` is the emulator, or what stands between."""
         self.app = app
         self.faults = faults
+        self._admin = Starlette(routes=admin_routes(faults))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The client has its answer, or as much of it as the faults let through."""
-        if scope["type"] != "http" or scope["path"].startswith(ADMIN) or not self.faults.plan.rules:
+        if scope["type"] == "http" and scope["path"].startswith(ADMIN):
+            await self._admin(scope, receive, send)
+            return
+        if scope["type"] != "http" or not self.faults.plan.rules:
             await self.app(scope, receive, send)
             return
         asked = self._asked(scope)
@@ -76,8 +110,10 @@ async def _body(receive: Receive) -> bytes:
 
 async def _ask(app: ASGIApp, scope: Scope, body: bytes, asked: Asked) -> Answer:
     """The emulator's own answer."""
-    state = {**scope.get("state", {}), "hidden": asked.hidden}
-    changed = {**scope, "query_string": asked.query.encode("latin-1"), "state": state}
+    changed = {**scope, "query_string": asked.query.encode("latin-1")}
+    if asked.hidden:
+        archive = PartialArchive(scope["app"].state.archive, asked.hidden)
+        changed["app"] = SimpleNamespace(state=SimpleNamespace(archive=archive))
     messages: list[Message] = []
 
     async def receive() -> Message:

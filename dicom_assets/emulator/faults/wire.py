@@ -1,8 +1,8 @@
 """Faults below HTTP: the answer is right, and what arrives of it is not.
 
 A proper server repairs or refuses such answers, so these are written to the connection itself.
-`server` lends it to the application (`TRANSPORT` in the ASGI scope's extensions); on another
-server these faults raise LookupError.
+`LendingProtocol` lends it to the application (`TRANSPORT` in the ASGI scope's extensions). On
+another server these faults raise LookupError.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
 from dicom_assets.emulator.faults.answers import cut_at, http_date
 from dicom_assets.emulator.faults.exchange import Answer, Fault
 
 if TYPE_CHECKING:
     from asyncio import Transport
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 TRANSPORT: Final = "dicom_assets.transport"
 
@@ -27,6 +31,23 @@ _FLUSH_SECONDS: Final = 0.001
 _TICK_SECONDS: Final = 0.01
 _REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 _ZERO_LINGER: Final = struct.pack("ii", 1, 0)
+
+
+class LendingProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type] # whichever uvicorn has
+    """The protocol of uvicorn, lending its connection to the application: faults write to it."""
+
+    app: ASGIApp
+
+    def connection_made(self, transport: Transport) -> None:
+        """Put the connection into the scope of each of its requests."""
+        super().connection_made(transport)
+        application: ASGIApp = self.app
+
+        async def lend(scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault("extensions", {})[TRANSPORT] = transport
+            await application(scope, receive, send)
+
+        self.app = lend
 
 
 class WireFault(Fault, frozen=True):

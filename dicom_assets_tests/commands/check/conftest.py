@@ -11,9 +11,8 @@ from dagster._core.scheduler.instigation import InstigatorStatus
 
 from dicom_assets.commands import home
 from dicom_assets.emulator import server
-from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults
+from dicom_assets.emulator.faults import Faults, breakable, serve
 from dicom_assets.emulator.tokens import Tokens
 from dicom_assets_tests.commands.check import identity as identities
 from dicom_assets_tests.commands.check.identity import AUDIENCE, TENANT, Identity
@@ -78,6 +77,6 @@ def world(
     tokens, faults = Tokens(), Faults()
     giver.give, giver.refusal = tokens.add, ""
     giver.claims = {"aud": AUDIENCE, "tid": TENANT, "jti": str(next(_NUMBERS))}
-    application = create_application(archive, faults=faults, tokens=tokens)
-    with server.start(application) as running, Relay(running.url, trusted) as relay:
+    application = breakable(archive, faults, tokens=tokens)
+    with serve(application) as running, Relay(running.url, trusted) as relay:
         yield World(tmp_path, relay.url, trusted, giver, tokens, faults)

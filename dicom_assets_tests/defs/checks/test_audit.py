@@ -11,10 +11,8 @@ import pytest
 from dicom_assets.defs.checks.service import AUDIT_CHECK, RECONCILIATION_CHECK
 from dicom_assets.defs.pool import OWNER_TAG, owner_of
 from dicom_assets.defs.run_tags import tags_of
-from dicom_assets.emulator import server
-from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Hide
+from dicom_assets.emulator.faults import Faults, Hide, breakable, serve
 from dicom_assets.schema import CHANGE, INSTANCE, STUDY
 from dicom_assets.window import HOUR, Span
 from dicom_assets_tests.support.history import (
@@ -102,7 +100,7 @@ def test_an_entry_that_a_page_did_not_show_is_found_and_repaired(
     """It was there all along, and the pages that were read did not hold it."""
     archive = tell(Archive(tmp_path / "archive"))
     faults = Faults(Hide(frozenset({5})))
-    with server.start(create_application(archive, faults=faults)) as running:
+    with serve(breakable(archive, faults)) as running:
         made = world(Service(archive, running.url), tmp_path / "tables")
         made.run(FIRST, LAST)
         assert 5 not in {row["sequence"] for row in made.rows(CHANGE)}

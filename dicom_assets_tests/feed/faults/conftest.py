@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicom_assets.emulator import server
-from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.faults import Faults
+from dicom_assets.emulator.faults import Faults, breakable, serve
+from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.feed.faults.truth import fill
 from dicom_assets_tests.support.feed_service import QUICK
 from dicom_assets_tests.support.feeds import feed_of
@@ -43,13 +43,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
     """The service; each test puts its archive into it."""
-    return create_application(Archive(tmp_path_factory.mktemp("unused")), faults=Faults())
+    return breakable(Archive(tmp_path_factory.mktemp("unused")), Faults())
 
 
 @pytest.fixture(scope="session")
 def url(application: Starlette) -> Iterator[str]:
     """Where the service listens."""
-    with server.start(application) as running:
+    with serve(application) as running:
         yield running.url
 
 

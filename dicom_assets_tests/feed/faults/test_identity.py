@@ -14,7 +14,7 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
-from dicom_assets.emulator.faults import Faults, Rule, Status
+from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.emulator.tokens import Token, Tokens
 from dicom_assets.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
 from dicom_assets_tests.feed.faults.truth import SHOWN, WINDOW, assert_all_is_read
@@ -86,8 +86,8 @@ class Guarded:
 def guarded(resting: Archive, trusted: Path) -> Iterator[Guarded]:
     """A service that asks for a token, over real TLS."""
     tokens, faults = Tokens(), Faults()
-    application = create_application(resting, faults=faults, tokens=tokens)
-    with server.start(application) as running, Relay(running.url, trusted) as relay:
+    application = breakable(resting, faults, tokens=tokens)
+    with serve(application) as running, Relay(running.url, trusted) as relay:
         yield Guarded(relay.url, tokens, faults)
 
 
