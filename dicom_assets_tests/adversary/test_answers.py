@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_assets.emulator.faults import (
+from dicom_assets_tests.adversary import (
     Bomb,
     Clock,
     ContentType,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import httpx
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.faults import Faults
+    from dicom_assets_tests.adversary import Faults
 
 FEED = "/v2/changefeed"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dicom_assets.emulator.faults import hostile
+from dicom_assets_tests.adversary import hostile
 from dicom_assets_tests.support.dicom_files import header, many
 
 if TYPE_CHECKING:
     import httpx
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.faults import Faults
+    from dicom_assets_tests.adversary import Faults
 
 
 def test_every_hostile_form_arrives_between_good_neighbours(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from dicom_assets.emulator.faults import (
+from dicom_assets_tests.adversary import (
     Again,
     Call,
     Duplicate,
@@ -23,14 +23,14 @@ from dicom_assets.emulator.faults import (
     Shorter,
     Shuffle,
 )
-from dicom_assets.emulator.faults.pages import PageFault
+from dicom_assets_tests.adversary.pages import PageFault
 from dicom_assets_tests.support.dicom_files import TEN, feed, header, many, sequences, shapes
 
 if TYPE_CHECKING:
     import httpx
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.faults import Fault, Faults
+    from dicom_assets_tests.adversary import Fault, Faults
 
 LIGHT: Final = "includeMetadata=false"
 

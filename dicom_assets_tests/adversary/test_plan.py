@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import pytest
 
-from dicom_assets.emulator import faults as all_of
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import (
+from dicom_assets_tests import adversary as all_of
+from dicom_assets_tests.adversary import (
     LOUD,
     QUIET,
     Call,
@@ -29,8 +29,8 @@ from dicom_assets.emulator.faults import (
     Status,
     random_faults,
 )
-from dicom_assets.emulator.faults.exchange import Answer, Asked, route_of
-from dicom_assets.emulator.faults.plan import AnyFault, kind_of
+from dicom_assets_tests.adversary.exchange import Answer, Asked, route_of
+from dicom_assets_tests.adversary.plan import AnyFault, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import (
+from dicom_assets_tests.adversary import (
     Faults,
     Latency,
     Plan,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from dicom_assets.emulator.faults.plan import Route
+    from dicom_assets_tests.adversary.plan import Route
 
 LIGHT: Final = "/v2/changefeed?includeMetadata=FALSE"
 HEAVY: Final = "/v2/changefeed"

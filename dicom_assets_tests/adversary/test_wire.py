@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from dicom_assets.emulator.faults import (
+from dicom_assets_tests.adversary import (
     Clock,
     CutChunked,
     CutGzip,
@@ -26,7 +26,7 @@ from dicom_assets_tests.support.dicom_files import many, raw, sequences
 
 if TYPE_CHECKING:
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.faults import Fault, Faults
+    from dicom_assets_tests.adversary import Fault, Faults
 
 FEED = "/v2/changefeed"
 

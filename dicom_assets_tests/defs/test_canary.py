@@ -21,9 +21,9 @@ from deltalake import write_deltalake
 from dicom_assets.defs.checks import service as of_service
 from dicom_assets.defs.run_tags import ATTEMPT_TAG
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.errors import TableError
 from dicom_assets.schema import INSTANCE, REJECTED, STUDY, SYNC, Table
+from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
 from dicom_assets_tests.support.canary import MARK, hits_in_home
 from dicom_assets_tests.support.history import (
     END,

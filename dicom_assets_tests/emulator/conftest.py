@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, breakable, serve
+from dicom_assets_tests.adversary import Faults, breakable, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,8 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import (
+from dicom_assets.emulator.tokens import Token
+from dicom_assets_tests.adversary import (
     Drip,
     Hide,
     Operate,
@@ -28,7 +29,6 @@ from dicom_assets.emulator.faults import (
     Status,
     cancelled,
 )
-from dicom_assets.emulator.tokens import Token
 from dicom_assets_tests.emulator.test_captured import KEY, read, ticks
 from dicom_assets_tests.support.dicom_files import TEN, feed, header, many, raw, sequences, shapes
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
-    from dicom_assets.emulator.faults import Faults
+    from dicom_assets_tests.adversary import Faults
 
 STORAGE: Final = "AHDS/ws/dicom/svc"
 

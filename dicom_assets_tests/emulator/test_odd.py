@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicom_assets.emulator import canary
 from dicom_assets.emulator.archive import Archive, Key, NotStored, key_of
-from dicom_assets.emulator.faults import hostile
-from dicom_assets.emulator.faults.entries import PartialArchive, parts_of, spliced
 from dicom_assets.emulator.uids import Effect, change_uids
+from dicom_assets_tests.adversary import canary, hostile
+from dicom_assets_tests.adversary.entries import PartialArchive, parts_of, spliced
 from dicom_assets_tests.emulator.test_archive import header
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.emulator.tokens import Token, Tokens
+from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

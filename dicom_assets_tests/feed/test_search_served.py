@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.errors import ServiceError, ServiceRefusedError
 from dicom_assets.feed.search import Related
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
@@ -18,6 +17,7 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.tables.questions.reconcile import Reconciliation, reconcile
 from dicom_assets.window import Window
+from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.feed_service import QUICK
 from dicom_assets_tests.support.feeds import feed_of, search_of

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 from starlette.middleware import Middleware
 
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Plan, breakable
-from dicom_assets.emulator.faults import serve as serve_breakable
+from dicom_assets_tests.adversary import Faults, Plan, breakable
+from dicom_assets_tests.adversary import serve as serve_breakable
 from dicom_assets_tests.property.histories import START, Operation, perform
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Entry, Replay
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_assets.emulator.faults import random_faults
+from dicom_assets_tests.adversary import random_faults
 from dicom_assets_tests.property import world
 
 if TYPE_CHECKING:

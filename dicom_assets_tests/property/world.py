@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from dicom_assets.emulator.faults import Plan
     from dicom_assets.feed import ChangeFeed
     from dicom_assets.feed_contract import Entries, Headers
+    from dicom_assets_tests.adversary import Plan
 
 HALF_HOUR = TICKS_PER_HOUR // 2
 MEMORY = Path("/dev/shm")  # noqa: S108 - only a place for directories with names of their own

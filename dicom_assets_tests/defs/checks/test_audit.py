@@ -12,9 +12,9 @@ from dicom_assets.defs.checks.service import AUDIT_CHECK, RECONCILIATION_CHECK
 from dicom_assets.defs.pool import OWNER_TAG, owner_of
 from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults, Hide, breakable, serve
 from dicom_assets.schema import CHANGE, INSTANCE, STUDY
 from dicom_assets.window import HOUR, Span
+from dicom_assets_tests.adversary import Faults, Hide, breakable, serve
 from dicom_assets_tests.support.history import (
     FIRST,
     LAST,

@@ -11,6 +11,7 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.emulator.faults import Faults
 from dicom_assets.emulator.faults import Faults, breakable, serve
 from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.adversary import Faults, breakable, serve
 from dicom_assets_tests.feed.faults.truth import fill
 from dicom_assets_tests.support.feed_service import QUICK
 from dicom_assets_tests.support.feeds import feed_of

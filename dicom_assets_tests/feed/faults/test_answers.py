@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 from azure.core.credentials import AccessToken
 
-from dicom_assets.emulator.faults import (
+from dicom_assets.errors import (
+    ServiceAnswerError,
+    ServiceError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+)
+from dicom_assets.feed import ChangeFeed
+from dicom_assets.feed.http import body
+from dicom_assets_tests.adversary import (
     Bomb,
     ContentType,
     CutChunked,
@@ -32,14 +40,6 @@ from dicom_assets.emulator.faults import (
     cancelled,
     invalid_parameter,
 )
-from dicom_assets.errors import (
-    ServiceAnswerError,
-    ServiceError,
-    ServiceRefusedError,
-    ServiceUnavailableError,
-)
-from dicom_assets.feed import ChangeFeed
-from dicom_assets.feed.http import body
 from dicom_assets_tests.feed.faults.truth import SHOWN, WINDOW, assert_all_is_read, current
 from dicom_assets_tests.support.feed_service import QUICK, SOON
 from dicom_assets_tests.support.feeds import feed_of

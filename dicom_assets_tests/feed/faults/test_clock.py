@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_assets.emulator.faults import Clock, Faults
 from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.adversary import Clock, Faults
 
 Opener = Callable[..., ChangeFeed]
 QUARTER = timedelta(minutes=15)

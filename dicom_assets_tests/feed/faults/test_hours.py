@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from dicom_assets.emulator.faults import Faults, Override, Plan, Rule, Shorter, Status
 from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.adversary import Faults, Override, Plan, Rule, Shorter, Status
 from dicom_assets_tests.feed.faults.truth import WINDOW, changes_in, changes_of, fill
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
-from dicom_assets.emulator.faults import Faults, Rule, Status, breakable, serve
 from dicom_assets.emulator.tokens import Token, Tokens
 from dicom_assets.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
+from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
 from dicom_assets_tests.feed.faults.truth import SHOWN, WINDOW, assert_all_is_read
 from dicom_assets_tests.support.feed_service import QUICK, SOON, Answer, Running, Service
 from dicom_assets_tests.support.feeds import feed_of

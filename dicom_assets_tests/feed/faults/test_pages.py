@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_assets.emulator.faults import (
+from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.adversary import (
     Again,
     Call,
     Duplicate,
@@ -23,8 +25,6 @@ from dicom_assets.emulator.faults import (
     Shorter,
     Shuffle,
 )
-from dicom_assets.errors import ServiceAnswerError
-from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.feed.faults.truth import (
     HOUR,
     SHOWN,

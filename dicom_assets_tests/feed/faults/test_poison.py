@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_assets.emulator.faults import CutJson, Fault, Faults, Override, Poison, Rule, Status
 from dicom_assets.errors import ServiceAnswerError, ServiceUnavailableError
 from dicom_assets.feed import ChangeFeed, unreadable_headers
 from dicom_assets.feed.http import body
 from dicom_assets.feed_contract import Rejection
+from dicom_assets_tests.adversary import CutJson, Fault, Faults, Override, Poison, Rule, Status
 from dicom_assets_tests.feed.faults.truth import (
     HOUR,
     WINDOW,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_assets.emulator.faults import Faults, random_faults
 from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.adversary import Faults, random_faults
 from dicom_assets_tests.feed.faults.truth import assert_all_is_read
 from dicom_assets_tests.support.feed_service import QUICK
 

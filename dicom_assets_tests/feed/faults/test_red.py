@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dicom_assets.emulator.faults import (
+from dicom_assets.errors import ServiceError
+from dicom_assets.feed import ChangeFeed
+from dicom_assets_tests.adversary import (
     AnyFault,
     CutChunked,
     CutGzip,
@@ -23,8 +25,6 @@ from dicom_assets.emulator.faults import (
     Stall,
     Status,
 )
-from dicom_assets.errors import ServiceError
-from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.feed.faults.truth import SHOWN, WINDOW, current
 from dicom_assets_tests.support.feed_service import QUICK, SOON
 

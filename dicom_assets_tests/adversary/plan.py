@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from dicom_assets.emulator.faults import answers, entries, operations, pages, wire
-from dicom_assets.emulator.faults.exchange import GROUPS, PAGES, Answer, Asked, Fault
+from dicom_assets_tests.adversary import answers, entries, operations, pages, wire
+from dicom_assets_tests.adversary.exchange import GROUPS, PAGES, Answer, Asked, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from dicom_assets.emulator.faults.exchange import Callback
+    from dicom_assets_tests.adversary.exchange import Callback
 
 Route = Literal[
     "any",

@@ -21,10 +21,10 @@ from starlette.routing import Route
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
-from dicom_assets.emulator.faults.entries import PartialArchive
-from dicom_assets.emulator.faults.exchange import Answer, Asked
-from dicom_assets.emulator.faults.plan import Faults, Plan
-from dicom_assets.emulator.faults.wire import TRANSPORT, LendingProtocol, Whole
+from dicom_assets_tests.adversary.entries import PartialArchive
+from dicom_assets_tests.adversary.exchange import Answer, Asked
+from dicom_assets_tests.adversary.plan import Faults, Plan
+from dicom_assets_tests.adversary.wire import TRANSPORT, LendingProtocol, Whole
 
 if TYPE_CHECKING:
     from asyncio import Transport
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.faults.exchange import Service
     from dicom_assets.emulator.tokens import Token, Tokens
+    from dicom_assets_tests.adversary.exchange import Service
 
 ADMIN: Final = "/admin/"
 

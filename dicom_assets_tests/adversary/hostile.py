@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from dicom_assets.emulator.faults.entries import Override
+from dicom_assets_tests.adversary.entries import Override
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -121,7 +121,7 @@ class Asked:
     @property
     def parameters(self) -> dict[str, str]:
         """The query's parameters by lower-case name."""
-        return {name.lower(): value for name, value in parse_qsl(self.query, True)}  # noqa: FBT003 - keep blank ones
+        return {name.lower(): value for name, value in parse_qsl(self.query, True)}
 
     @property
     def limit(self) -> int:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from dicom_assets.emulator.archive import MAX_INT64
-from dicom_assets.emulator.faults.answers import TEXT
-from dicom_assets.emulator.faults.exchange import Answer, Fault
+from dicom_assets_tests.adversary.answers import TEXT
+from dicom_assets_tests.adversary.exchange import Answer, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dicom_assets.emulator.archive import Archive, Entry
-    from dicom_assets.emulator.faults.exchange import Asked, Service
+    from dicom_assets_tests.adversary.exchange import Asked, Service
 
 _METADATA: Final = "metadata"
 _BEFORE_HEADER: Final = b',"metadata":'

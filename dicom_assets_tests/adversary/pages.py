@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from dicom_assets.emulator.faults.exchange import Answer, Fault
+from dicom_assets_tests.adversary.exchange import Answer, Fault
 
 if TYPE_CHECKING:
-    from dicom_assets.emulator.faults.exchange import Asked, Service
+    from dicom_assets_tests.adversary.exchange import Asked, Service
 
 
 class PageFault(Fault, frozen=True):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from dicom_assets.emulator.faults.answers import cut_at, http_date
-from dicom_assets.emulator.faults.exchange import Answer, Fault
+from dicom_assets_tests.adversary.answers import cut_at, http_date
+from dicom_assets_tests.adversary.exchange import Answer, Fault
 
 if TYPE_CHECKING:
     from asyncio import Transport

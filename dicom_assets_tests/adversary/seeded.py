@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dicom_assets.emulator.faults.answers import (
+from dicom_assets_tests.adversary.answers import (
     ContentType,
     CutJson,
     Html,
@@ -18,9 +18,9 @@ from dicom_assets.emulator.faults.answers import (
     WrongShape,
     cancelled,
 )
-from dicom_assets.emulator.faults.pages import Again, Duplicate, Empty, Longer, Shorter, Shuffle
-from dicom_assets.emulator.faults.plan import AnyFault, OneOf, Plan, Rule
-from dicom_assets.emulator.faults.wire import CutChunked, CutGzip, Reset, ShortLength
+from dicom_assets_tests.adversary.pages import Again, Duplicate, Empty, Longer, Shorter, Shuffle
+from dicom_assets_tests.adversary.plan import AnyFault, OneOf, Plan, Rule
+from dicom_assets_tests.adversary.wire import CutChunked, CutGzip, Reset, ShortLength
 
 _REFUSALS: Final[tuple[AnyFault, ...]] = (
     Status(429),

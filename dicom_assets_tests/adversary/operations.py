@@ -13,10 +13,10 @@ import msgspec
 from starlette.concurrency import run_in_threadpool
 
 from dicom_assets.emulator.archive import DEFAULT_PARTITION, Archive, ArchiveError
-from dicom_assets.emulator.faults.exchange import Answer, Fault
+from dicom_assets_tests.adversary.exchange import Answer, Fault
 
 if TYPE_CHECKING:
-    from dicom_assets.emulator.faults.exchange import Asked, Service
+    from dicom_assets_tests.adversary.exchange import Asked, Service
 
 
 class Operate(Fault, frozen=True):

@@ -15,10 +15,10 @@ from io import BytesIO
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
-from dicom_assets.emulator.faults.exchange import Answer, Fault
+from dicom_assets_tests.adversary.exchange import Answer, Fault
 
 if TYPE_CHECKING:
-    from dicom_assets.emulator.faults.exchange import Asked, Service
+    from dicom_assets_tests.adversary.exchange import Asked, Service
 
 TEXT: Final = "text/plain; charset=utf-8"
 
@@ -37,7 +37,7 @@ class Status(Fault, frozen=True):
     body: str = ""
     content_type: str = TEXT
 
-    async def answer(self, asked: Asked, service: Service) -> Answer:  # noqa: ARG002 - it asks nobody
+    async def answer(self, asked: Asked, service: Service) -> Answer:
         """The status; the service never hears of the request."""
         answer = Answer(self.status, (("content-type", self.content_type),), self.body.encode())
         date = None if self.retry_after_date is None else http_date(self.retry_after_date)
