@@ -62,7 +62,7 @@ class EmbeddedDicomService(DicomService):
 
 @cache
 def _embedded(archive: str, first_hour: str) -> str:
-    opened = sample.prepare(Path(archive), first_hour=datetime.fromisoformat(first_hour))
+    opened = sample.prepare_archive(Path(archive), first_hour=datetime.fromisoformat(first_hour))
     return server.start(opened).url
 
 

@@ -56,7 +56,7 @@ def _archive(settings: Settings, console: Console) -> Archive:
     delay = timedelta(minutes=settings.delay_minutes)
     first = sample.first_hour(directory, now=datetime.now(UTC), delay=delay)
     with bar(console, "filling the archive with pydicom's DICOM files") as progress:
-        return sample.prepare(directory, first_hour=first, progress=progress)
+        return sample.prepare_archive(directory, first_hour=first, progress=progress)
 
 
 def _hours(settings: Settings, archive: Archive) -> tuple[datetime, datetime]:
@@ -175,7 +175,7 @@ def _modalities(store: Store) -> dict[str, set[str]]:
 
 
 def _say_what_was_refused(console: Console) -> None:
-    told = sample.report(Path(ARCHIVE_DIRECTORY))
+    told = sample.fill_report(Path(ARCHIVE_DIRECTORY))
     reasons = Counter(told.refused)
     if reasons:
         each = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())

@@ -23,13 +23,13 @@ from starlette.routing import Route
 
 from dicom_assets.emulator import feed, qido, stow, updates
 from dicom_assets.emulator.archive import (
-    DEFAULT_PARTITION,
+    MICROSOFT_DEFAULT,
     Archive,
     NotStored,
     is_partition,
     is_uid,
 )
-from dicom_assets.emulator.tokens import Guard, Token, Tokens
+from dicom_assets.emulator.tokens import Guard, KnownTokens, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,9 +47,9 @@ _LEVELS: Final = (
     "/studies/{study}/series/{series}/instances/{instance}",
 )
 _SEARCHED: Final = {
-    "studies": qido.Level.STUDY,
-    "series": qido.Level.SERIES,
-    "instances": qido.Level.INSTANCE,
+    "studies": qido.SearchLevel.STUDY,
+    "series": qido.SearchLevel.SERIES,
+    "instances": qido.SearchLevel.INSTANCE,
 }
 _INDEX: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>DICOM service emulator</title>
@@ -103,13 +103,13 @@ def create_application(
     archive: Archive,
     *,
     middleware: Sequence[Middleware] = (),
-    tokens: Tokens | Iterable[Token | str] | None = None,
+    tokens: KnownTokens | Iterable[Token | str] | None = None,
 ) -> Starlette:
     """A DICOM service that serves the archive; `middleware` stands between it and the client.
 
     With `tokens` it answers nobody else.
     """
-    known = tokens if tokens is None or isinstance(tokens, Tokens) else Tokens(*tokens)
+    known = tokens if tokens is None or isinstance(tokens, KnownTokens) else KnownTokens(*tokens)
     guard = [] if known is None else [Middleware(Guard, known)]
     application = Starlette(
         routes=[Route("/", _index), *_routes()],
@@ -124,7 +124,7 @@ def _routes() -> list[Route]:
     # The feed is service-wide: there is no feed of one data partition.
     routes = [
         Route(f"{root}/changefeed", feed.changefeed),
-        Route(f"{root}/changefeed/latest", feed.latest),
+        Route(f"{root}/changefeed/latest", feed.latest_entry),
         Route("/v2/operations/{operation}", _operation),
     ]
     for prefix in ("", "/partitions/{partition}"):
@@ -158,7 +158,7 @@ def _operation(request: Request) -> Response:
     operation = _archive(request).operation(request.path_params["operation"])
     if operation is None:
         return _refused(404, "The operation is not known.")
-    return Response(json.dumps(updates.report(operation)), headers=_JSON)
+    return Response(json.dumps(updates.operation_status(operation)), headers=_JSON)
 
 
 def _metadata(request: Request) -> Response:
@@ -195,17 +195,17 @@ def _at_level(request: Request, answer: Callable[[Archive, list[str], str], Resp
     return answer(_archive(request), uids, _partition(request))
 
 
-def _search(request: Request, level: qido.Level) -> Response:
+def _search(request: Request, level: qido.SearchLevel) -> Response:
     """The studies, series or instances that match, or 204 without a body."""
     return _at_level(request, partial(_search_under, request, level))
 
 
 def _search_under(
-    request: Request, level: qido.Level, archive: Archive, uids: list[str], partition: str
+    request: Request, level: qido.SearchLevel, archive: Archive, uids: list[str], partition: str
 ) -> Response:
-    place = qido.Place(partition, tuple(uids))
+    place = qido.SearchScope(partition, tuple(uids))
     try:
-        query = qido.query_of(level, place, request.query_params.multi_items())
+        query = qido.parse_query(level, place, request.query_params.multi_items())
     except feed.InvalidParameter as problem:
         return _refused(400, str(problem))
     found = qido.search(archive, place, query)
@@ -215,7 +215,9 @@ def _search_under(
 
 
 async def _store(request: Request) -> Response:
-    place = stow.Place(_partition(request), request.path_params.get("study"), _studies_url(request))
+    place = stow.StoreTarget(
+        _partition(request), request.path_params.get("study"), _studies_url(request)
+    )
     if not is_partition(place.partition) or not (place.study is None or is_uid(place.study)):
         return _refused(400, "An identifier in the path is invalid.")
     try:
@@ -230,14 +232,16 @@ async def _store(request: Request) -> Response:
 
 async def _update(request: Request) -> Response:
     try:
-        asked = updates.request_of(json.loads(await request.body()))
+        asked = updates.parse_update(json.loads(await request.body()))
     except ValueError:
         return _refused(400, "The body is not JSON.")
     except updates.InvalidUpdate as problem:
         if problem.tags:
             return _dicom_json(400, problem.dataset)
         return _refused(400, f"{problem}.")
-    done = await run_in_threadpool(updates.perform, _archive(request), _partition(request), asked)
+    done = await run_in_threadpool(
+        updates.perform_update, _archive(request), _partition(request), asked
+    )
     href = f"{request.base_url}v2/operations/{done.id}"
     body = json.dumps({"id": done.id, "href": href})
     return Response(body, status_code=202, headers={**_JSON, "location": href})
@@ -259,7 +263,7 @@ def _archive(request: Request) -> Archive:
 
 
 def _partition(request: Request) -> str:
-    name: str = request.path_params.get("partition", DEFAULT_PARTITION)
+    name: str = request.path_params.get("partition", MICROSOFT_DEFAULT)
     return name
 
 

@@ -27,11 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-DEFAULT_PARTITION: Final = "Microsoft.Default"
-MAX_INT64: Final = 2**63 - 1
-
-ALREADY_STORED: Final = 45070
-INVALID: Final = 43264
+MICROSOFT_DEFAULT: Final = "Microsoft.Default"
+INT64_MAX: Final = 2**63 - 1
 
 _STUDY: Final = "0020000D"
 _SERIES: Final = "0020000E"
@@ -99,20 +96,20 @@ class ArchiveError(Exception):
 class AlreadyStored(ArchiveError):  # noqa: N818 - the service's own word for it
     """The instance is live already: delete it first (failure reason 45070)."""
 
-    reason = ALREADY_STORED
+    code: Final = 45070
 
 
 class InvalidInstance(ArchiveError):  # noqa: N818 - the service's own word for it
     """The header does not name an instance (failure reason 43264)."""
 
-    reason = INVALID
+    code: Final = 43264
 
 
 class NotStored(ArchiveError):  # noqa: N818 - the service's own word for it
     """Nothing live lies under the given UIDs."""
 
 
-class Key(NamedTuple):
+class InstanceKey(NamedTuple):
     """What names an instance: its data partition and three UIDs."""
 
     partition: str
@@ -121,7 +118,7 @@ class Key(NamedTuple):
     sop: str
 
 
-class Entry(NamedTuple):
+class FeedEntry(NamedTuple):
     """A row of the feed as it stands now; `header` is JSON text, or None."""
 
     sequence: int
@@ -139,7 +136,7 @@ class Entry(NamedTuple):
 class Instance(NamedTuple):
     """A live instance: its key, the sequence that holds it, and its header as JSON text."""
 
-    key: Key
+    key: InstanceKey
     sequence: int
     header_text: str
 
@@ -169,12 +166,14 @@ def is_partition(text: str) -> bool:
     return _PARTITION.fullmatch(text) is not None
 
 
-def key_of(header: Mapping[str, Any], partition: str = DEFAULT_PARTITION) -> Key:
+def instance_key(header: Mapping[str, Any], partition: str = MICROSOFT_DEFAULT) -> InstanceKey:
     """The key that a header names; InvalidInstance when it names none."""
     if not is_partition(partition):
         message = "a data partition has 1 to 64 letters, digits, '.', '-' or '_'"
         raise InvalidInstance(message)
-    return Key(partition, _uid(header, _STUDY), _uid(header, _SERIES), _uid(header, _INSTANCE))
+    return InstanceKey(
+        partition, _uid(header, _STUDY), _uid(header, _SERIES), _uid(header, _INSTANCE)
+    )
 
 
 def _uid(header: Mapping[str, Any], tag: str) -> str:
@@ -229,11 +228,11 @@ class Archive:
         self,
         header: Mapping[str, Any],
         *,
-        partition: str = DEFAULT_PARTITION,
+        partition: str = MICROSOFT_DEFAULT,
         at: int | None = None,
     ) -> int:
         """The instance is live, and the sequence of its Create is returned."""
-        key = key_of(header, partition)
+        key = instance_key(header, partition)
         text = encode(header)
         with self._writing() as database:
             identity = self._identity(database, key)
@@ -249,7 +248,7 @@ class Archive:
         self,
         header: Mapping[str, Any],
         *,
-        key: Key | None = None,
+        key: InstanceKey | None = None,
         actions: Sequence[str] = ("Create",),
         at: int | None = None,
     ) -> list[int]:
@@ -262,7 +261,7 @@ class Archive:
         text = encode(header)
         with self._writing() as database:
             moment = self._moment(at)
-            identity, is_live = self._row(database, key or key_of(header))
+            identity, is_live = self._row(database, key or instance_key(header))
             if not (is_live or actions):
                 message = "nothing live whose header could be changed in silence"
                 raise NotStored(message)
@@ -279,7 +278,7 @@ class Archive:
         series: str | None = None,
         instance: str | None = None,
         *,
-        partition: str = DEFAULT_PARTITION,
+        partition: str = MICROSOFT_DEFAULT,
         at: int | None = None,
     ) -> list[int]:
         """Nothing lives under the UIDs; one Delete per instance, all with one timestamp."""
@@ -294,7 +293,7 @@ class Archive:
         series: str | None = None,
         instance: str | None = None,
         *,
-        partition: str = DEFAULT_PARTITION,
+        partition: str = MICROSOFT_DEFAULT,
     ) -> int:
         """Nothing lives under the UIDs, and the feed has no Delete that says so; how many did."""
         with self._writing() as database:
@@ -310,7 +309,7 @@ class Archive:
         studies: Sequence[str],
         changes: Mapping[str, Any],
         *,
-        partition: str = DEFAULT_PARTITION,
+        partition: str = MICROSOFT_DEFAULT,
         at: int | None = None,
     ) -> list[int]:
         """The changes are in every live header of the studies; one Update each, one timestamp."""
@@ -342,15 +341,15 @@ class Archive:
         offset: int = 0,
         limit: int = 100,
         header: bool = True,
-    ) -> list[Entry]:
+    ) -> list[FeedEntry]:
         """The entries with start <= ticks < end, by (ticks, sequence), `offset` skipped (v2)."""
         where = (
             "WHERE sequence IN (SELECT sequence FROM entry WHERE ticks >= ? AND ticks < ?"
             " ORDER BY ticks, sequence LIMIT ? OFFSET ?)"
             " ORDER BY ticks, entry.sequence"
         )
-        first = -MAX_INT64 if start is None else start
-        last = MAX_INT64 if end is None else end
+        first = -INT64_MAX if start is None else start
+        last = INT64_MAX if end is None else end
         return self._read(where, (first, last, limit, offset), header=header)
 
     def entries_by_sequence(
@@ -359,13 +358,13 @@ class Archive:
         after: int = 0,
         width: int = 10,
         header: bool = True,
-    ) -> list[Entry]:
+    ) -> list[FeedEntry]:
         """The entries with after < sequence <= after + width, by sequence (v1)."""
         where = "WHERE sequence > ? AND sequence <= ? ORDER BY sequence"
-        last = min(after + width, MAX_INT64)
+        last = min(after + width, INT64_MAX)
         return self._read(where, (after, last), header=header)
 
-    def latest(self, *, by_sequence: bool = False, header: bool = True) -> Entry | None:
+    def latest(self, *, by_sequence: bool = False, header: bool = True) -> FeedEntry | None:
         """The newest entry: the greatest (ticks, sequence), or for v1 the greatest sequence."""
         order = "sequence DESC" if by_sequence else "ticks DESC, sequence DESC"
         where = f"WHERE sequence = (SELECT sequence FROM entry ORDER BY {order} LIMIT 1)"  # noqa: S608 - no values
@@ -377,7 +376,7 @@ class Archive:
         series: str | None = None,
         instance: str | None = None,
         *,
-        partition: str = DEFAULT_PARTITION,
+        partition: str = MICROSOFT_DEFAULT,
     ) -> list[str]:
         """The JSON texts of the live headers under the UIDs, in the order they were stored."""
         with self._connection() as database:
@@ -385,11 +384,11 @@ class Archive:
 
     def instances(self, partition: str | None = None) -> Iterator[Instance]:
         """The live instances, of one data partition or of all, by key."""
-        last = Key(partition or "", "", "", "")
+        last = InstanceKey(partition or "", "", "", "")
         # A page at a time: the archive may be written to between two of them.
         while rows := self._ask(_PAGE_OF_INSTANCES, (*last, partition, partition)):
             for *key, sequence, text in rows:
-                last = Key(*key)
+                last = InstanceKey(*key)
                 yield Instance(last, sequence, text)
 
     def remember(self, operation: Operation) -> None:
@@ -440,11 +439,11 @@ class Archive:
     def _moment(self, at: int | None) -> int:
         return self.clock() if at is None else at
 
-    def _read(self, where: str, values: tuple[int, ...], *, header: bool) -> list[Entry]:
+    def _read(self, where: str, values: tuple[int, ...], *, header: bool) -> list[FeedEntry]:
         view = _VIEW.format(header="instance.header" if header else "NULL")
-        return [Entry(*row) for row in self._ask(view + where, values)]
+        return [FeedEntry(*row) for row in self._ask(view + where, values)]
 
-    def _identity(self, database: sqlite3.Connection, key: Key) -> int:
+    def _identity(self, database: sqlite3.Connection, key: InstanceKey) -> int:
         """The row of a key that is not live; a new one for a key never seen."""
         identity, is_live = self._row(database, key)
         if is_live:
@@ -452,7 +451,7 @@ class Archive:
             raise AlreadyStored(message)
         return identity
 
-    def _row(self, database: sqlite3.Connection, key: Key) -> tuple[int, bool]:
+    def _row(self, database: sqlite3.Connection, key: InstanceKey) -> tuple[int, bool]:
         """The row of a key, new for one never seen, and whether the instance is live."""
         row = database.execute(
             "SELECT id, header IS NOT NULL FROM instance"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from starlette.responses import PlainTextResponse, Response
 
 from dicom_assets.emulator import ticks
-from dicom_assets.emulator.archive import MAX_INT64, Archive, Entry
+from dicom_assets.emulator.archive import INT64_MAX, Archive, FeedEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,7 @@ class InvalidParameter(Exception):  # noqa: N818 - answered with 400, no fault o
         super().__init__(f"The query parameter '{name}' is invalid. {why}")
 
 
-class Page(NamedTuple):
+class PageRequest(NamedTuple):
     """What a request for a page asks for; times in ticks, None for open."""
 
     offset: int
@@ -59,14 +59,14 @@ def changefeed(request: Request) -> Response:
     """A page of the feed; the version in the path decides what offset and limit mean."""
     version = request.path_params["version"]
     try:
-        page = page_of(_parameters(request), version)
+        page = page_request(_parameters(request), version)
     except InvalidParameter as problem:
         return PlainTextResponse(str(problem), status_code=400)
     entries = _select(request, page, version)
     return Response("[" + ",".join(map(entry_text, entries)) + "]", headers=_JSON)
 
 
-def latest(request: Request) -> Response:
+def latest_entry(request: Request) -> Response:
     """The newest entry; 204 without a body when the feed has none."""
     try:
         header = _boolean(_parameters(request), "includeMetadata", default=True)
@@ -80,7 +80,7 @@ def latest(request: Request) -> Response:
     return Response(entry_text(entry), headers=_JSON)
 
 
-def entry_text(entry: Entry) -> str:
+def entry_text(entry: FeedEntry) -> str:
     """The entry in JSON; without metadata or file path their keys are absent, not null.
 
     Names and UIDs were checked when they were stored and hold nothing that JSON escapes.
@@ -95,12 +95,14 @@ def entry_text(entry: Entry) -> str:
     )
 
 
-def page_of(parameters: Mapping[str, str], version: int) -> Page:
+def page_request(parameters: Mapping[str, str], version: int) -> PageRequest:
     """The page that the parameters (lower-case names) ask for; version 1 knows no times."""
     limit = LIMITS[version]
-    page = Page(
-        offset=whole(parameters, "Offset", default=0, least=0, greatest=MAX_INT64),
-        limit=whole(parameters, "Limit", default=limit.default, least=1, greatest=limit.greatest),
+    page = PageRequest(
+        offset=integer_parameter(parameters, "Offset", default=0, least=0, greatest=INT64_MAX),
+        limit=integer_parameter(
+            parameters, "Limit", default=limit.default, least=1, greatest=limit.greatest
+        ),
         start=_time(parameters, "StartTime") if version > 1 else None,
         end=_time(parameters, "EndTime") if version > 1 else None,
         header=_boolean(parameters, "includeMetadata", default=True),
@@ -111,7 +113,7 @@ def page_of(parameters: Mapping[str, str], version: int) -> Page:
     return page
 
 
-def _select(request: Request, page: Page, version: int) -> list[Entry]:
+def _select(request: Request, page: PageRequest, version: int) -> list[FeedEntry]:
     archive: Archive = request.app.state.archive
     if version == 1:
         return archive.entries_by_sequence(after=page.offset, width=page.limit, header=page.header)
@@ -124,7 +126,7 @@ def _parameters(request: Request) -> dict[str, str]:
     return {name.lower(): value for name, value in pairs}
 
 
-def whole(
+def integer_parameter(
     parameters: Mapping[str, str], name: str, *, default: int, least: int, greatest: int
 ) -> int:
     """The number that a parameter (lower-case names) holds; InvalidParameter for any other."""
@@ -134,7 +136,7 @@ def whole(
     if _WHOLE.fullmatch(text) is None:
         raise InvalidParameter(name, f"The value is not valid for {name}.")
     # int() refuses to read thousands of digits; so does an int64.
-    number = int(text) if len(text) <= len(str(MAX_INT64)) + 2 else MAX_INT64 + 1
+    number = int(text) if len(text) <= len(str(INT64_MAX)) + 2 else INT64_MAX + 1
     if not least <= number <= greatest:
         raise InvalidParameter(name, f"The field {name} must be between {least} and {greatest}.")
     return number
@@ -145,7 +147,7 @@ def _time(parameters: Mapping[str, str], name: str) -> int | None:
     if text is None:
         return None
     try:
-        return ticks.parse(text)
+        return ticks.from_text(text)
     except ValueError:
         raise InvalidParameter(name, "A date, a time and a time zone are needed.") from None
 

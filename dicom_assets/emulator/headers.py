@@ -29,7 +29,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.valuerep import AMBIGUOUS_VR, VR, PersonName, validate_value
 
-from dicom_assets.emulator.archive import INVALID, is_uid
+from dicom_assets.emulator.archive import InvalidInstance, is_uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
 
-STUDY: Final = 0x0020000D
-SERIES: Final = 0x0020000E
-SOP: Final = 0x00080018
-SOP_CLASS: Final = 0x00080016
-PATIENT_ID: Final = 0x00100020
+_STUDY: Final = 0x0020000D
+_SERIES: Final = 0x0020000E
+_SOP: Final = 0x00080018
+_SOP_CLASS: Final = 0x00080016
+_PATIENT_ID: Final = 0x00100020
 
 _BULK: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB or OW"})
 _WHOLE_NUMBERS: Final = frozenset({"SL", "SS", "SV", "UL", "US", "UV"})
@@ -98,7 +98,7 @@ class Reason(StrEnum):
 class Refused(Exception):  # noqa: N818 - a refusal is an answer of the service
     """A service would not store this file; `sop_class` and `sop` are known if it was readable."""
 
-    code = INVALID
+    code = InvalidInstance.code
 
     def __init__(
         self, reason: Reason, sop_class: str | None = None, sop: str | None = None
@@ -117,7 +117,7 @@ class Parsed(NamedTuple):
     dropped: tuple[str, ...]
 
 
-def parse(content: bytes, study: str | None = None) -> Parsed:
+def parse_file(content: bytes, study: str | None = None) -> Parsed:
     """The header of a DICOM file, as the service keeps it; Refused with the reason otherwise.
 
     With `study`, a file of another study is refused.
@@ -128,7 +128,7 @@ def parse(content: bytes, study: str | None = None) -> Parsed:
         return _parsed(dataset)
 
 
-def header_of(dataset: Dataset) -> dict[str, Any]:
+def dataset_header(dataset: Dataset) -> dict[str, Any]:
     """The header of a dataset, whether or not a service would store it."""
     with _quiet():
         return _parsed(dataset).header
@@ -173,7 +173,7 @@ def _read(content: bytes) -> Dataset:
 
 def _insist(dataset: Dataset, study: str | None) -> None:
     """Every attribute that a service requires is there, and fit for use."""
-    sop_class, sop = _one_text(dataset, SOP_CLASS), _one_text(dataset, SOP)
+    sop_class, sop = _one_text(dataset, _SOP_CLASS), _one_text(dataset, _SOP)
     reason = _refusal(dataset, study)
     if reason is not None:
         raise Refused(reason, sop_class, sop)
@@ -181,10 +181,10 @@ def _insist(dataset: Dataset, study: str | None) -> None:
 
 def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
     required = {
-        SOP_CLASS: Reason.NO_SOP_CLASS,
-        STUDY: Reason.NO_STUDY,
-        SERIES: Reason.NO_SERIES,
-        SOP: Reason.NO_SOP,
+        _SOP_CLASS: Reason.NO_SOP_CLASS,
+        _STUDY: Reason.NO_STUDY,
+        _SERIES: Reason.NO_SERIES,
+        _SOP: Reason.NO_SOP,
     }
     uids = {tag: _one_text(dataset, tag) for tag in required}
     missing = [reason for tag, reason in required.items() if not uids[tag]]
@@ -192,16 +192,16 @@ def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
         return missing[0]
     if not all(map(is_uid, uids.values())):
         return Reason.INVALID_UID
-    if study is not None and uids[STUDY] != study:
+    if study is not None and uids[_STUDY] != study:
         return Reason.OTHER_STUDY
     return _patient_refusal(dataset)
 
 
 def _patient_refusal(dataset: Dataset) -> Reason | None:
     # Version 2 asks that the attribute is there; it may be empty.
-    if PATIENT_ID not in dataset:
+    if _PATIENT_ID not in dataset:
         return Reason.NO_PATIENT_ID
-    text = _one_text(dataset, PATIENT_ID)
+    text = _one_text(dataset, _PATIENT_ID)
     fit = text is not None and len(text) <= _MAX_PATIENT_ID and not _has_controls(text)
     return None if fit else Reason.INVALID_PATIENT_ID
 
@@ -228,7 +228,7 @@ def _parsed(dataset: Dataset) -> Parsed:
     """The service drops, at the top level, each tag found invalid at any depth."""
     invalid: set[str] = set()
     header = _items(dataset, invalid)
-    dropped = invalid - {f"{tag:08X}" for tag in (STUDY, SERIES, SOP)}
+    dropped = invalid - {f"{tag:08X}" for tag in (_STUDY, _SERIES, _SOP)}
     kept = {tag: element for tag, element in header.items() if tag not in dropped}
     return Parsed(kept, tuple(sorted(dropped)))
 
@@ -266,7 +266,7 @@ def _element(dataset: Dataset, tag: BaseTag, invalid: set[str]) -> dict[str, Any
 
 
 def _is_empty_patient(element: DataElement) -> bool:
-    return element.tag == PATIENT_ID and not any(_values(element))
+    return element.tag == _PATIENT_ID and not any(_values(element))
 
 
 def _filled(vr: str, values: list[Any]) -> dict[str, Any]:

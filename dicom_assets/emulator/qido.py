@@ -19,7 +19,7 @@ from pydicom.datadict import (
     tag_for_keyword,
 )
 
-from dicom_assets.emulator.feed import InvalidParameter, whole
+from dicom_assets.emulator.feed import InvalidParameter, integer_parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ _MODALITY: Final = "00080060"
 _MODALITIES: Final = "00080061"
 
 
-class Level(IntEnum):
+class SearchLevel(IntEnum):
     """What is searched for; also how many UIDs name one."""
 
     STUDY = 1
@@ -60,7 +60,7 @@ def _tags(text: str) -> tuple[str, ...]:
 
 # docs/resources/v2-conformance-statement.md of microsoft/dicom-server, "Search Response".
 TAGS: Final = {
-    Level.STUDY: Tags(
+    SearchLevel.STUDY: Tags(
         _tags("00080020 00080050 00080090 00081030 00100010 00100020 00100030 0020000D"),
         _tags(
             "00080005 00080030 00080056 00080063 00080201 00081032 00081060 00081080 00081110"
@@ -72,12 +72,12 @@ TAGS: Final = {
             )
         ),
     ),
-    Level.SERIES: Tags(
+    SearchLevel.SERIES: Tags(
         _tags("00080060 00081090 0020000E 00400244"),
         _tags("00080005 00080021 00080031 00080201 0008103E 00200011 00200060 00400245 00400275"),
         frozenset(_tags("00080060 00081090 0020000E 00400244")),
     ),
-    Level.INSTANCE: Tags(
+    SearchLevel.INSTANCE: Tags(
         ("00080018",),
         _tags("00080005 00080016 00080056 00080201 00200013 00280008 00280010 00280011 00280100"),
         frozenset({"00080018"}),
@@ -85,7 +85,7 @@ TAGS: Final = {
 }
 
 
-class Place(NamedTuple):
+class SearchScope(NamedTuple):
     """Where to search: the data partition, and the UIDs in the path, study first."""
 
     partition: str
@@ -95,14 +95,14 @@ class Place(NamedTuple):
 class Query(NamedTuple):
     """What to search for, and what to tell of it."""
 
-    level: Level
+    level: SearchLevel
     filters: tuple[tuple[str, str], ...]
     include: frozenset[str]
     offset: int
     limit: int
 
 
-class Group(NamedTuple):
+class InstanceGroup(NamedTuple):
     """The live instances of a study, a series, or one instance; the newest is the first."""
 
     instances: list[Instance]
@@ -121,7 +121,7 @@ class Group(NamedTuple):
 
 
 # Attributes that no header holds, with their VR.
-_COMPUTED: Final[Mapping[str, tuple[str, Callable[[Group], list[Any]]]]] = {
+_COMPUTED: Final[Mapping[str, tuple[str, Callable[[InstanceGroup], list[Any]]]]] = {
     _MODALITIES: ("CS", lambda group: group.modalities),
     "00201206": ("IS", lambda group: [len({one.key.series for one in group.study})]),
     "00201208": ("IS", lambda group: [len(group.study)]),
@@ -129,7 +129,9 @@ _COMPUTED: Final[Mapping[str, tuple[str, Callable[[Group], list[Any]]]]] = {
 }
 
 
-def query_of(level: Level, place: Place, parameters: Iterable[tuple[str, str]]) -> Query:
+def parse_query(
+    level: SearchLevel, place: SearchScope, parameters: Iterable[tuple[str, str]]
+) -> Query:
     """The query that the parameters make; InvalidParameter for what cannot be searched."""
     given = [(name.lower(), value) for name, value in parameters]
     paging = dict(reversed(given))
@@ -141,15 +143,15 @@ def query_of(level: Level, place: Place, parameters: Iterable[tuple[str, str]]) 
         level,
         filters,
         _included(level, place, fields) | {tag for tag, _ in filters},
-        whole(paging, "Offset", default=0, least=0, greatest=_MAX_OFFSET),
-        whole(paging, "Limit", default=100, least=1, greatest=_MAX_LIMIT),
+        integer_parameter(paging, "Offset", default=0, least=0, greatest=_MAX_OFFSET),
+        integer_parameter(paging, "Limit", default=100, least=1, greatest=_MAX_LIMIT),
     )
 
 
 _WORDS: Final = frozenset({"limit", "offset", "fuzzymatching", "includefield"})
 
 
-def search(archive: Archive, place: Place, query: Query) -> list[Dataset]:
+def search(archive: Archive, place: SearchScope, query: Query) -> list[Dataset]:
     """The matching datasets of the page, newest first."""
     groups = _groups(archive, place, query.level)
     found = [group for group in groups if _matches(group, query.filters)]
@@ -157,14 +159,14 @@ def search(archive: Archive, place: Place, query: Query) -> list[Dataset]:
     return [_dataset(group, query.include) for group in page]
 
 
-def _free(level: Level, place: Place) -> list[Level]:
+def _free(level: SearchLevel, place: SearchScope) -> list[SearchLevel]:
     """The levels that the path does not name, down to the one searched for."""
-    return [one for one in Level if len(place.uids) < one <= level]
+    return [one for one in SearchLevel if len(place.uids) < one <= level]
 
 
-def _included(level: Level, place: Place, fields: Sequence[str]) -> frozenset[str]:
+def _included(level: SearchLevel, place: SearchScope, fields: Sequence[str]) -> frozenset[str]:
     tags = {tag for one in _free(level, place) for tag in TAGS[one].default}
-    tags |= {_STUDY, _SERIES} if level is Level.INSTANCE else {_STUDY}
+    tags |= {_STUDY, _SERIES} if level is SearchLevel.INSTANCE else {_STUDY}
     if "all" in fields:
         return frozenset(tags | {tag for one in _free(level, place) for tag in TAGS[one].further})
     return frozenset(tags | {_tag(field) for field in fields})
@@ -196,7 +198,7 @@ def _keywords() -> dict[str, str]:
 _KEYWORDS: Final = _keywords()
 
 
-def _groups(archive: Archive, place: Place, level: Level) -> list[Group]:
+def _groups(archive: Archive, place: SearchScope, level: SearchLevel) -> list[InstanceGroup]:
     """What the place holds, at the level, newest first."""
     live = sorted(archive.instances(place.partition), key=lambda one: -one.sequence)
     inside = [one for one in live if one.key[1 : 1 + len(place.uids)] == place.uids]
@@ -205,18 +207,18 @@ def _groups(archive: Archive, place: Place, level: Level) -> list[Group]:
     for one in inside:
         groups.setdefault(one.key[1 : 1 + level], []).append(one)
         studies.setdefault(one.key.study, []).append(one)
-    return [Group(group, studies[key[0]]) for key, group in groups.items()]
+    return [InstanceGroup(group, studies[key[0]]) for key, group in groups.items()]
 
 
-def _series_size(group: Group) -> int:
+def _series_size(group: InstanceGroup) -> int:
     return sum(one.key.series == group.instances[0].key.series for one in group.study)
 
 
-def _matches(group: Group, filters: Iterable[tuple[str, str]]) -> bool:
+def _matches(group: InstanceGroup, filters: Iterable[tuple[str, str]]) -> bool:
     return all(_is_match(tag, _values(group, tag), wanted) for tag, wanted in filters)
 
 
-def _values(group: Group, tag: str) -> list[str]:
+def _values(group: InstanceGroup, tag: str) -> list[str]:
     return group.modalities if tag == _MODALITIES else _texts(group.header.get(tag))
 
 
@@ -239,7 +241,7 @@ def _texts(attribute: Dataset | None) -> list[str]:
     return [str(text).rstrip("\0") for text in texts if text is not None]
 
 
-def _dataset(group: Group, include: frozenset[str]) -> Dataset:
+def _dataset(group: InstanceGroup, include: frozenset[str]) -> Dataset:
     header = group.header
     dataset = {tag: header[tag] for tag in include if tag in header}
     for tag in include & set(_COMPUTED):

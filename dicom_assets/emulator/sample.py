@@ -28,11 +28,11 @@ import pydicom
 from filelock import FileLock
 
 from dicom_assets.emulator import ticks
-from dicom_assets.emulator.archive import AlreadyStored, Archive, key_of
-from dicom_assets.emulator.headers import Refused, parse
+from dicom_assets.emulator.archive import AlreadyStored, Archive, instance_key
+from dicom_assets.emulator.headers import Refused, parse_file
 
-Progress = Callable[[int, int], None]
-Header = Mapping[str, Any]
+ProgressCallback = Callable[[int, int], None]
+_Header = Mapping[str, Any]
 
 SPAN: Final = timedelta(hours=48)
 ALREADY_STORED: Final = "already-stored"
@@ -78,12 +78,12 @@ class Action(StrEnum):
     RECREATE = "recreated"
 
 
-class Step(NamedTuple):
+class StoryStep(NamedTuple):
     """One thing that happens: its time in ticks, and the header or the UIDs it is about."""
 
     at: int
     action: Action
-    header: Header
+    header: _Header
     uids: tuple[str, ...] = ()
 
 
@@ -103,7 +103,9 @@ def first_hour(directory: Path, *, now: datetime, delay: timedelta) -> datetime:
     return start
 
 
-def prepare(directory: Path, *, first_hour: datetime, progress: Progress | None = None) -> Archive:
+def prepare_archive(
+    directory: Path, *, first_hour: datetime, progress: ProgressCallback | None = None
+) -> Archive:
     """The archive in the directory, filled with pydicom's files if there was none.
 
     Whoever comes while another process fills it waits; a fill that was cut short leaves nothing
@@ -116,13 +118,13 @@ def prepare(directory: Path, *, first_hour: datetime, progress: Progress | None 
     return Archive(directory)
 
 
-def report(directory: Path) -> Report:
+def fill_report(directory: Path) -> Report:
     """What `prepare` did in the directory; FileNotFoundError where it did nothing."""
     return Report(**json.loads((directory / _REPORT).read_text(encoding="utf-8")))
 
 
 def import_paths(
-    archive: Archive, paths: Iterable[Path], progress: Progress | None = None
+    archive: Archive, paths: Iterable[Path], progress: ProgressCallback | None = None
 ) -> Report:
     """Every DICOM file at the paths, folders with all that is below them, is stored at now."""
     files = [file for path in paths for file in _below(path)]
@@ -142,40 +144,40 @@ def pydicom_files() -> list[Path]:
     return [file for file in _below(root) if file.suffix == ".dcm" or _has_magic(file)]
 
 
-def plan(headers: Iterable[Header], start: int) -> list[Step]:
+def plan(headers: Iterable[_Header], start: int) -> list[StoryStep]:
     """What happens to the instances in the 48 hours from `start`, by time."""
-    studies: dict[str, list[Header]] = {}
+    studies: dict[str, list[_Header]] = {}
     for header in sorted(headers, key=_chronology):
-        studies.setdefault(key_of(header).study, []).append(header)
-    steps: list[Step] = []
+        studies.setdefault(instance_key(header).study, []).append(header)
+    steps: list[StoryStep] = []
     for index, group in enumerate(studies.values()):
         hour = _BUSY_HOURS[index * len(_BUSY_HOURS) // len(studies)]
         steps += _life(index, group, start + hour * ticks.PER_HOUR)
     return sorted(steps, key=lambda step: step.at)
 
 
-def _life(index: int, headers: Sequence[Header], hour: int) -> Iterator[Step]:
+def _life(index: int, headers: Sequence[_Header], hour: int) -> Iterator[StoryStep]:
     """The steps of one study: all are stored, and by its place in the row a few have more."""
-    study = key_of(headers[0]).study
+    study = instance_key(headers[0]).study
     arrival = hour + _spread(study, 50 * 60 * ticks.PER_SECOND)
     for place, header in enumerate(headers):
-        yield Step(_moment(arrival, place, header), Action.STORE, header)
+        yield StoryStep(_moment(arrival, place, header), Action.STORE, header)
     if index % 7 == _UPDATED:
         correction = _CORRECTIONS[index // 7 % len(_CORRECTIONS)]
-        yield Step(arrival + _UPDATED_AFTER, Action.UPDATE, correction, (study,))
+        yield StoryStep(arrival + _UPDATED_AFTER, Action.UPDATE, correction, (study,))
     if index % 9 == _DELETED:
         level = 3 - index // 9 % 3
-        uids = key_of(headers[-1])[1 : 1 + level]
-        yield Step(arrival + _DELETED_AFTER, Action.DELETE, {}, uids)
+        uids = instance_key(headers[-1])[1 : 1 + level]
+        yield StoryStep(arrival + _DELETED_AFTER, Action.DELETE, {}, uids)
     if index == _RECREATED:
         for place, header in enumerate(headers):
             moment = _moment(arrival + _RECREATED_AFTER, place, header)
-            yield Step(moment, Action.RECREATE, header)
+            yield StoryStep(moment, Action.RECREATE, header)
 
 
-def _moment(arrival: int, place: int, header: Header) -> int:
+def _moment(arrival: int, place: int, header: _Header) -> int:
     """A second or two after the instance before it, with seven digits of its own."""
-    return arrival + place * ticks.PER_SECOND + _spread(key_of(header).sop, ticks.PER_SECOND)
+    return arrival + place * ticks.PER_SECOND + _spread(instance_key(header).sop, ticks.PER_SECOND)
 
 
 def _spread(text: str, span: int) -> int:
@@ -183,16 +185,16 @@ def _spread(text: str, span: int) -> int:
     return crc32(text.encode()) * span >> 32
 
 
-def _chronology(header: Header) -> tuple[str, str, str, str, int, str]:
+def _chronology(header: _Header) -> tuple[str, str, str, str, int, str]:
     """By the study's own date and time, then study, series, number, instance."""
-    key = key_of(header)
+    key = instance_key(header)
     number = _first(header, "00200013")
     place = number if isinstance(number, int) else 0
     date, time = _first(header, "00080020"), _first(header, "00080030")
     return str(date or ""), str(time or ""), key.study, key.series, place, key.sop
 
 
-def _first(header: Header, tag: str) -> object:
+def _first(header: _Header, tag: str) -> object:
     values = header.get(tag, {}).get("Value", [None])
     return values[0]
 
@@ -200,7 +202,7 @@ def _first(header: Header, tag: str) -> object:
 # --- filling ------------------------------------------------------------------------------------
 
 
-def _build(directory: Path, first_hour: datetime, progress: Progress) -> None:
+def _build(directory: Path, first_hour: datetime, progress: ProgressCallback) -> None:
     """The directory holds a whole archive; its file appears last, and at once."""
     building = directory.with_name(f"{directory.name}.building")
     shutil.rmtree(building, ignore_errors=True)
@@ -212,7 +214,7 @@ def _build(directory: Path, first_hour: datetime, progress: Progress) -> None:
     shutil.rmtree(building)
 
 
-def _fill(archive: Archive, start: int, progress: Progress) -> Report:
+def _fill(archive: Archive, start: int, progress: ProgressCallback) -> Report:
     headers, refused = _parse_all(pydicom_files(), progress)
     done: Counter[str] = Counter()
     for step in plan(headers, start):
@@ -223,19 +225,21 @@ def _fill(archive: Archive, start: int, progress: Progress) -> Report:
     return Report(**{action.value: done[action] for action in Action}, refused=dict(refused))
 
 
-def _parse_all(files: Sequence[Path], progress: Progress) -> tuple[list[Header], Counter[str]]:
-    headers: list[Header] = []
+def _parse_all(
+    files: Sequence[Path], progress: ProgressCallback
+) -> tuple[list[_Header], Counter[str]]:
+    headers: list[_Header] = []
     refused: Counter[str] = Counter()
     for done, file in enumerate(files, 1):
         try:
-            headers.append(parse(file.read_bytes()).header)
+            headers.append(parse_file(file.read_bytes()).header)
         except Refused as refusal:
             refused[refusal.reason.value] += 1
         progress(done, len(files))
     return headers, refused
 
 
-def _perform(archive: Archive, step: Step) -> int:
+def _perform(archive: Archive, step: StoryStep) -> int:
     """How many instances the step touched."""
     match step.action:
         case Action.STORE | Action.RECREATE:
@@ -250,7 +254,7 @@ def _perform(archive: Archive, step: Step) -> int:
 def _import(archive: Archive, file: Path) -> str | None:
     """Why the file was not stored; None if it was."""
     try:
-        archive.store(parse(file.read_bytes()).header)
+        archive.store(parse_file(file.read_bytes()).header)
     except AlreadyStored:
         return ALREADY_STORED
     except Refused as refusal:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from email.message import Message
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dicom_assets.emulator.archive import ALREADY_STORED, AlreadyStored, Archive
-from dicom_assets.emulator.headers import Parsed, Refused, parse
+from dicom_assets.emulator.archive import AlreadyStored, Archive
+from dicom_assets.emulator.headers import Parsed, Refused, parse_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ class MalformedBody(Exception):  # noqa: N818 - answered with 400, no fault of t
     """The body is not what its content type says."""
 
 
-class Place(NamedTuple):
+class StoreTarget(NamedTuple):
     """Where a request stores: its data partition, its study if it names one, and their URL."""
 
     partition: str
@@ -38,7 +38,7 @@ class Place(NamedTuple):
     studies_url: str
 
 
-class Stored(NamedTuple):
+class StoreResponse(NamedTuple):
     """A store response: its status, and the DICOM JSON dataset (None without content)."""
 
     status: int
@@ -58,28 +58,28 @@ def files_of(content_type: str, body: bytes) -> list[bytes]:
     return [_file(part) for part in _parts(body, boundary.encode("latin-1", "replace"))]
 
 
-def store(archive: Archive, place: Place, files: Sequence[bytes]) -> Stored:
+def store(archive: Archive, place: StoreTarget, files: Sequence[bytes]) -> StoreResponse:
     """Each file is live, or the answer says why not: 200 all, 202 some or warned, 409 none."""
     if not files:
-        return Stored(204, None)
+        return StoreResponse(204, None)
     good: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     for content in files:
         stored, item = _store(archive, place, content)
         (good if stored else bad).append(item)
-    return Stored(_status(good, bad), _dataset(place, good, bad))
+    return StoreResponse(_status(good, bad), _dataset(place, good, bad))
 
 
-def _store(archive: Archive, place: Place, content: bytes) -> tuple[bool, dict[str, Any]]:
+def _store(archive: Archive, place: StoreTarget, content: bytes) -> tuple[bool, dict[str, Any]]:
     try:
-        parsed = parse(content, place.study)
+        parsed = parse_file(content, place.study)
     except Refused as refusal:
         return False, _failed(refusal.sop_class, refusal.sop, refusal.code)
     sop_class, sop = _uid(parsed, "00080016"), _uid(parsed, "00080018")
     try:
         archive.store(parsed.header, partition=place.partition)
     except AlreadyStored:
-        return False, _failed(sop_class, sop, ALREADY_STORED)
+        return False, _failed(sop_class, sop, AlreadyStored.code)
     return True, _referenced(place, parsed)
 
 
@@ -90,7 +90,9 @@ def _status(good: Sequence[dict[str, Any]], bad: Sequence[dict[str, Any]]) -> in
     return 202 if bad or warned else 200
 
 
-def _dataset(place: Place, good: list[dict[str, Any]], bad: list[dict[str, Any]]) -> dict[str, Any]:
+def _dataset(
+    place: StoreTarget, good: list[dict[str, Any]], bad: list[dict[str, Any]]
+) -> dict[str, Any]:
     dataset: dict[str, Any] = {}
     if good and place.study is not None:
         url = f"{place.studies_url}/{place.study}"
@@ -113,7 +115,7 @@ def _failed(sop_class: str | None, sop: str | None, code: int) -> dict[str, Any]
     return item
 
 
-def _referenced(place: Place, parsed: Parsed) -> dict[str, Any]:
+def _referenced(place: StoreTarget, parsed: Parsed) -> dict[str, Any]:
     """An item of ReferencedSOPSequence; it warns of the attributes that were left out."""
     study, series = _uid(parsed, "0020000D"), _uid(parsed, "0020000E")
     sop = _uid(parsed, "00080018")

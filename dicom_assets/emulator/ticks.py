@@ -46,7 +46,7 @@ def to_text(ticks: int, zone: str = "+00:00") -> str:
     return f"{seconds}.{digits}{zone}" if digits else f"{seconds}{zone}"
 
 
-def parse(text: str) -> int:
+def from_text(text: str) -> int:
     """The ticks of a time as the service takes it, ISO 8601 with a zone or RFC 1123.
 
     Raises ValueError for anything else, a time without zone above all.

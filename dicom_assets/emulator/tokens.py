@@ -36,7 +36,7 @@ class Token:
     seconds: float | None = None
 
 
-class Tokens:
+class KnownTokens:
     """The tokens that are taken; `answered` counts requests by what the token was worth."""
 
     def __init__(self, *tokens: Token | str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -79,7 +79,7 @@ class Tokens:
 class Guard:
     """An ASGI middleware that lets the known tokens pass."""
 
-    def __init__(self, app: ASGIApp, tokens: Tokens) -> None:
+    def __init__(self, app: ASGIApp, tokens: KnownTokens) -> None:
         """`app` is what is guarded."""
         self.app = app
         self.tokens = tokens

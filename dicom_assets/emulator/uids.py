@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from dicom_assets.emulator.archive import DEFAULT_PARTITION, Archive, Instance, key_of
+from dicom_assets.emulator.archive import MICROSOFT_DEFAULT, Archive, Instance, instance_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ def change_uids(  # noqa: PLR0913 - where, what, how and when
     uids: Mapping[str, str],
     effect: Effect,
     *,
-    partition: str = DEFAULT_PARTITION,
+    partition: str = MICROSOFT_DEFAULT,
     at: int | None = None,
 ) -> list[int]:
     """Every live header of the study has the new UIDs for the old; the new sequences."""
@@ -54,7 +54,7 @@ def _change(
     if effect in {Effect.MISMATCH, Effect.SILENT}:
         actions = () if effect is Effect.SILENT else ("Update",)
         return archive.put(header, key=old.key, actions=actions, at=at)
-    new = key_of(header, old.key.partition)
+    new = instance_key(header, old.key.partition)
     gone = []
     if effect is Effect.DELETE_CREATE:
         gone = archive.delete(*old.key[1:], partition=old.key.partition, at=at)

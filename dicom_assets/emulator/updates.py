@@ -49,23 +49,23 @@ class InvalidUpdate(Exception):  # noqa: N818 - answered with 400, no fault of t
         return {"00741048": {"vr": "SQ", "Value": comments}}
 
 
-class Request(NamedTuple):
+class UpdateRequest(NamedTuple):
     """A bulk update that may be done."""
 
     studies: tuple[str, ...]
     changes: Mapping[str, Any]
 
 
-def request_of(body: object) -> Request:
+def parse_update(body: object) -> UpdateRequest:
     """The request that a JSON body makes; InvalidUpdate when it is not one."""
     match body:
         case {"studyInstanceUids": [*studies], "changeDataset": {**changes}}:
-            return Request(_studies(studies), _changes(changes))
+            return UpdateRequest(_studies(studies), _changes(changes))
     message = "studyInstanceUids, a list, and changeDataset, an object, are needed"
     raise InvalidUpdate(message)
 
 
-def perform(archive: Archive, partition: str, request: Request) -> Operation:
+def perform_update(archive: Archive, partition: str, request: UpdateRequest) -> Operation:
     """The update is done, and the operation can be asked for."""
     try:
         updated = archive.update(request.studies, request.changes, partition=partition)
@@ -76,7 +76,7 @@ def perform(archive: Archive, partition: str, request: Request) -> Operation:
     return operation
 
 
-def report(operation: Operation) -> dict[str, Any]:
+def operation_status(operation: Operation) -> dict[str, Any]:
     """The state of an operation. The emulator does the work at once, so it is done by now."""
     moment = ticks.to_text(operation.ticks, "Z")
     return {

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.tokens import Token, Tokens
+    from dicom_assets.emulator.tokens import KnownTokens, Token
     from dicom_assets_tests.adversary.exchange import Service
 
 ADMIN: Final = "/admin/"
@@ -48,7 +48,7 @@ def breakable(
     faults: Faults,
     *,
     middleware: Iterable[Middleware] = (),
-    tokens: Tokens | Iterable[Token | str] | None = None,
+    tokens: KnownTokens | Iterable[Token | str] | None = None,
 ) -> Starlette:
     """Return the emulator's application with an adversary around it; `middleware` is outermost."""
     layers = [*middleware, Middleware(Adversary, faults)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from starlette.concurrency import run_in_threadpool
 
-from dicom_assets.emulator.archive import DEFAULT_PARTITION, Archive, ArchiveError
+from dicom_assets.emulator.archive import MICROSOFT_DEFAULT, Archive, ArchiveError
 from dicom_assets_tests.adversary.exchange import Answer, Fault
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Operate(Fault, frozen=True):
     series: str | None = None
     instance: str | None = None
     header: dict[str, Any] = msgspec.field(default_factory=dict)
-    partition: str = DEFAULT_PARTITION
+    partition: str = MICROSOFT_DEFAULT
     at: int | None = None
 
     async def answer(self, asked: Asked, service: Service) -> Answer:

@@ -17,7 +17,7 @@ def real() -> list[dict[str, Any]]:
     """Return the headers of pydicom's files, as the emulator serves them."""
     with tempfile.TemporaryDirectory() as folder:
         first = datetime(2026, 1, 1, tzinfo=UTC)
-        archive = sample.prepare(Path(folder) / "archive", first_hour=first)
+        archive = sample.prepare_archive(Path(folder) / "archive", first_hour=first)
         return [instance.header for instance in archive.instances()]
 
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dicom_assets.emulator import server
-from dicom_assets.emulator.tokens import Tokens
+from dicom_assets.emulator.tokens import KnownTokens
 from dicom_assets_tests.components import azurite
 from dicom_assets_tests.support.tls import Relay
 
@@ -108,7 +108,7 @@ def _audience(asked: dict[str, str]) -> str:
     return scope.removesuffix("/.default").rstrip("/")
 
 
-class Guarded(Tokens):
+class Guarded(KnownTokens):
     """The tokens that the DICOM service takes: each that was made for it, as long as it lives."""
 
     def _status(self, authorization: str) -> int:

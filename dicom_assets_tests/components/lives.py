@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 
 from dicom_assets.commands.migrate import migration
-from dicom_assets.emulator.archive import Archive, Key
+from dicom_assets.emulator.archive import Archive, InstanceKey
 from dicom_assets.schema import REJECTED
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
@@ -164,7 +164,7 @@ def _deleted(life: Life) -> None:
 
 
 def _rejected(life: Life) -> None:
-    of = Key(PARTITIONS[0], study_uid(50), series_uid(50, 1), sop_uid(50, 1, 9))
+    of = InstanceKey(PARTITIONS[0], study_uid(50), series_uid(50, 1), sop_uid(50, 1, 9))
     (sequence,) = life.service.archive.put(instance(2, 50), key=of, at=at(3, 30))
     assert sequence > 2**53
     life.run(3)

@@ -137,7 +137,7 @@ def test_a_backfill_of_48_hours_is_one_green_run(backfill: str, server: Server) 
 
 def test_the_tables_hold_what_happened_in_the_archive(backfill: str, server: Server) -> None:
     """Every change is in the log, every live instance in its table, and the rollups add up."""
-    told, tables = sample.report(server.folder / "data" / "archive"), frames(server)
+    told, tables = sample.fill_report(server.folder / "data" / "archive"), frames(server)
     changes = told.stored + told.updated + told.deleted + told.recreated
     assert tables["change"].height == changes
     assert tables["instance"].height == told.stored - told.deleted + told.recreated

@@ -97,7 +97,7 @@ def test_refused_writes_leave_no_trace(archive: Archive) -> None:
     with pytest.raises(ValueError, match="JSON"):
         archive.store({**header(2), "00189087": {"vr": "FD", "Value": [float("nan")]}})
     assert archive.store(header(2)) == 2
-    assert AlreadyStored.reason == 45070
+    assert AlreadyStored.code == 45070
 
 
 @pytest.mark.parametrize("tag", ["0020000D", "0020000E", "00080018"])

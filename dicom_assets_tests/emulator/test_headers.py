@@ -17,7 +17,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_assets.emulator.headers import Reason, Refused, header_of, is_valid_attribute, parse
+from dicom_assets.emulator.headers import (
+    Reason,
+    Refused,
+    dataset_header,
+    is_valid_attribute,
+    parse_file,
+)
 
 SHIPPED: Final = sorted(
     file
@@ -56,7 +62,7 @@ def written(made: Dataset, syntax: UID = ExplicitVRLittleEndian) -> bytes:
 def outcome(file: Path) -> dict[str, Any] | Reason:
     """The header of a file, or the reason why a service refuses it."""
     try:
-        return parse(file.read_bytes()).header
+        return parse_file(file.read_bytes()).header
     except Refused as refusal:
         return refusal.reason
 
@@ -142,7 +148,7 @@ def test_nothing_of_a_file_is_warned_of_or_logged(caplog: pytest.LogCaptureFixtu
 def test_a_known_file_has_the_known_header() -> None:
     """CT_small by hand: text, names, numbers, and neither pixels nor unknown private elements."""
     file = next(file for file in SHIPPED if file.name == "CT_small.dcm")
-    header = parse(file.read_bytes()).header
+    header = parse_file(file.read_bytes()).header
     assert header["00080060"] == {"vr": "CS", "Value": ["CT"]}
     assert header["00100010"] == {"vr": "PN", "Value": [{"Alphabetic": "CompressedSamples^CT1"}]}
     assert header["00200013"] == {"vr": "IS", "Value": [1]}
@@ -169,7 +175,7 @@ def test_the_transfer_syntax_does_not_show(syntax: UID) -> None:
     item = Dataset()
     item.CodeValue = "T-1"
     made.AnatomicRegionSequence = Sequence([item])
-    header = parse(written(made, syntax)).header
+    header = parse_file(written(made, syntax)).header
     assert header["00280010"] == {"vr": "US", "Value": [40000]}
     assert header["00280106"] == {"vr": "SS", "Value": [-2]}
     assert header["00180050"] == {"vr": "DS", "Value": [2.5]}
@@ -187,7 +193,7 @@ def test_a_dataset_in_memory_has_a_header_too() -> None:
     made.ImageType = ["ORIGINAL", "", "AXIAL"]
     made.OtherPatientNames = ["A^B", "=山田"]
     made.ReferencedStudySequence = Sequence([])
-    assert header_of(made) == {
+    assert dataset_header(made) == {
         "00080008": {"vr": "CS", "Value": ["ORIGINAL", None, "AXIAL"]},
         "00080020": {"vr": "DA", "Value": ["20200101"]},
         "00081110": {"vr": "SQ"},
@@ -202,7 +208,7 @@ def test_a_single_has_the_digits_of_a_single() -> None:
     values = [0.1, 16777216.0, 1e-45, 3.4028234663852886e38, -0.0, 1 / 3]
     made.add_new(0x00189087, "FD", values)
     made.add_new(0x00720076, "FL", values)
-    header = header_of(made)
+    header = dataset_header(made)
     assert header["00189087"]["Value"] == values
     singles = header["00720076"]["Value"]
     assert singles[0] == 0.1
@@ -232,7 +238,7 @@ def test_number_strings_are_numbers_or_text_as_a_whole(
     whole = struct.pack("<HH2sHI", 0x0008, 0x1115, b"SQ", 0, len(nested)) + nested
     file = written(minimal())
     at = file.index(struct.pack("<HH2s", 0x0010, 0x0020, b"LO"))
-    header = parse(file[:at] + whole + file[at:]).header
+    header = parse_file(file[:at] + whole + file[at:]).header
     assert header["00081115"]["Value"][0]["00101020"] == {"vr": vr, "Value": values}
 
 
@@ -260,7 +266,7 @@ def test_an_invalid_optional_attribute_is_dropped_whole(tag: int, vr: str, conte
     element = struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), len(content)) + content
     behind = 0x00100020 if tag < 0x00100020 else 0x0020000D
     at = file.index(struct.pack("<HH", behind >> 16, behind & 0xFFFF), 200)
-    parsed = parse(file[:at] + element + file[at:])
+    parsed = parse_file(file[:at] + element + file[at:])
     assert parsed.dropped == (name,)
     assert name not in parsed.header
 
@@ -269,7 +275,7 @@ def test_an_empty_patient_id_is_stored_and_left_out() -> None:
     """It must be there, may be empty, and is then no part of the header."""
     made = minimal()
     made.PatientID = ""
-    parsed = parse(written(made))
+    parsed = parse_file(written(made))
     assert parsed.dropped == ("00100020",)
     assert "00100020" not in parsed.header
 
@@ -279,7 +285,7 @@ def test_null_padding_stays() -> None:
     made = minimal()
     made.StudyDescription = "odd"
     file = written(made).replace(b"odd ", b"odd\0")
-    header = parse(file).header
+    header = parse_file(file).header
     assert header["00081030"] == {"vr": "LO", "Value": ["odd\0"]}
     assert header["0020000D"] == {"vr": "UI", "Value": ["1.2"]}
 
@@ -288,7 +294,7 @@ def test_a_group_length_is_no_attribute() -> None:
     """(gggg,0000) stays out of the JSON model, and group 0002 is not the dataset's."""
     made = minimal()
     made.add_new(0x00080000, "UL", 100)
-    header = header_of(made)
+    header = dataset_header(made)
     assert list(header) == ["00080016", "00080018", "00100020", "0020000D", "0020000E"]
 
 
@@ -311,7 +317,7 @@ def test_what_is_missing_is_the_reason(changes: dict[str, str | None], reason: s
         if value is not None:
             setattr(made, keyword, value)
     with pytest.raises(Refused) as caught:
-        parse(written(made))
+        parse_file(written(made))
     assert caught.value.reason == reason
     assert caught.value.code == 43264
 
@@ -330,16 +336,16 @@ def test_what_is_malformed_is_the_reason(old: bytes, new: bytes, reason: str) ->
     file = written(minimal())
     assert file.count(old) == 1
     with pytest.raises(Refused) as caught:
-        parse(file.replace(old, new))
+        parse_file(file.replace(old, new))
     assert caught.value.reason == reason
 
 
 def test_a_file_of_another_study_is_refused() -> None:
     """When the request names a study."""
     file = written(minimal())
-    assert parse(file, "1.2").header["0020000D"]["Value"] == ["1.2"]
+    assert parse_file(file, "1.2").header["0020000D"]["Value"] == ["1.2"]
     with pytest.raises(Refused, match=r"^other-study$") as caught:
-        parse(file, "1.9")
+        parse_file(file, "1.9")
     assert caught.value.sop == "1.2.3.4"
     assert caught.value.sop_class == "1.2.840.10008.5.1.4.1.1.7"
 
@@ -348,7 +354,7 @@ def test_a_file_of_another_study_is_refused() -> None:
 def test_what_is_no_dicom_file_is_refused(content: bytes) -> None:
     """Empty, short, blank, and a bare preamble."""
     with pytest.raises(Refused):
-        parse(content)
+        parse_file(content)
 
 
 DAMAGES: Final = (
@@ -378,7 +384,7 @@ def test_a_damaged_file_is_refused_or_stored_never_a_crash(seed: int) -> None:
     outcomes: set[str] = set()
     for _ in range(150):
         try:
-            header = parse(damaged(chance, chance.choice(small))).header
+            header = parse_file(damaged(chance, chance.choice(small))).header
         except Refused as refusal:
             outcomes.add(refusal.reason.value)
         else:

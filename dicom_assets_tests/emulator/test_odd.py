@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dicom_assets.emulator.archive import Archive, Key, NotStored, key_of
+from dicom_assets.emulator.archive import Archive, InstanceKey, NotStored, instance_key
 from dicom_assets.emulator.uids import Effect, change_uids
 from dicom_assets_tests.adversary import canary, hostile
 from dicom_assets_tests.adversary.entries import PartialArchive, parts_of, spliced
@@ -96,12 +96,12 @@ def test_a_put_in_silence_needs_something_live(archive: Archive) -> None:
     with pytest.raises(NotStored):
         archive.put(header(3), actions=())
     assert len(archive.entries()) == 2
-    key = key_of(header(1))
+    key = instance_key(header(1))
     changed = {**header(1), "00081030": {"vr": "LO", "Value": ["new"]}}
     assert archive.put(changed, actions=()) == []
     assert archive.entries()[0].state == "Current"
     assert "new" in str(archive.entries()[0].header)
-    assert archive.put(changed, key=Key("north", *key[1:])) == [3]
+    assert archive.put(changed, key=InstanceKey("north", *key[1:])) == [3]
 
 
 def test_hidden_entries_leave_no_hole(archive: Archive) -> None:
@@ -235,12 +235,12 @@ def test_every_text_of_a_marked_header_is_the_mark() -> None:
         "00200013": {"vr": "IS", "Value": [1]},
     }
     marked = canary.marked(plain, "PHI-1")
-    assert key_of(marked) == key_of(plain)
+    assert instance_key(marked) == instance_key(plain)
     assert marked["00080060"]["Value"] == ["PHI-1", None]
     assert marked["00100010"]["Value"] == [{"Ideographic": "PHI-1^Ideographic"}, None]
     assert marked["00081115"]["Value"][0]["00104000"]["Value"] == ["PHI-1"]
     assert marked["00100040"] == {"vr": "CS"}
-    kept = {"1.2", "20260101", 1, None, *key_of(plain)}
+    kept = {"1.2", "20260101", 1, None, *instance_key(plain)}
     assert all(one in kept or "PHI-1" in str(one) for one in leaves(marked))
     assert list(marked) == sorted(marked)
 

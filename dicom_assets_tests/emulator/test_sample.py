@@ -14,7 +14,7 @@ import pydicom
 import pytest
 
 from dicom_assets.emulator import sample
-from dicom_assets.emulator.archive import Archive, Entry
+from dicom_assets.emulator.archive import Archive, FeedEntry
 from dicom_assets_tests.support.dicom_files import dataset, header, part_10
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ HOUR: Final = 36_000_000_000
 DELAY: Final = timedelta(minutes=15)
 
 
-def everything(archive: Archive) -> list[Entry]:
+def everything(archive: Archive) -> list[FeedEntry]:
     """The whole feed in the order of its times."""
-    entries: list[Entry] = []
+    entries: list[FeedEntry] = []
     while page := archive.entries(offset=len(entries), limit=200):
         entries += page
     return entries
@@ -39,12 +39,12 @@ def everything(archive: Archive) -> list[Entry]:
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a sample archive was prepared."""
     directory = tmp_path_factory.mktemp("sample") / "archive"
-    sample.prepare(directory, first_hour=FIRST).close()
+    sample.prepare_archive(directory, first_hour=FIRST).close()
     return directory
 
 
 @pytest.fixture
-def entries(directory: Path) -> Iterator[list[Entry]]:
+def entries(directory: Path) -> Iterator[list[FeedEntry]]:
     """The feed of the sample archive."""
     archive = Archive(directory)
     yield everything(archive)
@@ -57,7 +57,7 @@ def test_every_file_that_pydicom_ships_is_stored_or_refused(directory: Path) -> 
     named = set(folder.rglob("*.dcm"))
     unnamed = {file for file in folder.rglob("*") if file.is_file() and not file.suffix}
     real = {file for file in unnamed if file.read_bytes()[128:132] == b"DICM"}
-    report = sample.report(directory)
+    report = sample.fill_report(directory)
     assert report.stored + sum(report.refused.values()) == len(named | real)
     assert report.stored > 100
     assert set(report.refused) == {
@@ -69,7 +69,7 @@ def test_every_file_that_pydicom_ships_is_stored_or_refused(directory: Path) -> 
     }
 
 
-def test_all_of_it_lies_in_the_48_hours(entries: list[Entry]) -> None:
+def test_all_of_it_lies_in_the_48_hours(entries: list[FeedEntry]) -> None:
     """No entry is before the first hour or after the 48th; some hours have none."""
     hours = Counter((entry.ticks - TEN) // HOUR for entry in entries)
     assert min(hours) >= 0
@@ -80,9 +80,9 @@ def test_all_of_it_lies_in_the_48_hours(entries: list[Entry]) -> None:
     assert len({entry.ticks % 10 for entry in entries}) == 10  # seven digits are used
 
 
-def test_it_tells_the_whole_story(directory: Path, entries: list[Entry]) -> None:
+def test_it_tells_the_whole_story(directory: Path, entries: list[FeedEntry]) -> None:
     """Stores, updates, deletes and a re-creation, as many as the report says."""
-    report = sample.report(directory)
+    report = sample.fill_report(directory)
     actions = Counter(entry.action for entry in entries)
     assert actions["Create"] == report.stored + report.recreated
     assert actions["Update"] == report.updated
@@ -91,7 +91,7 @@ def test_it_tells_the_whole_story(directory: Path, entries: list[Entry]) -> None
     assert {entry.state for entry in entries} == {"Current", "Replaced", "Deleted"}
 
 
-def test_every_change_comes_after_its_store(entries: list[Entry]) -> None:
+def test_every_change_comes_after_its_store(entries: list[FeedEntry]) -> None:
     """Per instance: first a Create, no Create while it lives, nothing else while it does not."""
     live: set[tuple[str, str, str]] = set()
     for entry in entries:
@@ -101,7 +101,7 @@ def test_every_change_comes_after_its_store(entries: list[Entry]) -> None:
     assert [entry.sequence for entry in entries] == sorted(entry.sequence for entry in entries)
 
 
-def test_deletes_are_of_all_three_levels(entries: list[Entry]) -> None:
+def test_deletes_are_of_all_three_levels(entries: list[FeedEntry]) -> None:
     """One instance of a series went, one series of a study, and one study whole."""
     gone = {
         entry.ticks: {(e.study, e.series, e.sop) for e in entries if e.ticks == entry.ticks}
@@ -115,7 +115,7 @@ def test_deletes_are_of_all_three_levels(entries: list[Entry]) -> None:
 def test_the_same_files_give_the_same_feed(directory: Path, tmp_path: Path) -> None:
     """Another archive with another first hour differs by the hours between, and in no more."""
     later = FIRST + timedelta(hours=3)
-    with_delay = sample.prepare(tmp_path / "other", first_hour=later)
+    with_delay = sample.prepare_archive(tmp_path / "other", first_hour=later)
     archive = Archive(directory)
     moved = [entry._replace(ticks=entry.ticks + 3 * HOUR) for entry in everything(archive)]
     assert everything(with_delay) == moved
@@ -128,11 +128,11 @@ def test_an_archive_that_is_there_is_left_alone(tmp_path: Path) -> None:
     archive = Archive(tmp_path / "archive")
     archive.store(header())
     archive.close()
-    again = sample.prepare(tmp_path / "archive", first_hour=FIRST)
+    again = sample.prepare_archive(tmp_path / "archive", first_hour=FIRST)
     assert [entry.sequence for entry in everything(again)] == [1]
     again.close()
     with pytest.raises(FileNotFoundError):
-        sample.report(tmp_path / "archive")
+        sample.fill_report(tmp_path / "archive")
 
 
 def test_a_fill_that_was_cut_short_counts_for_nothing(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_fill_that_was_cut_short_counts_for_nothing(tmp_path: Path) -> None:
     left = Archive(tmp_path / "archive.building")
     left.store(header())
     left.close()
-    archive = sample.prepare(tmp_path / "archive", first_hour=FIRST)
+    archive = sample.prepare_archive(tmp_path / "archive", first_hour=FIRST)
     assert "1.2.1" not in {instance.key.study for instance in archive.instances()}
     assert not (tmp_path / "archive.building").exists()
     archive.close()
@@ -153,7 +153,7 @@ def test_progress_is_told_file_by_file(tmp_path: Path) -> None:
     def watch(done: int, total: int) -> None:
         seen.append((done, total))
 
-    sample.prepare(tmp_path / "archive", first_hour=FIRST, progress=watch).close()
+    sample.prepare_archive(tmp_path / "archive", first_hour=FIRST, progress=watch).close()
     total = len(seen)
     assert seen == [(done, total) for done in range(1, total + 1)]
 
@@ -164,7 +164,7 @@ from dicom_assets.emulator import sample
 directory = pathlib.Path(sys.argv[1])
 now = datetime.datetime.fromisoformat(sys.argv[2])
 first = sample.first_hour(directory, now=now, delay=datetime.timedelta(minutes=15))
-archive = sample.prepare(directory, first_hour=first)
+archive = sample.prepare_archive(directory, first_hour=first)
 digest = [[*entry][:8] for entry in archive.entries(limit=200, header=False)]
 print(json.dumps([first.isoformat(), len(list(archive.instances())), digest]))
 """

@@ -10,7 +10,7 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.tokens import Token, Tokens
+from dicom_assets.emulator.tokens import KnownTokens, Token
 from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def watch() -> Watch:
 
 
 @pytest.fixture
-def tokens(watch: Watch) -> Tokens:
+def tokens(watch: Watch) -> KnownTokens:
     """None that is known, yet."""
-    return Tokens(clock=watch)
+    return KnownTokens(clock=watch)
 
 
 @pytest.fixture
-def guarded(tokens: Tokens, tmp_path: Path) -> Iterator[httpx.Client]:
+def guarded(tokens: KnownTokens, tmp_path: Path) -> Iterator[httpx.Client]:
     """A client of a service that asks for tokens, and may fail besides."""
     archive = Archive(tmp_path)
     application = breakable(archive, Faults(), tokens=tokens)
@@ -58,7 +58,7 @@ def status(client: httpx.Client, path: str = "/v2/changefeed") -> int:
     return client.get(path).status_code
 
 
-def test_every_route_of_the_service_is_guarded(guarded: httpx.Client, tokens: Tokens) -> None:
+def test_every_route_of_the_service_is_guarded(guarded: httpx.Client, tokens: KnownTokens) -> None:
     """The feed, the headers, searching, the index; the admin's routes are not the service's."""
     paths = ("/v2/changefeed", "/v1/changefeed/latest", "/v2/studies/1.2/metadata", "/v2/studies")
     assert [status(guarded, path) for path in (*paths, "/")] == [401] * 5
@@ -69,14 +69,14 @@ def test_every_route_of_the_service_is_guarded(guarded: httpx.Client, tokens: To
     assert tokens.answered == {401: 6, 200: 5}
 
 
-def test_a_token_expires_after_requests(guarded: httpx.Client, tokens: Tokens) -> None:
+def test_a_token_expires_after_requests(guarded: httpx.Client, tokens: KnownTokens) -> None:
     """Two are answered; given anew, two more are."""
     for _ in range(2):
         tokens.add(Token("one", requests=2))
         assert [status(guarded) for _ in range(4)] == [200, 200, 401, 401]
 
 
-def test_a_token_expires_in_time(guarded: httpx.Client, tokens: Tokens, watch: Watch) -> None:
+def test_a_token_expires_in_time(guarded: httpx.Client, tokens: KnownTokens, watch: Watch) -> None:
     """Until its seconds are over, counted from when it was given."""
     watch.seconds = 100.0
     tokens.add(Token("one", seconds=60))
@@ -89,14 +89,14 @@ def test_a_token_expires_in_time(guarded: httpx.Client, tokens: Tokens, watch: W
     assert guarded.get("/v2/changefeed", headers={"authorization": "Bearer two"}).is_success
 
 
-def test_the_role_comes_after_the_token(guarded: httpx.Client, tokens: Tokens) -> None:
+def test_the_role_comes_after_the_token(guarded: httpx.Client, tokens: KnownTokens) -> None:
     """A token without the role that has expired is a bad token."""
     tokens.add(Token("one", can_read=False, requests=1))
     assert [status(guarded), status(guarded)] == [403, 401]
 
 
 def test_a_gateway_fails_before_anybody_looks_at_a_token(
-    guarded: httpx.Client, tokens: Tokens
+    guarded: httpx.Client, tokens: KnownTokens
 ) -> None:
     """Faults are outermost: a refused request may be a 503 as well."""
     plan = {"rules": [{"fault": {"kind": "status", "status": 503}, "times": 1}]}

@@ -70,12 +70,12 @@ def _sample_patients() -> Iterator[str]:
 
 def _sample_headers() -> Iterator[Mapping[str, Any]]:
     from dicom_assets.emulator import sample
-    from dicom_assets.emulator.headers import Refused, parse
+    from dicom_assets.emulator.headers import Refused, parse_file
 
     yield from sample._CORRECTIONS
     for file in sample.pydicom_files():
         try:
-            yield parse(file.read_bytes()).header
+            yield parse_file(file.read_bytes()).header
         except Refused:
             continue
 

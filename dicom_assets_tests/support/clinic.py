@@ -68,7 +68,7 @@ def open_in(folder: Path) -> None:
     (folder / "columns.toml").write_text(_COLUMNS_FILE, encoding="utf-8")
     directory = folder / "data" / "archive"
     first = sample.first_hour(directory, now=datetime.now(UTC), delay=_DELAY)
-    archive = sample.prepare(directory, first_hour=first)
+    archive = sample.prepare_archive(directory, first_hour=first)
     for minutes, header in _stories(first):
         archive.store(header, at=ticks_of(first + timedelta(minutes=minutes)))
     corrected = {"00081030": {"vr": "LO", "Value": ["Head, corrected"]}}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dicom_assets.emulator.archive import Archive
 
-TEN: Final = ticks.parse("2026-01-01T10:00:00Z")
+TEN: Final = ticks.from_text("2026-01-01T10:00:00Z")
 SECONDARY_CAPTURE: Final = UID("1.2.840.10008.5.1.4.1.1.7")
 BOUNDARY: Final = "a-boundary"
 

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.ticks import parse as parse_ticks
+from dicom_assets.emulator.ticks import from_text as parse_ticks
 
 
 @dataclass(frozen=True)

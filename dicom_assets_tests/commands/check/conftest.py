@@ -12,7 +12,7 @@ from dagster._core.scheduler.instigation import InstigatorStatus
 from dicom_assets.commands import home
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.tokens import Tokens
+from dicom_assets.emulator.tokens import KnownTokens
 from dicom_assets_tests.adversary import Faults, breakable, serve
 from dicom_assets_tests.commands.check import identity as identities
 from dicom_assets_tests.commands.check.identity import AUDIENCE, TENANT, Identity
@@ -74,7 +74,7 @@ def world(
     """A set-up in which all is well."""
     shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     beat(tmp_path / "home")
-    tokens, faults = Tokens(), Faults()
+    tokens, faults = KnownTokens(), Faults()
     giver.give, giver.refusal = tokens.add, ""
     giver.claims = {"aud": AUDIENCE, "tid": TENANT, "jti": str(next(_NUMBERS))}
     application = breakable(archive, faults, tokens=tokens)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.tokens import Tokens
+    from dicom_assets.emulator.tokens import KnownTokens
     from dicom_assets_tests.adversary import Faults
 
 FIRST: Final = floor_hour(datetime.now(UTC)) - timedelta(hours=12)
@@ -95,7 +95,7 @@ class World:
     url: str
     trusted: Path
     identity: Identity
-    tokens: Tokens
+    tokens: KnownTokens
     faults: Faults
 
     @property

@@ -14,7 +14,7 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
-from dicom_assets.emulator.tokens import Token, Tokens
+from dicom_assets.emulator.tokens import KnownTokens, Token
 from dicom_assets.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
@@ -73,7 +73,7 @@ class Guarded:
     """A service behind https that takes the tokens it knows."""
 
     url: str
-    tokens: Tokens
+    tokens: KnownTokens
     faults: Faults
 
     def open(self, credential: Credential, **settings: Any) -> ChangeFeed:  # noqa: ANN401
@@ -86,7 +86,7 @@ class Guarded:
 @pytest.fixture
 def guarded(resting: Archive, trusted: Path) -> Iterator[Guarded]:
     """A service that asks for a token, over real TLS."""
-    tokens, faults = Tokens(), Faults()
+    tokens, faults = KnownTokens(), Faults()
     application = breakable(resting, faults, tokens=tokens)
     with serve(application) as running, Relay(running.url, trusted) as relay:
         yield Guarded(relay.url, tokens, faults)
@@ -261,7 +261,7 @@ def test_over_http_no_token_is_sent_and_a_401_says_so(
     resting: Archive, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The credential is not even asked."""
-    credential, tokens = Credential(), Tokens()
+    credential, tokens = Credential(), KnownTokens()
     with (
         server.start(create_application(resting, tokens=tokens)) as running,
         feed_of(running.url, credential=credential, timeouts=QUICK) as feed,
