@@ -1,10 +1,10 @@
-"""The service's HTTP face: which path leads where, in versions 1 and 2, with data partitions.
+"""The service's routes over HTTP, in versions 1 and 2, with data partitions.
 
-Here: the routes, and the ones that only ask the archive (metadata, delete, operations). The feed,
-storing, searching and bulk updates have modules of their own (`feed`, `stow`, `qido`, `updates`).
+Here: all routes, and the handlers that need the archive alone (metadata, delete, operations). Feed,
+store, search and bulk update have modules of their own (`feed`, `stow`, `qido`, `updates`).
 
-`create_application` takes ASGI middleware, outermost first: the one seam by which a test may see
-or change each request and answer.
+`create_application` takes ASGI middleware, outermost first: the one seam by which a test sees or
+changes requests and answers.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ class _VersionConvertor(Convertor[int]):
     regex = "v[12]"
 
     def convert(self, value: str) -> int:
-        """The number of the version."""
+        """Return the number of the version."""
         return int(value[1:])
 
     def to_string(self, value: int) -> str:
-        """The version as it stands in a path."""
+        """Return the version as a path has it."""
         return f"v{value}"
 
 
@@ -85,7 +85,7 @@ register_url_convertor("api_version", _VersionConvertor())
 
 
 class _SupportedVersions:
-    """Every answer names the supported versions, as the service's do."""
+    """An ASGI middleware that names the supported versions in every answer, as the service does."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -105,9 +105,9 @@ def create_application(
     middleware: Sequence[Middleware] = (),
     tokens: KnownTokens | Iterable[Token | str] | None = None,
 ) -> Starlette:
-    """A DICOM service that serves the archive; `middleware` stands between it and the client.
+    """Return the ASGI application that serves the archive.
 
-    With `tokens` it answers nobody else.
+    `middleware` stands between it and the client. With `tokens`, requests need one of them.
     """
     known = tokens if tokens is None or isinstance(tokens, KnownTokens) else KnownTokens(*tokens)
     guard = [] if known is None else [Middleware(Guard, known)]
@@ -162,7 +162,7 @@ def _operation(request: Request) -> Response:
 
 
 def _metadata(request: Request) -> Response:
-    """The live headers under a study, a series or an instance."""
+    """Answer the live headers under a study, a series or an instance."""
     return _at_level(request, _metadata_under)
 
 
@@ -174,7 +174,7 @@ def _metadata_under(archive: Archive, uids: list[str], partition: str) -> Respon
 
 
 def _delete(request: Request) -> Response:
-    """Nothing is left under a study, a series or an instance."""
+    """Delete all that lives under a study, a series or an instance."""
     return _at_level(request, _delete_under)
 
 
@@ -187,7 +187,7 @@ def _delete_under(archive: Archive, uids: list[str], partition: str) -> Response
 
 
 def _at_level(request: Request, answer: Callable[[Archive, list[str], str], Response]) -> Response:
-    """The answer for the UIDs in the path; 400 if one of them is none."""
+    """Return the answer for the UIDs in the path, 400 if one of them is no UID."""
     names = ("study", "series", "instance")
     uids = [request.path_params[name] for name in names if name in request.path_params]
     if not all(map(is_uid, uids)) or not is_partition(_partition(request)):
@@ -196,29 +196,29 @@ def _at_level(request: Request, answer: Callable[[Archive, list[str], str], Resp
 
 
 def _search(request: Request, level: qido.SearchLevel) -> Response:
-    """The studies, series or instances that match, or 204 without a body."""
+    """Answer the studies, series or instances that match, or 204 without a body."""
     return _at_level(request, partial(_search_under, request, level))
 
 
 def _search_under(
     request: Request, level: qido.SearchLevel, archive: Archive, uids: list[str], partition: str
 ) -> Response:
-    place = qido.SearchScope(partition, tuple(uids))
+    scope = qido.SearchScope(partition, tuple(uids))
     try:
-        query = qido.parse_query(level, place, request.query_params.multi_items())
+        query = qido.parse_query(level, scope, request.query_params.multi_items())
     except feed.InvalidParameter as problem:
         return _refused(400, str(problem))
-    found = qido.search(archive, place, query)
-    if not found:
+    datasets = qido.search(archive, scope, query)
+    if not datasets:
         return Response(status_code=204)
-    return Response(json.dumps(found, ensure_ascii=False), headers=_DICOM_JSON)
+    return Response(json.dumps(datasets, ensure_ascii=False), headers=_DICOM_JSON)
 
 
 async def _store(request: Request) -> Response:
-    place = stow.StoreTarget(
+    target = stow.StoreTarget(
         _partition(request), request.path_params.get("study"), _studies_url(request)
     )
-    if not is_partition(place.partition) or not (place.study is None or is_uid(place.study)):
+    if not is_partition(target.partition) or not (target.study is None or is_uid(target.study)):
         return _refused(400, "An identifier in the path is invalid.")
     try:
         files = stow.files_of(request.headers.get("content-type", ""), await request.body())
@@ -226,24 +226,24 @@ async def _store(request: Request) -> Response:
         return _refused(415, "The content type is not supported.")
     except stow.MalformedBody:
         return _refused(400, "The body is not a multipart body.")
-    stored = await run_in_threadpool(stow.store, _archive(request), place, files)
+    stored = await run_in_threadpool(stow.store, _archive(request), target, files)
     return _dicom_json(stored.status, stored.dataset)
 
 
 async def _update(request: Request) -> Response:
     try:
-        asked = updates.parse_update(json.loads(await request.body()))
+        update = updates.parse_update(json.loads(await request.body()))
     except ValueError:
         return _refused(400, "The body is not JSON.")
     except updates.InvalidUpdate as problem:
         if problem.tags:
             return _dicom_json(400, problem.dataset)
         return _refused(400, f"{problem}.")
-    done = await run_in_threadpool(
-        updates.perform_update, _archive(request), _partition(request), asked
+    operation = await run_in_threadpool(
+        updates.perform_update, _archive(request), _partition(request), update
     )
-    href = f"{request.base_url}v2/operations/{done.id}"
-    body = json.dumps({"id": done.id, "href": href})
+    href = f"{request.base_url}v2/operations/{operation.id}"
+    body = json.dumps({"id": operation.id, "href": href})
     return Response(body, status_code=202, headers={**_JSON, "location": href})
 
 
@@ -268,7 +268,7 @@ def _partition(request: Request) -> str:
 
 
 def _studies_url(request: Request) -> str:
-    """The URL of the studies that a request stores into, for the answer's links."""
+    """Return the URL of the studies that a request stores into, for the links in the answer."""
     named = "partition" in request.path_params
     prefix = f"partitions/{_partition(request)}/" if named else ""
     return f"{request.base_url}v{request.path_params['version']}/{prefix}studies"

@@ -1,8 +1,8 @@
-"""The archive: what the DICOM service remembers, in one SQLite file.
+"""The archive: the memory of the DICOM service, in one SQLite file.
 
-Here: instances, their headers, the feed's entries, and how each write changes them. The two
-views that decide everything, an entry's state and its metadata *now*, are the SQL of `_VIEW`.
-Not here: HTTP (`application`), reading DICOM files (`headers`), what to put in (`sample`).
+Here: instances, their headers, the entries of the feed, and the effect of each write on them. The
+state and the metadata of an entry *now*, on which all depends, are the SQL of `_VIEW`. Not here:
+HTTP (`application`), reading DICOM files (`headers`), sample content (`sample`).
 
 Three tables. `instance` has a row per key that was ever stored; `header` is its DICOM JSON as
 text, null once it is gone; `current` is the sequence of the entry that holds it. `entry` has a
@@ -71,7 +71,7 @@ _FILE_SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS entry_by_instance ON entry (instance)",
 )
 
-# An entry as it stands now: whatever it said when it was new, its instance may have moved on.
+# An entry as it stands now, not as it was when it was new: its instance may have changed since.
 _VIEW: Final = """
 SELECT entry.sequence, data_partition, file_path, study, series, sop, action, ticks,
        CASE WHEN instance.header IS NULL THEN 'Deleted'
@@ -90,27 +90,27 @@ ORDER BY data_partition, study, series, sop LIMIT 1000
 
 
 class ArchiveError(Exception):
-    """The archive refused a write, and nothing of it was kept."""
+    """A refused write, of which nothing was kept."""
 
 
 class AlreadyStored(ArchiveError):  # noqa: N818 - the service's own word for it
-    """The instance is live already: delete it first (failure reason 45070)."""
+    """An instance that is live already: delete it first (failure reason 45070)."""
 
     code: Final = 45070
 
 
 class InvalidInstance(ArchiveError):  # noqa: N818 - the service's own word for it
-    """The header does not name an instance (failure reason 43264)."""
+    """A header without valid UIDs of an instance (failure reason 43264)."""
 
     code: Final = 43264
 
 
 class NotStored(ArchiveError):  # noqa: N818 - the service's own word for it
-    """Nothing live lies under the given UIDs."""
+    """UIDs under which nothing lives."""
 
 
 class InstanceKey(NamedTuple):
-    """What names an instance: its data partition and three UIDs."""
+    """Key of an instance: its data partition and three UIDs."""
 
     partition: str
     study: str
@@ -148,7 +148,7 @@ class Instance(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A bulk update that was asked for over HTTP, and is done."""
+    """A bulk update over HTTP that is done."""
 
     id: str
     ticks: int
@@ -157,17 +157,17 @@ class Operation(NamedTuple):
 
 
 def is_uid(text: object) -> bool:
-    """Whether the service takes `text` for a UID (digits and dots, at most 64)."""
+    """Return True for a UID as the service takes it: digits and dots, at most 64."""
     return isinstance(text, str) and _UID.fullmatch(text) is not None
 
 
 def is_partition(text: str) -> bool:
-    """Whether the service takes `text` for the name of a data partition."""
+    """Return True for a name of a data partition as the service takes it."""
     return _PARTITION.fullmatch(text) is not None
 
 
 def instance_key(header: Mapping[str, Any], partition: str = MICROSOFT_DEFAULT) -> InstanceKey:
-    """The key that a header names; InvalidInstance when it names none."""
+    """Return the key in a header; raise InvalidInstance unless it has one."""
     if not is_partition(partition):
         message = "a data partition has 1 to 64 letters, digits, '.', '-' or '_'"
         raise InvalidInstance(message)
@@ -185,7 +185,7 @@ def _uid(header: Mapping[str, Any], tag: str) -> str:
 
 
 def encode(header: Mapping[str, Any]) -> str:
-    """The header as compact JSON text, its keys ascending, fit for UTF-8."""
+    """Return the header as compact JSON text, its keys ascending, fit for UTF-8."""
     ordered = dict(sorted(header.items()))
     try:
         text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -199,12 +199,12 @@ def encode(header: Mapping[str, Any]) -> str:
 class Archive:
     """A persistent archive in `directory`, open to several processes and threads at once.
 
-    Every write is one transaction under SQLite's write lock. `at` gives an entry's timestamp
-    in ticks; without it the clock does, read under the lock, so that the feed of one archive
-    has its timestamps in the order of its sequences unless a caller wants them otherwise.
+    Every write is one transaction under SQLite's write lock. `at` is the timestamp of its entries
+    in ticks. The default is the clock, read under the lock, so that timestamps ascend with
+    sequences unless a caller wants them otherwise.
 
-    `external_storage` is a folder of Data Lake storage, as text: entries then have file paths in
-    it, and an update gives a new path to every entry of its instances.
+    `external_storage` is the path of a folder of Data Lake storage: entries then have file paths in
+    it, and an update gives every entry of its instances a new one.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Archive:
         clock: Callable[[], int] = now_ticks,
         external_storage: str | None = None,
     ) -> None:
-        """An archive that holds what the directory held, which is nothing for a new one."""
+        """Open the archive in the directory, a new one if there is none."""
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "archive.sqlite"
         self.clock = clock
@@ -231,7 +231,7 @@ class Archive:
         partition: str = MICROSOFT_DEFAULT,
         at: int | None = None,
     ) -> int:
-        """The instance is live, and the sequence of its Create is returned."""
+        """Make the instance live, and return the sequence of its Create."""
         key = instance_key(header, partition)
         text = encode(header)
         with self._writing() as database:
@@ -252,11 +252,11 @@ class Archive:
         actions: Sequence[str] = ("Create",),
         at: int | None = None,
     ) -> list[int]:
-        """The header is live whatever was there, and one entry per action says so, or none does.
+        """Make the header live in place of any other; return the sequences, one per action.
 
-        For what newer services may do: create twice, delete and create, change a header in
-        silence, or under the key of an instance that is named otherwise. The last entry holds
-        the header; without one the entry that held the old header does.
+        For the possible behaviour of newer services: create twice, delete and create, change a
+        header without an entry, or under a key that is not its own. The header belongs to the last
+        new entry, else to the entry of the old header.
         """
         text = encode(header)
         with self._writing() as database:
@@ -281,11 +281,11 @@ class Archive:
         partition: str = MICROSOFT_DEFAULT,
         at: int | None = None,
     ) -> list[int]:
-        """Nothing lives under the UIDs; one Delete per instance, all with one timestamp."""
+        """Delete all that lives under the UIDs: one Delete per instance, all with one timestamp."""
         with self._writing() as database:
             moment = self._moment(at)
-            found = _live(database, partition, study, series, instance)
-            return [self._end(database, row[0], moment) for row in found]
+            rows = _live(database, partition, study, series, instance)
+            return [self._end(database, row[0], moment) for row in rows]
 
     def expire(
         self,
@@ -295,14 +295,14 @@ class Archive:
         *,
         partition: str = MICROSOFT_DEFAULT,
     ) -> int:
-        """Nothing lives under the UIDs, and the feed has no Delete that says so; how many did."""
+        """Remove all that lives under the UIDs without a Delete in the feed; return the number."""
         with self._writing() as database:
-            found = _under(database, partition, study, series, instance)
+            rows = _under(database, partition, study, series, instance)
             database.executemany(
                 "UPDATE instance SET current = NULL, header = NULL WHERE id = ?",
-                [(row[0],) for row in found],
+                [(row[0],) for row in rows],
             )
-        return len(found)
+        return len(rows)
 
     def update(
         self,
@@ -312,24 +312,25 @@ class Archive:
         partition: str = MICROSOFT_DEFAULT,
         at: int | None = None,
     ) -> list[int]:
-        """The changes are in every live header of the studies; one Update each, one timestamp."""
+        """Change every live header of the studies: one Update each, all with one timestamp."""
         with self._writing() as database:
             moment = self._moment(at)
             # A study given twice, or absent, is no reason to refuse the others.
-            found = [
+            rows = [
                 row
                 for study in dict.fromkeys(studies)
                 for row in _under(database, partition, study)
             ]
-            if not found:
+            if not rows:
                 message = "nothing live in the studies to update"
                 raise NotStored(message)
-            return [self._change(database, row, changes, moment) for row in found]
+            return [self._change(database, row, changes, moment) for row in rows]
 
     def skip_sequences(self, count: int) -> None:
-        """The next sequence is `count` further on, as after rollbacks or a lost identity cache."""
+        """Leave out `count` sequences, as after rollbacks or a lost identity cache."""
         with self._writing() as database:
-            top = _top(database)
+            newest = "SELECT seq FROM sqlite_sequence WHERE name = 'entry'"
+            (top,) = database.execute(newest).fetchone() or (0,)
             database.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
             database.execute("INSERT INTO sqlite_sequence VALUES ('entry', ?)", (top + count,))
 
@@ -342,7 +343,7 @@ class Archive:
         limit: int = 100,
         header: bool = True,
     ) -> list[FeedEntry]:
-        """The entries with start <= ticks < end, by (ticks, sequence), `offset` skipped (v2)."""
+        """Return a page of the entries with start <= ticks < end, by (ticks, sequence) (v2)."""
         where = (
             "WHERE sequence IN (SELECT sequence FROM entry WHERE ticks >= ? AND ticks < ?"
             " ORDER BY ticks, sequence LIMIT ? OFFSET ?)"
@@ -359,13 +360,13 @@ class Archive:
         width: int = 10,
         header: bool = True,
     ) -> list[FeedEntry]:
-        """The entries with after < sequence <= after + width, by sequence (v1)."""
+        """Return the entries with after < sequence <= after + width, by sequence (v1)."""
         where = "WHERE sequence > ? AND sequence <= ? ORDER BY sequence"
         last = min(after + width, INT64_MAX)
         return self._read(where, (after, last), header=header)
 
     def latest(self, *, by_sequence: bool = False, header: bool = True) -> FeedEntry | None:
-        """The newest entry: the greatest (ticks, sequence), or for v1 the greatest sequence."""
+        """Return the newest entry: the greatest (ticks, sequence), for v1 the greatest sequence."""
         order = "sequence DESC" if by_sequence else "ticks DESC, sequence DESC"
         where = f"WHERE sequence = (SELECT sequence FROM entry ORDER BY {order} LIMIT 1)"  # noqa: S608 - no values
         return next(iter(self._read(where, (), header=header)), None)
@@ -378,12 +379,12 @@ class Archive:
         *,
         partition: str = MICROSOFT_DEFAULT,
     ) -> list[str]:
-        """The JSON texts of the live headers under the UIDs, in the order they were stored."""
+        """Return the live headers under the UIDs as JSON texts, in the order they were stored."""
         with self._connection() as database:
             return [row[1] for row in _under(database, partition, study, series, instance)]
 
     def instances(self, partition: str | None = None) -> Iterator[Instance]:
-        """The live instances, of one data partition or of all, by key."""
+        """Yield the live instances of one data partition or of all, by key."""
         last = InstanceKey(partition or "", "", "", "")
         # A page at a time: the archive may be written to between two of them.
         while rows := self._ask(_PAGE_OF_INSTANCES, (*last, partition, partition)):
@@ -392,24 +393,24 @@ class Archive:
                 yield Instance(last, sequence, text)
 
     def remember(self, operation: Operation) -> None:
-        """The operation can be asked for again, by every process that opens the archive."""
+        """Keep the operation, for every process that opens the archive."""
         with self._writing() as database:
             database.execute("INSERT INTO operation VALUES (?, ?, ?, ?)", operation)
 
     def operation(self, identifier: str) -> Operation | None:
-        """The operation of that id, if there was one."""
+        """Return the operation of that id, None if there was none."""
         rows = self._ask("SELECT * FROM operation WHERE id = ?", (identifier,))
         return next((Operation(*row) for row in rows), None)
 
     def close(self) -> None:
-        """Every connection of this object is closed; the directory may be opened again."""
+        """Close every connection of this object; the directory may be opened again."""
         with self._lock:
             while self._idle:
                 self._idle.pop().close()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one use; as many exist as were ever in use at once."""
+        """Lend a connection for one use; as many exist as were ever in use at once."""
         with self._lock:
             idle = self._idle.pop() if self._idle else None
         connection = _open(self.path) if idle is None else idle
@@ -421,7 +422,7 @@ class Archive:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """All that happens inside is kept together, or none of it."""
+        """Commit all that happens inside, or roll it back."""
         with self._connection() as database:
             database.execute("BEGIN IMMEDIATE")
             try:
@@ -444,7 +445,7 @@ class Archive:
         return [FeedEntry(*row) for row in self._ask(view + where, values)]
 
     def _identity(self, database: sqlite3.Connection, key: InstanceKey) -> int:
-        """The row of a key that is not live; a new one for a key never seen."""
+        """Return the row of a key, new if there is none; raise AlreadyStored if it is live."""
         identity, is_live = self._row(database, key)
         if is_live:
             message = "the instance is stored already; delete it first"
@@ -452,7 +453,7 @@ class Archive:
         return identity
 
     def _row(self, database: sqlite3.Connection, key: InstanceKey) -> tuple[int, bool]:
-        """The row of a key, new for one never seen, and whether the instance is live."""
+        """Return the row of a key, new if there is none, and True if the instance is live."""
         row = database.execute(
             "SELECT id, header IS NOT NULL FROM instance"
             " WHERE data_partition = ? AND study = ? AND series = ? AND sop = ?",
@@ -492,7 +493,7 @@ class Archive:
     def _write_file(
         self, database: sqlite3.Connection, identity: int, sequence: int | None = None
     ) -> None:
-        """The entry, or without one every entry of the instance, has the path of a new file."""
+        """Set the path of a new file on the entry, by default on every entry of the instance."""
         if self._external_storage is None:
             return
         for statement in _FILE_SCHEMA:
@@ -506,7 +507,7 @@ class Archive:
 
 
 def _create_tables(database: sqlite3.Connection) -> None:
-    """The tables are there; ArchiveError if another version of this module made them."""
+    """Create the tables; raise ArchiveError if those that exist have another format."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version == 0:
         for statement in _SCHEMA.split(";"):
@@ -532,11 +533,6 @@ def _row_id(cursor: sqlite3.Cursor) -> int:
     return int(cursor.lastrowid or 0)
 
 
-def _top(database: sqlite3.Connection) -> int:
-    row = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone()
-    return 0 if row is None else int(row[0])
-
-
 def _under(
     database: sqlite3.Connection,
     partition: str,
@@ -544,7 +540,7 @@ def _under(
     series: str | None = None,
     instance: str | None = None,
 ) -> list[tuple[int, str]]:
-    """The live instances under the UIDs, (id, header), in the order they were first stored."""
+    """Return the live instances under the UIDs, (id, header), in the order of their first store."""
     uids = {"study": study, "series": series, "sop": instance}
     levels = {"data_partition": partition, **uids}
     given = [(column, value) for column, value in levels.items() if value is not None]
@@ -562,8 +558,8 @@ def _live(
     series: str | None,
     instance: str | None,
 ) -> list[tuple[int, str]]:
-    found = _under(database, partition, study, series, instance)
-    if not found:
+    rows = _under(database, partition, study, series, instance)
+    if not rows:
         message = "nothing live lies under the UIDs"
         raise NotStored(message)
-    return found
+    return rows

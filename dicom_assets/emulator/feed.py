@@ -1,7 +1,7 @@
 """The change feed over HTTP: its parameters, its pages, its refusals.
 
 Here: `/changefeed` and `/changefeed/latest` in versions 1 and 2, and the JSON form of an entry.
-Not here: what state and metadata an entry has (`archive`, which answers for *now*).
+Not here: the state and metadata of an entry (`archive`, which has them as they are now).
 
 A page is spliced together from texts; headers are stored as JSON and pass through unread.
 """
@@ -28,7 +28,7 @@ _JSON: Final = {"content-type": "application/json; charset=utf-8"}
 
 
 class Limit(NamedTuple):
-    """What `limit` is when it is not given, and the most it may be."""
+    """The default of `limit` and its maximum."""
 
     default: int
     greatest: int
@@ -38,15 +38,15 @@ LIMITS: Final = {1: Limit(10, 100), 2: Limit(100, 200)}
 
 
 class InvalidParameter(Exception):  # noqa: N818 - answered with 400, no fault of the emulator
-    """A query parameter that the service refuses."""
+    """A query parameter that the service refuses with 400."""
 
     def __init__(self, name: str, why: str) -> None:
-        """The message is the body of the service's answer."""
+        """Make the message the body of the service's answer."""
         super().__init__(f"The query parameter '{name}' is invalid. {why}")
 
 
 class PageRequest(NamedTuple):
-    """What a request for a page asks for; times in ticks, None for open."""
+    """Parameters of a request for a page; times in ticks, None for open."""
 
     offset: int
     limit: int
@@ -56,7 +56,7 @@ class PageRequest(NamedTuple):
 
 
 def changefeed(request: Request) -> Response:
-    """A page of the feed; the version in the path decides what offset and limit mean."""
+    """Answer a page of the feed. Offset and limit are rows in version 2, sequences in version 1."""
     version = request.path_params["version"]
     try:
         page = page_request(_parameters(request), version)
@@ -67,7 +67,7 @@ def changefeed(request: Request) -> Response:
 
 
 def latest_entry(request: Request) -> Response:
-    """The newest entry; 204 without a body when the feed has none."""
+    """Answer the newest entry, 204 when the feed has none."""
     try:
         header = _boolean(_parameters(request), "includeMetadata", default=True)
     except InvalidParameter as problem:
@@ -81,9 +81,9 @@ def latest_entry(request: Request) -> Response:
 
 
 def entry_text(entry: FeedEntry) -> str:
-    """The entry in JSON; without metadata or file path their keys are absent, not null.
+    """Return the entry in JSON. A missing metadata or file path has no key, rather than null.
 
-    Names and UIDs were checked when they were stored and hold nothing that JSON escapes.
+    Names and UIDs were checked when they were stored, and hold nothing that JSON escapes.
     """
     path = "" if entry.file_path is None else f'"filePath":{json.dumps(entry.file_path)},'
     metadata = "" if entry.header is None else f',"metadata":{entry.header}'
@@ -96,7 +96,7 @@ def entry_text(entry: FeedEntry) -> str:
 
 
 def page_request(parameters: Mapping[str, str], version: int) -> PageRequest:
-    """The page that the parameters (lower-case names) ask for; version 1 knows no times."""
+    """Return the page request in the parameters (lower-case names). Version 1 has no times."""
     limit = LIMITS[version]
     page = PageRequest(
         offset=integer_parameter(parameters, "Offset", default=0, least=0, greatest=INT64_MAX),
@@ -121,7 +121,7 @@ def _select(request: Request, page: PageRequest, version: int) -> list[FeedEntry
 
 
 def _parameters(request: Request) -> dict[str, str]:
-    """The parameters by lower-case name; of several alike the first counts."""
+    """Return the parameters by lower-case name, the first of several with one name."""
     pairs = reversed(request.query_params.multi_items())
     return {name.lower(): value for name, value in pairs}
 
@@ -129,7 +129,10 @@ def _parameters(request: Request) -> dict[str, str]:
 def integer_parameter(
     parameters: Mapping[str, str], name: str, *, default: int, least: int, greatest: int
 ) -> int:
-    """The number that a parameter (lower-case names) holds; InvalidParameter for any other."""
+    """Return the number in a parameter (lower-case names).
+
+    Raise InvalidParameter unless it is whole and within the limits.
+    """
     text = parameters.get(name.lower())
     if text is None:
         return default

@@ -1,11 +1,10 @@
-"""From a DICOM file to the header that the service serves, or to the reason why it refuses.
+"""From a DICOM file to the header that the service keeps, or to the reason of its refusal.
 
-Here: reading Part 10, the attributes a service insists on, validation of the optional ones, and
-the DICOM JSON model as the service writes it. pydicom reads, decodes text
-and validates; this module corrects where the service differs: bulk data is dropped rather than
-inlined, IS and DS are numbers, FL has the digits of a single, an invalid optional attribute is
-left out whole. Not here: what is stored already (`archive`), the answer to a client
-(`application`).
+Here: reading Part 10, the attributes that a service requires, validation of the optional ones, and
+the DICOM JSON model as the service writes it. pydicom reads, decodes text and validates. This
+module corrects where the service differs: bulk data is dropped rather than inlined, IS and DS are
+numbers, FL has the digits of a single, an invalid optional attribute is left out whole. Not here:
+instances stored already (`archive`), the answer to a client (`stow`).
 
 The service's rules are those of microsoft/dicom-server's StoreDatasetValidator, version 2.
 """
@@ -57,8 +56,8 @@ _MAX_PATIENT_ID: Final = 64
 _FIRST_CONTROL, _ESCAPE = "\x20", "\x1b"
 _SINGLE_DIGITS: Final = range(6, 10)
 
-# What pydicom raises over damaged files, as 80,000 of them showed. Some of it quotes values, so
-# it is never the cause of what is raised here. OSError is its word for a tag cut short.
+# Errors of pydicom over damaged files, as 80,000 of them showed. Some quote values, so none of them
+# is the cause of an error raised here. OSError is its word for a tag cut short.
 _UNDECODABLE: Final = (
     ArithmeticError,
     AttributeError,
@@ -81,7 +80,7 @@ _SILENT: Final = logging.CRITICAL + 1
 
 
 class Reason(StrEnum):
-    """Why a service refuses a file; every one of them is failure reason 43264."""
+    """Reasons of a refusal; each is failure reason 43264."""
 
     NOT_PART_10 = "not-part-10"
     UNREADABLE = "unreadable"
@@ -96,14 +95,14 @@ class Reason(StrEnum):
 
 
 class Refused(Exception):  # noqa: N818 - a refusal is an answer of the service
-    """A service would not store this file; `sop_class` and `sop` are known if it was readable."""
+    """A file that the service refuses; `sop_class` and `sop` are known if it was readable."""
 
     code = InvalidInstance.code
 
     def __init__(
         self, reason: Reason, sop_class: str | None = None, sop: str | None = None
     ) -> None:
-        """The message is the reason, never a value of the file."""
+        """Make the message the reason, never a value of the file."""
         super().__init__(reason.value)
         self.reason = reason
         self.sop_class = sop_class
@@ -111,14 +110,14 @@ class Refused(Exception):  # noqa: N818 - a refusal is an answer of the service
 
 
 class Parsed(NamedTuple):
-    """A file that a service would store: its header, and the tags of what was left out."""
+    """Header of a file that the service takes, and the tags of the attributes left out."""
 
     header: dict[str, Any]
     dropped: tuple[str, ...]
 
 
 def parse_file(content: bytes, study: str | None = None) -> Parsed:
-    """The header of a DICOM file, as the service keeps it; Refused with the reason otherwise.
+    """Return the header of a DICOM file as the service keeps it; raise Refused for a refused file.
 
     With `study`, a file of another study is refused.
     """
@@ -129,13 +128,13 @@ def parse_file(content: bytes, study: str | None = None) -> Parsed:
 
 
 def dataset_header(dataset: Dataset) -> dict[str, Any]:
-    """The header of a dataset, whether or not a service would store it."""
+    """Return the header of a dataset, without the checks of a store."""
     with _quiet():
         return _parsed(dataset).header
 
 
 def is_valid_attribute(tag: str, attribute: object) -> bool:
-    """Whether an attribute of the JSON model has its tag's VR, and values that follow it."""
+    """Return True for an attribute of the JSON model with the VR of its tag and valid values."""
     match attribute:
         case {"vr": str(vr), "Value": [*values]}:
             pass
@@ -148,7 +147,7 @@ def is_valid_attribute(tag: str, attribute: object) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of what pydicom finds odd in a file is shown: it quotes the values."""
+    """Suppress the warnings of pydicom: they quote values of the file."""
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         level = _pydicom_logger.level
@@ -168,11 +167,11 @@ def _read(content: bytes) -> Dataset:
         raise Refused(Reason.UNREADABLE) from None
 
 
-# --- what a service insists on ------------------------------------------------------------------
+# --- required attributes ------------------------------------------------------------------------
 
 
 def _insist(dataset: Dataset, study: str | None) -> None:
-    """Every attribute that a service requires is there, and fit for use."""
+    """Raise Refused unless every required attribute is there and valid."""
     sop_class, sop = _one_text(dataset, _SOP_CLASS), _one_text(dataset, _SOP)
     reason = _refusal(dataset, study)
     if reason is not None:
@@ -202,16 +201,14 @@ def _patient_refusal(dataset: Dataset) -> Reason | None:
     if _PATIENT_ID not in dataset:
         return Reason.NO_PATIENT_ID
     text = _one_text(dataset, _PATIENT_ID)
-    fit = text is not None and len(text) <= _MAX_PATIENT_ID and not _has_controls(text)
-    return None if fit else Reason.INVALID_PATIENT_ID
-
-
-def _has_controls(text: str) -> bool:
-    return any(letter < _FIRST_CONTROL and letter != _ESCAPE for letter in text)
+    if text is None or len(text) > _MAX_PATIENT_ID:
+        return Reason.INVALID_PATIENT_ID
+    has_controls = any(letter < _FIRST_CONTROL and letter != _ESCAPE for letter in text)
+    return Reason.INVALID_PATIENT_ID if has_controls else None
 
 
 def _one_text(dataset: Dataset, tag: int) -> str | None:
-    """The single value of a text element: '' if empty, None if there is none or not one."""
+    """Return the single value of a text element: '' if empty, None if absent or several."""
     try:
         value = dataset[tag].value if tag in dataset else None
     except _UNDECODABLE:
@@ -225,7 +222,10 @@ def _one_text(dataset: Dataset, tag: int) -> str | None:
 
 
 def _parsed(dataset: Dataset) -> Parsed:
-    """The service drops, at the top level, each tag found invalid at any depth."""
+    """Return the header without the invalid tags.
+
+    A tag that is invalid at any depth is left out at the top level, as the service does.
+    """
     invalid: set[str] = set()
     header = _items(dataset, invalid)
     dropped = invalid - {f"{tag:08X}" for tag in (_STUDY, _SERIES, _SOP)}
@@ -234,7 +234,7 @@ def _parsed(dataset: Dataset) -> Parsed:
 
 
 def _items(dataset: Dataset, invalid: set[str]) -> dict[str, Any]:
-    """The elements of a dataset by ascending tag; the tags of bad ones are put into `invalid`."""
+    """Return the elements of a dataset by ascending tag; add the tags of bad ones to `invalid`."""
     tags = sorted(tag for tag in dataset.keys() if _is_served(tag))  # noqa: SIM118 - no values yet
     served = {}
     for tag in tags:
@@ -245,19 +245,20 @@ def _items(dataset: Dataset, invalid: set[str]) -> dict[str, Any]:
 
 
 def _is_served(tag: BaseTag) -> bool:
-    """Neither file meta information nor a group length (PS3.18 F.2.2)."""
+    """Return False for file meta information and group lengths (PS3.18 F.2.2)."""
     return tag.group > _FILE_META_GROUP and tag.element != 0
 
 
 def _element(dataset: Dataset, tag: BaseTag, invalid: set[str]) -> dict[str, Any] | None:
-    """One element in JSON; None for bulk data and for what cannot be decoded."""
+    """Return one element in JSON; None for bulk data and for undecodable values."""
     try:
         element = _decoded(dataset, tag)
         if element is None or element.VR in _BULK:
             return None
         if element.VR == VR.SQ:
             return _filled("SQ", [_items(item, invalid) for item in element.value or []])
-        if not _are_valid(element.VR, _values(element)) or _is_empty_patient(element):
+        is_empty_patient = tag == _PATIENT_ID and not any(_values(element))
+        if is_empty_patient or not _are_valid(element.VR, _values(element)):
             invalid.add(f"{tag:08X}")
         return _filled(element.VR, _json_values(element.VR, _values(element)))
     except _UNDECODABLE:
@@ -265,19 +266,15 @@ def _element(dataset: Dataset, tag: BaseTag, invalid: set[str]) -> dict[str, Any
         return None
 
 
-def _is_empty_patient(element: DataElement) -> bool:
-    return element.tag == _PATIENT_ID and not any(_values(element))
-
-
 def _filled(vr: str, values: list[Any]) -> dict[str, Any]:
-    """An attribute of the JSON model: without values it has no `Value` at all."""
+    """Return an attribute of the JSON model, without `Value` if it has no values."""
     return {"vr": str(vr), "Value": values} if values else {"vr": str(vr)}
 
 
 def _decoded(dataset: Dataset, tag: BaseTag) -> DataElement | None:
-    """The element with a VR of its own and its values decoded; None if it may be bulk data.
+    """Return the element with its own VR and decoded values; None if it may be bulk data.
 
-    IS and DS keep their text, so that a value which is no number can still be shown.
+    IS and DS keep their text, so that a value which is no number can still be served.
     """
     raw: DataElement | RawDataElement = dataset.get_item(tag, keep_deferred=True)
     if not isinstance(raw, RawDataElement):
@@ -296,13 +293,13 @@ def _unchecked(tag: BaseTag, vr: str, value: object) -> DataElement:
 
 
 def _settled(dataset: Dataset, tag: BaseTag, encoded: bytes) -> DataElement:
-    """`US or SS` as PixelRepresentation says; only implicit VR, so little endian, has it."""
+    """Return `US or SS` by PixelRepresentation; implicit VR alone has it, hence little endian."""
     vr, code = ("SS", "h") if dataset.get("PixelRepresentation") == 1 else ("US", "H")
     return _unchecked(tag, vr, list(struct.unpack(f"<{len(encoded) // 2}{code}", encoded)))
 
 
 def _padded(element: DataElement, encoded: bytes) -> DataElement:
-    """The element with the nulls at its end, which pydicom strips and the service keeps."""
+    """Return the element with its final nulls, which pydicom strips and the service keeps."""
     nulls = "\0" * (len(encoded) - len(encoded.rstrip(b"\0")))
     if not nulls or element.VR not in _PADDED or not _values(element):
         return element
@@ -311,7 +308,7 @@ def _padded(element: DataElement, encoded: bytes) -> DataElement:
 
 
 def _values(element: DataElement) -> list[Any]:
-    """The values one by one; none for an empty element."""
+    """Return the values one by one; none for an empty element."""
     value = element.value
     if value is None or value == "":
         return []
@@ -323,7 +320,7 @@ def _values(element: DataElement) -> list[Any]:
 
 
 def _are_valid(vr: str, values: list[Any]) -> bool:
-    """Whether every value follows its VR (PS3.5 6.2), null padding and empty values allowed."""
+    """Return True if every value follows its VR (PS3.5 6.2); padding and empty ones are allowed."""
     if vr not in _VALIDATED:
         return True
     try:
@@ -337,7 +334,7 @@ def _are_valid(vr: str, values: list[Any]) -> bool:
 
 
 def _json_text(value: object) -> str:
-    """A value of the JSON model as the text that a file would hold."""
+    """Return a value of the JSON model as the text in a file."""
     if isinstance(value, dict):
         return "=".join(str(value.get(group, "")) for group in _NAME_GROUPS).rstrip("=")
     return "" if value is None else str(value)
@@ -358,7 +355,7 @@ def _json_values(vr: str, values: list[Any]) -> list[Any]:
 
 
 def _numbers(texts: list[str]) -> list[Any]:
-    """JSON numbers; the texts as they are when one of them is no number."""
+    """Return JSON numbers; the texts themselves if one of them is no number."""
     try:
         return [_number(text) if text else None for text in texts]
     except ValueError:
@@ -386,14 +383,14 @@ def _float(value: float, *, single: bool) -> float | str:
 
 
 def _shortest_single(value: float) -> float:
-    """0.1 rather than 0.10000000149011612: the fewest digits that give the same single."""
+    """Return the fewest digits that give the same single: 0.1, not 0.10000000149011612."""
     packed = struct.pack("<f", value)
     candidates = (float(f"{value:.{digits}g}") for digits in _SINGLE_DIGITS)
     return next((one for one in candidates if struct.pack("<f", one) == packed), float(value))
 
 
 def _name(value: object) -> dict[str, str] | None:
-    """A person's name by its groups, of which the empty ones are left out."""
+    """Return a person's name by its groups, without the empty ones."""
     groups = [group.rstrip("\0 ") for group in PersonName(str(value)).components] if value else []
     named = {key: text for key, text in zip(_NAME_GROUPS, groups, strict=False) if text}
     return named or None

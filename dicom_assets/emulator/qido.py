@@ -1,9 +1,8 @@
-"""Search over HTTP (QIDO-RS): which studies, series and instances are live.
+"""Search over HTTP (QIDO-RS) for live studies, series and instances.
 
-Here: what may be searched for, what is answered, newest first, as the service's conformance
-statement (version 2) has it. Left out: fuzzy matching, which is accepted and ignored, and
-extended query tags. It reads every live header of a data partition for each request, so it is for
-archives of a test's size.
+Here: the searchable attributes and the answer, newest first, of the service's conformance statement
+(version 2). Left out: fuzzy matching, which is accepted and ignored, and extended query tags. Each
+request reads every live header of a data partition, so it is for archives of a test's size.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _MODALITIES: Final = "00080061"
 
 
 class SearchLevel(IntEnum):
-    """What is searched for; also how many UIDs name one."""
+    """Level of a search; also the number of UIDs that name one item."""
 
     STUDY = 1
     SERIES = 2
@@ -47,7 +46,7 @@ class SearchLevel(IntEnum):
 
 
 class Tags(NamedTuple):
-    """The attributes of a level: those by default, those of `includefield=all`, the searchable."""
+    """Attributes of a level: answered by default, by `includefield=all`, and searchable."""
 
     default: tuple[str, ...]
     further: tuple[str, ...]
@@ -86,14 +85,14 @@ TAGS: Final = {
 
 
 class SearchScope(NamedTuple):
-    """Where to search: the data partition, and the UIDs in the path, study first."""
+    """Scope of a search: the data partition, and the UIDs in the path, study first."""
 
     partition: str
     uids: tuple[str, ...] = ()
 
 
 class Query(NamedTuple):
-    """What to search for, and what to tell of it."""
+    """Search parameters: filters by tag, tags to answer, and the page."""
 
     level: SearchLevel
     filters: tuple[tuple[str, str], ...]
@@ -103,21 +102,21 @@ class Query(NamedTuple):
 
 
 class InstanceGroup(NamedTuple):
-    """The live instances of a study, a series, or one instance; the newest is the first."""
+    """Live instances of a study, of a series, or one instance, the newest first."""
 
     instances: list[Instance]
     study: list[Instance]
 
     @property
     def header(self) -> Dataset:
-        """The header that speaks for all of them: the latest wins."""
+        """The header of the newest, which stands for all of them."""
         return self.instances[0].header
 
     @property
     def modalities(self) -> list[str]:
         """The modalities in the study."""
-        found = {text for one in self.study for text in _texts(one.header.get(_MODALITY))}
-        return sorted(found)
+        modalities = {text for one in self.study for text in _texts(one.header.get(_MODALITY))}
+        return sorted(modalities)
 
 
 # Attributes that no header holds, with their VR.
@@ -130,19 +129,19 @@ _COMPUTED: Final[Mapping[str, tuple[str, Callable[[InstanceGroup], list[Any]]]]]
 
 
 def parse_query(
-    level: SearchLevel, place: SearchScope, parameters: Iterable[tuple[str, str]]
+    level: SearchLevel, scope: SearchScope, parameters: Iterable[tuple[str, str]]
 ) -> Query:
-    """The query that the parameters make; InvalidParameter for what cannot be searched."""
+    """Return the query in the parameters. Raise InvalidParameter for an unsearchable attribute."""
     given = [(name.lower(), value) for name, value in parameters]
     paging = dict(reversed(given))
     attributes = [pair for pair in given if pair[0] not in _WORDS]
-    searchable = frozenset().union(*(TAGS[one].searchable for one in _free(level, place)))
+    searchable = frozenset().union(*(TAGS[one].searchable for one in _free(level, scope)))
     filters = tuple((_searchable(name, searchable), value) for name, value in attributes)
     fields = [part for name, value in given if name == "includefield" for part in value.split(",")]
     return Query(
         level,
         filters,
-        _included(level, place, fields) | {tag for tag, _ in filters},
+        _included(level, scope, fields) | {tag for tag, _ in filters},
         integer_parameter(paging, "Offset", default=0, least=0, greatest=_MAX_OFFSET),
         integer_parameter(paging, "Limit", default=100, least=1, greatest=_MAX_LIMIT),
     )
@@ -151,24 +150,24 @@ def parse_query(
 _WORDS: Final = frozenset({"limit", "offset", "fuzzymatching", "includefield"})
 
 
-def search(archive: Archive, place: SearchScope, query: Query) -> list[Dataset]:
-    """The matching datasets of the page, newest first."""
-    groups = _groups(archive, place, query.level)
-    found = [group for group in groups if _matches(group, query.filters)]
-    page = found[query.offset : query.offset + query.limit]
+def search(archive: Archive, scope: SearchScope, query: Query) -> list[Dataset]:
+    """Return the matching datasets of the page, newest first."""
+    groups = _groups(archive, scope, query.level)
+    matches = [group for group in groups if _matches(group, query.filters)]
+    page = matches[query.offset : query.offset + query.limit]
     return [_dataset(group, query.include) for group in page]
 
 
-def _free(level: SearchLevel, place: SearchScope) -> list[SearchLevel]:
-    """The levels that the path does not name, down to the one searched for."""
-    return [one for one in SearchLevel if len(place.uids) < one <= level]
+def _free(level: SearchLevel, scope: SearchScope) -> list[SearchLevel]:
+    """Return the levels below those in the path, down to the one searched for."""
+    return [one for one in SearchLevel if len(scope.uids) < one <= level]
 
 
-def _included(level: SearchLevel, place: SearchScope, fields: Sequence[str]) -> frozenset[str]:
-    tags = {tag for one in _free(level, place) for tag in TAGS[one].default}
+def _included(level: SearchLevel, scope: SearchScope, fields: Sequence[str]) -> frozenset[str]:
+    tags = {tag for one in _free(level, scope) for tag in TAGS[one].default}
     tags |= {_STUDY, _SERIES} if level is SearchLevel.INSTANCE else {_STUDY}
     if "all" in fields:
-        return frozenset(tags | {tag for one in _free(level, place) for tag in TAGS[one].further})
+        return frozenset(tags | {tag for one in _free(level, scope) for tag in TAGS[one].further})
     return frozenset(tags | {_tag(field) for field in fields})
 
 
@@ -180,7 +179,7 @@ def _searchable(name: str, searchable: frozenset[str]) -> str:
 
 
 def _tag(name: str) -> str:
-    """A tag in its digits; keywords in any case."""
+    """Return the tag in hexadecimal digits, for a tag or a keyword in any case."""
     if _TAG.fullmatch(name):
         return name.upper()
     number = tag_for_keyword(_KEYWORDS.get(name.lower(), name))
@@ -198,10 +197,10 @@ def _keywords() -> dict[str, str]:
 _KEYWORDS: Final = _keywords()
 
 
-def _groups(archive: Archive, place: SearchScope, level: SearchLevel) -> list[InstanceGroup]:
-    """What the place holds, at the level, newest first."""
-    live = sorted(archive.instances(place.partition), key=lambda one: -one.sequence)
-    inside = [one for one in live if one.key[1 : 1 + len(place.uids)] == place.uids]
+def _groups(archive: Archive, scope: SearchScope, level: SearchLevel) -> list[InstanceGroup]:
+    """Return the items of the level in the scope, newest first."""
+    live = sorted(archive.instances(scope.partition), key=lambda one: -one.sequence)
+    inside = [one for one in live if one.key[1 : 1 + len(scope.uids)] == scope.uids]
     groups: dict[tuple[str, ...], list[Instance]] = {}
     studies: dict[str, list[Instance]] = {}
     for one in inside:
@@ -235,7 +234,7 @@ def _vr(tag: str) -> str:
 
 
 def _texts(attribute: Dataset | None) -> list[str]:
-    """The values of an attribute as they can be searched for, null padding left out."""
+    """Return the values of an attribute as searchable texts, without null padding."""
     values = (attribute or {}).get("Value", [])
     texts = [one.get("Alphabetic", "") if isinstance(one, dict) else one for one in values]
     return [str(text).rstrip("\0") for text in texts if text is not None]

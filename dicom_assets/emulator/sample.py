@@ -1,7 +1,7 @@
-"""What the embedded emulator holds: the DICOM files that pydicom ships, as two days of a clinic.
+"""Content of the embedded emulator: the DICOM files that pydicom ships, as two days of a clinic.
 
-Here: when the archive's time begins, filling it once however many processes ask, and importing a
-user's own files. Not here: reading files (`headers`), what a write does (`archive`).
+Here: the first hour of the archive, filling it once for all processes, importing a user's files.
+Not here: reading files (`headers`), the effect of a write (`archive`).
 
 The story is made by rule, not by chance: the same files give the same feed on every machine,
 moved only by the first hour. Studies arrive by their own date, in minutes of their own, with
@@ -41,13 +41,13 @@ UNREADABLE_FILE: Final = "unreadable-file"
 _REPORT: Final = "report.json"
 _ARCHIVE: Final = "archive.sqlite"
 
-# Stores come in five hours of six; what is done to a study later still fits into the 48.
+# Stores come in five hours of six. Later changes of a study still fit into the 48.
 _QUIET: Final = 4
 _BUSY_HOURS: Final = tuple(hour for hour in range(44) if hour % 6 != _QUIET)
 _UPDATED_AFTER: Final = 1 * ticks.PER_HOUR
 _DELETED_AFTER: Final = 2 * ticks.PER_HOUR
 _RECREATED_AFTER: Final = 3 * ticks.PER_HOUR
-# Which studies, of those counted by arrival: every seventh, every ninth, and one.
+# The studies updated, deleted and re-created, by order of arrival: every seventh, every ninth, one.
 _UPDATED: Final = 3
 _DELETED: Final = 5
 _RECREATED: Final = 23  # 23 % 9 is 5, and 23 // 9 % 3 is 2: it was deleted whole
@@ -60,7 +60,7 @@ _CORRECTIONS: Final = (
 
 @dataclass(frozen=True)
 class Report:
-    """How many instances were stored, updated, deleted and re-created; refused files by reason."""
+    """Numbers of instances stored, updated, deleted, re-created; of refused files by reason."""
 
     stored: int = 0
     updated: int = 0
@@ -70,7 +70,7 @@ class Report:
 
 
 class Action(StrEnum):
-    """What a step of the story does."""
+    """Kinds of steps in the story."""
 
     STORE = "stored"
     UPDATE = "updated"
@@ -79,7 +79,7 @@ class Action(StrEnum):
 
 
 class StoryStep(NamedTuple):
-    """One thing that happens: its time in ticks, and the header or the UIDs it is about."""
+    """One change of the archive: its time in ticks, its header or UIDs."""
 
     at: int
     action: Action
@@ -88,10 +88,10 @@ class StoryStep(NamedTuple):
 
 
 def first_hour(directory: Path, *, now: datetime, delay: timedelta) -> datetime:
-    """The hour in which the archive's time begins, the same for every process from now on.
+    """Return the first hour of the archive, the same for every process from now on.
 
-    The first to ask claims 48 hours that are over; on a disk that cannot be written nothing is
-    claimed, and the answer moves with `now`.
+    The first process claims 48 hours that are over, in a file. On a disk that cannot be written the
+    result moves with `now`.
     """
     claim = directory.with_name(f"{directory.name}.first-hour")
     start = (now.astimezone(UTC) - delay).replace(minute=0, second=0, microsecond=0) - SPAN
@@ -106,10 +106,9 @@ def first_hour(directory: Path, *, now: datetime, delay: timedelta) -> datetime:
 def prepare_archive(
     directory: Path, *, first_hour: datetime, progress: ProgressCallback | None = None
 ) -> Archive:
-    """The archive in the directory, filled with pydicom's files if there was none.
+    """Open the archive in the directory, after filling it with pydicom's files if there was none.
 
-    Whoever comes while another process fills it waits; a fill that was cut short leaves nothing
-    that counts.
+    One process fills and the others wait. An interrupted fill begins anew.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with FileLock(directory.with_name(f"{directory.name}.lock")):
@@ -119,14 +118,14 @@ def prepare_archive(
 
 
 def fill_report(directory: Path) -> Report:
-    """What `prepare` did in the directory; FileNotFoundError where it did nothing."""
+    """Return the report of the fill in the directory; FileNotFoundError if there was none."""
     return Report(**json.loads((directory / _REPORT).read_text(encoding="utf-8")))
 
 
 def import_paths(
     archive: Archive, paths: Iterable[Path], progress: ProgressCallback | None = None
 ) -> Report:
-    """Every DICOM file at the paths, folders with all that is below them, is stored at now."""
+    """Store every DICOM file at and below the paths with the time of now; return the counts."""
     files = [file for path in paths for file in _below(path)]
     stored = 0
     refused: Counter[str] = Counter()
@@ -139,13 +138,13 @@ def import_paths(
 
 
 def pydicom_files() -> list[Path]:
-    """The DICOM files in pydicom's own data folder, downloads not among them."""
+    """Return the DICOM files in pydicom's own data folder, without its downloads."""
     root = Path(pydicom.__file__).parent / "data"
     return [file for file in _below(root) if file.suffix == ".dcm" or _has_magic(file)]
 
 
 def plan(headers: Iterable[_Header], start: int) -> list[StoryStep]:
-    """What happens to the instances in the 48 hours from `start`, by time."""
+    """Return the steps of the instances in the 48 hours from `start`, by time."""
     studies: dict[str, list[_Header]] = {}
     for header in sorted(headers, key=_chronology):
         studies.setdefault(instance_key(header).study, []).append(header)
@@ -157,7 +156,7 @@ def plan(headers: Iterable[_Header], start: int) -> list[StoryStep]:
 
 
 def _life(index: int, headers: Sequence[_Header], hour: int) -> Iterator[StoryStep]:
-    """The steps of one study: all are stored, and by its place in the row a few have more."""
+    """Yield the steps of one study. All are stored; a few, by index, are changed later."""
     study = instance_key(headers[0]).study
     arrival = hour + _spread(study, 50 * 60 * ticks.PER_SECOND)
     for place, header in enumerate(headers):
@@ -176,17 +175,17 @@ def _life(index: int, headers: Sequence[_Header], hour: int) -> Iterator[StorySt
 
 
 def _moment(arrival: int, place: int, header: _Header) -> int:
-    """A second or two after the instance before it, with seven digits of its own."""
+    """Return a time one or two seconds after the instance before, with seven digits of its own."""
     return arrival + place * ticks.PER_SECOND + _spread(instance_key(header).sop, ticks.PER_SECOND)
 
 
 def _spread(text: str, span: int) -> int:
-    """A number below `span` that depends on the text alone."""
+    """Return a number below `span` that depends on the text alone."""
     return crc32(text.encode()) * span >> 32
 
 
 def _chronology(header: _Header) -> tuple[str, str, str, str, int, str]:
-    """By the study's own date and time, then study, series, number, instance."""
+    """Return the sort key: date and time of the study, then study, series, number, instance."""
     key = instance_key(header)
     number = _first(header, "00200013")
     place = number if isinstance(number, int) else 0
@@ -203,7 +202,7 @@ def _first(header: _Header, tag: str) -> object:
 
 
 def _build(directory: Path, first_hour: datetime, progress: ProgressCallback) -> None:
-    """The directory holds a whole archive; its file appears last, and at once."""
+    """Fill the directory with a whole archive. Its file appears last, and at once."""
     building = directory.with_name(f"{directory.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     archive = Archive(building)
@@ -240,7 +239,7 @@ def _parse_all(
 
 
 def _perform(archive: Archive, step: StoryStep) -> int:
-    """How many instances the step touched."""
+    """Perform the step, and return the number of instances it touched."""
     match step.action:
         case Action.STORE | Action.RECREATE:
             archive.store(step.header, at=step.at)
@@ -252,7 +251,7 @@ def _perform(archive: Archive, step: StoryStep) -> int:
 
 
 def _import(archive: Archive, file: Path) -> str | None:
-    """Why the file was not stored; None if it was."""
+    """Store the file, and return None or the reason of its refusal."""
     try:
         archive.store(parse_file(file.read_bytes()).header)
     except AlreadyStored:
@@ -265,7 +264,7 @@ def _import(archive: Archive, file: Path) -> str | None:
 
 
 def _below(path: Path) -> list[Path]:
-    """The files below a folder by name; a file is only itself."""
+    """Return the files below a folder by name; for a file, itself."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*") if file.is_file())
@@ -277,7 +276,7 @@ def _has_magic(file: Path) -> bool:
 
 
 def _create_whole(path: Path, text: str) -> None:
-    """The file exists: with this text, or with that of whoever was first."""
+    """Create the file with this text, unless another process created it first."""
     draft = path.with_name(f"{path.name}.{uuid4().hex}")
     draft.write_text(f"{text}\n", encoding="utf-8")
     try:
@@ -294,4 +293,4 @@ def _create_whole(path: Path, text: str) -> None:
 
 
 def _silent(_done: int, _total: int) -> None:
-    """Nobody watches."""
+    """Report no progress."""

@@ -1,6 +1,6 @@
-"""The emulator on a port: in a thread beside the caller, or in the foreground.
+"""The emulator on a port, in a thread beside the caller.
 
-Here: sockets, threads and uvicorn. Not here: what is served (`application`).
+Here: sockets, threads and uvicorn. Not here: the routes (`application`).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _BACKLOG: Final = 2048
 
 
 class StartFailed(RuntimeError):  # noqa: N818 - says what happened
-    """The server did not begin to accept requests."""
+    """The server accepted no request in time."""
 
 
 class Running:
     """A server that accepts requests at `url` until it is closed."""
 
     def __init__(self, server: _Server, listener: socket.socket) -> None:
-        """The listener is bound already, so its port is known; the thread is not yet started."""
+        """Start the server on a bound listener, whose port is known, in a thread."""
         host, port = listener.getsockname()[:2]
         self.url = f"http://{host}:{port}"
         self._server = server
@@ -47,23 +47,23 @@ class Running:
             raise StartFailed(message)
 
     def close(self) -> None:
-        """Nothing listens at the port any more; open requests get a moment to end."""
+        """Stop listening at the port. Open requests get two seconds to end."""
         self._server.should_exit = True
         self._thread.join(_STOP_SECONDS)
         with suppress(OSError):
             self._listener.close()
 
     def __enter__(self) -> Self:
-        """The running server itself."""
+        """Return the running server."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The server is closed."""
+        """Close the server."""
         self.close()
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, leaving the process's signals alone, and telling when it accepts."""
+    """The server of uvicorn, with an event for the moment when it accepts requests."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)

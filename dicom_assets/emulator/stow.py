@@ -1,7 +1,7 @@
-"""Storing over HTTP (STOW-RS): from a request's body to the answer that names each instance.
+"""Storing over HTTP (STOW-RS): from the body of a request to the answer about each instance.
 
-Here: multipart bodies, the store response and its codes. Not here: what makes a file fit to be
-stored (`headers`), or an instance live (`archive`).
+Here: multipart bodies, the store response and its codes. Not here: validation of a file
+(`headers`), the state of an instance (`archive`).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _CRLF: Final = b"\r\n"
 
 
 class UnsupportedBody(Exception):  # noqa: N818 - answered with 415, no fault of the emulator
-    """The content type of the body, or of a part, is not one that the service takes."""
+    """A content type, of the body or a part, that the service does not take."""
 
 
 class MalformedBody(Exception):  # noqa: N818 - answered with 400, no fault of the emulator
-    """The body is not what its content type says."""
+    """A body that is not of its content type."""
 
 
 class StoreTarget(NamedTuple):
-    """Where a request stores: its data partition, its study if it names one, and their URL."""
+    """Target of a store: data partition, study if the path names one, URL of the studies."""
 
     partition: str
     study: str | None
@@ -46,7 +46,7 @@ class StoreResponse(NamedTuple):
 
 
 def files_of(content_type: str, body: bytes) -> list[bytes]:
-    """The DICOM files of a request: one for a single part, any number for a multipart body."""
+    """Return the DICOM files in a body: one for a single part, any number for a multipart body."""
     kind = _described(content_type)
     if kind.get_content_type() == DICOM:
         return [body]
@@ -58,29 +58,29 @@ def files_of(content_type: str, body: bytes) -> list[bytes]:
     return [_file(part) for part in _parts(body, boundary.encode("latin-1", "replace"))]
 
 
-def store(archive: Archive, place: StoreTarget, files: Sequence[bytes]) -> StoreResponse:
-    """Each file is live, or the answer says why not: 200 all, 202 some or warned, 409 none."""
+def store(archive: Archive, target: StoreTarget, files: Sequence[bytes]) -> StoreResponse:
+    """Store each file, and return the response: 200 all, 202 some or with warnings, 409 none."""
     if not files:
         return StoreResponse(204, None)
     good: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     for content in files:
-        stored, item = _store(archive, place, content)
+        stored, item = _store(archive, target, content)
         (good if stored else bad).append(item)
-    return StoreResponse(_status(good, bad), _dataset(place, good, bad))
+    return StoreResponse(_status(good, bad), _dataset(target, good, bad))
 
 
-def _store(archive: Archive, place: StoreTarget, content: bytes) -> tuple[bool, dict[str, Any]]:
+def _store(archive: Archive, target: StoreTarget, content: bytes) -> tuple[bool, dict[str, Any]]:
     try:
-        parsed = parse_file(content, place.study)
+        parsed = parse_file(content, target.study)
     except Refused as refusal:
         return False, _failed(refusal.sop_class, refusal.sop, refusal.code)
     sop_class, sop = _uid(parsed, "00080016"), _uid(parsed, "00080018")
     try:
-        archive.store(parsed.header, partition=place.partition)
+        archive.store(parsed.header, partition=target.partition)
     except AlreadyStored:
         return False, _failed(sop_class, sop, AlreadyStored.code)
-    return True, _referenced(place, parsed)
+    return True, _referenced(target, parsed)
 
 
 def _status(good: Sequence[dict[str, Any]], bad: Sequence[dict[str, Any]]) -> int:
@@ -91,11 +91,11 @@ def _status(good: Sequence[dict[str, Any]], bad: Sequence[dict[str, Any]]) -> in
 
 
 def _dataset(
-    place: StoreTarget, good: list[dict[str, Any]], bad: list[dict[str, Any]]
+    target: StoreTarget, good: list[dict[str, Any]], bad: list[dict[str, Any]]
 ) -> dict[str, Any]:
     dataset: dict[str, Any] = {}
-    if good and place.study is not None:
-        url = f"{place.studies_url}/{place.study}"
+    if good and target.study is not None:
+        url = f"{target.studies_url}/{target.study}"
         dataset["00081190"] = {"vr": "UR", "Value": [url]}
     if bad:
         dataset["00081198"] = {"vr": "SQ", "Value": bad}
@@ -105,7 +105,7 @@ def _dataset(
 
 
 def _failed(sop_class: str | None, sop: str | None, code: int) -> dict[str, Any]:
-    """An item of FailedSOPSequence: what could be read of the file, and the reason."""
+    """Return an item of FailedSOPSequence: the UIDs that could be read, and the failure reason."""
     item: dict[str, Any] = {}
     if sop_class:
         item["00081150"] = {"vr": "UI", "Value": [sop_class]}
@@ -115,11 +115,11 @@ def _failed(sop_class: str | None, sop: str | None, code: int) -> dict[str, Any]
     return item
 
 
-def _referenced(place: StoreTarget, parsed: Parsed) -> dict[str, Any]:
-    """An item of ReferencedSOPSequence; it warns of the attributes that were left out."""
+def _referenced(target: StoreTarget, parsed: Parsed) -> dict[str, Any]:
+    """Return an item of ReferencedSOPSequence, with a warning for each attribute left out."""
     study, series = _uid(parsed, "0020000D"), _uid(parsed, "0020000E")
     sop = _uid(parsed, "00080018")
-    url = f"{place.studies_url}/{study}/series/{series}/instances/{sop}"
+    url = f"{target.studies_url}/{study}/series/{series}/instances/{sop}"
     item: dict[str, Any] = {
         "00081150": {"vr": "UI", "Value": [_uid(parsed, "00080016")]},
         "00081155": {"vr": "UI", "Value": [sop]},
@@ -132,7 +132,7 @@ def _referenced(place: StoreTarget, parsed: Parsed) -> dict[str, Any]:
 
 
 def _comment(tag: str) -> dict[str, Any]:
-    """Which attribute was invalid. The service quotes its value too; the emulator does not."""
+    """Return the comment on an invalid attribute, without the value that the service quotes."""
     text = f"DICOM100: ({tag[:4].lower()},{tag[4:].lower()}) - the value does not validate its VR"
     return {"00000902": {"vr": "LO", "Value": [text]}}
 
@@ -142,14 +142,14 @@ def _uid(parsed: Parsed, tag: str) -> str:
 
 
 def _described(content_type: str) -> Message:
-    """A content type with its parameters, as the mail standards define them."""
+    """Return a content type with its parameters, parsed as MIME."""
     described = Message()
     described["content-type"] = content_type
     return described
 
 
 def _parts(body: bytes, boundary: bytes) -> list[bytes]:
-    """The parts between the delimiters (RFC 2046 5.1.1), each with its own header lines."""
+    """Return the parts between the delimiters (RFC 2046 5.1.1), each with its own header lines."""
     delimiter = _CRLF + b"--" + boundary
     _, *parts = (_CRLF + body).split(delimiter)
     ends = [index for index, part in enumerate(parts) if part.startswith(b"--")]
@@ -159,7 +159,7 @@ def _parts(body: bytes, boundary: bytes) -> list[bytes]:
 
 
 def _file(part: bytes) -> bytes:
-    """The content of a part that says, or leaves unsaid, that it is a DICOM file."""
+    """Return the content of a part. Raise UnsupportedBody if its type is another than DICOM."""
     head, blank, content = part.partition(_CRLF + _CRLF)
     if not blank:
         raise MalformedBody

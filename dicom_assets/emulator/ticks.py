@@ -29,17 +29,17 @@ _RFC_1123: Final = re.compile(
 
 
 def now() -> int:
-    """The time of this machine."""
+    """Return the time of this machine."""
     return time.time_ns() // 100
 
 
 def of(moment: datetime) -> int:
-    """The ticks of an aware datetime."""
+    """Return the ticks of an aware datetime."""
     return (moment - _EPOCH) // _MICROSECOND * 10
 
 
 def to_text(ticks: int, zone: str = "+00:00") -> str:
-    """The time as the feed writes it: at most 7 fraction digits, trailing zeros trimmed."""
+    """Return the time as the feed writes it: at most 7 fraction digits, without trailing zeros."""
     whole, fraction = divmod(ticks, PER_SECOND)
     digits = f"{fraction:0{_DIGITS}d}".rstrip("0")
     seconds = (_EPOCH + whole * _SECOND).replace(tzinfo=None).isoformat()
@@ -47,9 +47,9 @@ def to_text(ticks: int, zone: str = "+00:00") -> str:
 
 
 def from_text(text: str) -> int:
-    """The ticks of a time as the service takes it, ISO 8601 with a zone or RFC 1123.
+    """Return the ticks of a time in ISO 8601 with a zone, or in RFC 1123.
 
-    Raises ValueError for anything else, a time without zone above all.
+    Raise ValueError for any other text, also for a time without zone.
     """
     if _RFC_1123.fullmatch(text):
         return of(parsedate_to_datetime(text))
@@ -67,5 +67,5 @@ def from_text(text: str) -> int:
 
 
 def _fraction_ticks(digits: str) -> int:
-    """Digits beyond the seventh are rounded away."""
+    """Return the ticks of the digits after the point, rounded to seven."""
     return round(float(f"0.{digits or '0'}") * PER_SECOND)

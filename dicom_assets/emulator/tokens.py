@@ -1,7 +1,6 @@
-"""Who may ask: the bearer tokens that the emulator takes, when it is to take only some.
+"""Bearer tokens: 401 and 403, as the service answers them.
 
-Here: 401 and 403, as the service answers them. Not here: where a client gets its tokens. Without
-`tokens` the application asks nobody for one.
+Not here: the source of a client's tokens. An application without `tokens` needs none.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 @dataclass(frozen=True)
 class Token:
-    """A token's text, whether its owner has the role to read, and for how long it is good.
+    """A bearer token: its text, its role and its life.
 
-    It expires after so many requests, or so many seconds after it was given to `Tokens`.
+    It expires after so many requests, or so many seconds after `KnownTokens` took it.
     """
 
     text: str
@@ -37,10 +36,10 @@ class Token:
 
 
 class KnownTokens:
-    """The tokens that are taken; `answered` counts requests by what the token was worth."""
+    """The valid tokens; `answered` counts requests by status: 200, 401, 403."""
 
     def __init__(self, *tokens: Token | str, clock: Callable[[], float] = time.monotonic) -> None:
-        """The tokens are good from now on."""
+        """Begin the life of the tokens."""
         self.answered: Counter[int] = Counter()
         self._clock = clock
         self._lock = threading.Lock()
@@ -50,14 +49,14 @@ class KnownTokens:
             self.add(token)
 
     def add(self, token: Token | str) -> None:
-        """The token is good from now on, too; the same text anew begins a new life."""
+        """Begin the life of a further token. A known text begins anew."""
         token = Token(token) if isinstance(token, str) else token
         with self._lock:
             self._known[token.text] = (token, self._clock())
             self._used.pop(token.text, None)
 
     def status(self, authorization: str) -> int:
-        """What a request with this header deserves: 200, 401 or 403. It is counted."""
+        """Return the status for a request with this header, 200, 401 or 403, and count it."""
         with self._lock:
             status = self._status(authorization)
             self.answered[status] += 1
@@ -77,15 +76,15 @@ class KnownTokens:
 
 
 class Guard:
-    """An ASGI middleware that lets the known tokens pass."""
+    """An ASGI middleware that refuses requests without a known token."""
 
     def __init__(self, app: ASGIApp, tokens: KnownTokens) -> None:
-        """`app` is what is guarded."""
+        """Guard `app`."""
         self.app = app
         self.tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The request is answered, by the application or with a refusal."""
+        """Answer the request by the application or by a refusal."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

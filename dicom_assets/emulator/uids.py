@@ -1,7 +1,7 @@
-"""Updates of UIDs, as newer versions of the service do them: nobody says what the feed shows then.
+"""Updates of UIDs, as newer versions of the service do them.
 
-Here: the ways in which a client might see it, each of which a test can choose. Not here: updates
-of other attributes (`updates`, `archive`).
+Their effect on the feed is undocumented. Here: the effects that a client might see, for a test to
+choose from. Not here: updates of other attributes (`updates`, `archive`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LEVELS: Final = ("0020000D", "0020000E", "00080018")
 
 
 class Effect(StrEnum):
-    """What the feed shows of new UIDs."""
+    """Effect of new UIDs on the feed."""
 
     DELETE_CREATE = "delete-create"
     """A Delete under the old UIDs, a Create under the new ones: as if stored anew."""
@@ -41,10 +41,10 @@ def change_uids(  # noqa: PLR0913 - where, what, how and when
     partition: str = MICROSOFT_DEFAULT,
     at: int | None = None,
 ) -> list[int]:
-    """Every live header of the study has the new UIDs for the old; the new sequences."""
+    """Replace UIDs in every live header of the study, and return the new sequences."""
     moment = archive.clock() if at is None else at
-    found = [one for one in archive.instances(partition) if one.key.study == study]
-    return [s for one in found for s in _change(archive, one, uids, effect, moment)]
+    instances = [one for one in archive.instances(partition) if one.key.study == study]
+    return [s for one in instances for s in _change(archive, one, uids, effect, moment)]
 
 
 def _change(

@@ -1,7 +1,7 @@
-"""Bulk update over HTTP: what may be changed, by whom it was asked, and how it went.
+"""Bulk update over HTTP: its request, its operation, its answers.
 
-Here: the request's form, the attributes that the service documents as updatable, the answers.
-Not here: what an update does to the feed (`archive`).
+Here: the form of the request, the attributes that the service documents as updatable, the answers.
+Not here: the effect of an update on the feed (`archive`).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ UPDATABLE: Final = frozenset(
 
 
 class InvalidUpdate(Exception):  # noqa: N818 - answered with 400, no fault of the emulator
-    """The request asks for what a bulk update does not do; `tags` are the ones it may not."""
+    """A bulk update that the service refuses; `tags` are those of the refused attributes."""
 
     def __init__(self, message: str, tags: tuple[str, ...] = ()) -> None:
-        """The message is for the client; it quotes no value."""
+        """Keep the message for the client, which quotes no value."""
         super().__init__(message)
         self.tags = tags
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """FailedAttributesSequence, one comment for each attribute."""
+        """FailedAttributesSequence, with one comment for each attribute."""
         comments = [
             {"00000902": {"vr": "LO", "Value": [f"DICOM100: ({tag[:4]},{tag[4:]}) - {self}"]}}
             for tag in self.tags
@@ -50,14 +50,14 @@ class InvalidUpdate(Exception):  # noqa: N818 - answered with 400, no fault of t
 
 
 class UpdateRequest(NamedTuple):
-    """A bulk update that may be done."""
+    """A bulk update that passed validation."""
 
     studies: tuple[str, ...]
     changes: Mapping[str, Any]
 
 
 def parse_update(body: object) -> UpdateRequest:
-    """The request that a JSON body makes; InvalidUpdate when it is not one."""
+    """Return the update in a JSON body; raise InvalidUpdate for any other body."""
     match body:
         case {"studyInstanceUids": [*studies], "changeDataset": {**changes}}:
             return UpdateRequest(_studies(studies), _changes(changes))
@@ -66,7 +66,7 @@ def parse_update(body: object) -> UpdateRequest:
 
 
 def perform_update(archive: Archive, partition: str, request: UpdateRequest) -> Operation:
-    """The update is done, and the operation can be asked for."""
+    """Perform the update, and return its operation, which the archive keeps."""
     try:
         updated = archive.update(request.studies, request.changes, partition=partition)
     except NotStored:
@@ -77,7 +77,7 @@ def perform_update(archive: Archive, partition: str, request: UpdateRequest) -> 
 
 
 def operation_status(operation: Operation) -> dict[str, Any]:
-    """The state of an operation. The emulator does the work at once, so it is done by now."""
+    """Return the state of an operation, always completed: the emulator does the work at once."""
     moment = ticks.to_text(operation.ticks, "Z")
     return {
         "operationId": operation.id,
