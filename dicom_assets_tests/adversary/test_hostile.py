@@ -1,7 +1,8 @@
-"""Hostile entries on the wire: each arrives as it was written, and the others as they are."""
+"""Hostile entries: their texts, and each on the wire as it was written."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from dicom_assets_tests.adversary import hostile
@@ -36,3 +37,46 @@ def test_every_hostile_form_arrives_between_good_neighbours(
             shown = b'"%b":' % field.encode()
             assert (shown in middle) is (value is not None), name
             assert value is None or shown + value in middle, name
+
+
+def test_hostile_headers_differ_from_the_good_one() -> None:
+    """Each has a name and is another text; all of the list are there."""
+    texts = hostile.headers(header())
+    good = json.dumps(header(), separators=(",", ":")).encode()
+    assert good not in texts.values()
+    assert len(set(texts.values())) == len(texts) >= 55
+    assert len(texts["string of 10 MB"]) > 10_000_000
+    assert texts["array of 100,000"].count(b"1.5") == 100_000
+    assert texts["nested 1,000 deep"].count(b"00081115") == 1_001
+    assert texts["nested 100,000 deep"].count(b"00081115") == 100_001
+    assert texts["tag twice"].count(b'"00081030"') == 2
+    assert b"0020000D" not in texts["study not in header"]
+
+
+def test_most_hostile_headers_are_json_all_the_same() -> None:
+    """Those that no parser takes are known by name; of the nested ones each has its limit."""
+    broken = set()
+    for name, text in hostile.headers(header()).items():
+        if name.startswith("nested"):
+            continue
+        try:
+            json.loads(text, parse_constant=broken_number, parse_int=str)
+        except ValueError:
+            broken.add(name)
+    assert broken == {"NaN", "Infinity", "invalid UTF-8", "raw control"}
+
+
+def broken_number(name: str) -> float:
+    """NaN and its like are no JSON."""
+    raise ValueError(name)
+
+
+def test_hostile_entries_name_the_entry_they_replace() -> None:
+    """Headers, fields and whole entries, each under a name of its own."""
+    forms = list(hostile.overrides(9, header()))
+    names = [name for name, _ in forms]
+    assert len(set(names)) == len(names) >= 85
+    assert {override.sequence for _, override in forms} == {9}
+    for _, override in forms:
+        given = [override.entry is not None, override.metadata is not None, bool(override.fields)]
+        assert given.count(True) == 1

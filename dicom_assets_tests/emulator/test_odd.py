@@ -1,17 +1,15 @@
-"""What newer services may do to UIDs and entries, hostile texts, and marked patient values."""
+"""Possible behaviour of newer services: new UIDs, entries without a change, file numbers."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dicom_assets.emulator.archive import Archive, InstanceKey, NotStored, instance_key
 from dicom_assets.emulator.uids import Effect, change_uids
-from dicom_assets_tests.adversary import canary, hostile
-from dicom_assets_tests.adversary.entries import PartialArchive, parts_of, spliced
 from dicom_assets_tests.emulator.test_archive import header
 
 if TYPE_CHECKING:
@@ -104,23 +102,6 @@ def test_a_put_in_silence_needs_something_live(archive: Archive) -> None:
     assert archive.put(changed, key=InstanceKey("north", *key[1:])) == [3]
 
 
-def test_hidden_entries_leave_no_hole(archive: Archive) -> None:
-    """Limits and offsets count what is seen; an archive of hidden ones is empty."""
-    archive.store(header(3))
-    assert [one.sequence for one in _without(archive, 1).entries(limit=1)] == [2]
-    assert [one.sequence for one in _without(archive, 1).entries(offset=1)] == [3]
-    assert [one.sequence for one in _without(archive, 2, 3).entries_by_sequence()] == [1]
-    for by_sequence in (False, True):
-        newest = _without(archive, 3).latest(by_sequence=by_sequence)
-        assert newest is not None
-        assert newest.sequence == 2
-        assert _without(archive, 1, 2, 3).latest(by_sequence=by_sequence) is None
-
-
-def _without(archive: Archive, *hidden: int) -> PartialArchive:
-    return PartialArchive(archive, frozenset(hidden))
-
-
 def test_file_numbers_are_never_used_again(tmp_path: Path) -> None:
     """Across processes, deletes and refusals; without external storage there are no paths."""
     archive = Archive(tmp_path, external_storage="root")
@@ -140,114 +121,3 @@ def test_file_numbers_are_never_used_again(tmp_path: Path) -> None:
     plain.store(header(2))
     assert plain.entries()[-1].file_path is None
     plain.close()
-
-
-# --- hostile texts --------------------------------------------------------------------------------
-
-
-def test_hostile_headers_differ_from_the_good_one() -> None:
-    """Each has a name and is another text; all of the list are there."""
-    texts = hostile.headers(header(1))
-    good = json.dumps(header(1), separators=(",", ":")).encode()
-    assert good not in texts.values()
-    assert len(set(texts.values())) == len(texts) >= 55
-    assert len(texts["string of 10 MB"]) > 10_000_000
-    assert texts["array of 100,000"].count(b"1.5") == 100_000
-    assert texts["nested 1,000 deep"].count(b"00081115") == 1_001
-    assert texts["nested 100,000 deep"].count(b"00081115") == 100_001
-    assert texts["tag twice"].count(b'"00081030"') == 2
-    assert b"0020000D" not in texts["study not in header"]
-
-
-def test_most_hostile_headers_are_json_all_the_same() -> None:
-    """Those that no parser takes are known by name; of the nested ones each has its limit."""
-    broken = set()
-    for name, text in hostile.headers(header(1)).items():
-        if name.startswith("nested"):
-            continue
-        try:
-            json.loads(text, parse_constant=broken_number, parse_int=str)
-        except ValueError:
-            broken.add(name)
-    assert broken == {"NaN", "Infinity", "invalid UTF-8", "raw control"}
-
-
-def broken_number(name: str) -> float:
-    """NaN and its like are no JSON."""
-    raise ValueError(name)
-
-
-def test_hostile_entries_name_the_entry_they_replace() -> None:
-    """Headers, fields and whole entries, each under a name of its own."""
-    forms = list(hostile.overrides(9, header(1)))
-    names = [name for name, _ in forms]
-    assert len(set(names)) == len(names) >= 85
-    assert {override.sequence for _, override in forms} == {9}
-    for _, override in forms:
-        given = [override.entry is not None, override.metadata is not None, bool(override.fields)]
-        assert given.count(True) == 1
-
-
-def test_an_object_is_spliced_without_being_read() -> None:
-    """Values keep their bytes, others are replaced in place, left out or put at the end."""
-    parts = parts_of(b'{"sequence":1, "a": 1.50 ,"b":[1, 2],"c":{},"metadata":{"\xff":"\\ud800"}}')
-    assert parts is not None
-    assert (parts.sequence, parts.header) == (1, b'{"\xff":"\\ud800"}')
-    assert spliced(parts.fields, {}) == b'{"sequence":1,"a":1.50,"b":[1, 2],"c":{}}'
-    changes = {"a": b"\xff", "b": None, "d": b"{"}
-    assert spliced(parts.fields, changes) == b'{"sequence":1,"a":\xff,"c":{},"d":{}'
-    for row in (b"7", b"", b"null", b"[]", b"{}", b'{"sequence":"x"}', b'{"sequence":1'):
-        assert parts_of(row) is None
-
-
-# --- marked patient values ------------------------------------------------------------------------
-
-
-def leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401 - any JSON
-    """Every text and number in a header, its VRs left out."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            if name != "vr":
-                yield from leaves(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from leaves(inner)
-    else:
-        yield value
-
-
-def test_a_mark_is_found_nowhere_else() -> None:
-    """Each is another one."""
-    assert re.fullmatch(r"PHI-[0-9a-f-]{36}", canary.mark())
-    assert canary.mark() != canary.mark()
-
-
-def test_every_text_of_a_marked_header_is_the_mark() -> None:
-    """Texts and names at every depth; UIDs, dates, numbers and nothing stay what they are."""
-    item = {"00081150": {"vr": "UI", "Value": ["1.2"]}, "00104000": {"vr": "LT", "Value": ["x"]}}
-    plain = {
-        **header(1),
-        "00080020": {"vr": "DA", "Value": ["20260101"]},
-        "00080060": {"vr": "CS", "Value": ["CT", None]},
-        "00081115": {"vr": "SQ", "Value": [item, {}]},
-        "00100010": {"vr": "PN", "Value": [{"Ideographic": "X"}, None]},
-        "00100040": {"vr": "CS"},
-        "00200013": {"vr": "IS", "Value": [1]},
-    }
-    marked = canary.marked(plain, "PHI-1")
-    assert instance_key(marked) == instance_key(plain)
-    assert marked["00080060"]["Value"] == ["PHI-1", None]
-    assert marked["00100010"]["Value"] == [{"Ideographic": "PHI-1^Ideographic"}, None]
-    assert marked["00081115"]["Value"][0]["00104000"]["Value"] == ["PHI-1"]
-    assert marked["00100040"] == {"vr": "CS"}
-    kept = {"1.2", "20260101", 1, None, *instance_key(plain)}
-    assert all(one in kept or "PHI-1" in str(one) for one in leaves(marked))
-    assert list(marked) == sorted(marked)
-
-
-def test_a_marked_header_has_the_usual_identifiers() -> None:
-    """Even a bare header leaks when it is leaked."""
-    marked = canary.marked(header(1), "PHI-1")
-    for tag in ("00100010", "00100020", "00080050", "00081030", "0008103E", "00080090"):
-        assert "PHI-1" in json.dumps(marked[tag])
-    assert marked["00100010"]["Value"][0]["Alphabetic"].startswith("PHI-1")
