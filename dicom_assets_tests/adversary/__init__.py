@@ -1,9 +1,19 @@
-"""The emulator as an adversary: what can go wrong between a client and a DICOM service.
+"""The emulator as an adversary: faults between a client and a DICOM service, for tests only.
 
-`plan` says which request gets which fault, and tells what was done; the kinds of faults are in
-`answers` (refusals, bodies), `pages` (rows), `entries` (single entries), `operations` (the archive
-moves) and `wire` (below HTTP). `seeded` makes plans by chance, `hostile` has entries that no
-service should send, `middleware` puts a plan around an application. All is importable from here.
+`breakable(archive, faults)` is the emulator's application with faults around it; `serve` gives it a
+port. All is importable from here, but for `hostile` and `canary`.
+
+`plan`: rules, which request gets which fault, and the log of faults done.
+`exchange`: a request and its answer, as a fault handles them.
+`answers`: refusals, delays and spoiled bodies.
+`pages`: rows missing, doubled or in another order.
+`entries`: single entries hidden, poisoned or replaced.
+`operations`: changes of the archive between two pages.
+`wire`: faults below HTTP, written to the connection itself.
+`seeded`: plans by chance, from a seed.
+`hostile`: entries that no service should send.
+`middleware`: a plan around the application, and the route `/admin/faults`.
+`canary`: headers in which every text is a mark.
 """
 
 from dicom_assets_tests.adversary.answers import (

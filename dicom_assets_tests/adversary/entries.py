@@ -44,7 +44,7 @@ class Hide(Fault, frozen=True):
     sequences: frozenset[int]
 
     async def answer(self, asked: Asked, service: Service) -> Answer:
-        """What the feed answers without the entries."""
+        """Return the answer of a feed without the entries."""
         return await service(replace(asked, hidden=asked.hidden | self.sequences))
 
 

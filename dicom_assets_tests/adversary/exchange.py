@@ -1,8 +1,8 @@
-"""What a fault holds in its hands: the request as asked, and the answer on its way back.
+"""A request and its answer, as a fault handles them.
 
-A fault is told what was asked and whom to ask (`Service`: the emulator itself, or the next
-fault); it returns an answer. So faults stack, and each is a few lines. The answers of the kinds
-are in `answers`, `pages`, `entries` and `wire`; which request gets which is in `plan`.
+A fault is given the request and the next service (`Service`: the emulator itself, or the next
+fault), and returns an answer. So faults stack, and each is a few lines. The kinds of faults are in
+`answers`, `pages`, `entries`, `operations` and `wire`, their choice for a request in `plan`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of success."""
+        """True for a status of success."""
         return _FIRST_SUCCESS <= self.status < _FIRST_REDIRECT
 
     def header(self, name: str) -> str | None:
@@ -110,12 +110,12 @@ class Asked:
 
     @property
     def line(self) -> str:
-        """What makes two requests the same one, asked twice."""
+        """The line of the request; equal lines are the same request, repeated."""
         return f"{self.method} {self.path}?{self.query}"
 
     @property
     def route(self) -> str:
-        """Which leaf of the routes the request is for."""
+        """The leaf of the routes."""
         return route_of(self.method, self.path, self.parameters)
 
     @property
@@ -147,7 +147,7 @@ Service = Callable[[Asked], Awaitable[Answer]]
 
 
 def route_of(method: str, path: str, parameters: Mapping[str, str]) -> str:
-    """Which leaf of the routes a request is for."""
+    """Return the leaf of the routes for a request."""
     if path.endswith("/changefeed/latest"):
         return "latest"
     if path.endswith("/changefeed"):
@@ -173,7 +173,7 @@ class Fault(
     """Something that goes wrong with a request; in JSON its `kind` is its name in snake_case."""
 
     async def answer(self, asked: Asked, service: Service) -> Answer:
-        """What the client gets; the service is asked, or not."""
+        """Return the client's answer, with or without a request to the service."""
         return self.spoil(await service(asked))
 
     def spoil(self, answer: Answer) -> Answer:

@@ -1,7 +1,7 @@
 """Faults that are none of the network's: the archive changes between two pages.
 
 The change is made before the request is answered, so that it falls between the page before and
-this one. What cannot be done, because nothing lives there, is left out.
+this one. An operation on nothing live has no effect.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Operate(Fault, frozen=True):
     at: int | None = None
 
     async def answer(self, asked: Asked, service: Service) -> Answer:
-        """What the service answers after the write."""
+        """Return the service's answer after the write."""
         await run_in_threadpool(self.perform, asked.archive)
         return await service(asked)
 
@@ -59,6 +59,6 @@ class Call(Fault, frozen=True):
     name: str
 
     async def answer(self, asked: Asked, service: Service) -> Answer:
-        """What the service answers after the call; KeyError for a name that nobody registered."""
+        """Return the service's answer after the call; KeyError for a name without a function."""
         await run_in_threadpool(asked.callbacks[self.name], asked.archive)
         return await service(asked)

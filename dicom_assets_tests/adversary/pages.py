@@ -1,6 +1,6 @@
 """Faults of a page that is well-formed JSON, and still not the page that was asked for.
 
-What is no page (a refusal, `/latest`) passes unchanged. An offset that is moved moves as the
+An answer that is no page (a refusal, `/latest`) passes unchanged. A moved offset moves as the
 version of the feed in the path means it: rows in version 2, sequences in version 1.
 """
 

@@ -1,4 +1,4 @@
-"""Which request gets which fault: the plan, in Python or JSON, and the log of what it did.
+"""The plan: rules that give faults to requests, in Python or JSON, and the log of faults done.
 
 A rule's chance depends on its seed and on the request (its line, and how often it was asked), not
 on the order in which requests of several threads arrive: the same plan and the same client meet
@@ -99,7 +99,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     containing: str = ""
 
     def is_about(self, asked: Asked) -> bool:
-        """Whether the request is one of those that are counted."""
+        """Return True for a request that the rule counts."""
         leaves = GROUPS.get(self.route, {self.route})
         return (self.route == "any" or asked.route in leaves) and self.containing in asked.line
 
@@ -137,7 +137,7 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class _Tally:
-    """What a rule has seen so far."""
+    """Counts of one rule so far."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -169,7 +169,7 @@ class _Tally:
         return random.Random(f"{self.rule.seed} {self._asked[line]} {line}")
 
     def _is_spared(self, line: str) -> bool:
-        """Whether the request was hit often enough in a row; counts this hit if not."""
+        """Return True for a request hit often enough in a row; else count this hit."""
         if self.rule.most_in_row is None:
             return False
         self._row[line] += 1
@@ -217,7 +217,7 @@ class Faults:
 
     @property
     def log(self) -> list[Hit]:
-        """What was done to whom, in order."""
+        """The faults done, in order."""
         with self._lock:
             return list(self._log)
 

@@ -1,4 +1,4 @@
-"""Which request gets which fault, and how a plan is set while the emulator runs."""
+"""The choice of faults for requests, and setting a plan while the emulator runs."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +15,10 @@ from dicom_assets_tests.support.canary import MARK, hits_in_home, homes
 from dicom_assets_tests.support.processes import copy_home
 
 LEAK = f"{MARK}leak"
+PLACES = (
+    *("asset metadata", "cause", "check metadata", "context", "description"),
+    *("log line", "partition key", "run config", "run tag"),
+)
 
 
 @pytest.fixture
@@ -24,169 +28,106 @@ def home(fresh_home: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "home")
 
 
-PLACES = (
-    "asset metadata",
-    "cause",
-    "check metadata",
-    "context",
-    "description",
-    "log line",
-    "partition key",
-    "run config",
-    "run tag",
-)
-Leak = Callable[[str], str]
-"""The text that is left in a place."""
-
-
-def _nothing(place: str) -> str:
-    return f"nothing in the {place}"
-
-
-def _leak(place: str) -> str:
-    assert place in PLACES
-    return f"{LEAK} in the {place}"
-
-
-def _fail(text: str) -> NoReturn:
-    raise ValueError(text)
+def _fail(place: str) -> NoReturn:
+    raise ValueError(f"{LEAK} in the {place}")
 
 
 class _Config(dg.Config):
     patient: str
 
 
-def _telling(leak: Leak) -> dg.AssetsDefinition:
-    @dg.asset(description=leak("description"))
-    def telling(context: dg.AssetExecutionContext, config: _Config) -> dg.MaterializeResult[None]:
-        context.log.info("read %s", leak("log line"))
-        return dg.MaterializeResult(metadata={"newest": leak("asset metadata")})
-
-    return telling
+@dg.asset(description=f"{LEAK} in the description")
+def telling(context: dg.AssetExecutionContext, config: _Config) -> dg.MaterializeResult[None]:
+    """Leave a value in the log and in the metadata."""
+    context.log.info("%s in the log line", LEAK)
+    return dg.MaterializeResult(metadata={"newest": f"{LEAK} in the asset metadata"})
 
 
-def _compared(leak: Leak) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset="telling")
-    def compared() -> dg.AssetCheckResult:
-        return dg.AssetCheckResult(passed=False, metadata={"worst": leak("check metadata")})
-
-    return compared
+@dg.asset_check(asset=telling)
+def compared() -> dg.AssetCheckResult:
+    """Leave a value in the metadata."""
+    return dg.AssetCheckResult(passed=False, metadata={"worst": f"{LEAK} in the check metadata"})
 
 
-def _with_cause(leak: Leak) -> dg.AssetsDefinition:
-    @dg.asset
-    def with_cause() -> None:
-        try:
-            _fail(leak("cause"))
-        except ValueError as error:
-            raise dg.Failure("the table cannot be written") from error
-
-    return with_cause
+@dg.asset
+def with_cause() -> None:
+    """Leave a value in the cause of an error."""
+    try:
+        _fail("cause")
+    except ValueError as error:
+        raise dg.Failure("the table cannot be written") from error
 
 
-def _with_context(leak: Leak) -> dg.AssetsDefinition:
-    @dg.asset
-    def with_context() -> None:
-        try:
-            _fail(leak("context"))
-        except ValueError:
-            raise dg.Failure("the table cannot be written")  # noqa: B904 - the leak is planted
-
-    return with_context
+@dg.asset
+def with_context() -> None:
+    """Leave a value in the context of an error."""
+    try:
+        _fail("context")
+    except ValueError:
+        raise dg.Failure("the table cannot be written")  # noqa: B904 - the leak is planted
 
 
-def _run(instance: dg.DagsterInstance, leak: Leak) -> None:
-    """One run leaves a text in every place that Dagster has for one."""
-    instance.add_dynamic_partitions("studies", [leak("partition key")])
+def _run(instance: dg.DagsterInstance) -> None:
+    """Leave a value in every place that Dagster has for one, by one run."""
+    instance.add_dynamic_partitions("studies", [f"{LEAK} in the partition key"])
     dg.materialize(
-        [_telling(leak), _compared(leak), _with_cause(leak), _with_context(leak)],
+        [telling, compared, with_cause, with_context],
         instance=instance,
-        tags={"study": leak("run tag")},
-        run_config={"ops": {"telling": {"config": {"patient": leak("run config")}}}},
+        tags={"study": f"{LEAK} in the run tag"},
+        run_config={"ops": {"telling": {"config": {"patient": f"{LEAK} in the run config"}}}},
         raise_on_error=False,
     )
 
 
-@pytest.fixture(scope="module")
-def in_home(fresh_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """What is found in a home where Dagster has kept a leak in every place, and only there."""
-    home = copy_home(fresh_home, tmp_path_factory.mktemp("planted"))
+@pytest.mark.shows_patients("it is planted, so that it is found")
+def test_a_planted_value_is_found(home: Path) -> None:
+    """In the files of a home, and on its way to an instance in memory, which leaves none."""
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        _run(instance, _nothing)
         assert hits_in_home(home) == []
-        _run(instance, _leak)
-    yield "\n".join(hits_in_home(home))
-    shutil.rmtree(home)
-
-
-@pytest.fixture(scope="module")
-def in_memory() -> str:
-    """What is found on its way to an instance in memory, which leaves no file."""
+        _run(instance)
+    in_home = "\n".join(hits_in_home(home))
     canary._written.clear()
     with dg.DagsterInstance.ephemeral() as instance:
-        _run(instance, _nothing)
-        assert canary._written == []
-        _run(instance, _leak)
-    return "\n".join(canary._written)
-
-
-@pytest.mark.shows_patients("it is planted, so that it is found")
-@pytest.mark.parametrize("place", PLACES)
-def test_a_planted_value_is_found(place: str, in_home: str, in_memory: str) -> None:
-    """Each by its own name; where nothing is planted, nothing is found."""
-    assert _leak(place) in in_home
-    assert _leak(place) in in_memory
+        _run(instance)
+    in_memory = "\n".join(canary._written)
+    for leaks in (in_home, in_memory):
+        assert [place for place in PLACES if f"{LEAK} in the {place}" not in leaks] == []
 
 
 def _in_pieces(place: int) -> bytes:
-    """A database of small pages with one long text that holds the leak at a place."""
+    """Return a database of small pages with one long text that holds the leak at a place."""
     with closing(sqlite3.connect(":memory:")) as database:
         database.execute("PRAGMA page_size = 512")
         database.execute("CREATE TABLE event (body TEXT)")
-        database.execute(
-            "INSERT INTO event VALUES (?)", ["x" * place + LEAK + "x" * (1024 - place)]
-        )
+        text = "x" * place + LEAK + "x" * (1024 - place)
+        database.execute("INSERT INTO event VALUES (?)", [text])
         database.commit()
         return database.serialize()
 
 
-def test_a_value_is_found_that_lies_in_two_pages(home: Path) -> None:
-    """A long text is cut where a page ends: its file does not hold the word, its rows do."""
-    file = home / "history" / "planted.db"
-    cut = (made for made in map(_in_pieces, range(512)) if LEAK.encode() not in made)
-    file.write_bytes(next(cut))
-    assert any(LEAK in hit for hit in hits_in_home(home))
-
-
-def test_a_value_is_found_that_is_in_the_write_ahead_log_only(home: Path) -> None:
-    """A process that was killed leaves its last rows there."""
-    with closing(sqlite3.connect(home / "history" / "planted.db")) as database:
+def test_a_value_is_found_in_any_file_of_a_home(home: Path) -> None:
+    """Cut in two by the pages of a database; in a write-ahead log; in the output of a step."""
+    cut, log = home / "history" / "cut.db", home / "history" / "log.db"
+    cut.write_bytes(next(made for made in map(_in_pieces, range(512)) if LEAK.encode() not in made))
+    step = home / "storage" / "run" / "compute_logs" / "step.err"
+    step.parent.mkdir(parents=True)
+    step.write_text(f"Traceback: {LEAK}", encoding="utf-8")
+    with closing(sqlite3.connect(log)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         with database:
             database.execute("CREATE TABLE event (body TEXT)")
             database.execute("INSERT INTO event VALUES (?)", [LEAK])
-        assert any("planted.db-wal" in hit for hit in hits_in_home(home))
+        leaks = "\n".join(hits_in_home(home))
+    assert [file for file in (cut, f"{log}-wal", step) if f"{file}: " not in leaks] == []
 
 
-def test_a_value_is_found_in_what_a_step_printed(home: Path) -> None:
-    """Dagster keeps the output of steps in files."""
-    file = home / "storage" / "run" / "compute_logs" / "step.err"
-    file.parent.mkdir(parents=True)
-    file.write_text(f"Traceback: {LEAK}", encoding="utf-8")
-    assert any(str(file) in hit for hit in hits_in_home(home))
-
-
-def test_tables_and_archives_in_a_home_hold_patients_rightly(home: Path) -> None:
-    """Some tests keep them side by side."""
+def test_homes_are_found_without_tables_and_archives(home: Path, tmp_path: Path) -> None:
+    """With or without a dagster.yaml; tables and archives in them hold patients rightly."""
     for name in ("tables/instance/_delta_log/0.json", "archive/archive.sqlite"):
         file = home / name
         file.parent.mkdir(parents=True)
         file.write_text(LEAK, encoding="utf-8")
     assert hits_in_home(home) == []
-
-
-def test_homes_are_found_however_they_were_made(home: Path, tmp_path: Path) -> None:
-    """By our command, by Dagster's own without a dagster.yaml; the code itself is none."""
     (tmp_path / "theirs" / "history").mkdir(parents=True)
     (tmp_path / "code").mkdir()
     for name in ("dagster.yaml", "__init__.py"):

@@ -1,1 +1,1 @@
-"""Tests of `emulator`: does it behave as the service does?"""
+"""Tests of `emulator` against the behaviour of the service."""

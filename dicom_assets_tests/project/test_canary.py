@@ -1,4 +1,4 @@
-"""The suite fails where it leaves a patient's value, and says where; few tests may show one."""
+"""A test fails that leaves a patient's value. Few tests may show one, each by its name."""
 
 import ast
 import os
@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,33 +39,25 @@ an alert may not repeat; the search has to find something.
 INNER = f"""
 import logging, os, subprocess, sys
 import pytest
-from dicom_assets_tests.canary import overhear
+from dicom_assets_tests.support.canary import overhear
 
 @pytest.fixture
-def talks():
-    print("{MARK}setup")
-    yield
-
-@pytest.fixture
-def talks_late():
+def late():
     yield
     print("{MARK}teardown")
 
-def test_silent(tmp_path): print("1.13.27", "127.0.0.1")
+def test_silent(): print("1.13.27", "127.0.0.1")
 def test_stdout(): print("{MARK}1")
-def test_stderr(): print("{MARK}2", file=sys.stderr)
-def test_descriptor(): os.write(2, b"{MARK}3")
-def test_log(): logging.getLogger("a").warning("%s", "{MARK}4")
-def test_child(): subprocess.run(["echo", "{MARK}5"], check=True)
-def test_overheard(): overhear("fine", "{MARK}6")
+def test_stderr(): os.write(2, b"{MARK}2")
+def test_log(): logging.getLogger("a").warning("%s", "{MARK}3")
+def test_child(): subprocess.run(["echo", "{MARK}4"], check=True)
+def test_overheard(): overhear("fine", "{MARK}5")
 def test_uid(): print("/studies/1.2.826.0.1.3680043.10.77.1/series")
 def test_sample(): print("CompressedSamples^CT1")
-def test_setup(talks): pass
-def test_teardown(talks_late): pass
-def test_red(): print("{MARK}7"); assert "{MARK}8" == ""
+def test_teardown(late): pass
 
 @pytest.mark.{EXEMPT}("on purpose")
-def test_shown(talks, talks_late): print("{MARK}9")
+def test_shown(late): print("{MARK}6")
 
 def test_home(tmp_path):
     folder = tmp_path / "history" / "runs"
@@ -73,59 +65,33 @@ def test_home(tmp_path):
     (folder / "a.db-wal").write_bytes(b"\\0{MARK}home\\0")
 """
 END = re.compile(r"^([A-Z]+) test_inner.py::test_(\w+)", re.MULTILINE)
+LEAKING = ("stdout", "stderr", "log", "child", "overheard", "uid", "sample")
 ENDED = {
-    "PASSED silent",
-    "FAILED stdout",
-    "FAILED stderr",
-    "FAILED descriptor",
-    "FAILED log",
-    "FAILED child",
-    "FAILED overheard",
-    "FAILED uid",
-    "FAILED sample",
-    "ERROR setup",
-    "PASSED teardown",
-    "ERROR teardown",
-    "FAILED red",
-    "PASSED shown",
-    "PASSED home",
-    "ERROR home",
+    *(f"FAILED {name}" for name in LEAKING),
+    *(f"PASSED {name}" for name in ("silent", "teardown", "shown", "home")),
+    *("ERROR teardown", "ERROR home"),
 }
+"""Homes are searched after the last test of a process, so that one has the error."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder for tests that leave values; it is gone before this session's are searched."""
-    yield tmp_path
-    shutil.rmtree(tmp_path)
-
-
-def _tested(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """What pytest says to the inner tests, the plugin being loaded."""
-    (folder / "test_inner.py").write_text(INNER, encoding="utf-8")
+@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "workers"])
+def test_a_test_that_leaves_a_value_fails(tmp_path: Path, options: Sequence[str]) -> None:
+    """In any output of each phase, unless it is exempt. A home that holds one fails the session."""
+    (tmp_path / "test_inner.py").write_text(INNER, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
     command += ["-p", "dicom_assets_tests.support.canary", "--strict-markers"]
-    return subprocess.run(
-        [*command, f"--basetemp={folder / 'inner'}", *options, "test_inner.py"],
-        cwd=folder,
+    output = subprocess.run(
+        [*command, f"--basetemp={tmp_path / 'inner'}", *options, "test_inner.py"],
+        cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
-    )
-
-
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "workers"])
-def test_a_test_that_leaves_a_value_fails(folder: Path, options: Sequence[str]) -> None:
-    """In whatever it says, in each phase; unless it may. A home that holds one fails the session.
-
-    Homes are searched after the last test of a process: that one has the error.
-    """
-    said = _tested(folder, *options).stdout
-    ended = {" ".join(end) for end in END.findall(said)}
-    assert ended == ENDED, said[-5000:]
-    for told in ("test_log leaves", "'Captured log call: ", "DAGSTER_HOMEs hold", "a.db-wal: "):
-        assert told in said
+    ).stdout
+    shutil.rmtree(tmp_path / "inner")  # before the homes of this session are searched
+    assert {" ".join(end) for end in END.findall(output)} == ENDED, output[-5000:]
+    for text in ("test_log leaves", "'Captured log call: ", "DAGSTER_HOMEs hold", "a.db-wal: "):
+        assert text in output
 
 
 @pytest.mark.parametrize(
@@ -134,9 +100,8 @@ def test_a_test_that_leaves_a_value_fails(folder: Path, options: Sequence[str]) 
         f"entry 7 of {MARK}a",
         b"\0\xff" + MARK.encode(),
         f"\ud800{MARK}",
-        "5.1.2.826.0.1.3680043.10.77",
         "https://service/v2/studies/1.3.6.1.4.35045.144617642844613360096093938825160119849/series",
-        "CompressedSamples^MR1",
+        "5.1.2.826.0.1.3680043.10.77",
         "Name^Corrected",
         "Äneas^Rüdiger",
         r'"\u00c4neas^R\u00fcdiger"',
@@ -148,40 +113,27 @@ def test_a_value_is_known(text: str | bytes) -> None:
     assert len(hits(text)) == 1
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "2026-01-01T00:00:00.1234567Z, 127.0.0.1:8042, dagster 1.13.27.0.1",
-        "1.2.840.10008.5.1.4.1.1.7",
-        "sequence 12345678 of the hour 2008-3",
-        "Anonymized",
-    ],
-)
-def test_what_is_no_secret_is_not_found(text: str) -> None:
-    """Times, addresses, versions, UIDs of the standard, and words that anybody may write."""
-    assert hits(text) == []
+def test_what_is_no_secret_is_not_found() -> None:
+    """Times, addresses, versions, UIDs of the standard, and common words."""
+    secretless = "2026-01-01T00:00:00.1234567Z, 127.0.0.1:8042, dagster 1.13.27.0.1, Anonymized"
+    assert hits(f"{secretless}, 1.2.840.10008.5.1.4.1.1.7, sequence 12345678 of 2008-3") == []
 
 
-def test_few_tests_show_patients() -> None:
+def test_few_tests_show_patients(pytestconfig: pytest.Config) -> None:
     """Each by its name, and with a reason; no folder and no module at once."""
-    found: dict[str, set[str]] = {}
+    exempt: dict[str, set[str]] = {}
     uses = 0
     for source in map(Source.read, sources(TESTS)):
-        uses += sum(
-            isinstance(n, ast.Attribute) and n.attr == EXEMPT for n in ast.walk(source.tree)
-        )
+        nodes = [n for n in ast.walk(source.tree) if isinstance(n, ast.Attribute)]
+        uses += sum(node.attr == EXEMPT for node in nodes)
         for function in functions(source.tree):
             marks = [d for d in function.decorator_list if EXEMPT in names(d)]
             assert all(isinstance(d, ast.Call) and d.args for d in marks), "a reason is needed"
             if marks:
                 place = source.path.relative_to(TESTS).as_posix()
-                found.setdefault(place, set()).add(function.name)
-    assert found == MAY_SHOW
+                exempt.setdefault(place, set()).add(function.name)
+    assert exempt == MAY_SHOW
     assert uses == sum(map(len, MAY_SHOW.values()))
-
-
-def test_homes_stay_until_they_are_searched(pytestconfig: pytest.Config) -> None:
-    """Pytest keeps the folders of tests that have passed, and the search is on."""
+    # The search is on, and pytest keeps the folders of passed tests until then.
     assert pytestconfig.getini("tmp_path_retention_policy") == "all"
     assert pytestconfig.pluginmanager.has_plugin("dicom_assets_tests.support.canary")
