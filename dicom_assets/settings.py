@@ -481,6 +481,11 @@ class Settings:
         return url if "://" in url else Path(url).absolute().as_posix()
 
 
+def setting_fields() -> list["Field[Any]"]:
+    """Return the fields that are settings of ours: each has its variable, default and meaning."""
+    return [field for field in fields(Settings) if field.metadata]
+
+
 def _is_path(setting: "Field[Any]") -> bool:
     return setting.name.endswith("_table_path")
 

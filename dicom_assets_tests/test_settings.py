@@ -1,16 +1,14 @@
 """The settings: each variable, its default, and what is refused with which remedy."""
 
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from dicom_assets.errors import SettingsError
-from dicom_assets.settings import Settings
+from dicom_assets.settings import Settings, setting_fields
 
-# Paths of further tables are a field, but no setting of ours.
-SETTINGS = [f for f in fields(Settings) if f.metadata]
+SETTINGS = setting_fields()
 REMOTE = {
     "DICOM_SERVICE_URL": "https://w-s.dicom.azurehealthcareapis.com",
     "DICOM_START_TIME": "2026-01-01T00:00:00Z",

@@ -6,7 +6,6 @@
 import ast
 import re
 from collections.abc import Iterable
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -31,7 +30,7 @@ from dicom_assets.schema import (
     views,
 )
 from dicom_assets.schema.tables import rolled
-from dicom_assets.settings import Settings
+from dicom_assets.settings import setting_fields
 from dicom_assets.tables.catalogue import TABLES
 
 _NOTHING = "\N{EN DASH}"
@@ -126,7 +125,7 @@ def configuration() -> str:
     """Return the settings as a Markdown table: variable, default, meaning, Data Factory's name."""
     rows = [
         (f"`{m['variable']}`", m["shown"], m["meaning"], m["template"] or _NOTHING)
-        for m in (field.metadata for field in fields(Settings))
+        for m in (field.metadata for field in setting_fields())
     ]
     return _grid(("variable", "default", "meaning", "Data Factory's name"), rows)
 

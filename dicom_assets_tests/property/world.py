@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from random import Random
     from typing import Self
 
-    from dicom_assets.emulator.faults import Plan
     from dicom_assets.feed import ChangeFeed
     from dicom_assets.feed_contract import Entries, Headers
     from dicom_assets_tests.adversary import Plan

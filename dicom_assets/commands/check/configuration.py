@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -10,12 +9,12 @@ from typing import Final
 from dicom_assets.commands.check.probe import Finding, ok, red, warn
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import added
-from dicom_assets.settings import Settings
+from dicom_assets.settings import Settings, setting_fields
 
 PACKAGES: Final = ("dicom-assets", "dagster", "deltalake")
 _PREFIX: Final = "DICOM_"
 _START: Final = "DICOM_START_TIME"
-_VARIABLES: Final = tuple(field.metadata["variable"] for field in fields(Settings))
+_VARIABLES: Final = tuple(field.metadata["variable"] for field in setting_fields())
 # Settings that may contradict one another, though each is right by itself.
 _TOGETHER: Final = (
     (_START, "DICOM_END_TIME"),

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.faults import Faults
-from dicom_assets.emulator.faults import Faults, breakable, serve
 from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.adversary import Faults, breakable, serve
 from dicom_assets_tests.feed.faults.truth import fill

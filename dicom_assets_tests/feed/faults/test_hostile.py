@@ -7,7 +7,6 @@ import logging
 import random
 from typing import TYPE_CHECKING, Any
 
-from dicom_assets.emulator.faults import Faults, Plan, Rule, hostile
 from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.adversary import Faults, Plan, Rule, hostile
 from dicom_assets_tests.feed.faults.truth import (
