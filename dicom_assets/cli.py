@@ -351,9 +351,9 @@ def fabric_shortcut(  # noqa: PLR0913, PLR0917 - what a person may say
 @main.command()
 def docs() -> None:
     """Write the generated pages of the documentation anew, in a checkout."""
-    from dicom_assets.commands import docs as reference
+    from dicom_assets.commands.docs import write_pages
 
-    changed = reference.write(Path.cwd())
+    changed = write_pages(Path.cwd())
     console.print("\n".join(f"wrote {path}" for path in changed) or "all pages are up to date")
 
 

@@ -1,5 +1,5 @@
 // What dicom_assets needs in Azure: storage for the tables, and an identity with two roles.
-// The DICOM service is there already, and only referred to. How to use it: docs/azure.md.
+// The DICOM service is there already, and only referred to. How to use it: docs/operate/azure.md.
 targetScope = 'resourceGroup'
 
 @description('Name of the storage account; it is made, or brought to what is said here.')

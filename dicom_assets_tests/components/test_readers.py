@@ -333,7 +333,7 @@ def test_the_older_reader_of_clickhouse_loses_data_partitions(steps: dict[str, S
 
 def _examples() -> list[tuple[str, str]]:
     """The engine that stands above each block of Python in the page, and the block."""
-    page = (ROOT / "docs" / "readers.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "use" / "readers.md").read_text(encoding="utf-8")
     return re.findall(
         r"^<!-- run: (\w+) -->\n```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
     )
@@ -359,7 +359,7 @@ def test_an_example_of_the_page_runs(
 
 def test_every_reader_has_an_example_and_its_version(engines: Callable[[str], Reader]) -> None:
     """The page names the versions that the lock has."""
-    page = (ROOT / "docs" / "readers.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "use" / "readers.md").read_text(encoding="utf-8")
     assert {name for name, _ in _examples()} >= set(READERS)
     assert [v for v in (engines(name).version() for name in READERS) if v not in page] == []
 

@@ -1,7 +1,7 @@
-"""What `infra/` makes in Azure: one identity with two roles, and storage that keeps to its rules.
+"""`deploy/infra/` makes one identity with two roles in Azure, and storage that keeps to its rules.
 
 Bicep's own compiler cannot be had from a package index, so that the files are read by another
-parser of the language; `az bicep build` says the last word (docs/azure.md).
+parser of the language; `az bicep build` says the last word (docs/operate/azure.md).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dicom_assets_tests.support.layout import ROOT
 
 Json = dict[str, Any]
 
-INFRA: Final = ROOT / "infra"
-PAGE: Final = (ROOT / "docs" / "azure.md").read_text(encoding="utf-8")
+INFRA: Final = ROOT / "deploy" / "infra"
+PAGE: Final = (ROOT / "docs" / "operate" / "azure.md").read_text(encoding="utf-8")
 # https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
 DICOM_DATA_READER: Final = "e89c7a3c-2f64-4fa1-a847-3e4c9ba4283a"
 STORAGE_BLOB_DATA_CONTRIBUTOR: Final = "ba92f5b4-2d11-453d-a403-e96b0029c9fe"

@@ -21,7 +21,7 @@ from dicom_assets_tests.support.canary import MARK
 from dicom_assets_tests.support.clinic import NAMES, ROOT_UID, Clinic
 from dicom_assets_tests.support.command import ROOT, environment
 
-PAGE: Final = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+PAGE: Final = (ROOT / "docs" / "use" / "questions.md").read_text(encoding="utf-8")
 README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 _SQL: Final = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COLUMNS: Final = re.compile(r"\n\nColumns: (.*?)\.$", re.MULTILINE | re.DOTALL)

@@ -17,7 +17,7 @@ from dicom_assets_tests.support.canary import overhear
 from dicom_assets_tests.support.layout import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EMULATOR = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
+EMULATOR = (ROOT / "docs" / "use" / "emulator.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "http://127.0.0.1:8080"
 LINK = re.compile(r"\]\(([^)\s]+)\)")

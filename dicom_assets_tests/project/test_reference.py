@@ -1,34 +1,38 @@
 """The generated pages of the documentation say what the code says."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from dicom_assets import schema
-from dicom_assets.commands import docs as reference
+from dicom_assets.commands.docs import columns_page, generated_pages, write_pages
 from dicom_assets.schema import Table, added
+from dicom_assets.settings import Settings
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets_tests.support.layout import ROOT
 
-COLUMNS = reference.columns()
+COLUMNS = columns_page()
 
 
 def test_no_generated_page_is_stale() -> None:
     """`make docs` would change nothing."""
     stale = [
         path.relative_to(ROOT).as_posix()
-        for path, text in reference.pages(ROOT).items()
+        for path, text in generated_pages(ROOT).items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     assert stale == [], "run `make docs`"
 
 
-def test_the_readme_holds_the_configuration() -> None:
-    """The markers are there, so the table between them is kept up to date."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "<!-- configuration: generated -->" in readme
-    assert "| `DICOM_SERVICE_URL` |" in readme
+def test_the_configuration_has_every_setting_once() -> None:
+    """One row each, in one page only: the README and the other pages link it."""
+    rows = [f"| `{field.metadata['variable']}` |" for field in fields(Settings)]
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        expected = 1 if page == ROOT / "docs" / "reference" / "configuration.md" else 0
+        assert {text.count(f"\n{row} ") for row in rows} == {expected}, page
 
 
 def test_every_column_is_described() -> None:
@@ -125,13 +129,8 @@ def test_the_packs_are_named() -> None:
 
 
 def test_writing_twice_changes_nothing(tmp_path: Path) -> None:
-    """The second time every page is up to date, and what a person wrote around it stays."""
-    readme = tmp_path / "README.md"
-    marked = "before\n<!-- configuration: generated -->\nof last year\n<!-- end -->\nafter\n"
-    readme.write_text(marked, encoding="utf-8")
-    assert len(reference.write(tmp_path)) == 6
-    assert reference.write(tmp_path) == []
-    text = readme.read_text(encoding="utf-8")
-    assert text.startswith("before\n")
-    assert text.endswith("\nafter\n")
-    assert "of last year" not in text
+    """The second time every page is up to date."""
+    assert {path.name for path in write_pages(tmp_path)} == {
+        *("configuration.md", "checks.md", "columns.md", "faults.md", "views.sql")
+    }
+    assert write_pages(tmp_path) == []

@@ -535,7 +535,7 @@ def test_the_file_is_read_once(write: Write) -> None:
 
 # --- the page of the documentation ----------------------------------------------------------------
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own-columns.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "use" / "own-columns.md").read_text(encoding="utf-8")
 TOML = re.compile(r"^ *```toml\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 [FIRST, EXAMPLES] = [textwrap.dedent(block) for block in TOML.findall(PAGE)]
 

@@ -17,7 +17,7 @@ from dicom_assets_tests.support.command import ROOT, environment
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGE: Final = (ROOT / "docs" / "fabric.md").read_text(encoding="utf-8")
+PAGE: Final = (ROOT / "docs" / "use" / "fabric.md").read_text(encoding="utf-8")
 
 
 def test_the_snippet_counts_files_and_row_groups(tmp_path: Path) -> None:

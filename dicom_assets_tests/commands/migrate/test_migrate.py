@@ -288,7 +288,7 @@ def test_old_names_are_a_view_away(tmp_path: Path, generation: int) -> None:
         theirs = asked(world.lake.urls["instance"], "SELECT * FROM t")
         world.command("apply")
         sync(world.lake, world.url)
-    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operate" / "migrating.md").read_text(encoding="utf-8")
     (view,) = re.findall(r"<!-- the view .*?```sql\n(.*?)```", page, re.DOTALL)
     query = f"SELECT {', '.join(names)} FROM instance_by_old_names"  # noqa: S608 - constants
     with duckdb.connect() as connection:

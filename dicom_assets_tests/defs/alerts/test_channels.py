@@ -175,7 +175,7 @@ def test_a_reader_has_channels_of_its_own_or_those_for_all() -> None:
 
 def test_the_addresses_of_the_page_are_understood() -> None:
     """Each kind of channel has one in docs/alerts.md; what is left out there is filled in."""
-    page = (ROOT / "docs" / "alerts.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "operate" / "alerts.md").read_text(encoding="utf-8")
     table = page.partition("## Addresses")[2].partition("## ")[0]
     addresses = re.findall(r"^\|[^|]+\| `([^`]+)` \|", table, re.MULTILINE)
     found = {_channel(address.replace("…", "a1b2")).kind for address in addresses}
