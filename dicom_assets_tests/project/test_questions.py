@@ -1,4 +1,4 @@
-"""docs/questions.md: every query runs as it is pasted, and answers what it says.
+"""docs/use/questions.md: every query runs as it is pasted, and answers what it says.
 
 Some answers are worked out again in plain Python, from the rows of the tables.
 """
@@ -22,7 +22,6 @@ from dicom_assets_tests.support.clinic import NAMES, ROOT_UID, Clinic
 from dicom_assets_tests.support.command import ROOT, environment
 
 PAGE: Final = (ROOT / "docs" / "use" / "questions.md").read_text(encoding="utf-8")
-README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
 _SQL: Final = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COLUMNS: Final = re.compile(r"\n\nColumns: (.*?)\.$", re.MULTILINE | re.DOTALL)
 _TODAY: Final = "current_date"
@@ -103,13 +102,6 @@ def test_the_tables_are_opened_as_the_page_says(clinic: Clinic) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "modality" in done.stdout
-
-
-def test_the_readme_asks_questions_of_the_page() -> None:
-    """Each block of SQL in the README is on the page, word by word."""
-    asked = _SQL.findall(README)
-    assert asked
-    assert set(asked) <= {question.sql for question in QUESTIONS}
 
 
 # --- answers, worked out again ------------------------------------------------------------------
