@@ -168,7 +168,7 @@ def test_a_hand_without_a_side_is_found(opened: duckdb.DuckDBPyConnection) -> No
 
 def test_dose_is_read_from_the_packs_columns(opened: duckdb.DuckDBPyConnection) -> None:
     """The one image that tells a CTDIvol, beside one that does not."""
-    (row,) = [r for r in _answer(opened, "What do the images tell") if r["with_ctdivol"]]
+    (row,) = [r for r in _answer(opened, "Which images know") if r["with_ctdivol"]]
     assert (row["images"], row["mean_ctdivol"], row["greatest_kvp"]) == (2, 12.5, 55)
 
 
