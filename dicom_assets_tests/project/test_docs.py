@@ -24,6 +24,7 @@ COMMAND: Final = re.compile(r"\bdicom-assets ([a-z]+)(?: ([a-z]+))?")
 # Pages of microsoft/dicom-server have such paths too, and are named with their repository.
 PATH: Final = re.compile(r"(?<![\w/-])(docs/[\w/-]+\.(?:md|sql))(?:#([\w-]+))?(?! of microsoft)")
 NAMING: Final = ("*.py", "*.toml", "*.yaml", "*.bicep", "*.bicepparam", "Makefile", "*.md")
+SETTINGS: Final = [field.metadata for field in fields(Settings) if field.metadata]
 WORDS: Final = (
     *("test connection", "trigger now", "monitor", "linked service", "tumbling window"),
     *("run parameters", "rerun", "backfill", "recurrence", "delay", "max concurrency"),
@@ -132,16 +133,16 @@ def test_a_word_of_data_factory_leads_to_its_place_here(word: str) -> None:
 def test_every_parameter_of_the_template_leads_to_its_setting() -> None:
     """By its own name, as `settings` has it."""
     places = _places()
-    for field in fields(Settings):
-        template = field.metadata["template"] or ""
+    for known in SETTINGS:
+        template = known["template"] or ""
         if re.fullmatch(r"[A-Z][A-Za-z]+", template):
             (place,) = [place for there, place in places.items() if f"`{template}`" in there]
-            assert f"`{field.metadata['variable']}`" in place
+            assert f"`{known['variable']}`" in place
 
 
 def test_every_setting_that_a_page_names_exists() -> None:
     """`DICOM_…`, in any page; an ellipsis stands for several."""
-    known = {field.metadata["variable"] for field in fields(Settings)}
+    known = {setting["variable"] for setting in SETTINGS}
     for page in PAGES:
         names = re.findall(r"\bDICOM_[A-Z_]+[A-Z]\b(?!…)", page.read_text(encoding="utf-8"))
         assert set(names) <= known, page
