@@ -287,7 +287,7 @@ def migrate_compare(
 
 @main.group()
 def alerts() -> None:
-    """Alerts: mail, Slack, Teams, PagerDuty, webhooks; docs/alerts.md."""
+    """Alerts: mail, Slack, Teams, PagerDuty, webhooks; docs/operate/alerts.md."""
 
 
 @alerts.command("test")
@@ -302,7 +302,7 @@ def alerts_test() -> None:
 
 @main.group()
 def fabric() -> None:
-    """Microsoft Fabric: the tables in a Lakehouse; docs/fabric.md."""
+    """Microsoft Fabric: the tables in a Lakehouse; docs/use/fabric.md."""
 
 
 @fabric.command("shortcut")

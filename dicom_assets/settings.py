@@ -38,7 +38,7 @@ STORAGE_HOSTS = (
     ".core.usgovcloudapi.net",
     ".core.chinacloudapi.cn",
 )
-_CHANNELS = "addresses of Apprise, such as mailto://…, are needed (docs/alerts.md)"
+_CHANNELS = "addresses of Apprise, such as mailto://…, are needed (docs/operate/alerts.md)"
 _DATA_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
@@ -348,7 +348,7 @@ class Settings:
         "DICOM_COLUMNS_FILE",
         _file,
         None,
-        "a file that names columns of your own and ready packs (docs/own-columns.md)",
+        "a file that names columns of your own and ready packs (docs/use/own-columns.md)",
         shown="unset",
     )
     header_columns: str | None = _setting(
@@ -363,7 +363,7 @@ class Settings:
     alerts: tuple[str, ...] = _alerts(
         "",
         "who is told when something needs a person: addresses of Apprise (mail, Slack, Teams, "
-        "PagerDuty, webhooks …), separated by white space or commas (docs/alerts.md)",
+        "PagerDuty, webhooks …), separated by white space or commas (docs/operate/alerts.md)",
     )
     alerts_service: tuple[str, ...] = _alerts("service", "the same, for the PACS administrator")
     alerts_platform: tuple[str, ...] = _alerts("platform", "the same, for the data engineer")
@@ -395,7 +395,7 @@ class Settings:
         _authority,
         None,
         "where Entra ID gives tokens, for the service and for the storage; sovereign clouds have "
-        "their own (docs/identity.md)",
+        "their own (docs/operate/identity.md)",
         shown="https://login.microsoftonline.com",
     )
     identity_endpoint: str | None = _setting(

@@ -64,7 +64,8 @@ def _show(console: Console, traces: Traces) -> None:
     if not changes.is_empty or traces.rejected:
         console.print(
             f"The log of changes keeps the UIDs of {changes.rows} entries and no other value of a "
-            f"header, and `rejected` the sequences of {traces.rejected}: docs/erasure.md says why.",
+            f"header, and `rejected` the sequences of {traces.rejected}: "
+            "docs/operate/erasure.md says why.",
             highlight=False,
         )
 

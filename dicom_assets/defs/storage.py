@@ -2,7 +2,7 @@
 
 The engine reads the identity from the environment, as azure-identity does for the DICOM service,
 and asks for fresh tokens itself. Here is what it does not find there, or reads another way
-(docs/identity.md). No secret passes through here, unless somebody names it by `dagster.EnvVar`.
+(docs/operate/identity.md). No secret passes through here, unless it is a `dagster.EnvVar`.
 """
 
 from typing import Final

@@ -110,7 +110,7 @@ def test_series_are_searched_as_in_idc_index(
 
 
 def test_the_page_of_views_is_for_everybody(clinic: Clinic) -> None:
-    """docs/views.sql runs on tables with columns of one's own, and leaves those out."""
+    """docs/reference/views.sql runs on tables with columns of one's own, and leaves those out."""
     with clinic.connection() as connection:
         connection.execute((ROOT / "docs" / "reference" / "views.sql").read_text(encoding="utf-8"))
         names = connection.table("dicom_instance").columns

@@ -327,7 +327,7 @@ def test_a_name_of_its_own_makes_a_second_column(add: Add) -> None:
 
 
 def test_the_packs_are_these() -> None:
-    """A line each in docs/own-columns.md."""
+    """A line each in docs/use/own-columns.md."""
     assert added.packs() == [
         "ct", "dose", "geometry", "mg", "mr", "names", "patient", "pet", "sm", "sr", "trial",
     ]  # fmt: skip

@@ -50,7 +50,7 @@ _MEANINGS: Final = (
     (
         r"token request",
         "no token was given for the storage",
-        "give the process an identity that the engine can find (docs/identity.md)",
+        "give the process an identity that the engine can find (docs/operate/identity.md)",
     ),
     (
         r"invalid peer certificate",
@@ -191,7 +191,7 @@ class StorageProbe:
             return explained(error)
         if found:
             said = "; ".join(f"{name}: {', '.join(told)}" for name, told in found.items())
-            return warn(said, "the check `schema` tells what to do (docs/checks.md)")
+            return warn(said, "the check `schema` tells what to do (docs/reference/checks.md)")
         return ok("columns, features and properties are as this version makes them")
 
 

@@ -73,7 +73,7 @@ PAGES_IN_FLIGHT: Final = 8
 # twice, with a page and a count.
 BESIDE: Final = 5
 
-# As Dagster+ counts (docs/first-load.md): a credit for each step, and for each materialization.
+# As Dagster+ counts (docs/operate/first-load.md): a credit for each step, and each materialization.
 STEPS: Final = 4
 
 

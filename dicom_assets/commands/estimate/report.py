@@ -189,5 +189,5 @@ def remarks(found: Estimate) -> list[str]:
             "cheap, and needless: "
             f"DICOM_START_TIME={floor_hour(found.first_entry):%Y-%m-%dT%H:%M:%SZ} avoids them."
         )
-    said.append("What these numbers are worth: docs/first-load.md.")
+    said.append("What these numbers are worth: docs/operate/first-load.md.")
     return said

@@ -120,7 +120,7 @@ def _account(url: str) -> tuple[str, list[str]]:
     if host.startswith(_ONELAKE):
         raise SettingsError(
             "DICOM_TABLES_URL is in OneLake already: its tables need no shortcut in their own "
-            "Lakehouse (another one takes a shortcut to OneLake, docs/fabric.md)"
+            "Lakehouse (another one takes a shortcut to OneLake, docs/use/fabric.md)"
         )
     if parts.scheme not in {"abfss", "abfs"} or not parts.username or not host.endswith(_ADLS):
         raise SettingsError(

@@ -65,7 +65,7 @@ def _channel(variable: str, number: int, url: str) -> Channel:
         if service is None:
             raise SettingsError(
                 f"{variable}: address {number} is not understood by Apprise. "
-                "See docs/alerts.md for an address of each kind of channel."
+                "See docs/operate/alerts.md for an address of each kind of channel."
             )
         kind = str(service.url(privacy=True)).partition(":")[0]  # type: ignore[no-untyped-call]  # theirs
     return Channel(f"{variable} {number} ({kind})", kind, url)

@@ -46,7 +46,7 @@ def alerts_sensor(
         default_status=status,
         description=(
             "Alert people about failed checks, runs that stay failed, and schedules and sensors "
-            "that do not tick. Channels: DICOM_ALERTS. See docs/alerts.md."
+            "that do not tick. Channels: DICOM_ALERTS. See docs/operate/alerts.md."
         ),
     )
     def send_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:

@@ -104,7 +104,7 @@ def test_a_table_that_is_damaged(world: World) -> None:
     found, remedy = told.red()
     assert told.named("red") == {"series"}
     assert "1 of its data files are missing" in found
-    assert "docs/repair.md" in remedy
+    assert "docs/operate/repair.md" in remedy
 
 
 def test_a_feature_that_somebody_switched_on_is_said(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What docs/fabric.md tells people to paste, beside what the code does."""
+"""What docs/use/fabric.md tells people to paste, beside what the code does."""
 
 from __future__ import annotations
 

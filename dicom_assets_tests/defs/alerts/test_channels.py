@@ -174,7 +174,7 @@ def test_a_reader_has_channels_of_its_own_or_those_for_all() -> None:
 
 
 def test_the_addresses_of_the_page_are_understood() -> None:
-    """Each kind of channel has one in docs/alerts.md; what is left out there is filled in."""
+    """Each kind of channel has one in docs/operate/alerts.md. An ellipsis stands for a secret."""
     page = (ROOT / "docs" / "operate" / "alerts.md").read_text(encoding="utf-8")
     table = page.partition("## Addresses")[2].partition("## ")[0]
     addresses = re.findall(r"^\|[^|]+\| `([^`]+)` \|", table, re.MULTILINE)
@@ -192,7 +192,7 @@ def test_an_address_that_is_none_is_refused_by_the_name_of_its_variable(
     with pytest.raises(SettingsError) as caught:
         channels_of(Settings.from_environment({"DICOM_ALERTS_DATA": value}))
     assert str(caught.value).startswith("DICOM_ALERTS_DATA: address")
-    assert "docs/alerts.md" in str(caught.value)
+    assert "docs/operate/alerts.md" in str(caught.value)
     assert SECRET not in f"{caught.value!r} {caught.value.__cause__} {caught.value.__context__}"
     assert SECRET not in caplog.text
 

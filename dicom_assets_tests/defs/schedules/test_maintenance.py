@@ -98,7 +98,7 @@ def test_a_damaged_table_does_not_keep_the_others_waiting(hourly: World) -> None
     (failed,) = night.get_step_failure_events()
     assert failed.step_key == "maintain_change"
     assert "is empty" in str(failed.event_specific_data)
-    assert "docs/repair.md" in str(failed.event_specific_data)
+    assert "docs/operate/repair.md" in str(failed.event_specific_data)
     assert set(_numbers(night)) == {table.name for table in TABLES} - {CHANGE.name}
 
 

@@ -113,7 +113,7 @@ def test_damage_is_told_and_nothing_is_changed(store: Store, name: str) -> None:
     before = everything(store)
     with pytest.raises(DamagedTableError, match=f"table change at .* is damaged: {said}") as told:
         maintain(store, CHANGE, Run("night", NOW))
-    assert "docs/repair.md" in str(told.value)
+    assert "docs/operate/repair.md" in str(told.value)
     assert told.value.__suppress_context__ or told.value.__context__ is None
     assert everything(store) == before
 
@@ -140,7 +140,7 @@ def test_a_whole_table_and_an_absent_one_are_whole(store: Store, tmp_path: Path)
     require_whole_log(Folder.of(store_in(tmp_path / "absent"), CHANGE))
 
 
-# --- the repairs of docs/repair.md ----------------------------------------------------------------
+# --- the repairs of docs/operate/repair.md --------------------------------------------------------
 
 
 def repaired(store: Store) -> int:
