@@ -11,8 +11,8 @@
     aggregate = "max"
     name = "greatestKvp"
 
-docs/use/own-columns.md describes the fields of a column. A column of `series` or `study` reads one of
-`instance`, which is added too if it is missing. The ready packs are such files in the folder
+docs/use/own-columns.md describes the fields of a column. A column of `series` or `study` reads one
+of `instance`, which is added too if it is missing. The ready packs are such files in the folder
 `packs`.
 """
 
