@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from dicom_assets.schema import SYNC, added
+from dicom_assets.tables.catalogue import catalogue
 from dicom_assets_tests.support.canary import MARK
 from dicom_assets_tests.support.clinic import NAMES, ROOT_UID, Clinic
 from dicom_assets_tests.support.command import ROOT, environment
@@ -82,7 +82,7 @@ def test_every_block_of_sql_is_a_question() -> None:
 def test_columns_are_named_as_fabric_needs_them(clinic: Clinic, question: Question) -> None:
     """Upper and lower case are the tables', because T-SQL in Fabric tells them apart."""
     words = set(re.findall(r"\w+", re.sub(r"'[^']*'", "", question.sql)))
-    tables = added.tables(clinic.settings["DICOM_COLUMNS_FILE"])
+    tables = catalogue(columns_file=clinic.settings["DICOM_COLUMNS_FILE"])
     names = {name for table in NAMES if table in words for name in tables[table].names}
     given = set(re.findall(r"AS (\w+)", question.sql))
     lower = {name.lower() for name in names}
@@ -301,6 +301,6 @@ def test_completeness_ends_where_an_hour_lacks(clinic: Clinic) -> None:
 
 def _complete(clinic: Clinic, sync: Rows) -> tuple[datetime, int, int]:
     with clinic.connection() as connection:
-        connection.register("sync", pa.Table.from_pylist(sync, schema=SYNC.arrow()))
+        connection.register("sync", pa.Table.from_pylist(sync, schema=catalogue()["sync"].arrow()))
         (row,) = _answer(connection, "How far")
         return row["complete_through"], row["behind"], row["missing"]
