@@ -64,7 +64,7 @@ def test_an_example_runs_after_the_demo(example: str, clone: tuple[Path, str]) -
 
 def test_the_examples_are_there() -> None:
     """DuckDB, Polars and a code location: none got lost."""
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
     for needed in ("import duckdb", "import polars", "build_definitions("):
         assert any(needed in example for example in EXAMPLES)
 
