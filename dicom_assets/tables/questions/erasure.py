@@ -12,7 +12,7 @@ pure and returns the verdict:
 
 `change` keeps the UIDs of the study and `rejected` sequences, and neither counts here: without the
 keys of deleted instances, an old hour that is filled later would bring them back. They hold no
-other value of a header (docs/erasure.md).
+other value of a header (docs/operate/erasure.md).
 """
 
 import json
@@ -96,7 +96,8 @@ def judge_traces(traces: Traces) -> Verdict:
     return Verdict(
         "remains",
         "no table shows it. Its old files and log entries go with the first nightly maintenance "
-        "(job dicom_maintenance) after the times given. docs/erasure.md says how to hasten that.",
+        "(job dicom_maintenance) after the times given. docs/operate/erasure.md says how to hasten "
+        "that.",
         select=(),
     )
 

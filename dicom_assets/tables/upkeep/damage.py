@@ -2,8 +2,8 @@
 
 Some damage makes every read fail with an error of the engine that names no remedy. Some loses rows
 without an error, such as a last commit that is empty after a power failure. Here each raises
-DamagedTableError, and docs/repair.md has the remedies. `maintenance` checks every night, before it
-removes anything.
+DamagedTableError, and docs/operate/repair.md has the remedies. `maintenance` checks every night,
+before it removes anything.
 """
 
 import json
@@ -104,5 +104,5 @@ def require_data(snapshot: Snapshot, stored: Mapping[str, Stored]) -> None:
 def _damaged(folder: Folder, what: str) -> DamagedTableError:
     return DamagedTableError(
         f"table {folder.table.name} at {folder.url} is damaged: {what}. Nothing was changed. The "
-        "remedies are in docs/repair.md"
+        "remedies are in docs/operate/repair.md"
     )
