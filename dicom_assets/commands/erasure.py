@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from dicom_assets.definitions import tables
+from dicom_assets.schema import CHANGE
 from dicom_assets.settings import Settings
 from dicom_assets.tables.outcome import PROGRESS_SECONDS
 from dicom_assets.tables.questions.erasure import (
-    HEADER_TABLES,
     Remains,
     Traces,
     judge_traces,
@@ -72,8 +72,9 @@ def _show(console: Console, traces: Traces) -> None:
 
 def _grid(traces: Traces) -> Grid:
     grid = Grid("table", "rows", "old files", "gone after", "log entries", "gone after (UTC)")
-    for table in HEADER_TABLES:
-        grid.add_row(table.name, *_cells(traces.tables[table.name]))
+    for name, remains in traces.tables.items():
+        if name != CHANGE.name:
+            grid.add_row(name, *_cells(remains))
     return grid
 
 

@@ -103,12 +103,17 @@ def _clear_settled(store: Store, run: Run) -> None:
     """
     known = rejections.sequences(store)
     settled = _applied(store, known) if known else {}
-    owing = marks_of(store) if settled else {}
-    derived = [t for t in store.tables.values() if t.is_derived and t.name in owing]
+    derived = owing_derived(store) if settled else []
     for study in sorted(set(settled.values())):
         targets = [store.open(table) for table in derived]
         if all(difference_of(store, target, [study]).is_empty for target in targets):
             rejections.clear(store, [s for s, owner in settled.items() if owner == study], run)
+
+
+def owing_derived(store: Store) -> list[Table]:
+    """Return the derived tables that owe hours, which are all but those that are not filled yet."""
+    owing = marks_of(store)
+    return [table for table in store.tables.values() if table.is_derived and table.name in owing]
 
 
 def _applied(store: Store, sequences: list[int]) -> dict[int, str]:

@@ -20,6 +20,7 @@ from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions import integrity, plausibility
 from dicom_assets.tables.questions.integrity import Agreement
 from dicom_assets.tables.questions.plausibility import Jump
+from dicom_assets.tables.rollup import owing_derived
 
 KEYS_CHECK: Final = Check(
     name="keys",
@@ -105,7 +106,8 @@ def table_checks(names: Names) -> list[dg.AssetChecksDefinition]:
 def count_keys(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless every key has one row."""
     store = run.store
-    repeated = {table.name: integrity.duplicates(store, table) for table in integrity.KEYED}
+    keyed = [table for table in store.tables.values() if table.mark]
+    repeated = {table.name: integrity.duplicates(store, table) for table in keyed}
     listed = ", ".join(f"{count} of {name}" for name, count in repeated.items() if count)
     return run.check.result(
         f"Keys have several rows: {listed}." if listed else "Every key has one row.",
@@ -154,7 +156,7 @@ def recount_instances(run: CheckRun) -> dg.AssetCheckResult:
 
 
 def _agreements(store: Store) -> dict[str, Agreement]:
-    return {table.name: integrity.agreement(store, table) for table in (SERIES, STUDY)}
+    return {table.name: integrity.agreement(store, table) for table in owing_derived(store)}
 
 
 def _compared(agreements: Mapping[str, Agreement]) -> str:

@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import CONFLICTS, NOTE, Border, Store
 
 # The newest commits read per table: an hour makes ten in all tables, `sync` four of them.
@@ -29,7 +28,7 @@ class Conflicts:
 def conflicts_since(store: Store, since: datetime) -> Conflicts:
     """Return the conflicts of the commits since a moment, of MOST_COMMITS per table at most."""
     commits, lost = 0, Counter[str]()
-    for table in TABLES:
+    for table in store.tables.values():
         snapshot = store.open(table)
         if snapshot.delta is None:
             continue

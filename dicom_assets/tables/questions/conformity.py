@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from dicom_assets.schema import Table
-from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import (
     CONFIGURATION,
     RETENTION,
@@ -30,9 +29,9 @@ def deviations(store: Store) -> dict[str, list[str]]:
     An absent table deviates in nothing. A missing added column is no deviation.
     """
     sentences = {}
-    for table in (store.tables.get(t.name, t) for t in TABLES):
+    for table in store.tables.values():
         with Border(table, store.urls[table.name]):
-            delta = open_delta(store.urls[table.name], store.options)
+            delta = open_delta(store.urls[table.name], store.options_of(table))
             if delta is not None:
                 sentences[table.name] = [
                     *_columns(table, delta),
@@ -44,7 +43,7 @@ def deviations(store: Store) -> dict[str, list[str]]:
 
 def _columns(table: Table, delta: Delta) -> Iterator[str]:
     types = {f.name: f.type for f in arrow_schema(delta)}
-    own = [column.name for column in table.columns if not column.added]
+    own = [c.name for c in table.columns if not c.added and not c.mark]
     missing = [name for name in own if name not in types]
     wrong = [c.name for c in table.columns if c.name in types and not types[c.name].equals(c.type)]
     if missing:

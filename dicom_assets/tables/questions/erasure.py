@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, Table
 from dicom_assets.tables.delta.arrow import ints, pc
 from dicom_assets.tables.delta.files import data_files, stored_path
 from dicom_assets.tables.delta.folder import UNREADABLE, Folder, Log, Stored
@@ -33,7 +33,6 @@ from dicom_assets.tables.questions.find import Verdict
 from dicom_assets.tables.upkeep.maintenance import CHECKPOINT_AGE
 
 # The tables with values of headers, which an erasure has to remove.
-HEADER_TABLES: Final = (INSTANCE, SERIES, STUDY)
 _LOG_RETENTION: Final = "delta.logRetentionDuration"
 _INTERVAL: Final = re.compile(r"interval (\d+) (hour|day|week)s?")
 _DEFAULT_LOG_RETENTION: Final = timedelta(days=30)
@@ -73,12 +72,15 @@ class Traces:
     @property
     def is_alive(self) -> bool:
         """True when a table has rows of the study."""
-        return any(self.tables[table.name].rows for table in HEADER_TABLES)
+        return any(remains.rows for remains in self._shown())
 
     @property
     def is_erased(self) -> bool:
         """True when nothing is left outside of `change` and `rejected`."""
-        return all(self.tables[table.name].is_empty for table in HEADER_TABLES)
+        return all(remains.is_empty for remains in self._shown())
+
+    def _shown(self) -> list[Remains]:
+        return [remains for name, remains in self.tables.items() if name != CHANGE.name]
 
 
 def judge_traces(traces: Traces) -> Verdict:
@@ -106,7 +108,8 @@ def traces_of(
     store: Store, study: str, progress: Callable[[int, int], None] = lambda _done, _of: None
 ) -> Traces:
     """Return the traces of a study. `progress` takes the bytes read, and those of all files."""
-    searches = [_Search(store, table, study) for table in (*HEADER_TABLES, CHANGE)]
+    shown = [t for t in store.tables.values() if t.name == INSTANCE.name or t.is_derived]
+    searches = [_Search(store, table, study) for table in (*shown, CHANGE)]
     whole, done = sum(search.size for search in searches), 0
     remains: dict[str, Remains] = {}
     for search in searches:

@@ -7,7 +7,6 @@ from typing import cast
 
 import pyarrow as pa
 
-from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.snapshot import Border, Delta, Snapshot, Store
@@ -32,7 +31,7 @@ class TableSize:
 
 def sizes(store: Store) -> dict[str, TableSize]:
     """Return the size of each table that exists, by name."""
-    snapshots = (store.open(table) for table in TABLES)
+    snapshots = (store.open(table) for table in store.tables.values())
     return {s.table.name: _size(s, store) for s in snapshots if s.delta is not None}
 
 

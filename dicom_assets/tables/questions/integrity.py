@@ -7,7 +7,7 @@ more memory than one of a million.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, SYNC, Table
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables.delta.arrow import ints
 from dicom_assets.tables.delta.retry import settle
@@ -15,9 +15,8 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals
 from dicom_assets.tables.sync import lagging
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
-# The columns of a rollup that count live rows. They have the same names in the comparison.
-_COUNTS = {SERIES.name: ("instanceCount",), STUDY.name: ("instanceCount", "seriesCount")}
-KEYED = (CHANGE, INSTANCE, SERIES, STUDY)
+# The aggregates that count, and their columns in the comparison.
+_COUNTS = {"count": "instanceCount", "count_distinct": "seriesCount"}
 # Keys are compared in portions of about this many rows, which take 350 MB of memory.
 ROWS_AT_ONCE = 1_000_000
 # The portions are told apart by three hexadecimal digits.
@@ -44,19 +43,21 @@ def _portion(table: Table, number: int, portions: int) -> str:
     """Return the SQL condition of one portion's rows, by a digest of the study or by sequence."""
     if portions == 1:
         return "true"
-    if table is CHANGE:
+    if "sequence" in table.key:
         return f'abs(coalesce("sequence", 0)) % {portions} = {number}'
-    digest = f"left(md5(coalesce(\"{table.key[1]}\", '')), {_DIGITS})"
+    digest = f"left(md5(coalesce(\"{table.study_column}\", '')), {_DIGITS})"
     first, end = (f"{_PORTIONS * n // portions:0{_DIGITS}x}" for n in (number, number + 1))
     return f"{digest} >= '{first}'" + (f" AND {digest} < '{end}'" if number + 1 < portions else "")
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Numbers of rows in a comparison of `series` or `study` with the live rows of `instance`.
+    """Numbers of rows in a comparison of a derived table with the live rows of `instance`.
 
     `missing` rows are in `instance` only, `surplus` rows in the other table only, and `different`
-    rows have other counts than `instance`. Studies of open hours are not compared.
+    rows have other counts than `instance`. Studies of open hours are not compared. A table with a
+    rule of its own need not have a row for each study: there only rows of studies without an
+    instance count, as `surplus`.
     """
 
     compared: int = 0
@@ -71,7 +72,7 @@ class Agreement:
 
 
 def agreement(store: Store, table: Table) -> Agreement:
-    """Compare `series` or `study` with `instance`, again until neither changes meanwhile.
+    """Compare a derived table with `instance`, again until neither changes meanwhile.
 
     A running run has changed one table and not yet the other. The marks of its hours are open until
     then, so that studies of open hours are left out.
@@ -93,23 +94,32 @@ def _compared(store: Store, table: Table) -> Agreement:
 
 
 def _comparison(store: Store, table: Table) -> str:
-    ours, series = INSTANCE.key[: len(table.key)], _names(INSTANCE.key[: len(SERIES.key)])
-    pairs = zip(ours, table.key, strict=True)
-    same = " AND ".join(f'l."{here}" = r."{there}"' for here, there in pairs)
-    counts = ((f'r."{name}"', f'l."{name}"') for name in _COUNTS[table.name])
-    differ = " OR ".join(f"({one} IS DISTINCT FROM {other})" for one, other in counts)
-    here, there = f'l."{ours[1]}"', f'r."{table.key[1]}"'
+    ours: tuple[str, ...] = INSTANCE.key[:2]
+    there: tuple[str, ...] = (table.key[0], table.study_column)
+    counts: list[tuple[str, str]] = []
+    if table.derive is None:
+        ours, there = INSTANCE.key[: len(table.key)], table.key
+        aggregates = ((column.name, _COUNTS.get(str(column.aggregate))) for column in table.columns)
+        shown = {*INSTANCE.key[: len(SERIES.key) + 1]}
+        counts = [(n, c) for n, c in aggregates if c and {*table[n].sources} <= shown]
+    series = _names(INSTANCE.key[: len(SERIES.key)])
+    same = " AND ".join(
+        f'l."{here}" = r."{other}"' for here, other in zip(ours, there, strict=True)
+    )
+    differ = " OR ".join(f'(r."{n}" IS DISTINCT FROM l."{c}")' for n, c in counts) or "false"
+    live, row = f'l."{ours[1]}"', f'r."{there[1]}"'
+    missing = "false" if table.derive else f"{row} IS NULL"
     return f"""
         WITH by_series AS (SELECT {series}, count(*) AS n FROM t GROUP BY {series}),
         l AS (SELECT {_names(ours)}, sum(n) AS "instanceCount", count(*) AS "seriesCount"
               FROM by_series GROUP BY {_names(ours)}),
         moving AS (SELECT DISTINCT "{_STUDY_COLUMN}" AS study FROM c WHERE {_is_moving(store)})
         SELECT count(*) AS compared,
-               count(*) FILTER (WHERE {there} IS NULL) AS missing,
-               count(*) FILTER (WHERE {here} IS NULL) AS surplus,
-               count(*) FILTER (WHERE {here} = {there} AND ({differ})) AS different
+               count(*) FILTER (WHERE {missing}) AS missing,
+               count(*) FILTER (WHERE {live} IS NULL) AS surplus,
+               count(*) FILTER (WHERE {live} = {row} AND ({differ})) AS different
         FROM l FULL JOIN r ON {same}
-        LEFT JOIN moving ON moving.study = coalesce({here}, {there})
+        LEFT JOIN moving ON moving.study = coalesce({live}, {row})
         WHERE moving.study IS NULL"""  # noqa: S608 - names of columns and numbers only
 
 

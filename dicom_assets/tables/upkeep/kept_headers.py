@@ -10,7 +10,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from dicom_assets.header.extraction import EDITION, extraction
-from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
+from dicom_assets.schema import INSTANCE, Table
 from dicom_assets.tables.delta.arrow import Values, ints
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, unfilled
 from dicom_assets.tables.upkeep.column_backfill import Extract
@@ -41,7 +41,7 @@ def extract_of(table: Table, zone: str | None) -> Extract:
 
 def unfilled_columns(store: Store) -> dict[str, list[str]]:
     """Return by table the columns that were added and are not filled in its older rows."""
-    snapshots = [store.open(table) for table in (INSTANCE, SERIES, STUDY)]
+    snapshots = [store.open(table) for table in store.tables.values()]
     columns = {
         s.table.name: [name for name in unfilled(s.delta) if name in s.table.names]
         for s in snapshots
