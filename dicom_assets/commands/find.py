@@ -22,7 +22,7 @@ from dicom_assets.settings import Settings
 from dicom_assets.tables.outcome import PROGRESS_SECONDS
 from dicom_assets.tables.questions.find import (
     Facts,
-    FeedEntry,
+    KnownEntry,
     Limits,
     Verdict,
     gather_facts,
@@ -113,7 +113,7 @@ def _entries_grid(facts: Facts) -> Grid:
     return grid
 
 
-def _entry(entry: FeedEntry) -> tuple[str, ...]:
+def _entry(entry: KnownEntry) -> tuple[str, ...]:
     return str(entry.sequence), entry.action, entry.state, key_of(entry.hour), entry.partition
 
 

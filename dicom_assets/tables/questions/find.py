@@ -66,7 +66,7 @@ class Lookups(Counts, Protocol):
 
 
 @dataclass(frozen=True, order=True)
-class FeedEntry:
+class KnownEntry:
     """An entry of the feed, or its row in the log."""
 
     sequence: int
@@ -131,11 +131,11 @@ class Facts:
 
     asked: str
     level: Level | None = None
-    entries: tuple[FeedEntry, ...] = ()
-    fresh: tuple[FeedEntry, ...] = ()
+    entries: tuple[KnownEntry, ...] = ()
+    fresh: tuple[KnownEntry, ...] = ()
     expected: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
-    behind: tuple[FeedEntry, ...] = ()
+    behind: tuple[KnownEntry, ...] = ()
     stale: tuple[str, ...] = ()
     rejected: tuple[Rejected, ...] = ()
     seals: tuple[Seal, ...] = ()
@@ -264,10 +264,10 @@ class _Known:
         return not difference_of(self.store, self.store.open(table), studies).is_empty
 
 
-def _entries(log: pa.Table) -> tuple[FeedEntry, ...]:
+def _entries(log: pa.Table) -> tuple[KnownEntry, ...]:
     names = ("sequence", "action", "state", "timestamp_ticks", "partitionName")
     rows = ({**row, "state": row["state"] or ""} for row in log.to_pylist())
-    return tuple(sorted(FeedEntry(*(row[name] for name in names)) for row in rows))
+    return tuple(sorted(KnownEntry(*(row[name] for name in names)) for row in rows))
 
 
 def _seals(store: Store, hours: list[datetime]) -> Iterator[Seal]:
@@ -367,7 +367,7 @@ def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-def _hours(entries: Iterable[FeedEntry | Rejected]) -> tuple[datetime, ...]:
+def _hours(entries: Iterable[KnownEntry | Rejected]) -> tuple[datetime, ...]:
     return tuple(sorted({entry.hour for entry in entries}))
 
 

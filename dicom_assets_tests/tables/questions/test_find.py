@@ -16,7 +16,7 @@ from dicom_assets.tables.delta.snapshot import Difference
 from dicom_assets.tables.questions import find, reconcile
 from dicom_assets.tables.questions.find import (
     Facts,
-    FeedEntry,
+    KnownEntry,
     Limits,
     Rejected,
     Seal,
@@ -48,9 +48,9 @@ OTHER = "clinic-b"
 
 def an_entry(
     sequence: int, minutes: float, action: str = "Create", state: str = "Current"
-) -> FeedEntry:
+) -> KnownEntry:
     """An entry at a minute."""
-    return FeedEntry(sequence, action, state, ticks(minutes), DEFAULT)
+    return KnownEntry(sequence, action, state, ticks(minutes), DEFAULT)
 
 
 ONE = an_entry(7, 5)

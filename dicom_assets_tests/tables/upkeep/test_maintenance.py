@@ -302,7 +302,9 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     insert(store, SYNC, [{"hour": datetime(2020, 1, 1, tzinfo=UTC), "creates": 0}])
     url = store.urls["sync"]
     DeltaTable(url).alter.set_table_properties({"delta.checkpointInterval": "100000"})
-    rows = pa.Table.from_pylist([{"hour": datetime(2021, 1, 1, tzinfo=UTC)}], SYNC.arrow())
+    rows = pa.Table.from_pylist(
+        [{"hour": datetime(2021, 1, 1, tzinfo=UTC)}], store.tables["sync"].arrow()
+    )
     for _ in range(COMMITS):
         write_deltalake(url, rows, mode="append")
     DeltaTable(url).alter.set_table_properties({"delta.checkpointInterval": "100"})
