@@ -118,7 +118,7 @@ class InstanceKey(NamedTuple):
     sop: str
 
 
-class FeedEntry(NamedTuple):
+class ArchiveEntry(NamedTuple):
     """A row of the feed as it stands now; `header` is JSON text, or None."""
 
     sequence: int
@@ -342,7 +342,7 @@ class Archive:
         offset: int = 0,
         limit: int = 100,
         header: bool = True,
-    ) -> list[FeedEntry]:
+    ) -> list[ArchiveEntry]:
         """Return a page of the entries with start <= ticks < end, by (ticks, sequence) (v2)."""
         where = (
             "WHERE sequence IN (SELECT sequence FROM entry WHERE ticks >= ? AND ticks < ?"
@@ -359,13 +359,13 @@ class Archive:
         after: int = 0,
         width: int = 10,
         header: bool = True,
-    ) -> list[FeedEntry]:
+    ) -> list[ArchiveEntry]:
         """Return the entries with after < sequence <= after + width, by sequence (v1)."""
         where = "WHERE sequence > ? AND sequence <= ? ORDER BY sequence"
         last = min(after + width, INT64_MAX)
         return self._read(where, (after, last), header=header)
 
-    def latest(self, *, by_sequence: bool = False, header: bool = True) -> FeedEntry | None:
+    def latest(self, *, by_sequence: bool = False, header: bool = True) -> ArchiveEntry | None:
         """Return the newest entry: the greatest (ticks, sequence), for v1 the greatest sequence."""
         order = "sequence DESC" if by_sequence else "ticks DESC, sequence DESC"
         where = f"WHERE sequence = (SELECT sequence FROM entry ORDER BY {order} LIMIT 1)"  # noqa: S608 - no values
@@ -440,9 +440,9 @@ class Archive:
     def _moment(self, at: int | None) -> int:
         return self.clock() if at is None else at
 
-    def _read(self, where: str, values: tuple[int, ...], *, header: bool) -> list[FeedEntry]:
+    def _read(self, where: str, values: tuple[int, ...], *, header: bool) -> list[ArchiveEntry]:
         view = _VIEW.format(header="instance.header" if header else "NULL")
-        return [FeedEntry(*row) for row in self._ask(view + where, values)]
+        return [ArchiveEntry(*row) for row in self._ask(view + where, values)]
 
     def _identity(self, database: sqlite3.Connection, key: InstanceKey) -> int:
         """Return the row of a key, new if there is none; raise AlreadyStored if it is live."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from starlette.responses import PlainTextResponse, Response
 
 from dicom_assets.emulator import ticks
-from dicom_assets.emulator.archive import INT64_MAX, Archive, FeedEntry
+from dicom_assets.emulator.archive import INT64_MAX, Archive, ArchiveEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +80,7 @@ def latest_entry(request: Request) -> Response:
     return Response(entry_text(entry), headers=_JSON)
 
 
-def entry_text(entry: FeedEntry) -> str:
+def entry_text(entry: ArchiveEntry) -> str:
     """Return the entry in JSON. A missing metadata or file path has no key, rather than null.
 
     Names and UIDs were checked when they were stored, and hold nothing that JSON escapes.
@@ -113,7 +113,7 @@ def page_request(parameters: Mapping[str, str], version: int) -> PageRequest:
     return page
 
 
-def _select(request: Request, page: PageRequest, version: int) -> list[FeedEntry]:
+def _select(request: Request, page: PageRequest, version: int) -> list[ArchiveEntry]:
     archive: Archive = request.app.state.archive
     if version == 1:
         return archive.entries_by_sequence(after=page.offset, width=page.limit, header=page.header)

@@ -17,7 +17,7 @@ from dicom_assets_tests.adversary.exchange import Answer, Fault
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from dicom_assets.emulator.archive import Archive, FeedEntry
+    from dicom_assets.emulator.archive import Archive, ArchiveEntry
     from dicom_assets_tests.adversary.exchange import Asked, Service
 
 _METADATA: Final = "metadata"
@@ -59,23 +59,23 @@ class PartialArchive:
         """Return what the archive has by this name."""
         return getattr(self._archive, name)
 
-    def entries(self, *, offset: int = 0, limit: int = 100, **options: Any) -> list[FeedEntry]:  # noqa: ANN401 - the archive's
+    def entries(self, *, offset: int = 0, limit: int = 100, **options: Any) -> list[ArchiveEntry]:  # noqa: ANN401 - the archive's
         """Return the visible entries of the page. Limit and offset count what is visible."""
         first = min(offset + limit + len(self._hidden), INT64_MAX)
         return self._visible(self._archive.entries(limit=first, **options))[offset:][:limit]
 
-    def entries_by_sequence(self, **options: Any) -> list[FeedEntry]:  # noqa: ANN401 - the archive's
+    def entries_by_sequence(self, **options: Any) -> list[ArchiveEntry]:  # noqa: ANN401 - the archive's
         """Return the visible entries of the range of sequences."""
         return self._visible(self._archive.entries_by_sequence(**options))
 
-    def latest(self, *, by_sequence: bool = False, header: bool = True) -> FeedEntry | None:
+    def latest(self, *, by_sequence: bool = False, header: bool = True) -> ArchiveEntry | None:
         """Return the newest visible entry, None if there is none."""
         entries = self._visible(self._archive.entries(limit=INT64_MAX, header=header))
         if by_sequence:
             entries.sort()
         return entries[-1] if entries else None
 
-    def _visible(self, entries: list[FeedEntry]) -> list[FeedEntry]:
+    def _visible(self, entries: list[ArchiveEntry]) -> list[ArchiveEntry]:
         return [one for one in entries if one.sequence not in self._hidden]
 
 

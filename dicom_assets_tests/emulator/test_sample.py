@@ -14,7 +14,7 @@ import pydicom
 import pytest
 
 from dicom_assets.emulator import sample
-from dicom_assets.emulator.archive import Archive, FeedEntry
+from dicom_assets.emulator.archive import Archive, ArchiveEntry
 from dicom_assets_tests.support.dicom_files import dataset, header, part_10
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ HOUR: Final = 36_000_000_000
 DELAY: Final = timedelta(minutes=15)
 
 
-def everything(archive: Archive) -> list[FeedEntry]:
+def everything(archive: Archive) -> list[ArchiveEntry]:
     """The whole feed in the order of its times."""
-    entries: list[FeedEntry] = []
+    entries: list[ArchiveEntry] = []
     while page := archive.entries(offset=len(entries), limit=200):
         entries += page
     return entries
@@ -44,7 +44,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def entries(directory: Path) -> Iterator[list[FeedEntry]]:
+def entries(directory: Path) -> Iterator[list[ArchiveEntry]]:
     """The feed of the sample archive."""
     archive = Archive(directory)
     yield everything(archive)
@@ -69,7 +69,7 @@ def test_every_file_that_pydicom_ships_is_stored_or_refused(directory: Path) -> 
     }
 
 
-def test_all_of_it_lies_in_the_48_hours(entries: list[FeedEntry]) -> None:
+def test_all_of_it_lies_in_the_48_hours(entries: list[ArchiveEntry]) -> None:
     """No entry is before the first hour or after the 48th; some hours have none."""
     hours = Counter((entry.ticks - TEN) // HOUR for entry in entries)
     assert min(hours) >= 0
@@ -80,7 +80,7 @@ def test_all_of_it_lies_in_the_48_hours(entries: list[FeedEntry]) -> None:
     assert len({entry.ticks % 10 for entry in entries}) == 10  # seven digits are used
 
 
-def test_it_tells_the_whole_story(directory: Path, entries: list[FeedEntry]) -> None:
+def test_it_tells_the_whole_story(directory: Path, entries: list[ArchiveEntry]) -> None:
     """Stores, updates, deletes and a re-creation, as many as the report says."""
     report = sample.fill_report(directory)
     actions = Counter(entry.action for entry in entries)
@@ -91,7 +91,7 @@ def test_it_tells_the_whole_story(directory: Path, entries: list[FeedEntry]) -> 
     assert {entry.state for entry in entries} == {"Current", "Replaced", "Deleted"}
 
 
-def test_every_change_comes_after_its_store(entries: list[FeedEntry]) -> None:
+def test_every_change_comes_after_its_store(entries: list[ArchiveEntry]) -> None:
     """Per instance: first a Create, no Create while it lives, nothing else while it does not."""
     live: set[tuple[str, str, str]] = set()
     for entry in entries:
@@ -101,7 +101,7 @@ def test_every_change_comes_after_its_store(entries: list[FeedEntry]) -> None:
     assert [entry.sequence for entry in entries] == sorted(entry.sequence for entry in entries)
 
 
-def test_deletes_are_of_all_three_levels(entries: list[FeedEntry]) -> None:
+def test_deletes_are_of_all_three_levels(entries: list[ArchiveEntry]) -> None:
     """One instance of a series went, one series of a study, and one study whole."""
     gone = {
         entry.ticks: {(e.study, e.series, e.sop) for e in entries if e.ticks == entry.ticks}
