@@ -159,7 +159,7 @@ def find(asked: str, as_json: bool) -> None:
         raise click.BadParameter("a UID of DICOM or a sequence of the feed is needed")
     settings = Settings.from_environment()
     with Console(stderr=True).status("opening the tables"):
-        from dicom_assets.commands import find as finding  # Dagster's import takes seconds
+        from dicom_assets.commands.find import report as finding  # Dagster takes seconds
     sys.exit(0 if finding.run(settings, asked, datetime.now(UTC), console, as_json=as_json) else 1)
 
 
@@ -174,7 +174,7 @@ def erased(study: str, as_json: bool) -> None:
         raise click.BadParameter("a UID of DICOM is needed")
     settings = Settings.from_environment(complete=False)
     with Console(stderr=True).status("opening the tables"):
-        from dicom_assets.commands import erasure  # Dagster's import takes seconds
+        from dicom_assets.commands.erasure import report as erasure  # Dagster takes seconds
     sys.exit(0 if erasure.run(settings, study, console, as_json=as_json) else 1)
 
 

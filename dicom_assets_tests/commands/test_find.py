@@ -164,7 +164,7 @@ def test_what_is_neither_uid_nor_sequence_ends_with_two(asked: str) -> None:
 
 def test_hours_in_a_row_are_one_command() -> None:
     """A range for hours without a gap, one line for each range, the newest ones."""
-    from dicom_assets.commands.find import commands
+    from dicom_assets.commands.find.report import commands
 
     hours = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (0, 1, 2, 5, 7, 9, 11, 13)]
     lines = commands(Verdict("late", "run again", hours=tuple(hours), select=("series", "study")))
@@ -182,7 +182,7 @@ def test_the_terminal_says_how_far_a_long_search_has_come(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On stderr, so that JSON stays JSON; after two seconds, and not before."""
-    from dicom_assets.commands import find
+    from dicom_assets.commands.find import report as find
 
     told: list[str] = []
     monkeypatch.setattr("rich.status.Status.update", lambda _, text: told.append(text))

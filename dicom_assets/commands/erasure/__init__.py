@@ -1,0 +1,1 @@
+"""`dicom-assets erased`: what still holds a study, and until when, in `report`."""
