@@ -1,8 +1,11 @@
-"""The commands of `dicom-assets`, a module or a room for each, named like it.
+"""The commands of `dicom-assets`, a module or a room for each. `cli` lists them.
 
-- `demo`, `adopt`, `docs`, `alerts_test`, `find`, `erasure`: a module each.
-- `check`, `estimate`, `migrate`, `fabric`: a room each.
-- `home`: DAGSTER_HOME for commands that start Dagster; `progress`: a bar for what takes long.
+- `demo`, `dev`, `adopt`, `docs`, `alerts_test`, `emulator`, `view`: a module each.
+- `check`, `estimate`, `find`, `erasure`, `migrate`, `fabric`: a room each. The command and its
+  options are in `__init__`, sentences and grids in `report`.
+- `home`: DAGSTER_HOME for commands that start Dagster; `progress`: the line on stderr of a command
+  at work; `json_output`: the option `--json`.
 
-Here is what a person is told, and asked. What is true of the tables is decided in `tables`.
+Here the person's words are parsed and the answers printed. Verdicts about the tables are in
+`tables.questions`.
 """

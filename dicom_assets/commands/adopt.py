@@ -1,27 +1,40 @@
-"""`dicom-assets adopt`: a Dagster that knows nothing learns which hours the tables show.
+"""`dicom-assets adopt`: tell an empty Dagster which hours the tables show.
 
-Dagster's database is disposable: what is done is known from `sync`. After it was lost, moved or
-begun anew, each hour that a table shows is reported as materialized, without a run. The schedule
-asks for the others at its next tick.
+Dagster's database is disposable, because `sync` records which hours are done. After the database
+was lost, moved or made anew, each hour that a table shows is reported as materialized, without a
+run. The schedule asks for the others at its next tick.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import click
 import dagster as dg
-from rich.console import Console
 
-from dicom_assets.commands.progress import bar
+from dicom_assets.commands.home import dagster_home
+from dicom_assets.commands.progress import working
 from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.defs.adoption import unreported
 from dicom_assets.settings import Settings
 from dicom_assets.tables.sync import shown_hours
 
 
-def run(settings: Settings, home: Path, console: Console) -> int:
-    """Report every hour that the tables show to Dagster; return how many it did not know.
+@click.command()
+def adopt() -> None:
+    """Report to an empty or moved Dagster which hours the tables show, without runs."""
+    text = "telling Dagster which hours the tables show"
+    with working(text, f"{text}: {{:,}} of {{:,}}") as progress:
+        home = dagster_home()
+        count = report_hours(Settings.from_environment(), home, progress)
+    click.echo(f"{count} materializations were reported to the Dagster in {home}")
 
-    `home` is the DAGSTER_HOME of the instance. Interrupted, it goes on where it was.
+
+def report_hours(settings: Settings, home: Path, progress: Callable[[int, int], None]) -> int:
+    """Report every hour that the tables show and Dagster does not count as materialized.
+
+    `home` is the DAGSTER_HOME of the instance. Returns the number of materializations. After an
+    interruption the next call reports the rest.
     """
     built = build_definitions(settings).assets or ()
     assets = [asset for asset in built if isinstance(asset, dg.AssetsDefinition)]
@@ -30,8 +43,7 @@ def run(settings: Settings, home: Path, console: Console) -> int:
     hours = shown_hours(tables(settings).store())
     with dg.DagsterInstance.from_config(str(home)) as instance:
         unknown = list(unreported(instance, keys, partitions, hours))
-        with bar(console, "telling Dagster which hours the tables show") as progress:
-            for number, materialization in enumerate(unknown, start=1):
-                instance.report_runless_asset_event(materialization)
-                progress(number, len(unknown))
+        for number, materialization in enumerate(unknown, start=1):
+            instance.report_runless_asset_event(materialization)
+            progress(number, len(unknown))
     return len(unknown)

@@ -1,7 +1,10 @@
-"""A trial of every channel: each is told once, and it is said which of them took it."""
+"""`dicom-assets alerts test`: one test message to every channel, and the result for each."""
 
-from collections.abc import Callable
+import sys
 
+import click
+
+from dicom_assets.commands.progress import working
 from dicom_assets.defs.alerts.channels import channels_of, deliver
 from dicom_assets.defs.alerts.heartbeat import beat
 from dicom_assets.defs.alerts.ledger import Message
@@ -9,33 +12,33 @@ from dicom_assets.defs.check_words import READERS
 from dicom_assets.settings import Settings
 
 
-def run(settings: Settings, say: Callable[[str], None]) -> bool:
-    """Every channel is told that this is a test; returns whether there is one, and all took it.
+@click.group()
+def alerts() -> None:
+    """Alerts: mail, Slack, Teams, PagerDuty, webhooks; docs/decisions/alerts.md."""
 
-    Raises SettingsError, without the address, for one that Apprise does not understand.
-    """
+
+@alerts.command("test")
+def alerts_test() -> None:
+    """Send a test message to every channel, and print which of them took it."""
+    settings = Settings.from_environment(complete=False)
     readers = channels_of(settings)
     served = {c: [r for r in READERS if c in readers[r]] for cs in readers.values() for c in cs}
-    taken = deliver({channel: [_message(names)] for channel, names in served.items()})
+    with working("sending the test messages"):
+        sent = deliver({channel: [_message(names)] for channel, names in served.items()})
+        heard = settings.heartbeat_url is None or beat(settings.heartbeat_url)
     for channel, names in served.items():
-        say(f"{channel.name}, for {_joined(names)}: {_said(took=bool(taken[channel]))}")
+        click.echo(f"{channel.name}, for {_joined(names)}: {_outcome(bool(sent[channel]))}")
     for reader in (reader for reader, channels in readers.items() if not channels):
-        say(f"nobody is told as {READERS[reader]}: set DICOM_ALERTS_{reader.upper()}")
-    return _beat(settings, say) and bool(served) and all(taken.values())
-
-
-def _beat(settings: Settings, say: Callable[[str], None]) -> bool:
-    """The monitor of the heartbeat is asked, if there is one; returns whether it did not refuse."""
+        click.echo(f"nobody is told as {READERS[reader]}: set DICOM_ALERTS_{reader.upper()}")
     if settings.heartbeat_url is None:
-        say("nobody notices when nothing runs any more: set DICOM_HEARTBEAT_URL")
-        return True
-    took = beat(settings.heartbeat_url)
-    say(f"DICOM_HEARTBEAT_URL: {_said(took=took)}")
-    return took
+        click.echo("nobody notices when nothing runs any more: set DICOM_HEARTBEAT_URL")
+    else:
+        click.echo(f"DICOM_HEARTBEAT_URL: {_outcome(heard)}")
+    sys.exit(0 if heard and served and all(sent.values()) else 1)
 
 
-def _said(*, took: bool) -> str:
-    return "taken" if took else "NOT TAKEN"
+def _outcome(is_taken: bool) -> str:
+    return "taken" if is_taken else "NOT TAKEN"
 
 
 def _joined(readers: list[str]) -> str:

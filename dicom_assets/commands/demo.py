@@ -1,25 +1,27 @@
-"""The demo: the embedded archive's hours through Dagster, and what became of them in the terminal.
+"""`dicom-assets demo`: the embedded archive's hours through Dagster, and the tables printed.
 
-It is a person's first look, and uses what everybody uses: the definitions, a Dagster instance, the
-IO manager's tables.
+The demo is a person's first look. It uses what everybody uses: the definitions, a Dagster
+instance, the IO manager's tables.
 """
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import dagster as dg
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets.commands.progress import bar
+from dicom_assets.commands.home import dagster_home
+from dicom_assets.commands.progress import working
 from dicom_assets.definitions import build_definitions, tables
 from dicom_assets.defs.partitions import key_of
 from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.emulator import sample
-from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import DicomAssetsError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
@@ -31,41 +33,37 @@ ASSETS = (CHANGE, INSTANCE, SERIES, STUDY)
 STUDIES_SHOWN = 8
 
 
-def run(settings: Settings, home: Path, console: Console) -> bool:
-    """The tables show the embedded archive, and the terminal shows the tables; True when green.
-
-    `home` is the DAGSTER_HOME whose instance keeps the run.
-    """
-    archive = _archive(settings, console)
-    first, last = _hours(settings, archive)
+@click.command()
+def demo() -> None:
+    """Fill the tables from the embedded archive, and print them, by a run of Dagster."""
+    settings = Settings.from_environment(complete=False)
+    if not settings.is_embedded:
+        raise click.ClickException(
+            "the demo shows the embedded archive, but DICOM_SERVICE_URL is set: unset it, or use "
+            "`dagster asset materialize` for your own service"
+        )
+    home, console = dagster_home(), Console()
+    text = "filling the archive with pydicom's DICOM files"
+    with working(text, f"{text}: {{:,}} of {{:,}}") as progress:
+        first, last = _hours(settings, progress)
     console.print(f"[bold]Hours[/] {key_of(first)} … {key_of(last)} UTC, one run through Dagster")
-    with console.status("materializing change → instance → series, study"):
+    with working("materializing change → instance → series, study"):
         result = _materialize(settings, home, first, last)
     if not result.success:
         console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
-        console.print("\n".join(_explained(result)), markup=False)
-        return False
-    store = tables(settings).store()
-    _show(console, settings, store)
-    return True
+        console.print("\n".join(_own_errors(result)), markup=False)
+        sys.exit(1)
+    _print_tables(console, settings, tables(settings).store())
 
 
-def _archive(settings: Settings, console: Console) -> Archive:
-    """Return the embedded archive, filled on first use while a bar shows it."""
-    directory = Path(ARCHIVE_DIRECTORY)
-    delay = timedelta(minutes=settings.delay_minutes)
-    first = sample.first_hour(directory, now=datetime.now(UTC), delay=delay)
-    with bar(console, "filling the archive with pydicom's DICOM files") as progress:
-        return sample.prepare_archive(directory, first_hour=first, progress=progress)
-
-
-def _hours(settings: Settings, archive: Archive) -> tuple[datetime, datetime]:
-    """Return the archive's first hour, and the last that holds entries and is closed.
+def _hours(settings: Settings, progress: Callable[[int, int], None]) -> tuple[datetime, datetime]:
+    """Fill the archive on first use; return its first hour, and the last closed one with entries.
 
     Hours after the last entry are left out, so that a demo on the next day does nothing again.
     """
-    delay = timedelta(minutes=settings.delay_minutes)
-    first = sample.first_hour(Path(ARCHIVE_DIRECTORY), now=datetime.now(UTC), delay=delay)
+    directory, delay = Path(ARCHIVE_DIRECTORY), timedelta(minutes=settings.delay_minutes)
+    first = sample.first_hour(directory, now=datetime.now(UTC), delay=delay)
+    archive = sample.prepare_archive(directory, first_hour=first, progress=progress)
     newest = archive.latest(header=False)
     filled = first if newest is None else floor_hour(datetime_of(newest.ticks))
     closed = floor_hour(datetime.now(UTC) - delay) - HOUR
@@ -75,7 +73,7 @@ def _hours(settings: Settings, archive: Archive) -> tuple[datetime, datetime]:
 def _materialize(
     settings: Settings, home: Path, first: datetime, last: datetime
 ) -> dg.ExecuteInProcessResult:
-    """Materialize the hours as Dagster does a range: one run."""
+    """Materialize a range of hours in one run, as Dagster does."""
     repository = build_definitions(settings).get_repository_def()
     keys = [dg.AssetKey(table.name) for table in ASSETS]
     job = repository.get_implicit_job_def_for_assets(keys)
@@ -91,8 +89,8 @@ def _materialize(
         )
 
 
-def _explained(result: dg.ExecuteInProcessResult) -> list[str]:
-    """Return our own errors of the failed steps; others may quote what nobody should read."""
+def _own_errors(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Return the messages of our own errors; those of others may quote patients' values."""
     failures = [event.step_failure_data.error for event in result.get_step_failure_events()]
     causes = [error.cause or error for error in failures if error is not None]
     own = {kind.__name__ for kind in _kinds(DicomAssetsError)}
@@ -103,9 +101,9 @@ def _kinds(kind: type[Exception]) -> list[type[Exception]]:
     return [kind, *(deeper for below in kind.__subclasses__() for deeper in _kinds(below))]
 
 
-def _show(console: Console, settings: Settings, store: Store) -> None:
+def _print_tables(console: Console, settings: Settings, store: Store) -> None:
     console.print(_hours_grid(store), _tables_grid(settings, store), _studies_grid(store))
-    _say_what_was_refused(console)
+    _print_refusals(console)
     root = Path(settings.tables_root)
     shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
     console.print(f"The tables lie in [bold]{shown}[/]. Ask DuckDB (paste this line):\n")
@@ -119,16 +117,11 @@ def _show(console: Console, settings: Settings, store: Store) -> None:
 
 def _duckdb_line(path: str) -> str:
     """Return a command that asks the study table with DuckDB, without downloads."""
+    running, here = Path(sys.executable), Path.cwd()
+    python = running.relative_to(here) if running.is_relative_to(here) else running
     sql = "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
     study = f"study = deltalake.DeltaTable('{path}').scan()"
-    return f"{_python()} -c \"import deltalake, duckdb; {study}; print(duckdb.sql('{sql}'))\""
-
-
-def _python() -> str:
-    """Return the interpreter as a person would type it."""
-    running = Path(sys.executable)
-    here = Path.cwd()
-    return str(running.relative_to(here) if running.is_relative_to(here) else running)
+    return f"{python} -c \"import deltalake, duckdb; {study}; print(duckdb.sql('{sql}'))\""
 
 
 def _hours_grid(store: Store) -> Grid:
@@ -150,14 +143,16 @@ def _tables_grid(settings: Settings, store: Store) -> Grid:
 
 
 def _studies_grid(store: Store) -> Grid:
-    """Return the studies with the most instances; what could tell of a patient stays in the table.
+    """Return the studies with the most instances, by date, modalities and counts.
 
     A description may hold a name, so it is not printed.
     """
     columns = ["studyInstanceUid", "studyDate", "seriesCount", "instanceCount"]
     studies = store.open(STUDY).rows(columns)
     largest = studies.sort_by([("instanceCount", "descending"), ("studyInstanceUid", "ascending")])
-    modalities = _modalities(store)
+    modalities = defaultdict[str, set[str]](set)
+    for row in store.open(SERIES).rows(["studyInstanceUid", "modality"]).to_pylist():
+        modalities[row["studyInstanceUid"]] |= {row["modality"]} if row["modality"] else set()
     grid = Grid("date", "modalities", "series", "instances", title="largest studies")
     for row in largest.slice(0, STUDIES_SHOWN).to_pylist():
         kinds = ", ".join(sorted(modalities[row["studyInstanceUid"]]))
@@ -166,20 +161,12 @@ def _studies_grid(store: Store) -> Grid:
     return grid
 
 
-def _modalities(store: Store) -> dict[str, set[str]]:
-    rows = store.open(SERIES).rows(["studyInstanceUid", "modality"]).to_pylist()
-    found: dict[str, set[str]] = {row["studyInstanceUid"]: set() for row in rows}
-    for row in rows:
-        found[row["studyInstanceUid"]] |= {row["modality"]} if row["modality"] else set()
-    return found
-
-
-def _say_what_was_refused(console: Console) -> None:
-    told = sample.fill_report(Path(ARCHIVE_DIRECTORY))
-    reasons = Counter(told.refused)
+def _print_refusals(console: Console) -> None:
+    filling = sample.fill_report(Path(ARCHIVE_DIRECTORY))
+    reasons = Counter(filling.refused)
     if reasons:
         each = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         console.print(
-            f"Of pydicom's files the embedded service stored {told.stored} and refused "
+            f"Of pydicom's files the embedded service stored {filling.stored} and refused "
             f"{reasons.total()}, as a real one does: {each}.\n"
         )

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+import click
+
 from dicom_assets.defs.check_words import ReaderRole
 from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.checks.service import SERVICE_CHECKS
@@ -307,3 +309,10 @@ def write_pages(root: Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return list(stale)
+
+
+@click.command()
+def docs() -> None:
+    """Write the generated pages of the documentation anew, in a checkout."""
+    changed = write_pages(Path.cwd())
+    click.echo("\n".join(f"wrote {path}" for path in changed) or "all pages are up to date")

@@ -1,38 +1,40 @@
-"""DAGSTER_HOME of `demo` and `dev`: one folder, made once, with this project's dagster.yaml."""
+"""DAGSTER_HOME of the commands that start Dagster: one folder with this project's dagster.yaml."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Final
 
 from dagster import DagsterInstance
 from filelock import FileLock
 
-DIRECTORY = Path("data/dagster")
-CONFIGURATION = "dagster.yaml"
+DEFAULT_HOME: Final = Path("data/dagster")
+DAGSTER_YAML: Final = "dagster.yaml"
 
 
-def prepare(home: Path) -> Path:
-    """The folder is a DAGSTER_HOME with a dagster.yaml and a database; returns its full path.
+def dagster_home() -> Path:
+    """Return the DAGSTER_HOME that is set, else `data/dagster`, initialised."""
+    return initialise_home(Path(os.environ.get("DAGSTER_HOME") or DEFAULT_HOME))
 
-    Two processes on a fresh home race for its database, so whoever comes first makes it alone.
+
+def initialise_home(home: Path) -> Path:
+    """Make a folder a DAGSTER_HOME with a dagster.yaml and a database; returns its full path.
+
+    A dagster.yaml that is there stays. Two processes on a fresh home would race for its database,
+    so one makes it while the other waits.
     """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".initialising"):
-        _provide_configuration(home)
+        if not (home / DAGSTER_YAML).exists():
+            shutil.copyfile(_own_yaml(), home / DAGSTER_YAML)
         with DagsterInstance.from_config(str(home)) as instance:
             instance.get_runs_count()
     return home
 
 
-def _provide_configuration(home: Path) -> None:
-    """The home has a dagster.yaml; one that somebody put there stays."""
-    target = home / CONFIGURATION
-    if not target.exists():
-        shutil.copyfile(_own_configuration(), target)
-
-
-def _own_configuration() -> Path:
+def _own_yaml() -> Path:
     """Return dagster.yaml beside the code in a wheel, above it in a checkout."""
     package = Path(__file__).parents[1]
-    beside = package / CONFIGURATION
-    return beside if beside.exists() else package.parent / CONFIGURATION
+    beside = package / DAGSTER_YAML
+    return beside if beside.exists() else package.parent / DAGSTER_YAML

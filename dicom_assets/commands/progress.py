@@ -1,16 +1,17 @@
-"""A bar in the terminal for what takes longer than two seconds."""
+"""The line on stderr that shows that a command works, and how far it has come."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 
 @contextmanager
-def bar(console: Console, text: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function of (done, total) that moves a bar; where nothing is done, none shows."""
-    columns = (SpinnerColumn(), TextColumn(text), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(text, total=None, visible=False)
-        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
+def working(text: str, counted: str = "{}") -> Iterator[Callable[..., None]]:
+    """Show a text with a spinner on stderr while the block runs.
+
+    Yields a function that replaces the text by `counted`, with its arguments in the places.
+    Nothing is shown where stderr is no terminal.
+    """
+    with Console(stderr=True).status(text) as status:
+        yield lambda *values: status.update(counted.format(*values))

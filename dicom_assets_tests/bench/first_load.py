@@ -99,7 +99,9 @@ class _Home:
 
     def load(self, spans: list[Span]) -> _Cost:
         """The spans are in the tables, a run each."""
-        with dg.DagsterInstance.from_config(str(home.prepare(self.folder / "home"))) as instance:
+        with dg.DagsterInstance.from_config(
+            str(home.initialise_home(self.folder / "home"))
+        ) as instance:
             return _Cost.sum([self._run(instance, span) for span in spans])
 
     def _run(self, instance: dg.DagsterInstance, span: Span) -> _Cost:

@@ -164,31 +164,17 @@ def test_what_is_neither_uid_nor_sequence_ends_with_two(asked: str) -> None:
 
 def test_hours_in_a_row_are_one_command() -> None:
     """A range for hours without a gap, one line for each range, the newest ones."""
-    from dicom_assets.commands.find.report import commands
+    from dicom_assets.commands.find.report import commands_for
 
     hours = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in (0, 1, 2, 5, 7, 9, 11, 13)]
-    lines = commands(Verdict("late", "run again", hours=tuple(hours), select=("series", "study")))
+    lines = commands_for(
+        Verdict("late", "run again", hours=tuple(hours), select=("series", "study"))
+    )
     assert len(lines) == 6
     assert lines[0].endswith("--select series,study --partition 2026-01-01-05:00")
     assert lines[-1] == "# and 1 more, see --json"
-    (ranged,) = commands(Verdict("late", "run again", hours=tuple(hours[:3])))
+    (ranged,) = commands_for(Verdict("late", "run again", hours=tuple(hours[:3])))
     assert ranged.endswith(
         f"{','.join(ALL_TABLES)} --partition-range 2026-01-01-00:00...2026-01-01-02:00"
     )
-    assert commands(Verdict("in step", "nothing", is_fine=True)) == []
-
-
-def test_the_terminal_says_how_far_a_long_search_has_come(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On stderr, so that JSON stays JSON; after two seconds, and not before."""
-    from dicom_assets.commands.find import report as find
-
-    told: list[str] = []
-    monkeypatch.setattr("rich.status.Status.update", lambda _, text: told.append(text))
-    with find._progress() as tell:
-        tell(10)
-        monkeypatch.setattr(find, "PROGRESS_SECONDS", -1.0)
-        tell(20_000)
-    assert told == ["looked through 20,000 entries of the feed"]
-    assert capsys.readouterr().out == ""
+    assert commands_for(Verdict("in step", "nothing", is_fine=True)) == []

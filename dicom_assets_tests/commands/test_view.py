@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from dicom_assets.cli import main
+from dicom_assets.commands.view import view
 from dicom_assets.schema import added, views
 from dicom_assets_tests.support.clinic import Clinic
 from dicom_assets_tests.support.command import ROOT, complaint, told
@@ -120,7 +121,7 @@ def test_the_page_of_views_is_for_everybody(clinic: Clinic) -> None:
 
 def test_the_choices_are_the_dialects() -> None:
     """The command offers each dialect that can be written."""
-    (option,) = [p for p in main.commands["view"].params if p.name == "dialect"]
+    (option,) = [p for p in view.params if p.name == "dialect"]
     assert isinstance(option.type, click.Choice)
     assert [*option.type.choices] == [*views.DIALECTS]
 

@@ -87,7 +87,7 @@ class Clinic:
 def clinic(tmp_path: Path) -> Iterator[Clinic]:
     """Tables that were filled for six hours but one, and then nothing ran for thirty."""
     start = floor_hour(datetime.now(UTC) - FAST - DELAY) - (BEFORE + STANDSTILL) * HOUR
-    home.prepare(tmp_path / "home")
+    home.initialise_home(tmp_path / "home")
     with serving(Archive(tmp_path / "archive")) as service:
         service.behind = FAST
         end = start + 10_000 * HOUR

@@ -231,7 +231,7 @@ def test_a_run_of_dagster_goes_to_azure_by_configuration_alone(
         environment = clean() | cloud.trust() | identity | {"HTTPS_PROXY": proxy.url()}
         environment |= {
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            "DAGSTER_HOME": str(home.prepare(tmp_path / "home")),
+            "DAGSTER_HOME": str(home.initialise_home(tmp_path / "home")),
             "DICOM_SERVICE_URL": f"https://{DICOM_HOST}",
             "DICOM_TABLES_URL": cloud.root(),
             "DICOM_START_TIME": START.isoformat(),

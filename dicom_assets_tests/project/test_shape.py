@@ -18,8 +18,14 @@ from dicom_assets_tests.support.layout import PACKAGE, sources
 
 MEDIAN_LINES = 8
 NINE_IN_TEN_LINES = 25
-READS_ENVIRONMENT = {"settings.py", "cli.py"}
-"""Settings read the environment once; the command line prepares it for the processes it starts."""
+READS_ENVIRONMENT = {
+    "settings.py",
+    "commands/check/__init__.py",
+    "commands/dev.py",
+    "commands/home.py",
+    "commands/migrate/__init__.py",
+}
+"""Settings read the environment once; commands prepare it for settings and other processes."""
 
 
 @pytest.fixture(scope="module")

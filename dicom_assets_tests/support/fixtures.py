@@ -72,7 +72,7 @@ def fresh_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Two processes on a fresh SQLite home race for its tables, so it is initialised here, once.
     """
-    return home.prepare(tmp_path_factory.mktemp("fresh") / "home")
+    return home.initialise_home(tmp_path_factory.mktemp("fresh") / "home")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The settings, and the versions of what reads them: without network, without Dagster."""
+"""Probes of the settings and of the versions of packages: without network, without Dagster."""
 
 import platform
 from collections.abc import Iterator, Mapping
@@ -22,14 +22,14 @@ _TOGETHER: Final = (
 )
 
 
-def valid(environment: Mapping[str, str]) -> Finding:
-    """Every setting can be used and contradicts no other, and none is misspelled."""
+def probe_settings(environment: Mapping[str, str]) -> Finding:
+    """Red unless every setting can be used and contradicts no other; warn of unknown names."""
     if wrong := _wrong(environment):
         return red("; ".join(wrong), "change what is named, then start again")
     unknown = [n for n in environment if n.startswith(_PREFIX) and n not in _VARIABLES]
     if unknown:
-        told = ", ".join(map(_guessed, sorted(unknown)))
-        return warn(f"no setting of this project: {told}", "is it spelled right?")
+        names = ", ".join(map(_guessed, sorted(unknown)))
+        return warn(f"no setting of this project: {names}", "is it spelled right?")
     return ok(f"{sum(name in environment for name in _VARIABLES)} are set, and can be used")
 
 
@@ -39,11 +39,11 @@ def _guessed(name: str) -> str:
 
 
 def _wrong(environment: Mapping[str, str]) -> list[str]:
-    """Return all that is wrong, not only what is met first."""
+    """Return every fault of the settings, not only the first."""
     groups = [*((name,) for name in _VARIABLES), *_TOGETHER]
     parts = ({name: environment[name] for name in g if name in environment} for g in groups)
-    found = [said for part in parts for said in _refusals(part, complete=False)]
-    return list(dict.fromkeys(found or _columns(environment)))
+    faults = [fault for part in parts for fault in _refusals(part, complete=False)]
+    return list(dict.fromkeys(faults or _columns(environment)))
 
 
 def _refusals(environment: Mapping[str, str], *, complete: bool) -> Iterator[str]:
@@ -60,24 +60,24 @@ def _columns(environment: Mapping[str, str]) -> Iterator[str]:
         yield str(error)
 
 
-def missing(environment: Mapping[str, str]) -> list[str]:
-    """Return what runs need and the settings, which are valid, lack."""
-    # What would be missing with a start is told in the same breath.
+def missing_settings(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each setting that a run needs and valid settings lack."""
+    # A start is added in the second pass, so that its absence does not hide what else is missing.
     started = {_START: "1990-01-01", **environment}
-    found = (said for given in (environment, started) for said in _refusals(given, complete=True))
-    return list(dict.fromkeys(found))
+    passes = (environment, started)
+    return list(dict.fromkeys(s for given in passes for s in _refusals(given, complete=True)))
 
 
-def complete(environment: Mapping[str, str]) -> Finding:
-    """Nothing is missing that a run needs."""
-    told = missing(environment)
-    return red("; ".join(told), "set what is named") if told else ok("nothing is missing")
+def probe_completeness(environment: Mapping[str, str]) -> Finding:
+    """Red unless everything is set that a run needs."""
+    lacking = missing_settings(environment)
+    return red("; ".join(lacking), "set what is named") if lacking else ok("nothing is missing")
 
 
-def versions() -> Finding:
-    """Tell the versions of Python and of what the project stands on."""
-    told = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
-    return ok(f"Python {platform.python_version()}, {told}")
+def probe_versions() -> Finding:
+    """Return the versions of Python and of the main packages."""
+    packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    return ok(f"Python {platform.python_version()}, {packages}")
 
 
 def _version(package: str) -> str:

@@ -1,7 +1,7 @@
-"""Dagster's instance: what its dagster.yaml says, who lives in it, and what is switched on.
+"""Probes of Dagster's instance: its dagster.yaml, its daemons, its schedules and sensors.
 
-dagster.yaml is read from DAGSTER_HOME only, so no code location can set it right: a red line names
-what has to stand there. A home that is not there is not made.
+dagster.yaml is read from DAGSTER_HOME only and no code location can correct it, so a red line names
+the lines that are needed there. A home that is not there is not made.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ from dagster_shared.check import CheckError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_assets.commands.check.probe import Finding, Probe, ok, red, unseen, warn
-from dicom_assets.commands.home import CONFIGURATION
+from dicom_assets.commands.home import DAGSTER_YAML
 from dicom_assets.definitions import build_definitions
 from dicom_assets.defs.pool import POOL
 from dicom_assets.settings import Settings
 
-GROUP: Final = "Dagster"
-HOME: Final = "home"
-# Daemons tell that they live twice a minute; one that waits for a long tick does not.
-SILENCE: Final = timedelta(minutes=5)
+DAGSTER_GROUP: Final = "Dagster"
+_HOME: Final = "home"
+# Daemons send a heartbeat twice a minute, but not while one waits for a long tick.
+HEARTBEAT_AGE: Final = timedelta(minutes=5)
 Ticking: TypeAlias = dg.ScheduleDefinition | dg.SensorDefinition
-_Look: TypeAlias = Callable[[dg.DagsterInstance], Finding]
+_Question: TypeAlias = Callable[[dg.DagsterInstance], Finding]
 _REFUSALS: Final = (
     *(dg.DagsterError, CheckError, SQLAlchemyError, yaml.YAMLError),
     *(OSError, ImportError),
@@ -41,14 +41,14 @@ _MONITORING: Final = "run_monitoring: {enabled: true, free_slots_after_run_end_s
 
 @dataclass
 class InstanceProbe:
-    """The looks at the instance in a home; a context manager that closes it."""
+    """The probes of the instance in a home; a context manager that closes it."""
 
     home: Path
     _open: ExitStack = field(default_factory=ExitStack)
     _instance: dg.DagsterInstance | None = None
 
     def __enter__(self) -> Self:
-        """Return the probe; the instance is opened by its first look."""
+        """Return the probes; the first of them opens the instance."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,36 +56,39 @@ class InstanceProbe:
         self._open.close()
 
     def probes(self, settings: Settings | None) -> list[Probe]:
-        """Return the looks; without settings, at what does not depend on them."""
-        looks: dict[str, _Look] = {
-            "pool": partial(pool, self.home),
-            "run buffer": partial(run_buffer, self.home),
-            "run monitoring": partial(run_monitoring, self.home),
-            "telemetry": partial(telemetry, self.home),
+        """Return the probes; without settings those that do not depend on them."""
+        questions: dict[str, _Question] = {
+            "pool": partial(check_pool, self.home),
+            "run buffer": partial(check_run_buffer, self.home),
+            "run monitoring": partial(check_run_monitoring, self.home),
+            "telemetry": partial(check_telemetry, self.home),
         }
         if settings is None or not settings.is_embedded:
-            looks["daemon"] = partial(daemon, self.home, datetime.now(UTC))
-        looks |= {one.name: partial(automation, one) for one in _ticking(settings)}
-        asked = [Probe(GROUP, n, partial(self._look, k), (HOME,)) for n, k in looks.items()]
-        return [Probe(GROUP, HOME, self.open), *asked]
+            questions["daemon"] = partial(check_daemons, self.home, datetime.now(UTC))
+        questions |= {one.name: partial(check_switch, one) for one in _ticking(settings)}
+        probes = [
+            Probe(DAGSTER_GROUP, name, partial(self._answer, question), (_HOME,))
+            for name, question in questions.items()
+        ]
+        return [Probe(DAGSTER_GROUP, _HOME, self.open), *probes]
 
     def open(self) -> Finding:
-        """The home is one, and its dagster.yaml and database can be read."""
+        """Red unless the instance opens with its dagster.yaml and its database."""
         try:
             opened = self._open.enter_context(dg.DagsterInstance.from_config(str(self.home)))
             opened.get_runs_count()
         except _REFUSALS as error:
-            what = f"the instance in {self.home} cannot be opened ({type(error).__name__})"
-            return red(what, _repair(self.home))
+            failure = f"the instance in {self.home} cannot be opened ({type(error).__name__})"
+            return red(failure, _repair(self.home))
         self._instance = opened
-        has_own = (self.home / CONFIGURATION).exists()
-        return ok(f"in {self.home}{'' if has_own else f', without a {CONFIGURATION}'}")
+        has_own = (self.home / DAGSTER_YAML).exists()
+        return ok(f"in {self.home}{'' if has_own else f', without a {DAGSTER_YAML}'}")
 
-    def _look(self, look: _Look) -> Finding:
+    def _answer(self, question: _Question) -> Finding:
         if self._instance is None:
-            raise TypeError("looked at before the instance was opened")
+            raise TypeError("the instance is not open yet")
         try:
-            return look(self._instance)
+            return question(self._instance)
         except _REFUSALS as error:
             return red(f"it cannot be read ({type(error).__name__})", _repair(self.home))
 
@@ -98,32 +101,32 @@ def _repair(home: Path) -> str:
 
 
 def _put(lines: str, home: Path) -> str:
-    return f"put `{lines}` into {home / CONFIGURATION}, then start Dagster anew"
+    return f"put `{lines}` into {home / DAGSTER_YAML}, then start Dagster anew"
 
 
-def pool(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """One asset at a time reads the service and writes the tables."""
+def check_pool(home: Path, instance: dg.DagsterInstance) -> Finding:
+    """Red unless the pool lets one asset at a time read the service and write the tables."""
     config = instance.get_concurrency_config().pool_config
     limits = instance.event_log_storage.get_pool_limits()
     own = (limit.limit for limit in limits if limit.name == POOL and not limit.from_default)
     limit = next(own, config.default_pool_limit)
     granularity = config.pool_granularity or PoolGranularity.OP
-    what = f"the limit of {POOL} is {limit or 'none'}, a slot is held by each {granularity.value}"
+    facts = f"the limit of {POOL} is {limit or 'none'}, a slot is held by each {granularity.value}"
     if limit == 1 and granularity is PoolGranularity.OP:
-        return ok(what)
-    told = f", or `dagster instance concurrency set {POOL} 1`" if limit != 1 else ""
-    return red(what, _put(_POOLS, home) + told)
+        return ok(facts)
+    command = f", or `dagster instance concurrency set {POOL} 1`" if limit != 1 else ""
+    return red(facts, _put(_POOLS, home) + command)
 
 
-def run_buffer(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """A run may start while the pool is taken, and so free the slot of one that died."""
+def check_run_buffer(home: Path, instance: dg.DagsterInstance) -> Finding:
+    """Warn unless a run may start while the pool is taken, and so free a dead run's slot."""
     runs = instance.get_concurrency_config().pool_config.op_granularity_run_buffer or 0
-    what = f"runs that may start and wait for the pool: {runs}"
-    return ok(what) if runs > 0 else warn(what, _put(_BUFFER, home))
+    facts = f"runs that may start and wait for the pool: {runs}"
+    return ok(facts) if runs > 0 else warn(facts, _put(_BUFFER, home))
 
 
-def run_monitoring(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """A run that was killed is noticed, and does not keep its slot."""
+def check_run_monitoring(home: Path, instance: dg.DagsterInstance) -> Finding:
+    """Red unless Dagster detects a killed run and frees its slot."""
     if not instance.run_monitoring_enabled:
         return red("it is off: a killed run keeps its slot for ever", _put(_MONITORING, home))
     seconds = instance.run_monitoring_settings.get("free_slots_after_run_end_seconds")
@@ -132,8 +135,8 @@ def run_monitoring(home: Path, instance: dg.DagsterInstance) -> Finding:
     return ok(f"it is on, and frees slots {seconds} s after the end of a run")
 
 
-def telemetry(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """Dagster tells its maker nothing."""
+def check_telemetry(home: Path, instance: dg.DagsterInstance) -> Finding:
+    """Warn unless Dagster's telemetry is off."""
     if instance.telemetry_enabled:
         return warn(
             "Dagster tells its maker how it is used", _put("telemetry: {enabled: false}", home)
@@ -141,21 +144,22 @@ def telemetry(home: Path, instance: dg.DagsterInstance) -> Finding:
     return ok("it is off")
 
 
-def daemon(home: Path, now: datetime, instance: dg.DagsterInstance) -> Finding:
-    """Whoever ticks, starts runs and looks after them is alive."""
+def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Finding:
+    """Red unless every required daemon sent a heartbeat in the last five minutes."""
     beats = instance.get_daemon_heartbeats()
     ages = {
         name: now - datetime.fromtimestamp(beats[name].timestamp, UTC) if name in beats else None
         for name in instance.get_required_daemon_types()
     }
-    dead = sorted(n.lower() for n, age in ages.items() if age is None or age > SILENCE)
+    dead = sorted(n.lower() for n, age in ages.items() if age is None or age > HEARTBEAT_AGE)
     start = (
         f"start `dagster-daemon run` with DAGSTER_HOME={home}, as a service of the machine; "
         "`dicom-assets dev` starts it too"
     )
     if len(dead) == len(ages):
-        told = min((age for age in ages.values() if age), default=None)
-        since = "it has never lived here" if told is None else f"silent for {_minutes(told)}"
+        youngest = min((age for age in ages.values() if age), default=None)
+        minutes = None if youngest is None else f"{int(youngest.total_seconds() // 60):,}"
+        since = "it has never lived here" if minutes is None else f"silent for {minutes} minutes"
         return red(f"it does not run ({since})", start)
     if dead:
         return red(f"parts of it do not live: {', '.join(dead)}", f"look at its log; {start}")
@@ -165,12 +169,8 @@ def daemon(home: Path, now: datetime, instance: dg.DagsterInstance) -> Finding:
     return ok(f"all {len(ages)} parts live")
 
 
-def _minutes(age: timedelta) -> str:
-    return f"{int(age.total_seconds() // 60):,} minutes"
-
-
-def automation(ours: Ticking, instance: dg.DagsterInstance) -> Finding:
-    """A schedule or sensor of ours is on."""
+def check_switch(ours: Ticking, instance: dg.DagsterInstance) -> Finding:
+    """Red when somebody has stopped a schedule or sensor of ours."""
     kind = "schedule" if isinstance(ours, dg.ScheduleDefinition) else "sensor"
     states = [state for state in instance.all_instigator_state() if state.name == ours.name]
     if any(state.is_running for state in states):
@@ -189,12 +189,12 @@ def automation(ours: Ticking, instance: dg.DagsterInstance) -> Finding:
 
 
 def _ticking(settings: Settings | None) -> list[Ticking]:
-    """Return the schedules and sensors that there are with the settings."""
-    # With the embedded service all are off by default, and definitions would begin its archive.
+    """Return the schedules and sensors of the definitions that the settings give."""
+    # With the embedded service all are off by default, and definitions would fill its archive.
     if settings is None or settings.is_embedded:
         return []
     now = datetime.now(UTC)
     start = settings.start_time or min(now, settings.end_time or now) - timedelta(days=1)
-    made = build_definitions(replace(settings, start_time=start))
-    schedules = [one for one in made.schedules or () if isinstance(one, dg.ScheduleDefinition)]
-    return [*schedules, *(made.sensors or ())]
+    built = build_definitions(replace(settings, start_time=start))
+    schedules = [one for one in built.schedules or () if isinstance(one, dg.ScheduleDefinition)]
+    return [*schedules, *(built.sensors or ())]

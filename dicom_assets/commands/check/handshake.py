@@ -1,4 +1,4 @@
-"""Whether a name leads somewhere, and what answers there speaks TLS that is trusted here."""
+"""Probes of the way to the service: its name has an address, its TLS certificate is trusted."""
 
 import socket
 import ssl
@@ -31,22 +31,22 @@ _CERTIFICATES: Final[Mapping[int, tuple[str, str]]] = {
 
 
 def resolve(host: str, port: int) -> Finding:
-    """The name leads to an address."""
+    """Red unless the name resolves."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return red(
             "the name in DICOM_SERVICE_URL cannot be resolved",
             "is it spelled right? With a private endpoint, its DNS zone must be linked to this "
             "network",
         )
-    return ok(f"addresses that it leads to: {len({address[0] for *_, address in found})}")
+    return ok(f"addresses that it leads to: {len({address[0] for *_, address in addresses})}")
 
 
 def shake(host: str, port: int, seconds: float, now: datetime) -> Finding:
-    """What answers within so many seconds speaks TLS, with a certificate that is trusted here."""
+    """Red unless a server answers in time, by TLS with a certificate that is trusted here."""
     try:
-        # As the client that reads the feed does it: SSL_CERT_FILE, SSL_CERT_DIR, else certifi's.
+        # As in the client that reads the feed: SSL_CERT_FILE, SSL_CERT_DIR, else certifi's.
         context = httpx.create_ssl_context()
     except OSError:
         return red(
@@ -56,8 +56,8 @@ def shake(host: str, port: int, seconds: float, now: datetime) -> Finding:
     try:
         return _shaken(context, host, port, seconds, now)
     except ssl.SSLCertVerificationError as error:
-        what, remedy = _CERTIFICATES.get(error.verify_code, _ODD)
-        return red(f"the certificate {what}", remedy)
+        fault, remedy = _CERTIFICATES.get(error.verify_code, _ODD)
+        return red(f"the certificate {fault}", remedy)
     except ssl.SSLError:
         return red("what answers does not speak TLS", "is the port in DICOM_SERVICE_URL right?")
     except OSError:
@@ -74,9 +74,9 @@ def _shaken(
         socket.create_connection((host, port), seconds) as plain,
         context.wrap_socket(plain, server_hostname=host) as secure,
     ):
-        held = secure.getpeercert() or {}
-        ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(held["notAfter"])), UTC)
-        what = f"{secure.version()}, its certificate is trusted and valid until {ends:%Y-%m-%d}"
+        certificate = secure.getpeercert() or {}
+        ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
+        facts = f"{secure.version()}, its certificate is trusted and valid until {ends:%Y-%m-%d}"
     if ends - now < timedelta(days=_CERTIFICATE_DAYS):
-        return warn(what, "see that whoever runs the service renews it in time")
-    return ok(what)
+        return warn(facts, "remind the operator of the service to renew it in time")
+    return ok(facts)

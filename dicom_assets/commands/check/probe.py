@@ -1,8 +1,7 @@
-"""A probe looks at one thing, changes nothing, and says in a line what it found and what to do.
+"""A probe: one question to settings, service, storage or Dagster, which changes nothing.
 
-Here: what a line is, and that a probe which needs another waits for it. The probes themselves are
-where what they look at is known: the service in `feed.probe`, the storage in `tables.probe`,
-settings and Dagster's instance in `check`, which shows the lines.
+Here: its line, and the rule that a probe is skipped when one that it needs has failed. The probes
+themselves are in `configuration`, `service`, `storage` and `dagster_instance`.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,7 @@ from dicom_assets.errors import DicomAssetsError
 
 
 class State(StrEnum):
-    """What a line says; only `red` makes the whole red."""
+    """The state of a line; one red line makes the command end with 1."""
 
     OK = "ok"
     WARN = "warn"
@@ -23,7 +22,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found, and what to do about it; a red finding always says that."""
+    """A probe's result in a clause, and the remedy; a red one always has a remedy."""
 
     state: State
     found: str
@@ -31,34 +30,34 @@ class Finding:
 
 
 def ok(found: str) -> Finding:
-    """Return a finding with which all is well."""
+    """Return a finding that needs no remedy."""
     return Finding(State.OK, found)
 
 
 def warn(found: str, remedy: str) -> Finding:
-    """Return a finding that somebody should know."""
+    """Return a finding with which runs work, but not as they should."""
     return Finding(State.WARN, found, remedy)
 
 
 def red(found: str, remedy: str) -> Finding:
-    """Return a finding with which runs fail, or go wrong."""
+    """Return a finding with which runs fail, or write wrong rows."""
     return Finding(State.RED, found, remedy)
 
 
 def unseen(why: str, remedy: str = "") -> Finding:
-    """Return why it was not looked."""
+    """Return the reason why a probe has nothing to look at."""
     return Finding(State.UNSEEN, why, remedy)
 
 
 def explained(error: DicomAssetsError) -> Finding:
-    """Return an error of ours as a red finding: its first sentence is what, the rest the remedy."""
+    """Return an error of ours as a red finding: its first sentence, and the rest as the remedy."""
     what, _, remedy = str(error).partition(". ")
     return red(what, remedy or "the message says it")
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One look. Where a probe that it needs was red, or did not come to look, it does not look."""
+    """A question, by group and name; it is skipped when a probe that it needs has failed."""
 
     group: str
     name: str
@@ -68,7 +67,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Line:
-    """What one probe came to."""
+    """The result of one probe, as it is printed."""
 
     group: str
     name: str
@@ -78,15 +77,15 @@ class Line:
 
 
 def lines(probes: Iterable[Probe], begin: Callable[[Probe], None]) -> Iterator[Line]:
-    """Yield the line of each probe in their order; `begin` is told of each that looks."""
-    fallen: set[str] = set()
+    """Run the probes in their order and yield a line for each; `begin` is called before each."""
+    failed: set[str] = set()
     for probe in probes:
-        missing = next((name for name in probe.needs if name in fallen), None)
+        missing = next((name for name in probe.needs if name in failed), None)
         if missing is None:
             begin(probe)
             finding = probe.look()
         else:
-            finding = unseen(f"`{missing}` has to be well first")
+            finding = unseen(f"skipped, because `{missing}` failed")
         if missing is not None or finding.state is State.RED:
-            fallen.add(probe.name)
+            failed.add(probe.name)
         yield Line(probe.group, probe.name, finding.state, finding.found, finding.remedy)

@@ -1,9 +1,8 @@
-"""The whole check: all looks in their order, and their lines in the terminal or as JSON."""
+"""All probes in their order, and their lines in the terminal or as JSON."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from dicom_assets.commands.check import configuration
-from dicom_assets.commands.check.dagster_instance import GROUP as DAGSTER
-from dicom_assets.commands.check.dagster_instance import InstanceProbe
+from dicom_assets.commands.check.dagster_instance import DAGSTER_GROUP, InstanceProbe
 from dicom_assets.commands.check.probe import (
     Finding,
     Line,
@@ -26,11 +24,11 @@ from dicom_assets.commands.check.probe import (
     ok,
     unseen,
 )
-from dicom_assets.commands.check.service import FEED, ServiceProbe
-from dicom_assets.commands.check.service import GROUP as SERVICE
-from dicom_assets.commands.check.storage import GROUP as STORAGE
-from dicom_assets.commands.check.storage import StorageProbe
-from dicom_assets.commands.home import DIRECTORY
+from dicom_assets.commands.check.service import FEED, SERVICE_GROUP, ServiceProbe
+from dicom_assets.commands.check.storage import STORAGE_GROUP, StorageProbe
+from dicom_assets.commands.home import DEFAULT_HOME
+from dicom_assets.commands.json_output import print_json
+from dicom_assets.commands.progress import working
 from dicom_assets.definitions import tables
 from dicom_assets.defs.checks.upkeep import ROOM_BYTES
 from dicom_assets.errors import DicomAssetsError, SettingsError
@@ -39,7 +37,7 @@ from dicom_assets.settings import Settings
 from dicom_assets.tables.change import require_archive
 from dicom_assets.tables.delta.snapshot import Store
 
-SETTINGS: Final = "settings"
+_SETTINGS: Final = "settings"
 _STYLES: Final = {
     State.OK: "green",
     State.WARN: "yellow",
@@ -51,21 +49,20 @@ _STATE_COLUMNS, _NAME_COLUMNS = 10, 28
 _PLUS: Final = "DAGSTER_CLOUD_DEPLOYMENT_NAME"
 
 
-def run(environment: Mapping[str, str], console: Console, *, as_json: bool = False) -> bool:
-    """A line for each look is shown, with what to do where it is red; True when none is."""
-    found: list[Line] = []
-    aside = Console(stderr=True) if as_json or not console.is_terminal else console
-    with _Check(environment) as check, aside.status("looking") as status:
-        for line in lines(check.probes(), lambda one: status.update(f"{one.group}: {one.name}")):
+def run_probes(environment: Mapping[str, str], *, as_json: bool = False) -> bool:
+    """Print a line for each probe, with a remedy where it is red; True when none is."""
+    console, printed = Console(), list[Line]()
+    with _Check(environment) as check, working("looking", "{}: {}") as progress:
+        for line in lines(check.probes(), lambda probe: progress(probe.group, probe.name)):
             if not as_json:
-                _show(console, line, is_first=not found or found[-1].group != line.group)
-            found.append(line)
-    is_well = all(line.state is not State.RED for line in found)
+                _show(console, line, is_first=not printed or printed[-1].group != line.group)
+            printed.append(line)
+    is_well = all(line.state is not State.RED for line in printed)
     if as_json:
-        told = {"is_well": is_well, "DICOM_START_TIME": check.start_time}
-        console.print_json(json.dumps(told | {"lines": [asdict(line) for line in found]}))
+        facts = {"is_well": is_well, "DICOM_START_TIME": check.start_time}
+        print_json(facts | {"lines": [asdict(line) for line in printed]})
     else:
-        _sum_up(console, found, check.start_time)
+        _sum_up(console, printed, check.start_time)
     return is_well
 
 
@@ -91,7 +88,7 @@ def _sum_up(console: Console, found: list[Line], start_time: str | None) -> None
 
 @dataclass
 class _Check:
-    """The looks that an environment asks for; a context manager that closes what they open."""
+    """The probes for an environment; a context manager that closes what they open."""
 
     environment: Mapping[str, str]
     _service: ServiceProbe | None = None
@@ -110,15 +107,22 @@ class _Check:
         return None if hour is None else f"{hour:%Y-%m-%dT%H:%M:%SZ}"
 
     def probes(self) -> Iterator[Probe]:
-        """Yield the looks in their order; those that need valid settings wait for them."""
+        """Yield the probes in their order; those that need valid settings come after them."""
         given = self.environment
-        yield Probe(SETTINGS, SETTINGS, partial(configuration.valid, given))
-        yield Probe(SETTINGS, "complete", partial(configuration.complete, given), (SETTINGS,))
-        yield Probe(SETTINGS, "versions", configuration.versions)
-        settings = _settings(given)
+        yield Probe(_SETTINGS, _SETTINGS, partial(configuration.probe_settings, given))
+        yield Probe(
+            _SETTINGS,
+            "complete",
+            partial(configuration.probe_completeness, given),
+            (_SETTINGS,),
+        )
+        yield Probe(_SETTINGS, "versions", configuration.probe_versions)
+        settings: Settings | None = None
+        with suppress(SettingsError):
+            settings = Settings.from_environment(given, complete=False)
         if settings is None:
-            yield _left_out(SERVICE, "nothing is known of it", SETTINGS)
-            yield _left_out(STORAGE, "nothing is known of it", SETTINGS)
+            yield _left_out(SERVICE_GROUP, "nothing is known of it", _SETTINGS)
+            yield _left_out(STORAGE_GROUP, "nothing is known of it", _SETTINGS)
         else:
             yield from self._of_service(settings)
             yield from self._of_storage(settings)
@@ -126,8 +130,8 @@ class _Check:
 
     def _of_service(self, settings: Settings) -> Iterator[Probe]:
         if settings.service_url is None:
-            told = "DICOM_SERVICE_URL is unset: the embedded service is used, on this machine"
-            yield _left_out(SERVICE, told)
+            unset = "DICOM_SERVICE_URL is unset: the embedded service is used, on this machine"
+            yield _left_out(SERVICE_GROUP, unset)
             return
         self._service = ServiceProbe(
             settings.service_url, settings.api_version, settings.batch_size, settings.start_time
@@ -135,30 +139,28 @@ class _Check:
         yield from self._service.probes()
 
     def _of_storage(self, settings: Settings) -> Iterator[Probe]:
-        if any(
-            told.startswith("DICOM_TABLES_URL") for told in configuration.missing(self.environment)
-        ):
-            yield _left_out(STORAGE, "DICOM_TABLES_URL is unset: the place is not known yet")
+        lacking = configuration.missing_settings(self.environment)
+        if any(sentence.startswith("DICOM_TABLES_URL") for sentence in lacking):
+            yield _left_out(STORAGE_GROUP, "DICOM_TABLES_URL is unset: the place is not known yet")
             return
         kept = tables(settings)
         store = kept.store()
         yield from StorageProbe(kept.root_uri, store, ROOM_BYTES).probes()
         if self._service is not None:
-            look = partial(_archive, store, self._service)
-            yield Probe(STORAGE, "archive", look, (FEED, CHANGE.name))
+            probe = partial(_archive, store, self._service)
+            yield Probe(STORAGE_GROUP, "archive", probe, (FEED, CHANGE.name))
 
     def _of_dagster(self, settings: Settings | None) -> Iterator[Probe]:
         if _PLUS in self.environment:
-            yield _left_out(DAGSTER, _IN_THE_CLOUD)
+            yield _left_out(DAGSTER_GROUP, _IN_THE_CLOUD)
             return
-        named = self.environment.get("DAGSTER_HOME", "").strip()
-        home = Path(named or DIRECTORY).absolute()
+        given = self.environment.get("DAGSTER_HOME", "").strip()
+        home = Path(given or DEFAULT_HOME).absolute()
         if not home.is_dir():
-            which = "DAGSTER_HOME" if named else "as `dicom-assets dev` makes it"
-            yield _left_out(DAGSTER, f"there is no instance yet in {home} ({which})")
+            which = "DAGSTER_HOME" if given else "as `dicom-assets dev` makes it"
+            yield _left_out(DAGSTER_GROUP, f"there is no instance yet in {home} ({which})")
             return
-        opened = self._opened.enter_context(InstanceProbe(home))
-        yield from opened.probes(settings)
+        yield from self._opened.enter_context(InstanceProbe(home)).probes(settings)
 
 
 _IN_THE_CLOUD: Final = (
@@ -171,15 +173,8 @@ def _left_out(group: str, why: str, *needs: str) -> Probe:
     return Probe(group, group, partial(unseen, why), needs)
 
 
-def _settings(environment: Mapping[str, str]) -> Settings | None:
-    try:
-        return Settings.from_environment(environment, complete=False)
-    except SettingsError:
-        return None
-
-
 def _archive(store: Store, service: ServiceProbe) -> Finding:
-    """The tables and the service belong together."""
+    """Red unless the newest entry of the log is in the service."""
     try:
         logged = store.open(CHANGE)
         if not logged.count():

@@ -1,8 +1,8 @@
-"""Whether the DICOM service can be read from here: its name, TLS, a token, the role, the feed.
+"""Probes of the DICOM service: its name, TLS, a token, the role, the feed.
 
-One request without repetition at each step, so that what fails is told apart: what a run asks
-again for ten minutes is said at once. Of an answer its status is told, and the versions that it
-names; never a body.
+Each step sends one request without a retry, so that each cause has its own line, and is known at
+once instead of after the ten minutes of a run's retries. Printed of an answer are its status and
+the versions that it names, never its body.
 """
 
 import re
@@ -34,9 +34,9 @@ from dicom_assets.window import datetime_of, floor_hour
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
 
-GROUP: Final = "service"
+SERVICE_GROUP: Final = "service"
 FEED: Final = "feed"
-# What Microsoft Entra lets the times in a token and a clock differ by.
+# Microsoft Entra allows this difference between the times in a token and a clock.
 MOST_SKEW: Final = timedelta(minutes=5)
 NOTABLE_SKEW: Final = timedelta(minutes=1)
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
@@ -48,7 +48,7 @@ _PROXIED: Final = "HTTPS_PROXY names a proxy, and it is the proxy that does this
 
 @dataclass(frozen=True)
 class _Answer:
-    """What the service said to the question for one entry; no failure is an answer of success."""
+    """The service's answer to the request for one entry; without a failure it is a success."""
 
     status: int
     headers: httpx.Headers
@@ -57,7 +57,7 @@ class _Answer:
 
 @dataclass(frozen=True)
 class _Given:
-    """A credential that gives the one token that it has."""
+    """A credential that gives always the same token."""
 
     token: "AccessToken" = field(repr=False)
 
@@ -67,9 +67,9 @@ class _Given:
 
 @dataclass
 class ServiceProbe:
-    """The looks at one service; `first_hour` is known once the feed was looked at.
+    """The probes of one service; `first_hour` is known once the feed was read.
 
-    Without a credential, azure-identity's default chain is asked.
+    Without a credential, azure-identity's default chain is used.
     """
 
     url: str
@@ -84,16 +84,16 @@ class ServiceProbe:
     _ahead: timedelta | None = None
 
     def probes(self) -> list[Probe]:
-        """Return the looks, in the order in which one needs the other."""
+        """Return the probes, in the order in which one needs the other."""
         return [
-            Probe(GROUP, "name", self.name),
-            Probe(GROUP, "TLS", self.tls, ("name",)),
-            Probe(GROUP, "token", self.token),
-            Probe(GROUP, "answer", self.answer, ("TLS", "token")),
-            Probe(GROUP, "clock", self.time, ("answer",)),
-            Probe(GROUP, "role", self.role, ("answer",)),
-            Probe(GROUP, "API version", self.version, ("role",)),
-            Probe(GROUP, FEED, self.feed, ("API version",)),
+            Probe(SERVICE_GROUP, "name", self.name),
+            Probe(SERVICE_GROUP, "TLS", self.tls, ("name",)),
+            Probe(SERVICE_GROUP, "token", self.token),
+            Probe(SERVICE_GROUP, "answer", self.answer, ("TLS", "token")),
+            Probe(SERVICE_GROUP, "clock", self.time, ("answer",)),
+            Probe(SERVICE_GROUP, "role", self.role, ("answer",)),
+            Probe(SERVICE_GROUP, "API version", self.version, ("role",)),
+            Probe(SERVICE_GROUP, FEED, self.feed, ("API version",)),
         ]
 
     @cached_property
@@ -106,20 +106,20 @@ class ServiceProbe:
 
     @cached_property
     def _is_proxied(self) -> bool:
-        # A service on this machine is asked directly; for others httpx goes by the same variables.
-        named = {"https", "all"} & getproxies().keys()
-        return self._is_https and bool(named) and not proxy_bypass(self._address.host)
+        # Requests to this machine use no proxy; for others httpx goes by the same variables.
+        proxies = {"https", "all"} & getproxies().keys()
+        return self._is_https and bool(proxies) and not proxy_bypass(self._address.host)
 
     @property
     def _place(self) -> tuple[str, int]:
         return self._address.host, self._address.port or (443 if self._is_https else 80)
 
     def name(self) -> Finding:
-        """The service's name leads to an address."""
+        """Red unless the service's name resolves."""
         return unseen(_PROXIED) if self._is_proxied else handshake.resolve(*self._place)
 
     def tls(self) -> Finding:
-        """The service speaks TLS with a certificate that is trusted here."""
+        """Red unless the service speaks TLS with a certificate that is trusted here."""
         if not self._is_https:
             return unseen("http to this machine: nothing is encrypted, and no token is sent")
         if self._is_proxied:
@@ -127,7 +127,7 @@ class ServiceProbe:
         return handshake.shake(*self._place, GLANCE.connect_seconds, self.clock())
 
     def token(self) -> Finding:
-        """The identity of this process gets a token for the service."""
+        """Red unless the identity of this process gets a token for the service."""
         if not self._is_https:
             return unseen("over http no token is sent")
         quieten()
@@ -141,12 +141,12 @@ class ServiceProbe:
         finally:
             executor.shutdown(wait=False, cancel_futures=True)
         if error is not None:
-            return claims.absent(credential, error)
+            return claims.explain_absence(credential, error)
         self._token = future.result()
-        return claims.told(credential, self._token, SCOPE, self.clock())
+        return claims.check_token(credential, self._token, SCOPE, self.clock())
 
     def answer(self) -> Finding:
-        """The service answers the question for one entry, if only to refuse it."""
+        """Red unless the service answers the request for one entry, if only to refuse it."""
         answer = self._answer
         if isinstance(answer, RequestFailure):
             return red(str(answer), answer.meaning.remedy)
@@ -155,26 +155,26 @@ class ServiceProbe:
         return ok(f"{answers.status_text(answer.status)} to the question for one entry")
 
     def time(self) -> Finding:
-        """The clocks of the service and of this machine say the same."""
+        """Red when the clocks of the service and of this machine differ too much for a token."""
         if self._ahead is None:
             return unseen("the answer had no Date")
         seconds = round(self._ahead.total_seconds())
         which = "ahead of" if seconds > 0 else "behind"
-        what = f"this machine's clock is {abs(seconds)} s {which} the service's"
+        facts = f"this machine's clock is {abs(seconds)} s {which} the service's"
         if abs(self._ahead) > MOST_SKEW:
             late = "with such a difference tokens are refused and hours are read late"
-            return red(what, f"{handshake.CLOCK_REMEDY}; {late}")
+            return red(facts, f"{handshake.CLOCK_REMEDY}; {late}")
         if abs(self._ahead) > NOTABLE_SKEW:
-            return warn(what, handshake.CLOCK_REMEDY)
+            return warn(facts, handshake.CLOCK_REMEDY)
         return ok("the same as the service's, to the minute")
 
     def role(self) -> Finding:
-        """The identity may read the feed."""
+        """Red unless the identity may read the feed."""
         answer = self._answered
         if answer.status == HTTPStatus.UNAUTHORIZED:
             if self._token is None:
                 return red("the service wants a token", answers.NO_TOKEN_SENT.remedy)
-            return claims.refused(answer.headers.get("WWW-Authenticate", ""))
+            return claims.explain_refusal(answer.headers.get("WWW-Authenticate", ""))
         if answer.status == HTTPStatus.FORBIDDEN:
             return red(
                 "the service knows the identity, and does not let it read (403 Forbidden)",
@@ -185,17 +185,17 @@ class ServiceProbe:
         return ok(anybody if self._token is None else "DICOM Data Reader, or one that may do more")
 
     def version(self) -> Finding:
-        """The service has the version of the API that is asked for."""
+        """Red unless the service has the version of the API that the settings name."""
         answer = self._answered
-        said = answer.headers.get("api-supported-versions", "")
-        told = f"; the service names {said}" if _VERSIONS.fullmatch(said) else ""
+        versions = answer.headers.get("api-supported-versions", "")
+        named = f"; the service names {versions}" if _VERSIONS.fullmatch(versions) else ""
         if answer.failure is None:
-            return ok(f"v{self.api_version}{told}")
-        what = f"{answers.status_text(answer.status)} to v{self.api_version}{told}"
-        return red(what, answers.STATUSES[HTTPStatus.NOT_FOUND].remedy)
+            return ok(f"v{self.api_version}{named}")
+        facts = f"{answers.status_text(answer.status)} to v{self.api_version}{named}"
+        return red(facts, answers.STATUSES[HTTPStatus.NOT_FOUND].remedy)
 
     def feed(self) -> Finding:
-        """The change feed can be read from its first entry to its newest."""
+        """Red unless the first and the newest entry of the change feed can be read."""
         try:
             with self.open() as feed:
                 first, newest = feed.first(), feed.latest()
@@ -206,11 +206,11 @@ class ServiceProbe:
         begin, end = datetime_of(first), datetime_of(newest)
         self.first_hour = floor_hour(begin)
         is_late = self.start_time is not None and self.start_time > begin
-        older = "; what is older than DICOM_START_TIME is not read" if is_late else ""
+        older = "; entries before DICOM_START_TIME are not read" if is_late else ""
         return ok(f"first entry: {begin:{_TIME}}, newest entry: {end:{_TIME}}{older}")
 
     def open(self) -> ChangeFeed:
-        """Return the feed for a few quick questions, with the token that was looked at."""
+        """Return the feed for a few quick requests, with the token of the probe."""
         return ChangeFeed(
             self.url,
             api_version=self.api_version,

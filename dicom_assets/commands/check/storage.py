@@ -1,8 +1,8 @@
-"""Whether the tables can be kept where DICOM_TABLES_URL says: the root, access to it, each table.
+"""Probes of the storage at DICOM_TABLES_URL: the root, access to it, each table.
 
-A file is written, listed, read and deleted in a folder of its own below the root; a root that is
-not there yet is made for it and goes again. All else is only read. What a storage answers is told
-by what it needs, never in its own words, which may quote addresses.
+A file is written, listed, read and deleted in a folder of its own below the root. A root that is
+not there yet is made for it and removed again. All else is only read. A storage's answer is printed
+as its meaning and a remedy, never in its own words, which may quote addresses.
 """
 
 import errno
@@ -32,11 +32,11 @@ from dicom_assets.tables.questions.conformity import deviations
 from dicom_assets.tables.questions.growth import room
 from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
 
-GROUP: Final = "storage"
-# Readers of the lake pass over names that begin so, and no table has such a path by default.
+STORAGE_GROUP: Final = "storage"
+# Readers of the lake ignore names that begin with _, and no table has such a path by default.
 FOLDER: Final = "_dicom_assets_check"
 _CONTENT: Final = pa.table({"dicom-assets": ["check wrote this, and may delete it"]})
-# A storage that does not answer is told in seconds; runs go on asking for minutes.
+# A storage that does not answer is red in seconds; runs retry for minutes.
 _QUICK: Final[Mapping[str, str]] = {
     "max_retries": "1",
     "retry_timeout": "10s",
@@ -45,7 +45,7 @@ _QUICK: Final[Mapping[str, str]] = {
 }
 _REFUSALS: Final = (OSError, DeltaError, pa.ArrowException)
 _CONTRIBUTOR: Final = "give the identity the role `Storage Blob Data Contributor` on the container"
-# What a storage on the network means, by the words and numbers in what the engine says of it.
+# The meaning of a network storage's refusal, by words and numbers in the engine's message.
 _MEANINGS: Final = (
     (
         r"token request",
@@ -103,22 +103,22 @@ _ON_DISK: Final = {
 
 @dataclass(frozen=True)
 class StorageProbe:
-    """The looks at one root of tables; where less than `least_bytes` are free, it warns."""
+    """The probes of one root of tables; less than `least_bytes` free on a disk is a warning."""
 
     root: str
     store: Store
     least_bytes: int
 
     def probes(self) -> list[Probe]:
-        """Return the looks, in the order in which one needs the other."""
+        """Return the probes, in the order in which one needs the other."""
         names = tuple(table.name for table in TABLES)
-        tables = [Probe(GROUP, t.name, partial(self.table, t), ("root",)) for t in TABLES]
+        tables = [Probe(STORAGE_GROUP, t.name, partial(self.table, t), ("root",)) for t in TABLES]
         return [
-            Probe(GROUP, "root", self.reach),
-            Probe(GROUP, "access", self.access, ("root",)),
-            Probe(GROUP, "room", self.room, ("access",)),
+            Probe(STORAGE_GROUP, "root", self.reach),
+            Probe(STORAGE_GROUP, "access", self.access, ("root",)),
+            Probe(STORAGE_GROUP, "room", self.room, ("access",)),
             *tables,
-            Probe(GROUP, "schema", self.schema, names),
+            Probe(STORAGE_GROUP, "schema", self.schema, names),
         ]
 
     @cached_property
@@ -131,7 +131,7 @@ class StorageProbe:
         return None if "://" in self.root else Path(self.root)
 
     def reach(self) -> Finding:
-        """The root is there, or can be made."""
+        """Red unless the root is there, or can be made."""
         if self._path is not None:
             return _on_disk(self._path)
         try:
@@ -141,18 +141,18 @@ class StorageProbe:
         return ok("the container answers")
 
     def access(self) -> Finding:
-        """A file can be written, listed, read and deleted."""
+        """Red unless a file can be written, listed, read and deleted."""
         name = f"{FOLDER}/{uuid.uuid4()}"
         left = [*_STEPS]
         try:
-            with _made(self._path):
+            with _root_made(self._path):
                 storage = self._storage()
                 while left:
                     _STEPS[left[0]](storage, name)
                     left.pop(0)
         except _REFUSALS as error:
-            what, remedy = _meaning(error)
-            return red(f"a file cannot be {left[0]}: {what}", remedy)
+            reason, remedy = _meaning(error)
+            return red(f"a file cannot be {left[0]}: {reason}", remedy)
         return ok(f"a file was {', '.join(_STEPS)}")
 
     def _storage(self) -> pyarrow.fs.PyFileSystem:
@@ -160,17 +160,17 @@ class StorageProbe:
         return pyarrow.fs.PyFileSystem(handler)
 
     def room(self) -> Finding:
-        """There is room on the disk."""
+        """Warn when the disk is nearly full."""
         if self._path is None:
             return unseen("a container has no end")
         free = room(self._path)
-        what = f"{free / 1024**3:,.1f} GiB are free"
+        facts = f"{free / 1024**3:,.1f} GiB are free"
         if free < self.least_bytes:
-            return warn(what, "make room: a table is written once more before old files go")
-        return ok(what)
+            return warn(facts, "make room: a table is written once more before old files go")
+        return ok(facts)
 
     def table(self, table: Table) -> Finding:
-        """The table opens, is this project's, and whole; one that is not there is no fault."""
+        """Red when the table is not this project's, or lacks files; an absent one is fine."""
         try:
             snapshot = self._quick.open(table)
             if snapshot.delta is None:
@@ -184,19 +184,19 @@ class StorageProbe:
             return explained(error)
 
     def schema(self) -> Finding:
-        """The tables are as this version makes them."""
+        """Warn when the tables' columns, features or properties are not those of this version."""
         try:
-            found = deviations(self._quick)
+            by_table = deviations(self._quick)
         except TableError as error:
             return explained(error)
-        if found:
-            said = "; ".join(f"{name}: {', '.join(told)}" for name, told in found.items())
-            return warn(said, "the check `schema` tells what to do (docs/reference/checks.md)")
+        if by_table:
+            facts = "; ".join(f"{name}: {', '.join(those)}" for name, those in by_table.items())
+            return warn(facts, "the check `schema` tells what to do (docs/reference/checks.md)")
         return ok("columns, features and properties are as this version makes them")
 
 
 def _write(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
-    # As tables are written: the engine's own stream takes no plain bytes.
+    # Parquet, as tables are written: the engine's own stream takes no plain bytes.
     pq.write_table(_CONTENT, name, filesystem=storage)
 
 
@@ -235,33 +235,30 @@ def _on_disk(path: Path) -> Finding:
 
 
 @contextmanager
-def _made(path: Path | None) -> Iterator[None]:
-    """The root is there while it is looked at; of a disk, what was made for it goes again."""
+def _root_made(path: Path | None) -> Iterator[None]:
+    """Make the root's folder while the block runs; afterwards remove the folders that were made."""
     missing = [] if path is None else [p for p in (path, *path.parents) if not p.exists()]
-    made: list[Path] = []
+    created: list[Path] = []
     try:
         for folder in reversed(missing):
             folder.mkdir()
-            made.append(folder)
+            created.append(folder)
         yield
     finally:
-        emptied = [] if path is None else [path / FOLDER, *reversed(made)]
+        emptied = [] if path is None else [path / FOLDER, *reversed(created)]
         for folder in emptied:
-            with suppress(OSError):  # somebody has come in the meantime
+            with suppress(OSError):  # another process has written there in the meantime
                 folder.rmdir()
 
 
 def _meaning(error: Exception) -> tuple[str, str]:
-    """Return what the storage's refusal means, and what to do about it."""
-    said = re.sub(r"\x1b\[\d*m|\s+", " ", str(error))
-    number = getattr(error, "errno", None) or _number_in(said)
+    """Return the meaning of the storage's refusal, and a remedy."""
+    text = re.sub(r"\x1b\[\d*m|\s+", " ", str(error))
+    match = re.search(r"\(os error (\d+)\)", text)
+    number = getattr(error, "errno", None) or (match and int(match[1]))
     if number in _ON_DISK:
         return _ON_DISK[number]
-    found = (meant for pattern, *meant in _MEANINGS if re.search(pattern, said))
-    what, remedy = next(found, _SILENT)
-    return what, remedy
-
-
-def _number_in(said: str) -> int | None:
-    found = re.search(r"\(os error (\d+)\)", said)
-    return None if found is None else int(found[1])
+    meanings = (
+        (meaning, remedy) for pattern, meaning, remedy in _MEANINGS if re.search(pattern, text)
+    )
+    return next(meanings, _SILENT)

@@ -1,8 +1,8 @@
-"""What a token says of itself, and why there is none: for people, without the token.
+"""Findings about a token, or about the lack of one, without the token itself.
 
-Shown are the claims that tell for whom it is (aud), whose it is (appid or azp, oid), of which
-tenant (tid) and until when. Azure's texts may name users and addresses: of them only the class of
-the error and Entra's number are told.
+Shown are the claims for the audience (aud), the identity (appid or azp, oid), the tenant (tid) and
+the end of validity. Azure's texts may name users and addresses, so only the class of the error and
+Entra's number are printed.
 """
 
 import base64
@@ -19,13 +19,13 @@ from dicom_assets.feed.http.answers import NO_IDENTITY, NO_TOKEN
 if TYPE_CHECKING:
     from azure.core.credentials import AccessToken, TokenCredential
 
-SHOWN: Final = ("aud", "appid", "azp", "oid", "tid")
+CLAIMS: Final = ("aud", "appid", "azp", "oid", "tid")
 _PLAIN: Final = re.compile(r"[\w.:/@-]{1,120}", re.ASCII)
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _CREDENTIAL: Final = re.compile(r"^\s*(\w+Credential)\b", re.MULTILINE)
 _NUMBER: Final = re.compile(r"AADSTS(\d+)")
 _IDENTITIES: Final = "a managed identity, the variables AZURE_…, or `az login`"
-# What Microsoft Entra says when it gives no token, by its number.
+# Microsoft Entra's refusals of a token, by their numbers.
 _ENTRA: Final[Mapping[str, tuple[str, str]]] = {
     "7000222": (
         "the client secret has expired",
@@ -49,7 +49,7 @@ _ENTRA: Final[Mapping[str, tuple[str, str]]] = {
         "set AZURE_TENANT_ID to the tenant in which the service is",
     ),
 }
-# What ASP.NET says of a token that it refuses (error_description of WWW-Authenticate).
+# ASP.NET's reasons for refusing a token (error_description of WWW-Authenticate).
 _REFUSALS: Final = (
     (
         re.compile("issuer|tenant", re.IGNORECASE),
@@ -74,60 +74,62 @@ _SILENT: Final = (
 
 
 def class_of(credential: "TokenCredential") -> str:
-    """Return the class that gives the token; of a chain, also the one in it that did."""
+    """Return the class of a credential; of a chain, also the class in it that gave the token."""
     inner = getattr(credential, "_successful_credential", None)
     name = type(credential).__name__
     return name if inner is None else f"{name} ({class_of(inner)})"
 
 
-def absent(credential: "TokenCredential", error: BaseException) -> Finding:
-    """Return why a credential gave no token."""
-    from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - half a second
+def explain_absence(credential: "TokenCredential", error: BaseException) -> Finding:
+    """Return the reason for which a credential gave no token, as a red finding."""
+    from azure.core.exceptions import ClientAuthenticationError  # half a second
 
-    said, name = str(error), class_of(credential)
-    number = _NUMBER.search(said)
+    text, name = str(error), class_of(credential)
+    number = _NUMBER.search(text)
     if number is None:
         refused = isinstance(error, ClientAuthenticationError)
         remedy = f"{NO_IDENTITY.remedy}: {_IDENTITIES}" if refused else NO_TOKEN.remedy
         return red(f"{name} gave no token ({type(error).__name__})", remedy)
-    asked = _CREDENTIAL.findall(said)
-    where = f"{name} ({asked[-1]})" if asked else name
+    inner = _CREDENTIAL.findall(text)
+    where = f"{name} ({inner[-1]})" if inner else name
     odd = ("Microsoft Entra refused", f"look up {number[0]} in Microsoft Entra's documentation")
-    what, remedy = _ENTRA.get(number[1], odd)
-    return red(f"{where} gave no token: {what} ({number[0]})", remedy)
+    reason, remedy = _ENTRA.get(number[1], odd)
+    return red(f"{where} gave no token: {reason} ({number[0]})", remedy)
 
 
-def told(credential: "TokenCredential", token: "AccessToken", scope: str, now: datetime) -> Finding:
-    """Return what a token for a scope says of itself."""
+def check_token(
+    credential: "TokenCredential", token: "AccessToken", scope: str, now: datetime
+) -> Finding:
+    """Red unless a token is for the scope and valid now; the finding has its claims."""
     claims, wanted = claims_of(token.token), scope.removesuffix("/.default")
     shown = ", ".join(f"{key} {value}" for key, value in claims.items())
     ends = datetime.fromtimestamp(token.expires_on, UTC)
     whole = f"{shown or 'its claims cannot be read'}, exp {ends:%Y-%m-%dT%H:%M:%SZ}"
-    what = f"from {class_of(credential)}: {whole}"
+    facts = f"from {class_of(credential)}: {whole}"
     audience = claims.get("aud", wanted).rstrip("/")
     # Entra's newer tokens have the number of the service's application for its address.
     if audience != wanted and not _GUID.fullmatch(audience):
-        return red(f"{what}; it is for another audience", f"a token for {wanted} is needed")
+        return red(f"{facts}; it is for another audience", f"a token for {wanted} is needed")
     if ends <= now:
-        return red(f"{what}; it has expired", f"{CLOCK_REMEDY}, or sign in anew")
-    return ok(what)
+        return red(f"{facts}; it has expired", f"{CLOCK_REMEDY}, or sign in anew")
+    return ok(facts)
 
 
 def claims_of(token: str) -> dict[str, str]:
     """Return the claims that may be shown; none when the token is no JSON web token."""
     try:
         body = token.split(".")[1]
-        said = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        decoded = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except (IndexError, ValueError):
         return {}
-    held = said if isinstance(said, dict) else {}
-    texts = {key: held[key] for key in SHOWN if isinstance(held.get(key), str)}
+    claims = decoded if isinstance(decoded, dict) else {}
+    texts = {key: claims[key] for key in CLAIMS if isinstance(claims.get(key), str)}
     return {key: text for key, text in texts.items() if _PLAIN.fullmatch(text)}
 
 
-def refused(challenge: str) -> Finding:
-    """Return why the service takes a token for none, by the challenge of its answer."""
-    for pattern, what, remedy in _REFUSALS:
+def explain_refusal(challenge: str) -> Finding:
+    """Return the reason for which the service refuses a token, by the challenge of its answer."""
+    for pattern, reason, remedy in _REFUSALS:
         if pattern.search(challenge):
-            return red(f"the service refuses the token: {what}", remedy)
+            return red(f"the service refuses the token: {reason}", remedy)
     return red(*_SILENT)

@@ -1,23 +1,20 @@
-"""`dicom-assets erased`: what still holds a study, and until when, in the terminal.
+"""The remains of a study, and their end, in the terminal.
 
-The verdict comes from `tables.questions.erasure`. Printed are counts and times, and of the study
-nothing but the UID that the person has typed.
+The facts come from `tables.questions.erasure`. Shown are counts and times, and of the study only
+the UID that the person has typed.
 """
 
-import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table as Grid
 
+from dicom_assets.commands.json_output import print_json
 from dicom_assets.definitions import tables
 from dicom_assets.schema import CHANGE
 from dicom_assets.settings import Settings
-from dicom_assets.tables.outcome import PROGRESS_SECONDS
 from dicom_assets.tables.questions.erasure import (
     Remains,
     Traces,
@@ -28,33 +25,22 @@ from dicom_assets.tables.questions.erasure import (
 _MEGABYTE = 1_000_000
 
 
-def run(settings: Settings, study: str, console: Console, *, as_json: bool = False) -> bool:
-    """The terminal shows what holds the study; True when only logs of changes still name it."""
-    with _progress() as progress:
-        traces = traces_of(tables(settings).store(), study, progress)
+def find_traces(settings: Settings, study: str, progress: Callable[[int, int], None]) -> Traces:
+    """Return what holds a study; `progress` takes the megabytes looked through, and all of them."""
+    return traces_of(
+        tables(settings).store(),
+        study,
+        lambda done, whole: progress(done // _MEGABYTE, whole // _MEGABYTE),
+    )
+
+
+def print_traces(traces: Traces, *, as_json: bool = False) -> None:
+    """Print a grid of what holds the study and until when, and a sentence; or JSON."""
     if as_json:
-        told = {**asdict(traces), "is_alive": traces.is_alive, "is_erased": traces.is_erased}
-        console.print_json(json.dumps(told, default=_text))
-    else:
-        _show(console, traces)
-    return traces.is_erased
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Yield what is told how many bytes of how many were looked at; shown after two seconds."""
-    begun = time.monotonic()
-    with Console(stderr=True).status("looking at the tables") as status:
-
-        def tell(done: int, whole: int) -> None:
-            if time.monotonic() - begun > PROGRESS_SECONDS:
-                of = f"{done // _MEGABYTE:,} of {whole // _MEGABYTE:,} MB"
-                status.update(f"looked through {of} of data files")
-
-        yield tell
-
-
-def _show(console: Console, traces: Traces) -> None:
+        alive, gone = traces.is_alive, traces.is_erased
+        print_json({**asdict(traces), "is_alive": alive, "is_erased": gone})
+        return
+    console = Console()
     console.print(f"[bold]study[/] {traces.study}", highlight=False)
     console.print(_grid(traces))
     verdict = judge_traces(traces)
@@ -87,7 +73,3 @@ def _cells(remains: Remains) -> tuple[str, ...]:
 
 def _moment(when: datetime | None) -> str:
     return "-" if when is None else f"{when:%Y-%m-%d %H:%M}"
-
-
-def _text(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

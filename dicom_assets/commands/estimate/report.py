@@ -1,16 +1,15 @@
-"""`dicom-assets estimate`: what bringing in the hours that are missing will take, before it begins.
+"""The estimate of a load: facts from the service and the tables, and their print.
 
-The service is asked a dozen light questions, and if wanted for one page with headers. The
-arithmetic and its rates are in `effort`; here is who is asked, and what the terminal shows.
+The service gets a dozen requests without headers, and if wanted one for a page with headers.
 """
 
-import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -19,38 +18,49 @@ from dicom_assets.commands.estimate.effort import (
     Curve,
     Effort,
     Load,
-    Range,
-    Service,
+    Pace,
     about,
     duration,
-    effort,
-    size,
+    effort_of,
 )
+from dicom_assets.commands.json_output import print_json
 from dicom_assets.definitions import dicom_service, tables
 from dicom_assets.defs.partitions import hourly, key_of
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.schedules.slices import Gap, gaps, slices
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.schema import INSTANCE
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import followed
 from dicom_assets.window import HOUR, Span, Window, datetime_of, floor_hour
 
+T = TypeVar("T")
+
 # Between so many moments the entries are taken to come evenly.
 MOMENTS: Final = 9
 TIMINGS: Final = 3
-# What was measured is a quiet moment; a load meets busy ones, too.
-BUSY: Final = 3
+# The pace is that of the last runs over a day or more, because a load consists of such slices.
+PACE_RUNS: Final = 5
+_DAY_HOURS: Final = 24
+
+
+@dataclass(frozen=True)
+class HeaderPage:
+    """One page with headers as it was measured: its headers, their mean size, its seconds."""
+
+    headers: int
+    header_bytes: int
+    seconds: float
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the hours that are missing will take, and what that stands on.
+    """The effort for the missing hours, and the facts on which it stands.
 
-    `end` is when the last closed hour ends; `first_entry` is None when the feed is empty.
-    `before_first` of the hours end before it. `shown` hours are in all tables already. `measured`
-    tells whether a page with headers was read.
+    `end` is the end of the last closed hour; `first_entry` is None when the feed is empty.
+    `before_first` of the hours end before it. `shown` hours are in all tables already. `pace` is
+    that of the last runs, None where there were none.
     """
 
     start: datetime
@@ -58,13 +68,17 @@ class Estimate:
     shown: int
     first_entry: datetime | None
     before_first: int
-    service: Service
-    measured: bool
+    request_seconds: float
+    header_page: HeaderPage | None
+    pace: Pace | None
     takes: Effort
 
 
-def look(settings: Settings, *, headers: bool = False) -> Estimate:
-    """Return what the hours that are closed by now, and that not all tables show, will take."""
+def estimate_load(settings: Settings, *, headers: bool = False) -> Estimate:
+    """Return the effort for the hours that are closed by now and that not all tables show.
+
+    With `headers`, one page with headers is measured.
+    """
     service, store = dicom_service(settings), tables(settings).store()
     start = datetime.fromisoformat(str(service.start_time))
     with service.glance() as feed:
@@ -73,31 +87,54 @@ def look(settings: Settings, *, headers: bool = False) -> Estimate:
         missing = _missing(service, store, hours)
         ticks = feed.first()
         first = None if ticks is None else datetime_of(ticks)
-        is_read = headers and bool(missing) and first is not None
-        measured = _measured(feed, service.batch_size, missing[0] if is_read else None)
+        light = median(_timed(feed.latest)[1] for _ in range(TIMINGS))
+        is_measured = headers and bool(missing) and first is not None
+        page = _header_page(feed, missing[0], service.batch_size) if is_measured else None
         curve = _curve(feed, missing)
     due, _ = gaps(dict.fromkeys(missing, frozenset[str]()), [], end)
-    expected = load_of(due, curve.entries_of, store.open(INSTANCE).count())
     return Estimate(
         start=floor_hour(start),
         end=end,
         shown=len(hours) - len(missing),
         first_entry=first,
         before_first=sum(first is None or hour + HOUR <= first for hour in missing),
-        service=measured,
-        measured=is_read,
-        takes=effort(expected, measured),
+        request_seconds=light,
+        header_page=page,
+        pace=pace_of(store),
+        takes=effort_of(load_of(due, curve.entries_of), service.batch_size),
     )
 
 
-def load_of(due: Sequence[Gap], entries_of: Callable[[Span], int], rows: int = 0) -> Load:
-    """Return the load that gaps are, in the runs in which the schedule asks for them."""
+def load_of(due: Sequence[Gap], entries_of: Callable[[Span], int]) -> Load:
+    """Return gaps as a load, in the runs that the schedule requests for them."""
     spans = [one.hours for gap in due for one in slices(gap, entries_of, newest_first=False)]
-    return Load(sum(gap.hours.count for gap in due), [entries_of(span) for span in spans], rows)
+    return Load(sum(gap.hours.count for gap in due), [entries_of(span) for span in spans])
+
+
+def pace_of(store: Store) -> Pace | None:
+    """Return the pace of the last runs over at least a day, from the marks in `sync`.
+
+    The seconds are those from a run's first step to its last; None when there was no such run.
+    """
+    # The mark of a table that was added and filled later says nothing of the run.
+    marks = [str(table.mark) for table in (CHANGE, INSTANCE, SERIES, STUDY)]
+    counts = ["creates", "updates", "deletes"]
+    runs = defaultdict[datetime, list[int]](list)
+    ends = dict[datetime, datetime]()
+    for row in store.open(SYNC).rows([*marks, *counts]).to_pylist():
+        moments = [row[mark] for mark in marks]
+        if all(moments):
+            began = row[CHANGE.mark]
+            runs[began].append(sum(row[name] for name in counts))
+            ends[began] = max(ends.get(began, began), *moments)
+    last = [run for run in sorted(runs) if len(runs[run]) >= _DAY_HOURS][-PACE_RUNS:]
+    seconds = sum((ends[run] - run).total_seconds() for run in last)
+    entries = sum(sum(runs[run]) for run in last)
+    return Pace(sum(len(runs[run]) for run in last), entries, seconds) if seconds > 0 else None
 
 
 def _closed(service: DicomService, start: datetime, now: datetime) -> list[datetime]:
-    """Return the starts of the hours that a tick would ask for now, the oldest first."""
+    """Return the starts of the hours that a tick would request now, the oldest first."""
     stop = None if service.end_time is None else datetime.fromisoformat(service.end_time)
     partitions = hourly(start, stop)
     end = floor_hour(now - timedelta(minutes=service.delay_minutes))
@@ -113,7 +150,7 @@ def _missing(service: DicomService, store: Store, hours: Sequence[datetime]) -> 
 
 
 def _curve(feed: ChangeFeed, missing: Sequence[datetime]) -> Curve:
-    """Return how many entries came before some moments from the first missing hour to the last."""
+    """Return the number of entries before some moments from the first missing hour to the last."""
     if not missing:
         return Curve([])
     first, whole = missing[0], missing[-1] + HOUR - missing[0]
@@ -122,72 +159,65 @@ def _curve(feed: ChangeFeed, missing: Sequence[datetime]) -> Curve:
     return Curve([(moment, feed.sequence_from(moment)) for moment in moments])
 
 
-def _measured(feed: ChangeFeed, batch_size: int, moment: datetime | None) -> Service:
-    """Return how quickly the service answers, and how large its headers are from a moment on."""
-    light = median(_seconds(feed.latest) for _ in range(TIMINGS))
-    found = Service(batch_size, Range(light, light * BUSY))
-    if moment is None:
-        return found
-    pages = list[tuple[int, int]]()
-    heavy = _seconds(lambda: pages.append(feed.sample(moment, batch_size)))
-    (rows, size_), *_ = pages
-    header = size_ / max(1, rows)
-    return replace(
-        found,
-        header_page_seconds=Range(heavy, heavy * BUSY),
-        header_bytes=Range(header / 2, header * 2),
-    )
+def _header_page(feed: ChangeFeed, moment: datetime, batch_size: int) -> HeaderPage:
+    """Read the first page with headers from a moment on, and measure it."""
+    (rows, size), seconds = _timed(lambda: feed.sample(moment, batch_size))
+    return HeaderPage(rows, size // max(1, rows), seconds)
 
 
-def _seconds(ask: Callable[[], object]) -> float:
+def _timed(request: Callable[[], T]) -> tuple[T, float]:
     began = time.monotonic()
-    ask()
-    return time.monotonic() - began
+    return request(), time.monotonic() - began
 
 
-def show(found: Estimate, console: Console, *, as_json: bool) -> None:
-    """The terminal shows the estimate."""
+def print_estimate(estimate: Estimate, *, as_json: bool) -> None:
+    """Print the estimate as a grid and some remarks; or as JSON."""
     if as_json:
-        console.print_json(json.dumps(asdict(found), default=str))
+        print_json(asdict(estimate))
         return
-    grid = Grid("", "", title=f"{key_of(found.start)} … {key_of(found.end)} UTC", show_header=False)
-    for what, how_much in _rows(found):
-        grid.add_row(what, how_much)
+    console = Console()
+    title = f"{key_of(estimate.start)} … {key_of(estimate.end)} UTC"
+    grid = Grid("", "", title=title, show_header=False)
+    for name, value in _rows(estimate):
+        grid.add_row(name, value)
     console.print(grid)
-    for remark in remarks(found):
+    for remark in _remarks(estimate):
         console.print(remark, soft_wrap=True, highlight=False)
 
 
-def _rows(found: Estimate) -> Iterator[tuple[str, str]]:
-    takes, headers = found.takes, found.service.header_page_seconds
-    seconds = found.service.latency_seconds
-    yield "hours that are missing", f"{takes.hours:,} ({found.shown:,} are in all tables)"
+def _rows(estimate: Estimate) -> Iterator[tuple[str, str]]:
+    takes, page = estimate.takes, estimate.header_page
+    yield "hours that are missing", f"{takes.hours:,} ({estimate.shown:,} are in all tables)"
     yield "entries of the feed", f"about {about(takes.entries)}"
     yield "runs", f"about {about(takes.runs)}"
     yield "requests without headers", f"about {about(takes.light_requests)}"
     yield "pages with headers", f"at most {about(takes.header_pages)}"
-    yield "time", duration(takes.seconds)
-    yield "tables", size(takes.table_bytes)
-    database = size(Range(takes.database_bytes, takes.database_bytes))
-    yield "Dagster's database", f"{database} in SQLite, about {about(takes.events)} events"
+    yield "events in Dagster's database", f"about {about(takes.events)}"
     yield "credits, if it is Dagster+", f"about {about(takes.credits)}"
-    told = "measured" if found.measured else "assumed; --headers measures one"
-    yield "a request without headers", f"{seconds.low:.3f} s, measured"
-    yield "a page with headers", f"{headers.low:.2f} to {headers.high:.2f} s, {told}"
+    if estimate.pace is not None and takes.hours:
+        yield "at the pace of the last runs", duration(*estimate.pace.seconds_for(takes))
+    yield "a request without headers", f"{estimate.request_seconds:.3f} s, measured"
+    if page is not None:
+        size = f"{page.headers} headers of {page.header_bytes:,} bytes"
+        yield "a page with headers", f"{page.seconds:.2f} s, {size}, measured"
 
 
-def remarks(found: Estimate) -> list[str]:
-    """Return what is worth a sentence: hours without entries, and which start avoids them."""
-    if not found.takes.hours:
-        return ["No hour is missing."]
-    said = []
-    if found.first_entry is None:
-        said.append("The feed is empty: every hour is read, and has nothing.")
-    elif found.before_first:
-        said.append(
-            f"{found.before_first:,} of the hours end before the feed's first entry. They are "
-            "cheap, and needless: "
-            f"DICOM_START_TIME={floor_hour(found.first_entry):%Y-%m-%dT%H:%M:%SZ} avoids them."
+def _remarks(estimate: Estimate) -> Iterator[str]:
+    """Yield a sentence about hours without entries, and the start that avoids them."""
+    if not estimate.takes.hours:
+        yield "No hour is missing."
+        return
+    if estimate.first_entry is None:
+        yield "The feed is empty: every hour is read, and has nothing."
+    elif estimate.before_first:
+        start = floor_hour(estimate.first_entry)
+        yield (
+            f"{estimate.before_first:,} of the hours end before the feed's first entry. They are "
+            f"cheap, and needless: DICOM_START_TIME={start:%Y-%m-%dT%H:%M:%SZ} avoids them."
         )
-    said.append("What these numbers are worth: docs/operate/first-load.md.")
-    return said
+    if estimate.pace is None:
+        yield (
+            "How long it takes is known after the first run over a day or more: estimate again "
+            "then, for the rest."
+        )
+    yield "What these numbers are worth: docs/operate/first-load.md."

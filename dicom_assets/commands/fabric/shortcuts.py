@@ -1,4 +1,4 @@
-"""What a shortcut should be, and whether one that is there is the same: decided without a network.
+"""A OneLake shortcut as it should be, and its differences from one that is there: pure.
 
 The forms are those of Fabric's published description of its API (`CreateShortcutRequest`,
 `Shortcut`, `AdlsGen2` in https://github.com/microsoft/fabric-rest-api-specs, platform), and of
@@ -8,7 +8,7 @@ https://learn.microsoft.com/rest/api/fabric/core/onelake-shortcuts/create-shortc
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -18,9 +18,7 @@ from dicom_assets.errors import SettingsError
 from dicom_assets.settings import Settings
 from dicom_assets.tables.catalogue import TABLES
 
-_FOLDER: Final = "Tables"
 _ADLS: Final = ".dfs.core.windows.net"
-_ONELAKE: Final = "onelake."
 # Spark and the SQL endpoint find a table by its folder: no space, dot or hyphen, Latin letters.
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}", re.ASCII)
 # A target may hold no reserved character (RFC 3986, 2.2): the page "OneLake shortcuts", limits.
@@ -34,16 +32,21 @@ class AdlsGen2(msgspec.Struct, frozen=True, rename="camel"):
     subpath: str
     connection_id: str
 
+    def comparable(self) -> tuple[str, str, str]:
+        """Return the parts as they compare: paths by case, hosts and ids without."""
+        subpath = "/" + self.subpath.strip("/")
+        return self.location.rstrip("/").lower(), subpath, self.connection_id.lower()
 
-class Target(msgspec.Struct, frozen=True, rename="camel"):
-    """What a shortcut points to; `adls_gen2` is absent for other kinds, and without access."""
+
+class Target(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The target of a shortcut; `adls_gen2` is absent for other kinds, and without access."""
 
     type: str | None = None
     adls_gen2: AdlsGen2 | None = None
 
 
 class Shortcut(msgspec.Struct, frozen=True):
-    """A shortcut: the folder in which it lies, its name, and where it points."""
+    """A shortcut: the folder in which it lies, its name, and its target."""
 
     path: str
     name: str
@@ -51,18 +54,12 @@ class Shortcut(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Where it is in the Lakehouse, such as Tables/dbo/instance."""
+        """The path in the Lakehouse, such as Tables/dbo/instance."""
         return f"{self.path}/{self.name}"
-
-    def request(self) -> Any:  # noqa: ANN401 - JSON
-        """Return the body that creates it; `type` is the server's to say."""
-        body = msgspec.to_builtins(self)
-        del body["target"]["type"]
-        return body
 
 
 @dataclass(frozen=True)
-class Item:
+class LakehouseItem:
     """A Lakehouse by its ids, and the connection that its shortcuts use; `prefix` opens names."""
 
     workspace: UUID
@@ -75,36 +72,29 @@ class Item:
         """The path of the item in the API."""
         return f"workspaces/{self.workspace}/items/{self.lakehouse}"
 
+    def shortcut(self, settings: Settings, table: str, schema: str) -> Shortcut:
+        """Return the shortcut for a table; schema "" is for a Lakehouse without schemas.
 
-def folder(schema: str) -> str:
-    """Return the folder in which a schema's tables lie; "" is a Lakehouse without schemas.
-
-    Raises SettingsError for what is no name.
-    """
-    return f"{_FOLDER}/{_named(schema, '--schema')}" if schema else _FOLDER
-
-
-def wanted(settings: Settings, item: Item, table: str, path: str) -> Shortcut:
-    """Return the shortcut that a table should have, given its name in `schema`.
-
-    Raises SettingsError where there is no such table, or none that a shortcut can point to.
-    """
-    if table not in {known.name for known in TABLES}:
-        known = ", ".join(known.name for known in TABLES)
-        raise SettingsError(f"--table: one of {known} is needed")
-    location, root = _account(settings.tables_url)
-    parts = [*root, *settings.table_relative_path(table).split("/")]
-    if not all(_PART.fullmatch(part) for part in parts):
-        raise SettingsError(
-            f"the path of the table {table} has a character that a shortcut's target may not have: "
-            "letters, digits, _ - . ~ and / are allowed"
-        )
-    target = AdlsGen2(location, "/" + "/".join(parts), str(item.connection))
-    name = _named(item.prefix + table, "--prefix")
-    return Shortcut(path, name, Target(adls_gen2=target))
+        Raises SettingsError for an unknown table, a name that Fabric refuses, or tables that no
+        shortcut can point to.
+        """
+        known = [one.name for one in TABLES]
+        if table not in known:
+            raise SettingsError(f"--table: one of {', '.join(known)} is needed")
+        location, root = _account(settings.tables_url)
+        parts = [*root, *settings.table_relative_path(table).split("/")]
+        if not all(_PART.fullmatch(part) for part in parts):
+            raise SettingsError(
+                f"the path of the table {table} has a character that a shortcut's target may not "
+                "have: letters, digits, _ - . ~ and / are allowed"
+            )
+        folder = f"Tables/{_name(schema, '--schema')}" if schema else "Tables"
+        target = AdlsGen2(location, "/" + "/".join(parts), str(self.connection))
+        name = _name(self.prefix + table, "--prefix")
+        return Shortcut(folder, name, Target(adls_gen2=target))
 
 
-def _named(name: str, option: str) -> str:
+def _name(name: str, option: str) -> str:
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"{option}: a letter, then letters, digits and _ are needed, 128 in all: Fabric finds "
@@ -117,7 +107,7 @@ def _account(url: str) -> tuple[str, list[str]]:
     """Return the account's address, and the container and folders of the root."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    if host.startswith(_ONELAKE):
+    if host.startswith("onelake."):
         raise SettingsError(
             "DICOM_TABLES_URL is in OneLake already: its tables need no shortcut in their own "
             "Lakehouse (another one takes a shortcut to OneLake, docs/use/fabric.md)"
@@ -130,22 +120,14 @@ def _account(url: str) -> tuple[str, list[str]]:
     return f"https://{host}", [parts.username, *filter(None, parts.path.split("/"))]
 
 
-def differences(found: Shortcut, asked: Shortcut) -> Iterator[str]:
-    """Yield how what was found differs from what was asked; nothing when they are the same."""
-    there, ours = found.target.adls_gen2, asked.target.adls_gen2
+def shortcut_differences(found: Shortcut, wanted: Shortcut) -> Iterator[str]:
+    """Yield each difference of the target as a clause; nothing when the targets are the same."""
+    there, ours = found.target.adls_gen2, wanted.target.adls_gen2
     if there is None or ours is None:
         kind = found.target.type or "a kind unknown"
         yield f"its target is {kind}, or may not be seen by this identity; ADLS Gen2 is wanted"
         return
-    for what, is_, should in zip(_WHAT, _plain(there), _plain(ours), strict=True):
+    names = ("location", "subpath", "connection")
+    for name, is_, should in zip(names, there.comparable(), ours.comparable(), strict=True):
         if is_ != should:
-            yield f"its {what} is {is_}, {should} is wanted"
-
-
-_WHAT: Final = ("location", "subpath", "connection")
-
-
-def _plain(target: AdlsGen2) -> tuple[str, str, str]:
-    """Return a target's parts as they compare: paths by case, hosts and ids without."""
-    location = target.location.rstrip("/").lower()
-    return location, "/" + target.subpath.strip("/"), target.connection_id.lower()
+            yield f"its {name} is {is_}, {should} is wanted"

@@ -1,7 +1,7 @@
-"""Tables that the template keeps, held against ours of the same service: by table, day and cause.
+"""The template's tables compared with ours of the same service: by table, day and cause.
 
-Ours were filled from the feed beside them, and have a log: what the template's lack or hold too
-many of, the log explains. What ours lack and nothing explains is the one thing that matters.
+Ours were filled from the feed and have a log, which explains the rows that the template lacks or
+has too many of. The result that matters are rows that ours lack without an explanation.
 
 | cause | of `instance` | the row |
 |---|---|---|
@@ -30,12 +30,12 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from dicom_assets.commands.migrate.template import (
-    Part,
-    Reader,
+    StudyPart,
+    TableReader,
     in_part,
     newest_of_others,
     open_reader,
-    parts_of,
+    study_parts,
     template_columns,
 )
 from dicom_assets.errors import NotYetError
@@ -54,31 +54,30 @@ COUNTED_OTHERWISE: Final = "counted otherwise by the template"
 FOLLOWS: Final = "follows its instances"
 DIFFERS: Final = "differs"
 NOT_KEPT: Final = "data partition not kept here"
-REJECTED: Final = "rejected here"
+REJECTED_HERE: Final = "rejected here"
 NOT_READ: Final = "hour not read here"
 MISSING: Final = "missing here"
-# What somebody has to do something about.
+# Causes that need somebody to act.
 UNEXPLAINED: Final = (NOT_READ, MISSING)
 
 # The template's windows are hours, read a quarter of an hour later.
 DELAY: Final = timedelta(minutes=15)
-SLICE_ROWS: Final = 200_000
+COMPARED_ROWS: Final = 200_000
 # The template cuts the time of a change to milliseconds.
 _SAME: Final = timedelta(milliseconds=1)
 _AT: Final = "lastModifiedTimestamp"
 _NOT_COMPARED: Final = (*INSTANCE.key, _AT, "metadata", "metadata_string", "created_date")
 _NAMES: Final = ("patientname", "referringphysicianname")
-KEY: Final[tuple[str, ...]] = INSTANCE.key
 
 # Rows of differences: the key's columns, `day`, `cause`, and `columns` that differ, as text.
 Differences: TypeAlias = pa.Table
-# Is told the name of each table and its differences, part by part.
+# Takes the name of each table and its differences, part by part.
 Tell: TypeAlias = Callable[[str, Differences], None]
 
 
 @dataclass
 class Comparison:
-    """What the template's tables have otherwise than ours.
+    """The differences between the template's tables and ours.
 
     `until` is the moment up to which the template has read. `counts` are rows by table, day and
     cause, `columns` rows by table, column and form; `rows` are theirs and ours, by table.
@@ -91,44 +90,44 @@ class Comparison:
 
     @property
     def is_explained(self) -> bool:
-        """Whether ours lack nothing without a reason."""
+        """True when ours lack nothing without a reason."""
         return not any(cause in UNEXPLAINED for _, _, cause in self.counts)
 
 
-def compare(
+def compare_tables(
     old: Store,
     new: Store,
     until: datetime | None = None,
     partitions: Collection[str] | None = None,
     tell: Tell | None = None,
 ) -> Comparison:
-    """Return how the template's tables (`old`) differ from ours (`new`).
+    """Return the differences of the template's tables (`old`) and ours (`new`).
 
     Without `until`, the template has read up to the last hour that had ended a quarter of an hour
     before its newest commit. `partitions` are the data partitions that ours keep. `tell` gets the
     name of each table and its differences, part by part, with their UIDs.
     """
     sides = _Sides.of(old, new, until, partitions)
-    found = Comparison(sides.until)
+    comparison = Comparison(sides.until)
     for name in sides.ours:
-        found.rows[name] = sides.theirs[name].count(), sides.ours[name].count()
-    most = max(found.rows[INSTANCE.name])
-    for part in parts_of(most, SLICE_ROWS):
+        comparison.rows[name] = sides.theirs[name].count(), sides.ours[name].count()
+    most = max(comparison.rows[INSTANCE.name])
+    for part in study_parts(most, COMPARED_ROWS):
         for name, differences, forms in sides.differences(part):
-            _add(found, name, differences, forms)
+            _add(comparison, name, differences, forms)
             if tell is not None and len(differences):
                 tell(name, differences)
-    return found
+    return comparison
 
 
 def _add(
-    found: Comparison, table: str, differences: Differences, forms: Counter[tuple[str, str]]
+    comparison: Comparison, table: str, differences: Differences, forms: Counter[tuple[str, str]]
 ) -> None:
     groups = differences.group_by(["day", "cause"]).aggregate([([], "count_all")])
     for row in groups.to_pylist():
-        found.counts[table, row["day"], row["cause"]] += row["count_all"]
+        comparison.counts[table, row["day"], row["cause"]] += row["count_all"]
     for (column, form), count in forms.items():
-        found.columns[table, column, form] += count
+        comparison.columns[table, column, form] += count
 
 
 # --- the two sides --------------------------------------------------------------------------------
@@ -136,10 +135,10 @@ def _add(
 
 @dataclass(frozen=True)
 class _Sides:
-    """The tables of both sides, and what is known of ours for all parts."""
+    """The tables of both sides, and the facts about ours that all parts need."""
 
-    theirs: dict[str, Reader]
-    ours: dict[str, Reader]
+    theirs: dict[str, TableReader]
+    ours: dict[str, TableReader]
     new: Store
     until: datetime
     partitions: frozenset[str] | None
@@ -175,32 +174,31 @@ class _Sides:
         )
 
     def differences(
-        self, part: Part
+        self, part: StudyPart
     ) -> Iterator[tuple[str, Differences, Counter[tuple[str, str]]]]:
         """Yield the differences of the three tables in a part of the studies."""
         instances, forms = self._instances(part)
         yield INSTANCE.name, instances, forms
         reader = self.ours[INSTANCE.name]
-        live = reader.rows(KEY, reader.within(part))
+        live = reader.rows(INSTANCE.key, reader.within(part))
         for table in (SERIES, STUDY):
-            found = _rollups(*self._both(table, part), table, instances, live)
-            yield table.name, *found
+            yield table.name, *_rollups(*self._both(table, part), table, instances, live)
 
-    def _both(self, table: Table, part: Part) -> tuple[pa.Table, pa.Table]:
+    def _both(self, table: Table, part: StudyPart) -> tuple[pa.Table, pa.Table]:
         names = [column.name for column in template_columns(table)]
         theirs, ours = self.theirs[table.name], self.ours[table.name]
         return theirs.rows(names, theirs.within(part)), ours.rows(names, ours.within(part))
 
-    def _instances(self, part: Part) -> tuple[Differences, Counter[tuple[str, str]]]:
+    def _instances(self, part: StudyPart) -> tuple[Differences, Counter[tuple[str, str]]]:
         theirs, ours = self.theirs[INSTANCE.name], self.ours[INSTANCE.name]
-        held = theirs.layout.held
+        present = theirs.layout.own_names
         names = [
             column.name
             for column in template_columns(INSTANCE)
-            if column.name in held and column.name not in _NOT_COMPARED
+            if column.name in present and column.name not in _NOT_COMPARED
         ]
-        shown = [*KEY, _AT, *names]
-        where = in_part(KEY[1], part)
+        shown = [*INSTANCE.key, _AT, *names]
+        where = in_part(INSTANCE.key[1], part)
         log = self.new.open(CHANGE).rows(LOG_COLUMNS, where)
         knowledge = Knowledge.of(log, self.until, self.followed, self.rejected, self.partitions)
         return instances(
@@ -211,8 +209,8 @@ class _Sides:
         )
 
 
-def _readers(store: Store, whose: str) -> dict[str, Reader]:
-    found = {}
+def _readers(store: Store, whose: str) -> dict[str, TableReader]:
+    readers = {}
     for table in (INSTANCE, SERIES, STUDY):
         reader = open_reader(store, table)
         if reader is None:
@@ -220,11 +218,11 @@ def _readers(store: Store, whose: str) -> dict[str, Reader]:
                 f"there is no {table.name} table at {store.urls[table.name]}, where the {whose} "
                 "one is looked for"
             )
-        found[table.name] = reader
-    return found
+        readers[table.name] = reader
+    return readers
 
 
-def _read_until(reader: Reader) -> datetime:
+def _read_until(reader: TableReader) -> datetime:
     newest = newest_of_others(reader.snapshot)
     if newest is None:
         raise NotYetError(
@@ -239,7 +237,7 @@ def _read_until(reader: Reader) -> datetime:
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What our log says of the keys of a part, and what is known of all hours.
+    """Our log's facts about the keys of a part, and those about all hours.
 
     `keys` are those that the log has, `gone` and `moments` (of the newest entry) stand beside
     them. `followed` are the hours that have run, `rejected` the keys with unusable entries.
@@ -262,14 +260,14 @@ class Knowledge:
         rejected: "pa.Array[Any]",
         partitions: frozenset[str] | None = None,
     ) -> "Knowledge":
-        """Return what rows of the log (LOG_COLUMNS) say."""
+        """Return the facts in rows of the log (LOG_COLUMNS)."""
         newest = newest_of(log)
         gone, moments = flat(is_gone(newest), pa.bool_()), flat(newest["timestamp"], _type(_AT))
         keys = flat(key_of(newest), pa.string())
         return cls(keys, gone, moments, until, followed, rejected, partitions)
 
     def lacking(self, rows: pa.Table) -> Values:
-        """Return why ours do not have rows of theirs, or not as new."""
+        """Return the cause for which ours lack rows of theirs, or have them less new."""
         at = position(key_of(rows), self.keys)
         known, gone = pc.is_valid(at), pc.fill_null(self.gone.take(at), False)  # noqa: FBT003 - Arrow's own signature
         moment = pc.coalesce(self.moments.take(at), rows[_AT])
@@ -280,26 +278,26 @@ class Knowledge:
             (NOT_KEPT, pc.and_(elsewhere, self.partitions is not None)),
             (GHOST, pc.and_(gone, self._readable(moment))),
             (LATER, gone),
-            (REJECTED, is_in(key_of(rows), self.rejected)),
+            (REJECTED_HERE, is_in(key_of(rows), self.rejected)),
             (MISSING, pc.and_(known, followed)),
             (GHOST, followed),
             (NOT_READ, True),
         )
 
     def exceeding(self, moment: Values, cause: str) -> Values:
-        """Return why ours have more than theirs: a cause, or that it came too late for them."""
+        """Return the cause of rows that only ours have: the given one, or LATER."""
         return _first_that_holds((cause, self._readable(moment)), (LATER, True))
 
     def _readable(self, moment: Values) -> Values:
         early = pc.less(moment, pa.scalar(self.until, _type(_AT)))
-        found: Values = pc.fill_null(early, True)  # noqa: FBT003 - Arrow's own signature
-        return found
+        mask: Values = pc.fill_null(early, True)  # noqa: FBT003 - Arrow's own signature
+        return mask
 
 
 def instances(
     theirs: pa.Table, ours: pa.Table, names: Sequence[str], knowledge: Knowledge
 ) -> tuple[Differences, Counter[tuple[str, str]]]:
-    """Return the rows of `instance` that differ, and how often each column does, by form."""
+    """Return the rows of `instance` that differ, and the count by column and form."""
     their_keys, our_keys = key_of(theirs), key_of(ours)
     at = position(their_keys, our_keys)
     only_theirs = theirs.filter(pc.is_null(at))
@@ -339,18 +337,19 @@ def _by_value(
     theirs: pa.Table, ours: pa.Table, names: Sequence[str]
 ) -> tuple[Differences, Counter[tuple[str, str]]]:
     """Return the rows of the same change whose values differ."""
-    found = {name: _forms(name, theirs[name], ours[name]) for name in names}
-    counts = _counted(found)
-    differs = _any(pc.equal(forms, DIFFERS) for forms in found.values())
+    forms_by_name = {name: _forms(name, theirs[name], ours[name]) for name in names}
+    counts = _counted(forms_by_name)
+    differs = _any(pc.equal(forms, DIFFERS) for forms in forms_by_name.values())
     cause = _first_that_holds(
-        (DIFFERS, differs), (OTHER_FORM, _any(pc.is_valid(forms) for forms in found.values()))
+        (DIFFERS, differs),
+        (OTHER_FORM, _any(pc.is_valid(forms) for forms in forms_by_name.values())),
     )
-    told = _differences(ours, cause, INSTANCE, _named(found))
-    return told.filter(pc.is_valid(told["cause"])), counts
+    rows = _differences(ours, cause, INSTANCE, _named(forms_by_name))
+    return rows.filter(pc.is_valid(rows["cause"])), counts
 
 
 def _forms(name: str, theirs: Values, ours: Values) -> Values:
-    """Return in which other form theirs is the value of ours: null for equal ones.
+    """Return the other form in which theirs is the value of ours; null for equal values.
 
     The template takes the first of several values, keeps padding, reads dates in one form only,
     and finds names by a regular expression that stops at a quote, or did not find them at all.
@@ -383,7 +382,7 @@ def _rollups(
     theirs: pa.Table, ours: pa.Table, table: Table, instances: Differences, live: pa.Table
 ) -> tuple[Differences, Counter[tuple[str, str]]]:
     """Return the rows of `series` or `study` that differ; `live` are keys of our instances."""
-    key, above = list(table.key), list(KEY[: len(table.key)])
+    key, above = list(table.key), list(INSTANCE.key[: len(table.key)])
     touched, alive = joined_key(instances, above), joined_key(live, above)
     at = position(joined_key(theirs, key), joined_key(ours, key))
     only_theirs = theirs.filter(pc.is_null(at))
@@ -394,28 +393,28 @@ def _rollups(
         return _first_that_holds((FOLLOWS, is_in(joined_key(rows, key), touched)), *cases)
 
     backed = is_in(joined_key(only_theirs, key), alive)
-    found = {n: _moved(theirs[n], ours[n]) for n in ours.column_names if n not in key}
-    apart = _any(pc.is_valid(forms) for forms in found.values())
+    moved = {n: _moved(theirs[n], ours[n]) for n in ours.column_names if n not in key}
+    apart = _any(pc.is_valid(forms) for forms in moved.values())
     counted = _equal(ours["instanceCount"], _count(ours, key, alive))
     shared = _first_that_holds(
         (FOLLOWS, pc.and_(apart, is_in(joined_key(ours, key), touched))),
         (COUNTED_OTHERWISE, pc.and_(apart, counted)),
         (MISSING, apart),
     )
-    told = pa.concat_tables(
+    rows = pa.concat_tables(
         [
             _differences(only_theirs, cause(only_theirs, (MISSING, backed), (GHOST, True)), table),
             _differences(only_ours, cause(only_ours, (LOST, True)), table),
-            _differences(ours, shared, table, _named(found)),
+            _differences(ours, shared, table, _named(moved)),
         ]
     )
     mine = pc.equal(shared, COUNTED_OTHERWISE)
-    forms = {name: pc.if_else(mine, values, None) for name, values in found.items()}
-    return told.filter(pc.is_valid(told["cause"])), _counted(forms)
+    forms = {name: pc.if_else(mine, values, None) for name, values in moved.items()}
+    return rows.filter(pc.is_valid(rows["cause"])), _counted(forms)
 
 
 def _moved(theirs: Values, ours: Values) -> Values:
-    """Return whether a value differs; a time does from a millisecond on."""
+    """Return DIFFERS where a value differs, else null; a time differs from a millisecond on."""
     apart = pc.invert(_equal(theirs, ours))
     if pa.types.is_timestamp(ours.type):
         far = pc.greater_equal(
@@ -429,11 +428,11 @@ _MICROSECONDS: Final = _SAME // timedelta(microseconds=1)
 
 
 def _count(rows: pa.Table, key: list[str], alive: Values) -> Values:
-    """Return how many of our instances each row has."""
+    """Return the number of our instances of each row."""
     counts = pc.value_counts(alive)
     at = position(joined_key(rows, key), counts.field("values"))
-    found: Values = pc.fill_null(counts.field("counts").take(at), 0)
-    return found
+    numbers: Values = pc.fill_null(counts.field("counts").take(at), 0)
+    return numbers
 
 
 # --- Arrow ----------------------------------------------------------------------------------------
@@ -444,27 +443,27 @@ def _type(column: str) -> pa.DataType:
 
 
 def _equal(one: Values, other: Values) -> Values:
-    """Return where two columns are equal, null being equal to null alone."""
+    """Return a mask of rows in which two columns are equal; null equals null only."""
     same = pc.fill_null(pc.equal(one, other), False)  # noqa: FBT003 - Arrow's own signature
     both: Values = pc.or_(same, pc.and_(pc.is_null(one), pc.is_null(other)))
     return both
 
 
 def _any(masks: Any) -> Values:  # noqa: ANN401 - an iterable of what pc gives
-    held: Any = False
+    union: Any = False
     for mask in masks:
-        held = pc.or_(held, pc.fill_null(mask, False))  # noqa: FBT003 - Arrow's own signature
-    found: Values = held
-    return found
+        union = pc.or_(union, pc.fill_null(mask, False))  # noqa: FBT003 - Arrow's own signature
+    result: Values = union
+    return result
 
 
 def _first_that_holds(*cases: tuple[str, Any]) -> Values:
     """Return for each row the name of the first case that holds, null where none does."""
-    found: Any = pa.scalar(None, pa.string())
+    names: Any = pa.scalar(None, pa.string())
     for name, holds in reversed(cases):
-        found = pc.if_else(holds, name, found)
-    told: Values = found
-    return told
+        names = pc.if_else(holds, name, names)
+    result: Values = names
+    return result
 
 
 def _named(forms: dict[str, Values]) -> Values:
@@ -485,7 +484,7 @@ def _counted(forms: dict[str, Values]) -> Counter[tuple[str, str]]:
 
 
 _TYPES: Final[dict[str, pa.DataType]] = {
-    **dict.fromkeys(KEY, pa.string()),
+    **dict.fromkeys(INSTANCE.key, pa.string()),
     "day": pa.date32(),
     "cause": pa.string(),
     "columns": pa.string(),
@@ -497,8 +496,8 @@ def _differences(
 ) -> Differences:
     """Return rows as differences: their keys under the names of `instance`, day and cause."""
     none: Values = pa.nulls(len(rows), pa.string())
-    named = dict(zip(KEY, table.key, strict=False))
-    made = {name: rows[named[name]] if name in named else none for name in KEY}
+    named = dict(zip(INSTANCE.key, table.key, strict=False))
+    made = {name: rows[named[name]] if name in named else none for name in INSTANCE.key}
     made |= {"day": pc.cast(rows[_AT], pa.date32()), "cause": cause}
     made |= {"columns": none if columns is None else columns}
     return pa.table({name: flat(made[name], type_) for name, type_ in _TYPES.items()})

@@ -1,14 +1,14 @@
-"""Tables that Data Factory's template wrote are taken over, in place.
+"""Take over the tables that Data Factory's template wrote, in place.
 
-`check` looks and changes nothing; `apply` makes of each table one that `Store.open` takes. The
-rows keep what they hold until their hours run: one without a sequence is older than anything that
-the log says, so each header is read once. What a run would never meet goes at once: rows of
-`series` and `study` that no instance backs, and rows whose key another row has too.
+`inspect_tables` changes nothing; `take_over_tables` gives each table the form that `Store.open`
+needs. The rows keep their values until their hours run. A row without a sequence is older than any
+entry of the log, so each header is read once. Rows that no run would touch are deleted at once:
+rows of `series` and `study` without an instance, and rows with a key that another row has too.
 
-Three commits at most, each of which leaves a table that the template and this project can read:
-properties, columns (or, for the first two generations, all rows under the names of the third),
-stale rows. Whoever is interrupted looks again and does what is left. The version from before is
-among the properties, so that a restore needs nobody's memory.
+There are three commits at most: properties, columns (or, for the first two generations, all rows
+under the names of the third), stale rows. After each the template and this project can read the
+table. After an interruption the next call does the rest. The version from before is one of the
+properties, so that a restore needs nobody's memory.
 """
 
 import math
@@ -25,11 +25,11 @@ from deltalake.schema import Field
 from dicom_assets.commands.migrate.template import (
     Commit,
     Layout,
-    Part,
-    Reader,
+    StudyPart,
+    TableReader,
     newest_of_others,
     open_reader,
-    parts_of,
+    study_parts,
 )
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Column, Table
@@ -56,19 +56,19 @@ from dicom_assets.window import Window, ticks_of
 TAKEN_OVER: Final = (INSTANCE, SERIES, STUDY)
 # The version of a table before it was touched, in its own properties.
 BEFORE: Final = "dicom_assets.versionBefore"
-QUIET: Final = timedelta(hours=2)
+QUIET_PERIOD: Final = timedelta(hours=2)
 # Keys are compared so many rows at a time.
-SLICE_ROWS: Final = 2_000_000
-# A file that is written lies in memory, several of them at once.
+KEYS_AT_ONCE: Final = 2_000_000
+# Several files of this size are in memory while they are written.
 FILE_BYTES: Final = 16 * 2**20
-# The rate at which the cost is told: a full page of headers takes so long, and so many are asked.
-REQUEST_SECONDS: Final = 0.5
-AT_ONCE: Final = 8
+# The rate that is assumed, and printed with the cost: seconds of a page of headers, pages at once.
+PAGE_SECONDS: Final = 0.5
+PAGES_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one table is, and what taking it over means.
+class Inspection:
+    """The form of one table, and the work of taking it over.
 
     `generation` is the template's, None for a table that has our form or does not exist (version
     -1). `added` are the columns it lacks, `others` those of somebody else, which stay.
@@ -95,17 +95,17 @@ class Finding:
 
     @property
     def is_due(self) -> bool:
-        """Whether `apply` has something to do."""
+        """True when the table is not in our form yet."""
         return self.generation is not None or bool(self.stale or self.doubled)
 
     def is_written(self, now: datetime) -> bool:
-        """Whether somebody else committed within the last two hours."""
-        return self.newest is not None and now - self.newest.at < QUIET
+        """True when another writer committed within the last two hours."""
+        return self.newest is not None and now - self.newest.at < QUIET_PERIOD
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the first run over all hours reads for rows that have no sequence."""
+    """The headers that the first run over all hours reads, for rows without a sequence."""
 
     rows: int
     requests: int
@@ -113,8 +113,8 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Done:
-    """A table that was taken over, and between which versions."""
+class Takeover:
+    """A table that was taken over, its versions before and after, and the counts of changes."""
 
     name: str
     url: str
@@ -125,51 +125,56 @@ class Done:
     removed: int = 0
 
 
-def check(store: Store) -> list[Finding]:
-    """Return what `instance`, `series` and `study` are; nothing is changed.
+def inspect_tables(store: Store) -> list[Inspection]:
+    """Return the form of `instance`, `series` and `study`; nothing is changed.
 
     Raises ForeignTableError for a table that neither the template nor this project wrote.
     """
     readers = _readers(store)
     return [
-        _finding(readers, table.name)
+        _inspect(readers, table.name)
         if table.name in readers
-        else Finding(table.name, store.urls[table.name])
+        else Inspection(table.name, store.urls[table.name])
         for table in TAKEN_OVER
     ]
 
 
-def cost(findings: Iterable[Finding], batch_size: int) -> Cost:
-    """Return what the rows without a sequence cost, at a stated rate: one header read each."""
-    rows = sum(finding.unnumbered for finding in findings if finding.name == INSTANCE.name)
+def cost_of(inspections: Iterable[Inspection], batch_size: int) -> Cost:
+    """Return the cost of one header read for each row without a sequence, at the assumed rate."""
+    rows = sum(
+        inspection.unnumbered for inspection in inspections if inspection.name == INSTANCE.name
+    )
     requests = math.ceil(rows / batch_size)
-    return Cost(rows, requests, requests * REQUEST_SECONDS / AT_ONCE / 60)
+    return Cost(rows, requests, requests * PAGE_SECONDS / PAGES_AT_ONCE / 60)
 
 
-def apply(store: Store, now: datetime, say: Callable[[str], None] = silent) -> list[Done]:
-    """Every table of the template has our form; returns those that were changed.
+def take_over_tables(
+    store: Store, now: datetime, say: Callable[[str], None] = silent
+) -> list[Takeover]:
+    """Give every table of the template our form; returns those that were changed.
 
-    Raises NotYetError while somebody else writes, ForeignTableError where something has to be done
-    by hand first, and ConflictError when a table moved meanwhile: then look again.
+    Raises NotYetError while another writer is at work, ForeignTableError where something has to be
+    done by hand first, and ConflictError when a table was changed meanwhile: then call it again.
     """
-    due = [finding for finding in check(store) if finding.is_due]
-    for finding in due:
-        _require_ready(finding, now)
+    due = [inspection for inspection in inspect_tables(store) if inspection.is_due]
+    for inspection in due:
+        _require_ready(inspection, now)
     run = Run("migrate", now, say)
-    return [_take_over(store, finding, run) for finding in due]
+    return [_take_over(store, inspection, run) for inspection in due]
 
 
-def _require_ready(finding: Finding, now: datetime) -> None:
-    if finding.obstacles:
+def _require_ready(inspection: Inspection, now: datetime) -> None:
+    if inspection.obstacles:
         raise ForeignTableError(
-            f"table {finding.name} at {finding.url} cannot be taken over yet: "
-            f"{'; '.join(finding.obstacles)}. Nothing was written"
+            f"table {inspection.name} at {inspection.url} cannot be taken over yet: "
+            f"{'; '.join(inspection.obstacles)}. Nothing was written"
         )
-    newest = finding.newest
-    if newest is not None and finding.is_written(now):
+    newest = inspection.newest
+    if newest is not None and inspection.is_written(now):
         raise NotYetError(
-            f"table {finding.name} at {finding.url} has another writer: {newest.engine} committed "
-            f"version {newest.version} at {newest.at:%Y-%m-%d %H:%M} UTC. Nothing was written. "
+            f"table {inspection.name} at {inspection.url} has another writer: {newest.engine} "
+            f"committed version {newest.version} at {newest.at:%Y-%m-%d %H:%M} UTC. Nothing was "
+            "written. "
             "Stop the trigger in Data Factory, let its last run end, and come back two hours after "
             "the last commit: two writers of two kinds would undo one another's work"
         )
@@ -178,14 +183,14 @@ def _require_ready(finding: Finding, now: datetime) -> None:
 # --- looking --------------------------------------------------------------------------------------
 
 
-def _readers(store: Store) -> dict[str, Reader]:
+def _readers(store: Store) -> dict[str, TableReader]:
     readers = {table.name: open_reader(store, table) for table in TAKEN_OVER}
     return {name: reader for name, reader in readers.items() if reader is not None}
 
 
 @dataclass(frozen=True)
 class _Faults:
-    """The keys of a table's rows that have to go: no instance backs them, or they stand twice."""
+    """The keys of rows to be deleted: those without an instance, and those in several rows."""
 
     stale: pa.Table
     doubled: pa.Table
@@ -195,16 +200,16 @@ class _Faults:
         return both.group_by(both.column_names).aggregate([]).select(both.column_names)
 
 
-def _faults(readers: Mapping[str, Reader], name: str) -> _Faults:
-    """Return which keys of a table are stale or doubled, among its rows without a sequence.
+def _faults(readers: Mapping[str, TableReader], name: str) -> _Faults:
+    """Return the stale and doubled keys among a table's rows without a sequence.
 
-    A row that has one is a run's of this project, which keeps its tables in step by itself.
+    A row with a sequence was written by a run of this project, which keeps it in step.
     """
     reader, instance = readers[name], readers.get(INSTANCE.name)
     key = list(reader.layout.table.key)
     none = reader.layout.table.arrow(key).empty_table()
     stale, doubled = [none], [none]
-    for part in parts_of(reader.count(), SLICE_ROWS):
+    for part in study_parts(reader.count(), KEYS_AT_ONCE):
         where = f"{reader.within(part)} AND {reader.unnumbered}"
         doubled.append(reader.distinct(key, where, "count(*) > 1"))
         if instance is not None and instance is not reader:
@@ -212,7 +217,7 @@ def _faults(readers: Mapping[str, Reader], name: str) -> _Faults:
     return _Faults(pa.concat_tables(stale), pa.concat_tables(doubled))
 
 
-def _without_instance(rows: pa.Table, instance: Reader, part: Part) -> pa.Table:
+def _without_instance(rows: pa.Table, instance: TableReader, part: StudyPart) -> pa.Table:
     """Return the keys of series or studies that no row of `instance` has."""
     above = INSTANCE.key[: rows.num_columns]
     live = instance.distinct(above, instance.within(part))
@@ -220,12 +225,12 @@ def _without_instance(rows: pa.Table, instance: Reader, part: Part) -> pa.Table:
     return rows.filter(pc.invert(backed))
 
 
-def _finding(readers: Mapping[str, Reader], name: str) -> Finding:
+def _inspect(readers: Mapping[str, TableReader], name: str) -> Inspection:
     reader, faults = readers[name], _faults(readers, name)
     layout, snapshot = reader.layout, reader.snapshot
     delta = cast("Delta", snapshot.delta)
     before = delta.metadata().configuration.get(BEFORE)
-    return Finding(
+    return Inspection(
         layout.table.name,
         snapshot.url,
         snapshot.version,
@@ -244,14 +249,14 @@ def _finding(readers: Mapping[str, Reader], name: str) -> Finding:
     )
 
 
-def _has_map(reader: Reader) -> bool:
+def _has_map(reader: TableReader) -> bool:
     return bool(
         len(reader.query('SELECT true AS found FROM r WHERE "metadata" IS NOT NULL LIMIT 1'))
     )
 
 
-def _obstacles(reader: Reader, delta: Delta) -> Iterator[str]:
-    """Yield what has to be done by hand before the table can be taken over."""
+def _obstacles(reader: TableReader, delta: Delta) -> Iterator[str]:
+    """Yield each thing to be done by hand before the table can be taken over."""
     layout = reader.layout
     for name in layout.wrong:
         yield (
@@ -263,7 +268,7 @@ def _obstacles(reader: Reader, delta: Delta) -> Iterator[str]:
             "it asks its readers for more than plain Delta (deletion vectors or mapped column "
             "names): drop these features with the engine that added them"
         )
-    without = " OR ".join(f'"{layout.held[name]}" IS NULL' for name in layout.table.key)
+    without = " OR ".join(f'"{layout.own_names[name]}" IS NULL' for name in layout.table.key)
     if count := reader.count(" OR ".join(f'"{name}" IS NULL' for name in layout.table.key)):
         yield f"{count} rows lack a part of their key: delete them, by DELETE … WHERE {without}"
 
@@ -271,59 +276,59 @@ def _obstacles(reader: Reader, delta: Delta) -> Iterator[str]:
 # --- taking over ----------------------------------------------------------------------------------
 
 
-def _take_over(store: Store, finding: Finding, run: Run) -> Done:
-    table = store.tables.get(finding.name, _table(finding.name))
+def _take_over(store: Store, inspection: Inspection, run: Run) -> Takeover:
+    table = store.tables.get(inspection.name, _table(inspection.name))
     added = rewritten = 0
-    if finding.generation is not None:
+    if inspection.generation is not None:
         _open_hours_again(store, run)
-        _set_properties(_same(store, table, finding.version), finding)
-        added = len(finding.added)
+        _set_properties(_same(store, table, inspection.version), inspection)
+        added = len(inspection.added)
         reader = _same(store, table)
-        if finding.is_old:
-            rewritten = finding.rows
+        if inspection.is_old:
+            rewritten = inspection.rows
             _rewrite(reader, rewritten, run)
         else:
             _add_columns(reader)
     removed = _remove_faults(store, table)
     after = store.version(table)
-    before = finding.version if finding.before is None else finding.before
-    return Done(table.name, finding.url, before, after, rewritten, added, removed)
+    before = inspection.version if inspection.before is None else inspection.before
+    return Takeover(table.name, inspection.url, before, after, rewritten, added, removed)
 
 
 def _table(name: str) -> Table:
     return next(table for table in TAKEN_OVER if table.name == name)
 
 
-def _same(store: Store, table: Table, version: int | None = None) -> Reader:
-    """Return the table as it stands; raises ConflictError when it is not the version looked at."""
+def _same(store: Store, table: Table, version: int | None = None) -> TableReader:
+    """Return the newest version; raises ConflictError when it is not the version that was read."""
     reader = open_reader(store, table)
     if reader is None or version not in {None, reader.snapshot.version}:
         raise ConflictError(
-            f"table {table.name} moved while it was looked at: somebody else writes. Run again"
+            f"table {table.name} was changed while it was read: it has another writer. Run again"
         )
     return reader
 
 
 def _open_hours_again(store: Store, run: Run) -> None:
-    """No hour counts as followed: what was done before a restore is not in the tables any more."""
-    found = store.open(SYNC).rows(["hour"])["hour"]
-    if len(found):
-        first, last = (ticks_of(cast("datetime", f(found).as_py())) for f in (pc.min, pc.max))
+    """Remove all marks in `sync`: after a restore the tables do not show these hours any more."""
+    hours = store.open(SYNC).rows(["hour"])["hour"]
+    if len(hours):
+        first, last = (ticks_of(cast("datetime", f(hours).as_py())) for f in (pc.min, pc.max))
         seals.unmark(store, Window(first, last + 1), run)
 
 
-def _set_properties(reader: Reader, finding: Finding) -> None:
-    """The table says what a table of ours says, and which version it had before.
+def _set_properties(reader: TableReader, inspection: Inspection) -> None:
+    """Give the table the properties of a table of ours, and its version from before.
 
-    What its owner has set stays.
+    Properties that its owner has set stay.
     """
     snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
     wanted = configuration(snapshot.table, snapshot.retention_hours)
     wanted |= {BEFORE: str(snapshot.version)}
-    if finding.has_map:
+    if inspection.has_map:
         wanted |= {HEADER_COLUMNS: BOTH}
-    told = delta.metadata().configuration
-    unset = {name: value for name, value in wanted.items() if name not in told}
+    present = delta.metadata().configuration
+    unset = {name: value for name, value in wanted.items() if name not in present}
     if unset:
         with Border(snapshot.table, snapshot.url):
             note = once({"migrate": "properties"})
@@ -333,11 +338,11 @@ def _set_properties(reader: Reader, finding: Finding) -> None:
 
 
 def _field(column: Column) -> "pa.Field[Any]":
-    # What is made of headers is to be filled in old rows; a sequence comes when its hour runs.
+    # Columns made from headers are filled in old rows later; a sequence comes when its hour runs.
     return unfilled_field(column) if column.added else column.field()
 
 
-def _add_columns(reader: Reader) -> None:
+def _add_columns(reader: TableReader) -> None:
     snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
     fields = [Field.from_arrow(_field(column)) for column in reader.layout.missing]
     if fields:
@@ -345,8 +350,8 @@ def _add_columns(reader: Reader) -> None:
             delta.alter.add_columns(fields, commit_properties=once({"migrate": "columns"}))
 
 
-def _rewrite(reader: Reader, rows: int, run: Run) -> None:
-    """All rows lie under our names, in one commit. A few files at a time are in memory."""
+def _rewrite(reader: TableReader, rows: int, run: Run) -> None:
+    """Write all rows under our names, in one commit. A few files at a time are in memory."""
     snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
     schema = _widened(reader.layout, delta)
     progress = Progress(run.say, f"{reader.layout.table.name}: wrote {{}} of {rows:,} rows")
@@ -383,15 +388,15 @@ def _pieces(
 
 
 def _widened(layout: Layout, delta: Delta) -> pa.Schema:
-    """Return the schema under our names: ours, then what somebody else added."""
-    held = arrow_schema(delta)
+    """Return the schema under our names: our columns, then those that somebody else added."""
+    present = arrow_schema(delta)
     missing = {column.name for column in layout.missing}
     ours = [_field(c) if c.name in missing else c.field() for c in layout.table.columns]
-    return pa.schema([*ours, *(held.field(name) for name in layout.others)])
+    return pa.schema([*ours, *(present.field(name) for name in layout.others)])
 
 
 def _remove_faults(store: Store, table: Table) -> int:
-    """Rows that no instance backs, or whose key stands twice, are gone; returns how many keys."""
+    """Delete the stale and doubled rows; returns the number of their keys."""
     readers = _readers(store)
     snapshot = readers[table.name].snapshot
     keys = _faults(readers, table.name).keys()

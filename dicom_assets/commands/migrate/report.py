@@ -1,27 +1,29 @@
-"""`dicom-assets migrate`: taking over the tables of Data Factory's template, in the terminal.
+"""Taking over the tables of Data Factory's template, in the terminal.
 
-What is found and done is decided in `tables.migration` and `tables.comparison`; here are the words,
-the JSON and the exit codes. UIDs go into a file that somebody asked for, and nowhere else.
+`migration` and `comparison` decide; here are sentences, grids and JSON. UIDs go only into the file
+that the option `--keys` names.
 """
 
 import csv
-import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import click
 from rich.console import Console
 from rich.table import Table as Grid
 
+from dicom_assets.commands.json_output import print_json
 from dicom_assets.commands.migrate import comparison, migration
 from dicom_assets.commands.migrate.comparison import Comparison, Differences
-from dicom_assets.commands.migrate.migration import Done, Finding
+from dicom_assets.commands.migrate.migration import Inspection, Takeover
 from dicom_assets.definitions import tables
 from dicom_assets.errors import NotYetError
 from dicom_assets.schema import INSTANCE
@@ -33,60 +35,24 @@ _KEYS_HEADER: Final = ("table", "day", "cause", "columns")
 _NEXT: Final = "dagster asset materialize -m dicom_assets.definitions"
 
 
-def check(settings: Settings, now: datetime, console: Console, *, as_json: bool = False) -> bool:
-    """The terminal shows what taking over means; True when nothing stands in its way."""
-    found = migration.check(_filled(settings))
-    ready = not any(finding.obstacles or _is_waiting(finding, now) for finding in found)
-    cost = migration.cost(found, settings.batch_size)
-    if as_json:
-        plain = [{**asdict(f), "is_due": f.is_due, "is_written": f.is_written(now)} for f in found]
-        _print_json(console, {"tables": plain, "cost": asdict(cost), "is_ready": ready})
-        return ready
-    console.print(_findings_grid(found))
-    for finding in found:
-        for line in _lines(finding, now):
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
-    for line in _cost_lines(cost):
-        console.print(line, soft_wrap=True, highlight=False)
-    _say_what_is_next(console, settings, found, ready=ready)
-    return ready
+def inspect(settings: Settings) -> list[Inspection]:
+    """Return the form of the template's tables at a root."""
+    return migration.inspect_tables(_filled(settings))
 
 
-def apply(settings: Settings, now: datetime, console: Console, *, as_json: bool = False) -> None:
-    """The tables are taken over, and the terminal says how to go back."""
-    done = migration.apply(_filled(settings), now, _say)
-    if as_json:
-        _print_json(
-            console, {"tables": [{**asdict(d), "back": _back(d.url, d.before)} for d in done]}
-        )
-    elif not done:
-        console.print("Nothing to do: the tables have the form of this project.")
-    else:
-        _show_done(console, done)
+def take_over_root(settings: Settings, now: datetime) -> list[Takeover]:
+    """Take over the tables at a root, and print on stderr how many rows are written."""
+    return migration.take_over_tables(_filled(settings), now, partial(click.echo, err=True))
 
 
-def compare(  # noqa: PLR0913 - what the command takes
-    old: Settings,
-    new: Settings,
-    until: datetime | None,
-    keys: Path | None,
-    console: Console,
-    *,
-    as_json: bool = False,
-) -> bool:
-    """The terminal shows what differs, by day and cause; True when ours lack nothing unexplained.
-
-    `keys` is a file for the keys of the rows that differ.
-    """
+def compare_roots(
+    old: Settings, new: Settings, until: datetime | None, keys: Path | None
+) -> Comparison:
+    """Return the differences of two roots; the keys of rows that differ go into a file."""
     with _key_file(keys) as tell:
-        found = comparison.compare(
+        return comparison.compare_tables(
             tables(old).store(), tables(new).store(), until, new.data_partitions, tell
         )
-    if as_json:
-        _print_json(console, _plain(found))
-    else:
-        _show_comparison(console, found)
-    return found.is_explained
 
 
 def _filled(settings: Settings) -> Store:
@@ -102,98 +68,36 @@ def _filled(settings: Settings) -> Store:
     return store
 
 
-def _is_waiting(finding: Finding, now: datetime) -> bool:
-    return finding.is_due and finding.is_written(now)
-
-
-def _say(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False)
-
-
-def _print_json(console: Console, told: Mapping[str, object]) -> None:
-    console.print_json(json.dumps(told, default=_text))
-
-
-def _text(value: object) -> str:
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
 # --- check ----------------------------------------------------------------------------------------
 
 
-def _findings_grid(found: Sequence[Finding]) -> Grid:
-    grid = Grid("table", title="tables")
-    grid.add_column("written by", no_wrap=True)
-    for name in ("version", "rows", "without sequence", "stale", "columns to add"):
-        grid.add_column(name)
-    for f in found:
-        if f.version == ABSENT:
-            grid.add_row(f.name, "nobody yet", *["-"] * 5)
-            continue
-        counts = (f.version, f.rows, f.unnumbered, f.stale, len(f.added))
-        grid.add_row(f.name, _writer(f), *(f"{count:,}" for count in counts))
-    return grid
-
-
-def _writer(finding: Finding) -> str:
-    if finding.generation is None:
-        return "taken over" if finding.before is not None else "this project"
-    is_instance = finding.name == INSTANCE.name
-    return f"template, generation {finding.generation}" if is_instance else "template"
-
-
-def _lines(f: Finding, now: datetime) -> Iterator[str]:
-    """Yield what has to be known of one table, a sentence each."""
-    if f.is_old:
-        yield (
-            f"{f.name}: its columns have the names of generation {f.generation}, and Delta cannot "
-            f"have those of generation 3 beside them. All {f.rows:,} rows are written once more "
-            "under the new names, in one commit; time travel keeps the old ones."
-        )
-    if f.others:
-        yield f"{f.name}: keeps {len(f.others)} columns of somebody else: {', '.join(f.others)}."
-    if f.has_map and f.is_due:
-        yield (
-            f"{f.name}: the map `metadata` is filled, and is filled on. That makes a merge about "
-            "four times as expensive: DICOM_HEADER_COLUMNS=string ends it."
-        )
-    if f.stale:
-        yield f"{f.name}: {f.stale:,} rows have no instance any more, and are removed."
-    if f.doubled:
-        yield (
-            f"{f.name}: {f.doubled:,} keys stand in several rows. These are removed, and come back "
-            "once each when their hours run."
-        )
-    if f.before is not None and not f.is_due:
-        back = _back(f.url, f.before)
-        yield f"{f.name}: was taken over at version {f.before}. To go back: {back}"
-    yield from _obstacles(f, now)
-
-
-def _obstacles(f: Finding, now: datetime) -> Iterator[str]:
-    for obstacle in f.obstacles:
-        yield f"{f.name}: in the way: {obstacle}."
-    if f.newest is not None and _is_waiting(f, now):
-        yield (
-            f"{f.name}: in the way: {f.newest.engine} committed version {f.newest.version} at "
-            f"{f.newest.at:%Y-%m-%d %H:%M} UTC. Stop the trigger in Data Factory, let its last run "
-            "end, and wait two hours."
-        )
-
-
-def _cost_lines(cost: migration.Cost) -> Iterator[str]:
+def print_inspections(
+    settings: Settings, inspections: Sequence[Inspection], now: datetime, *, as_json: bool = False
+) -> bool:
+    """Print the work of taking over and its obstacles; returns True when there are none."""
+    ready = not any(one.obstacles or _is_waiting(one, now) for one in inspections)
+    cost = migration.cost_of(inspections, settings.batch_size)
+    if as_json:
+        plain = [
+            {**asdict(one), "is_due": one.is_due, "is_written": one.is_written(now)}
+            for one in inspections
+        ]
+        print_json({"tables": plain, "cost": asdict(cost), "is_ready": ready})
+        return ready
+    console = Console()
+    console.print(_inspections_grid(inspections))
+    for inspection in inspections:
+        for line in _lines(inspection, now):
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     if cost.rows:
-        yield (
+        console.print(
             f"{cost.rows:,} rows of instance have no sequence: when their hours run, each header "
-            f"is read once. Requests: {cost.requests:,}; at {migration.REQUEST_SECONDS} s each and "
-            f"{migration.AT_ONCE} at once about {math.ceil(cost.minutes):,} min."
+            f"is read once. Requests: {cost.requests:,}; at {migration.PAGE_SECONDS} s each and "
+            f"{migration.PAGES_AT_ONCE} at once about {math.ceil(cost.minutes):,} min.",
+            soft_wrap=True,
+            highlight=False,
         )
-
-
-def _say_what_is_next(
-    console: Console, settings: Settings, found: Sequence[Finding], *, ready: bool
-) -> None:
-    if not any(finding.is_due for finding in found):
+    if not any(inspection.is_due for inspection in inspections):
         console.print("Nothing to do: the tables have the form of this project.")
     elif ready:
         command = f"dicom-assets migrate apply {settings.tables_url}"
@@ -201,29 +105,102 @@ def _say_what_is_next(
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False)
     else:
         console.print("Nothing was changed, and nothing can be yet.")
+    return ready
+
+
+def _is_waiting(inspection: Inspection, now: datetime) -> bool:
+    return inspection.is_due and inspection.is_written(now)
+
+
+def _inspections_grid(inspections: Sequence[Inspection]) -> Grid:
+    grid = Grid("table", title="tables")
+    grid.add_column("written by", no_wrap=True)
+    for name in ("version", "rows", "without sequence", "stale", "columns to add"):
+        grid.add_column(name)
+    for one in inspections:
+        if one.version == ABSENT:
+            grid.add_row(one.name, "nobody yet", *["-"] * 5)
+            continue
+        counts = (one.version, one.rows, one.unnumbered, one.stale, len(one.added))
+        grid.add_row(one.name, _writer(one), *(f"{count:,}" for count in counts))
+    return grid
+
+
+def _writer(inspection: Inspection) -> str:
+    if inspection.generation is None:
+        return "taken over" if inspection.before is not None else "this project"
+    is_instance = inspection.name == INSTANCE.name
+    return f"template, generation {inspection.generation}" if is_instance else "template"
+
+
+def _lines(t: Inspection, now: datetime) -> Iterator[str]:
+    """Yield what has to be known of one table, a sentence each."""
+    if t.is_old:
+        yield (
+            f"{t.name}: its columns have the names of generation {t.generation}, and Delta cannot "
+            f"have those of generation 3 beside them. All {t.rows:,} rows are written once more "
+            "under the new names, in one commit; time travel keeps the old ones."
+        )
+    if t.others:
+        yield f"{t.name}: keeps {len(t.others)} columns of somebody else: {', '.join(t.others)}."
+    if t.has_map and t.is_due:
+        yield (
+            f"{t.name}: the map `metadata` is filled, and is filled on. That makes a merge about "
+            "four times as expensive: DICOM_HEADER_COLUMNS=string ends t."
+        )
+    if t.stale:
+        yield f"{t.name}: {t.stale:,} rows have no instance any more, and are removed."
+    if t.doubled:
+        yield (
+            f"{t.name}: {t.doubled:,} keys stand in several rows. These are removed, and come back "
+            "once each when their hours run."
+        )
+    if t.before is not None and not t.is_due:
+        back = _back(t.url, t.before)
+        yield f"{t.name}: was taken over at version {t.before}. To go back: {back}"
+    yield from _obstacles(t, now)
+
+
+def _obstacles(t: Inspection, now: datetime) -> Iterator[str]:
+    for obstacle in t.obstacles:
+        yield f"{t.name}: in the way: {obstacle}."
+    if t.newest is not None and _is_waiting(t, now):
+        yield (
+            f"{t.name}: in the way: {t.newest.engine} committed version {t.newest.version} at "
+            f"{t.newest.at:%Y-%m-%d %H:%M} UTC. Stop the trigger in Data Factory, let its last run "
+            "end, and wait two hours."
+        )
 
 
 # --- apply ----------------------------------------------------------------------------------------
 
 
-def _show_done(console: Console, done: Sequence[Done]) -> None:
+def print_takeovers(takeovers: Sequence[Takeover], *, as_json: bool = False) -> None:
+    """Print the tables that were taken over, and the lines that restore them."""
+    if as_json:
+        print_json({"tables": [{**asdict(t), "back": _back(t.url, t.before)} for t in takeovers]})
+        return
+    console = Console()
+    if not takeovers:
+        console.print("Nothing to do: the tables have the form of this project.")
+        return
     grid = Grid("table", "version before", "version now", title="taken over")
     for name in ("columns added", "rows written anew", "rows removed"):
         grid.add_column(name)
-    for d in done:
-        counts = (d.added, d.rewritten, d.removed)
-        grid.add_row(d.name, str(d.before), str(d.after), *(f"{count:,}" for count in counts))
+    for t in takeovers:
+        counts = (t.added, t.rewritten, t.removed)
+        grid.add_row(t.name, str(t.before), str(t.after), *(f"{count:,}" for count in counts))
     console.print(grid)
     console.print("To go back, with nobody writing (Python, `from deltalake import DeltaTable`):")
-    for d in done:
-        console.print(f"  {_back(d.url, d.before)}", style="cyan", soft_wrap=True, highlight=False)
+    for t in takeovers:
+        console.print(f"  {_back(t.url, t.before)}", style="cyan", soft_wrap=True, highlight=False)
     console.print("Rows get their sequences when their hours run, in ranges as long as you like:")
     select = "--select change,instance,series,study --partition-range FIRST...LAST"
     console.print(f"  {_NEXT} {select}", style="cyan", soft_wrap=True, highlight=False)
 
 
 def _back(url: str, version: int) -> str:
-    """Return the line of Python that makes a table what it was."""
+    """Return the line of Python that restores a table."""
     options = ", storage_options={…}" if "://" in url else ""
     return f'DeltaTable("{url}"{options}).restore({version})'
 
@@ -231,79 +208,84 @@ def _back(url: str, version: int) -> str:
 # --- compare --------------------------------------------------------------------------------------
 
 
-def _show_comparison(console: Console, found: Comparison) -> None:
-    console.print(_sizes_grid(found))
-    console.print(f"The template has read up to {found.until:%Y-%m-%d %H:%M} UTC.")
-    if not found.counts:
+def print_comparison(result: Comparison, *, as_json: bool = False) -> None:
+    """Print the differences by day, table and cause."""
+    if as_json:
+        print_json(_plain(result))
+        return
+    console = Console()
+    console.print(_sizes_grid(result))
+    console.print(f"The template has read up to {result.until:%Y-%m-%d %H:%M} UTC.")
+    if not result.counts:
         console.print("The template's columns are the same in all rows.")
         return
-    console.print(_causes_grid(found))
-    if found.columns:
-        console.print(_columns_grid(found))
-    if not found.is_explained:
+    console.print(_causes_grid(result))
+    if result.columns:
+        console.print(_columns_grid(result))
+    if not result.is_explained:
         names = ", ".join(comparison.UNEXPLAINED)
         console.print(f"[bold red]Rows lack here[/] ({names}): run the hours of these days again.")
 
 
-def _sizes_grid(found: Comparison) -> Grid:
+def _sizes_grid(result: Comparison) -> Grid:
     grid = Grid("table", "template", "here", title="rows")
-    for name, counts in found.rows.items():
+    for name, counts in result.rows.items():
         grid.add_row(name, *(f"{count:,}" for count in counts))
     return grid
 
 
-def _causes_grid(found: Comparison) -> Grid:
-    rows = sorted(found.counts.items(), key=lambda item: (item[0][1] or date.min, item[0]))
+def _causes_grid(result: Comparison) -> Grid:
+    rows = sorted(result.counts.items(), key=lambda item: (item[0][1] or date.min, item[0]))
     title = "differences"
     if len(rows) > DAYS_SHOWN:
-        title, rows = f"differences by cause ({len(rows)} by day: see --json)", _by_cause(found)
+        title, rows = f"differences by cause ({len(rows)} by day: see --json)", _by_cause(result)
     grid = Grid("day", "table", "cause", "rows", title=title)
     for (table, day, cause), count in rows:
         grid.add_row("-" if day is None else day.isoformat(), table, cause, f"{count:,}")
     return grid
 
 
-def _by_cause(found: Comparison) -> list[tuple[tuple[str, date | None, str], int]]:
+def _by_cause(result: Comparison) -> list[tuple[tuple[str, date | None, str], int]]:
     totals = Counter[tuple[str, date | None, str]]()
-    for (table, _, cause), count in found.counts.items():
+    for (table, _, cause), count in result.counts.items():
         totals[table, None, cause] += count
     return sorted(totals.items(), key=lambda item: (item[0][0], item[0][2]))
 
 
-def _columns_grid(found: Comparison) -> Grid:
+def _columns_grid(result: Comparison) -> Grid:
     grid = Grid("table", "column", "how", "rows", title="columns of rows that show the same change")
-    for (table, column, form), count in sorted(found.columns.items()):
+    for (table, column, form), count in sorted(result.columns.items()):
         grid.add_row(table, column, form, f"{count:,}")
     return grid
 
 
-def _plain(found: Comparison) -> dict[str, object]:
+def _plain(result: Comparison) -> dict[str, object]:
     counts = [
         {"table": table, "day": day, "cause": cause, "rows": count}
-        for (table, day, cause), count in sorted(found.counts.items(), key=str)
+        for (table, day, cause), count in sorted(result.counts.items(), key=str)
     ]
     columns = [
         {"table": table, "column": column, "form": form, "rows": count}
-        for (table, column, form), count in sorted(found.columns.items())
+        for (table, column, form), count in sorted(result.columns.items())
     ]
-    sizes = {name: {"template": a, "here": b} for name, (a, b) in found.rows.items()}
-    told = {"until": found.until, "rows": sizes, "is_explained": found.is_explained}
-    return {**told, "differences": counts, "columns": columns}
+    sizes = {name: {"template": a, "here": b} for name, (a, b) in result.rows.items()}
+    facts = {"until": result.until, "rows": sizes, "is_explained": result.is_explained}
+    return {**facts, "differences": counts, "columns": columns}
 
 
 @contextmanager
 def _key_file(path: Path | None) -> "Iterator[comparison.Tell | None]":
-    """Yield what writes keys into the file, readable by its owner only; None without a file."""
+    """Yield a function that writes keys into the file, readable by its owner; None without one."""
     if path is None:
         yield None
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*_KEYS_HEADER, *comparison.KEY])
+        writer.writerow([*_KEYS_HEADER, *INSTANCE.key])
 
         def tell(table: str, differences: Differences) -> None:
-            names = [*_KEYS_HEADER[1:], *comparison.KEY]
+            names = [*_KEYS_HEADER[1:], *INSTANCE.key]
             for row in differences.select(names).to_pylist():
                 writer.writerow([table, *("" if row[n] is None else row[n] for n in names)])
 

@@ -1,8 +1,8 @@
-"""The tables as Data Factory's template left them: which of their columns is which of ours.
+"""The tables of Data Factory's template, their columns under our names.
 
-Three generations of it wrote `instance`; `series` and `study` stayed the same. Whatever the
-generation, a `Reader` gives the rows under our names. Nothing here writes; taking a table over is
-in `migration`, holding it against one of ours in `comparison`.
+Three generations of it wrote `instance`; `series` and `study` stayed the same. A `TableReader`
+gives the rows of any generation under our names. Nothing here writes: `migration` takes a table
+over, `comparison` compares it with one of ours.
 
 | generation | `instance` has |
 |---|---|
@@ -35,7 +35,7 @@ from dicom_assets.tables.delta.snapshot import (
     padded,
 )
 
-# What every table of this project has, and no table of the template.
+# Columns of every table of this project, and of no table of the template.
 OURS: Final = ("sequence", "received_timestamp")
 NEWEST: Final = 3
 # The first two generations call these otherwise than the third; Delta compares names without case.
@@ -55,10 +55,10 @@ _OLD_NAMES: Final = {
 _KEPT_NAMES: Final = ("partitionName", "lastModifiedTimestamp", "modality")
 _COMMITS_LOOKED_AT: Final = 100
 # The first digits of a digest, from one to before another.
-Part: TypeAlias = tuple[str, str]
+StudyPart: TypeAlias = tuple[str, str]
 _DIGITS: Final = 4
 _DIGESTS: Final = 16**_DIGITS
-WHOLE: Final[Part] = ("0" * _DIGITS, "g" * _DIGITS)
+WHOLE: Final[StudyPart] = ("0" * _DIGITS, "g" * _DIGITS)
 
 
 def template_columns(table: Table) -> list[Column]:
@@ -68,7 +68,7 @@ def template_columns(table: Table) -> list[Column]:
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit of somebody else: which version, when, and by which engine."""
+    """Another writer's commit: its version, time and engine."""
 
     version: int
     at: datetime
@@ -77,22 +77,22 @@ class Commit:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which column of a Delta table is which of ours.
+    """The columns of a Delta table as columns of ours.
 
     `generation` is the template's, None once the table has all that a table of ours must have.
-    `held` gives for our names the table's own. `others` are somebody else's columns, which stay;
-    `wrong` those that stand where ours must: of another type, or of a name that differs in case.
+    `own_names` gives for our names the table's own. `others` are somebody else's columns, which
+    stay; `wrong` are in the place of ours: of another type, or of a name that differs in case.
     """
 
     table: Table
     generation: int | None
-    held: Mapping[str, str]
+    own_names: Mapping[str, str]
     others: tuple[str, ...]
     wrong: tuple[str, ...]
 
     @property
     def is_old(self) -> bool:
-        """Whether its names are those of the first two generations."""
+        """True when its names are those of the first two generations."""
         return self.generation is not None and self.generation < NEWEST
 
     @property
@@ -102,53 +102,57 @@ class Layout:
 
     @cached_property
     def expressions(self) -> dict[str, str]:
-        """What to select for each of our columns that the table can tell."""
-        found = {name: f'"{held}"' for name, held in self.held.items()}
+        """The SQL expression for each of our columns that the table has or can give."""
+        expressions = {name: f'"{own}"' for name, own in self.own_names.items()}
         if self.is_old:
-            found["studydate"] = f"to_char({found['studydate_formatted']}, '%Y%m%d')"
-        return found
+            formatted = expressions["studydate_formatted"]
+            expressions["studydate"] = f"to_char({formatted}, '%Y%m%d')"
+        return expressions
 
 
 def layout_of(table: Table, schema: pa.Schema) -> Layout | None:
-    """Return which column is which; None for a table that is neither ours nor the template's."""
+    """Return a table's layout; None when it is neither ours nor the template's."""
     is_old = table.name == INSTANCE.name and _OLD_NAMES["studyinstanceuid"] in schema.names
     names = _OLD_NAMES | {n: n for n in _KEPT_NAMES} if is_old else {n: n for n in table.names}
-    held = {ours: theirs for ours, theirs in names.items() if theirs in schema.names}
-    others = tuple(name for name in schema.names if name not in held.values())
-    if not {*table.key, "lastModifiedTimestamp"} <= held.keys():
+    own_names = {ours: theirs for ours, theirs in names.items() if theirs in schema.names}
+    others = tuple(name for name in schema.names if name not in own_names.values())
+    if not {*table.key, "lastModifiedTimestamp"} <= own_names.keys():
         return None
     taken = {name.lower() for name in table.names}
-    wrong = [held[n] for n in held if not schema.field(held[n]).type.equals(table[n].type)]
+    wrong = [
+        own_names[n] for n in own_names if not schema.field(own_names[n]).type.equals(table[n].type)
+    ]
     wrong += [name for name in others if name.lower() in taken]
-    generation = _generation(table, held, is_old=is_old)
-    return Layout(table, generation, held, others, tuple(wrong))
+    generation = _generation(table, own_names, is_old=is_old)
+    return Layout(table, generation, own_names, others, tuple(wrong))
 
 
-def _generation(table: Table, held: Mapping[str, str], *, is_old: bool) -> int | None:
+def _generation(table: Table, own_names: Mapping[str, str], *, is_old: bool) -> int | None:
     if is_old:
-        return 2 if "filepath" in held else 1
+        return 2 if "filepath" in own_names else 1
     required = {column.name for column in table.columns if not column.added}
-    return None if required <= held.keys() else NEWEST
+    return None if required <= own_names.keys() else NEWEST
 
 
 @dataclass(frozen=True)
-class Reader:
+class TableReader:
     """One version of a table of the template, or of ours, read under our names."""
 
     snapshot: Snapshot
     layout: Layout
 
     def query(self, sql: str) -> pa.Table:
-        """Return what a query over `r` gives: the table, each column under our name."""
-        columns = ", ".join(f'{what} AS "{name}"' for name, what in self.layout.expressions.items())
+        """Return the rows of a query over `r`: the table, each column under our name."""
+        pairs = self.layout.expressions.items()
+        columns = ", ".join(f'{expression} AS "{name}"' for name, expression in pairs)
         return self.snapshot.query(f"WITH r AS (SELECT {columns} FROM t) {sql}")  # noqa: S608 - constants
 
     def rows(self, columns: Sequence[str], where: str = "true") -> pa.Table:
         """Return some columns of the rows that fulfil a condition; one it lacks is null."""
         schema = self.layout.table.arrow(list(columns))
-        held = [f'"{name}"' for name in schema.names if name in self.layout.expressions]
-        found = self.query(f"SELECT {', '.join(held)} FROM r WHERE {where}")  # noqa: S608 - constants and names of the catalogue
-        return padded(found, schema)
+        names = [f'"{name}"' for name in schema.names if name in self.layout.expressions]
+        rows = self.query(f"SELECT {', '.join(names)} FROM r WHERE {where}")  # noqa: S608 - constants and names of the catalogue
+        return padded(rows, schema)
 
     def distinct(self, columns: Sequence[str], where: str, having: str = "true") -> pa.Table:
         """Return the different values of some columns, of groups that fulfil a condition."""
@@ -157,9 +161,9 @@ class Reader:
         return padded(self.query(sql), self.layout.table.arrow(list(columns)))
 
     def count(self, where: str = "true") -> int:
-        """Return how many rows fulfil a condition."""
-        found = self.query(f"SELECT count(*) AS found FROM r WHERE {where}")  # noqa: S608 - the same
-        (count,) = ints(found["found"])
+        """Return the number of rows that fulfil a condition."""
+        rows = self.query(f"SELECT count(*) AS count FROM r WHERE {where}")  # noqa: S608 - the same
+        (count,) = ints(rows["count"])
         return count
 
     @property
@@ -167,7 +171,7 @@ class Reader:
         """The condition that a row has no sequence."""
         return '"sequence" IS NULL' if "sequence" in self.layout.expressions else "true"
 
-    def within(self, part: Part) -> str:
+    def within(self, part: StudyPart) -> str:
         """Return the condition that a row is of a part of the studies."""
         return in_part(self.layout.table.key[1], part)
 
@@ -184,7 +188,7 @@ def newest_of_others(snapshot: Snapshot) -> Commit | None:
     return None
 
 
-def in_part(study: str, part: Part) -> str:
+def in_part(study: str, part: StudyPart) -> str:
     """Return the condition that a row is of a part of the studies, by the column that names them.
 
     The parts are by digest, because UIDs say nothing of how many rows they have.
@@ -195,14 +199,14 @@ def in_part(study: str, part: Part) -> str:
     return f"{digest} >= '{part[0]}' AND {digest} < '{part[1]}'"
 
 
-def parts_of(rows: int, most: int) -> list[Part]:
+def study_parts(rows: int, most: int) -> list[StudyPart]:
     """Return parts of all studies, so that each has about the most rows asked for, or fewer."""
     count = min(max(math.ceil(rows / most), 1), _DIGESTS)
     cuts = [f"{n * _DIGESTS // count:0{_DIGITS}x}" for n in range(1, count)]
     return list(pairwise([WHOLE[0], *cuts, WHOLE[1]]))
 
 
-def open_reader(store: Store, table: Table) -> Reader | None:
+def open_reader(store: Store, table: Table) -> TableReader | None:
     """Return the newest version of a table, in whatever form; None when there is none.
 
     Raises ForeignTableError for a table that neither the template nor this project wrote.
@@ -223,4 +227,4 @@ def open_reader(store: Store, table: Table) -> Reader | None:
             f"DICOM_{table.name.upper()}_TABLE_PATH"
         )
     snapshot = Snapshot(table, url, store.options, delta, delta.version(), store.retention_hours)
-    return Reader(snapshot, layout)
+    return TableReader(snapshot, layout)

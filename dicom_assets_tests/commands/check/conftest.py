@@ -61,7 +61,7 @@ def template(tmp_path_factory: pytest.TempPathFactory, archive: Archive) -> Path
     folder = tmp_path_factory.mktemp("template")
     with server.start(archive) as running:
         follow(folder / "tables", running.url)
-    home.prepare(folder / "home")
+    home.initialise_home(folder / "home")
     for name in (*SCHEDULES, *SENSORS):
         turn(folder / "home", name, InstigatorStatus.DECLARED_IN_CODE)
     return folder

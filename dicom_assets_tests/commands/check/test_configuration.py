@@ -6,7 +6,12 @@ from typing import Final
 import pytest
 
 from dicom_assets.commands.check import configuration
-from dicom_assets.commands.check.configuration import complete, missing, valid, versions
+from dicom_assets.commands.check.configuration import (
+    missing_settings,
+    probe_completeness,
+    probe_settings,
+    probe_versions,
+)
 from dicom_assets.commands.check.probe import State
 
 REMOTE: Final = {"DICOM_SERVICE_URL": "https://hospital.dicom.azurehealthcareapis.com"}
@@ -18,9 +23,9 @@ WHOLE: Final = REMOTE | {
 
 def test_settings_that_can_be_used_are_well() -> None:
     """None is needed for the embedded service."""
-    assert valid({}).state is State.OK
-    assert valid(WHOLE | {"PATH": "/bin"}).found == "3 are set, and can be used"
-    assert complete({}).state is complete(WHOLE).state is State.OK
+    assert probe_settings({}).state is State.OK
+    assert probe_settings(WHOLE | {"PATH": "/bin"}).found == "3 are set, and can be used"
+    assert probe_completeness({}).state is probe_completeness(WHOLE).state is State.OK
 
 
 @pytest.mark.parametrize(
@@ -46,7 +51,7 @@ def test_settings_that_can_be_used_are_well() -> None:
 )
 def test_all_that_is_wrong_is_named_at_once(environment: dict[str, str], named: list[str]) -> None:
     """Also what contradicts itself; nothing of what was set is repeated."""
-    found = valid(environment)
+    found = probe_settings(environment)
     assert found.state is State.RED
     assert [name for name in named if name not in found.found] == []
     assert "PHI" not in found.found
@@ -55,24 +60,24 @@ def test_all_that_is_wrong_is_named_at_once(environment: dict[str, str], named: 
 
 def test_a_setting_that_is_none_is_named_with_the_one_that_there_is() -> None:
     """It is not used, and nobody would notice; others have such names, so it is no error."""
-    found = valid({"DICOM_TABEL_URL": "x", "DICOM_VIEWER": "y"})
+    found = probe_settings({"DICOM_TABEL_URL": "x", "DICOM_VIEWER": "y"})
     assert found.state is State.WARN
     assert "DICOM_TABEL_URL (there is DICOM_TABLES_URL), DICOM_VIEWER" in found.found
 
 
 def test_all_that_is_missing_is_named_at_once() -> None:
     """A run needs a start and a place; `check` itself does without."""
-    found = complete(REMOTE)
+    found = probe_completeness(REMOTE)
     assert found.state is State.RED
     assert "DICOM_START_TIME is required" in found.found
     assert "DICOM_TABLES_URL is required" in found.found
-    (one,) = missing(REMOTE | {"DICOM_START_TIME": "2026-01-01"})
+    (one,) = missing_settings(REMOTE | {"DICOM_START_TIME": "2026-01-01"})
     assert one.startswith("DICOM_TABLES_URL")
 
 
 def test_the_versions_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of Python and of what the project stands on; one that is not installed is said to be so."""
-    found = versions().found
+    found = probe_versions().found
     assert [name for name in ("Python 3.", "dagster 1.", "deltalake 1.") if name not in found] == []
     monkeypatch.setattr(configuration, "PACKAGES", ("no-such-package",))
-    assert "no-such-package not installed" in versions().found
+    assert "no-such-package not installed" in probe_versions().found

@@ -27,7 +27,7 @@ Config = dict[str, Any]
 
 def edit(world: World, change: Callable[[Config], object]) -> None:
     """The instance's dagster.yaml is another one."""
-    path = world.home / home.CONFIGURATION
+    path = world.home / home.DAGSTER_YAML
     config: Config = yaml.safe_load(path.read_text(encoding="utf-8"))
     change(config)
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -111,7 +111,7 @@ def test_telemetry_is_said(world: World) -> None:
 
 def test_an_instance_without_dagster_yaml(world: World) -> None:
     """Dagster's defaults hold, which is what several lines say."""
-    (world.home / home.CONFIGURATION).unlink()
+    (world.home / home.DAGSTER_YAML).unlink()
     told = world.check()
     assert (told.code, told.named("red")) == (1, {"pool", "run monitoring"})
     assert "without a dagster.yaml" in told.lines["home"]["found"]
@@ -120,7 +120,7 @@ def test_an_instance_without_dagster_yaml(world: World) -> None:
 @pytest.mark.parametrize("text", ["concurrency: [", "concurrency: {pools: {limit: 1}}", "a: b"])
 def test_a_dagster_yaml_that_cannot_be_read(world: World, text: str) -> None:
     """The rest is not looked at; what Dagster says is asked of Dagster."""
-    (world.home / home.CONFIGURATION).write_text(text, encoding="utf-8")
+    (world.home / home.DAGSTER_YAML).write_text(text, encoding="utf-8")
     told = world.check()
     found, remedy = told.red()
     assert "cannot be opened" in found

@@ -271,7 +271,7 @@ def test_a_start_that_is_later_than_the_feed_is_said(world: World) -> None:
     """It may be meant."""
     told = world.check(DICOM_START_TIME="2999-01-01")
     assert told.code == 0
-    assert "older than DICOM_START_TIME is not read" in told.lines["feed"]["found"]
+    assert "entries before DICOM_START_TIME are not read" in told.lines["feed"]["found"]
     assert told.whole["DICOM_START_TIME"] == START_TIME
 
 

@@ -39,7 +39,7 @@ def token(**said: object) -> str:
 def told(text: str, seconds: float = 3600) -> tuple[State, str, str]:
     """State, text and remedy of what is told of a token that lives so long."""
     given = AccessToken(text, int(NOW.timestamp() + seconds))
-    found = claims.told(Credential(), given, SCOPE, NOW)
+    found = claims.check_token(Credential(), given, SCOPE, NOW)
     assert SECRET not in f"{found}"
     return found.state, found.found, found.remedy
 
@@ -111,7 +111,7 @@ def test_entra_is_understood_by_its_number(number: str, what: str, remedy: str) 
         "The chain failed:\n\tEnvironmentCredential: Authentication failed: "
         f"AADSTS{number}: PHI-app of {GUID} … Trace ID: {GUID}"
     )
-    found = claims.absent(Credential(), error)
+    found = claims.explain_absence(Credential(), error)
     assert found.state is State.RED
     assert "Credential (EnvironmentCredential) gave no token: " in found.found
     assert f"(AADSTS{number})" in found.found
@@ -131,7 +131,7 @@ def test_entra_is_understood_by_its_number(number: str, what: str, remedy: str) 
 )
 def test_without_a_number_the_class_is_told(error: Exception, remedy: str) -> None:
     """No identity is another thing than no network."""
-    found = claims.absent(Credential(), error)
+    found = claims.explain_absence(Credential(), error)
     assert f"Credential gave no token ({type(error).__name__})" in found.found
     assert remedy in found.remedy
     assert "PHI" not in f"{found}"
@@ -151,7 +151,7 @@ def test_a_refusal_is_understood_by_what_aspnet_says(
     challenge: str, what: str, remedy: str
 ) -> None:
     """Its words may quote what a client sent, and are not told."""
-    found = claims.refused(f'Bearer error="invalid_token", error_description="{challenge}"')
+    found = claims.explain_refusal(f'Bearer error="invalid_token", error_description="{challenge}"')
     assert found.state is State.RED
     assert what in found.found
     assert remedy in found.remedy
@@ -165,5 +165,5 @@ def test_times_are_utc() -> None:
     ends = datetime.fromtimestamp(given.expires_on, UTC)
     assert (
         f"exp {ends:%Y-%m-%dT%H:%M:%SZ}"
-        in claims.told(Credential(), given, SCOPE, datetime.now(UTC)).found
+        in claims.check_token(Credential(), given, SCOPE, datetime.now(UTC)).found
     )

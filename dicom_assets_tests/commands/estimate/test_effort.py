@@ -1,36 +1,34 @@
 """What a load takes: nothing for nothing, more for more, and in words that claim no precision."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import astuple, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_assets.commands.estimate.effort import (
-    BESIDE,
+    REQUESTS_BESIDE,
     Curve,
-    Effort,
     Load,
-    Range,
-    Service,
+    Pace,
     about,
     duration,
-    effort,
+    effort_of,
     light_requests,
-    sentence,
-    size,
 )
-from dicom_assets.commands.estimate.report import load_of
+from dicom_assets.commands.estimate.report import PACE_RUNS, load_of, pace_of
 from dicom_assets.defs.schedules.slices import SLICE_ENTRIES, SLICE_HOURS, Gap
+from dicom_assets.schema import SYNC
+from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.window import HOUR, Span
+from dicom_assets_tests.support.steps import store_in
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
-COUNTS = (
-    *("hours", "entries", "runs", "light_requests", "header_pages"),
-    *("database_bytes", "events", "credits"),
-)
-RANGES = ("seconds", "table_bytes")
+NOW = datetime(2024, 6, 1, tzinfo=UTC)
+BATCH = 200
 
 loads = st.lists(st.integers(0, SLICE_ENTRIES), min_size=1, max_size=20).map(
     lambda runs: Load(len(runs) * SLICE_HOURS, runs)
@@ -42,39 +40,18 @@ def span(first: int, last: int) -> Span:
     return Span(START + first * HOUR, START + last * HOUR)
 
 
-def bounds(found: Effort) -> list[float]:
-    """Every number of it."""
-    ranges = [getattr(found, name) for name in RANGES]
-    return [*(getattr(found, n) for n in COUNTS), *(b for r in ranges for b in (r.low, r.high))]
-
-
 def test_nothing_takes_nothing() -> None:
     """No hours, no runs: every number is nought."""
-    assert bounds(effort(Load(0, []), Service())) == [0] * (len(COUNTS) + 2 * len(RANGES))
+    assert set(astuple(effort_of(Load(0, []), BATCH))) == {0}
 
 
 @given(loads, st.integers(0, SLICE_ENTRIES))
 def test_one_more_run_takes_more_of_everything(given: Load, entries: int) -> None:
-    """Of all but the headers of hours without entries."""
+    """Of all but entries and their headers, where its hours have none."""
     more = replace(given, hours=given.hours + 1, runs=[*given.runs, entries])
-    pairs = zip(bounds(effort(given, Service())), bounds(effort(more, Service())), strict=True)
+    pairs = zip(astuple(effort_of(given, BATCH)), astuple(effort_of(more, BATCH)), strict=True)
     grown = [less < greater for less, greater in pairs]
     assert grown.count(False) == (2 if not entries else 0)
-
-
-@given(loads, st.integers(0, 10**8))
-def test_low_is_never_above_high(given: Load, rows: int) -> None:
-    """Whatever the load, and however many rows there are."""
-    found = effort(replace(given, rows=rows), Service())
-    assert all(getattr(found, name).low <= getattr(found, name).high for name in RANGES)
-
-
-@given(loads)
-def test_rows_that_are_there_cost_time_only(given: Load) -> None:
-    """The tables look them through."""
-    fresh, grown = (effort(replace(given, rows=n), Service()) for n in (0, 10**7))
-    assert fresh.seconds.low < grown.seconds.low
-    assert replace(fresh, seconds=grown.seconds) == grown
 
 
 @pytest.mark.parametrize(
@@ -82,7 +59,7 @@ def test_rows_that_are_there_cost_time_only(given: Load) -> None:
 )
 def test_the_light_read_asks_for_a_page_more_and_is_counted(entries: int, requests: int) -> None:
     """Hours without entries are asked for twice, since nothing confirms them."""
-    assert light_requests(entries, 200) == BESIDE + requests
+    assert light_requests(entries, BATCH) == REQUESTS_BESIDE + requests
 
 
 @given(st.integers(1, 50_000), st.integers(0, 10**7))
@@ -105,6 +82,35 @@ def test_a_curve_takes_entries_to_come_evenly_between_its_moments() -> None:
     assert curve.entries_of(span(9, 9)) == 0
 
 
+def _run(store: Store, first: int, hours: int, began: datetime, seconds: float) -> None:
+    """Hours that a run has followed, ten entries in each."""
+    end = began + timedelta(seconds=seconds)
+    marks = {"sealedAt": began, "instanceAt": end, "seriesAt": end, "studyAt": end}
+    counts = {"creates": 7, "updates": 2, "deletes": 1}
+    rows = [{"hour": START + n * HOUR, **marks, **counts} for n in range(first, first + hours)]
+    sync = store.open(SYNC)
+    inserts = pa.Table.from_pylist(rows, schema=sync.table.arrow())
+    sync.commit(Difference(sync.table, inserts=inserts), {"run_id": "run"})
+
+
+def test_the_pace_is_that_of_the_last_runs_over_a_day_or_more(tmp_path: Path) -> None:
+    """Single hours say nothing of a load: they are left out, and so are older slices."""
+    store = store_in(tmp_path)
+    assert pace_of(store) is None
+    _run(store, 0, 1, NOW, 9)
+    assert pace_of(store) is None
+    for number in range(PACE_RUNS + 1):
+        _run(store, 100 * (number + 1), 24, NOW + number * HOUR, 1000 if number == 0 else 30)
+    assert pace_of(store) == Pace(24 * PACE_RUNS, 240 * PACE_RUNS, 30.0 * PACE_RUNS)
+
+
+def test_a_load_at_a_pace_is_between_its_hours_and_its_entries() -> None:
+    """Which of them counts is different from archive to archive."""
+    pace = Pace(hours=100, entries=1_000, seconds=60)
+    assert pace.seconds_for(effort_of(Load(200, [4_000]), BATCH)) == (120, 240)
+    assert replace(pace, entries=0).seconds_for(effort_of(Load(200, [0]), BATCH)) == (0, 120)
+
+
 def test_two_digits_count() -> None:
     """More of them would be a promise."""
     assert [about(n) for n in (0, 7, 99, 149, 12_345, 987_654)] == [
@@ -114,17 +120,8 @@ def test_two_digits_count() -> None:
 
 def test_ranges_are_told_in_one_unit() -> None:
     """That of the greater bound; one number where both are about the same."""
-    assert duration(Range(20, 90)) == "20 to 90 seconds"
-    assert duration(Range(90, 660)) == "1.5 to 11 minutes"
-    assert duration(Range(3_600, 36_000)) == "1 to 10 hours"
-    assert duration(Range(86_400, 864_000)) == "1 to 10 days"
-    assert size(Range(3e6, 3.04e6)) == "about 3 MB"
-    assert size(Range(1.5e8, 2.5e9)) == "0.1 to 2.5 GB"
-    assert size(Range(0, 0)) == "about 0 kB"
-
-
-def test_a_load_is_told_in_one_line() -> None:
-    """As the log of a tick has it."""
-    told = sentence(effort(Load(720, [21_789]), Service()))
-    assert told.startswith("about 22,000 entries in 720 hours: 1 runs, 120 light requests")
-    assert "\n" not in told
+    assert duration(20, 90) == "20 to 90 seconds"
+    assert duration(90, 660) == "1.5 to 11 minutes"
+    assert duration(3_600, 36_000) == "1 to 10 hours"
+    assert duration(86_400, 864_000) == "1 to 10 days"
+    assert duration(300, 301) == "about 5 minutes"

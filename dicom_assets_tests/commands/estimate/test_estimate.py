@@ -46,7 +46,7 @@ def command(world: World, folder: Path, service: Service, *words: str, **own: st
 def test_a_load_takes_the_requests_that_were_estimated(known: World, own_service: Service) -> None:
     """To the request, where the feed has no gaps; the first hour is there already."""
     known.run(FIRST)
-    found = estimate.look(known.settings)
+    found = estimate.estimate_load(known.settings)
     assert (found.takes.hours, found.takes.entries, found.takes.runs) == (5, 5 * PER_HOUR, 1)
     before = light(own_service), own_service.header_requests()
     known.run(KEYS[1], LAST)
@@ -56,12 +56,14 @@ def test_a_load_takes_the_requests_that_were_estimated(known: World, own_service
 
 def test_it_costs_the_service_a_few_light_requests(known: World, own_service: Service) -> None:
     """And one page with headers where that is asked for."""
-    found = estimate.look(known.settings)
-    assert (own_service.header_requests(), found.measured) == (0, False)
+    found = estimate.estimate_load(known.settings)
+    assert (own_service.header_requests(), found.header_page) == (0, None)
     assert light(own_service) < MOST_QUESTIONS
-    found = estimate.look(known.settings, headers=True)
-    assert (own_service.header_requests(), found.measured) == (1, True)
-    assert found.service.header_bytes.low < len(json.dumps(header(1))) * 2
+    found = estimate.estimate_load(known.settings, headers=True)
+    assert own_service.header_requests() == 1
+    assert found.header_page is not None
+    assert found.header_page.headers == BATCH
+    assert 0 < found.header_page.header_bytes < len(json.dumps(header(1))) * 2
 
 
 def test_hours_before_the_first_entry_are_counted_and_the_start_is_named(
@@ -91,6 +93,6 @@ def test_nothing_is_missing_after_a_load(
 
 def test_an_empty_feed_has_hours_and_no_entries(own_service: Service, tmp_path: Path) -> None:
     """A service that was made today."""
-    found = estimate.look(world(own_service, tmp_path / "tables").settings, headers=True)
+    found = estimate.estimate_load(world(own_service, tmp_path / "tables").settings, headers=True)
     assert (found.first_entry, found.before_first, found.takes.entries) == (None, 6, 0)
-    assert not found.measured
+    assert found.header_page is None

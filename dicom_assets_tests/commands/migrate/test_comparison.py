@@ -8,8 +8,9 @@ import pytest
 from deltalake import DeltaTable
 
 from dicom_assets.commands.migrate import comparison
-from dicom_assets.commands.migrate.comparison import Comparison, compare
+from dicom_assets.commands.migrate.comparison import Comparison, compare_tables
 from dicom_assets.errors import NotYetError
+from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Bench, at, hours, key
@@ -70,7 +71,7 @@ def new(bench: Bench, *sops: str, minutes: float = 5) -> None:
 def held(old: Template, bench: Bench, **more: Any) -> Comparison:  # noqa: ANN401 - its own arguments
     """Our tables have followed all hours but the last, and are compared."""
     bench.sync(hours(0, LAST_HOUR))
-    return compare(store_in(old.root), bench.store, **more)
+    return compare_tables(store_in(old.root), bench.store, **more)
 
 
 def causes(found: Comparison, table: str = "instance") -> dict[str, int]:
@@ -167,7 +168,7 @@ def test_a_row_that_our_log_makes_live_and_the_table_lacks_has_no_reason(
     new(bench, "1", "2")
     bench.sync(hours(0, LAST_HOUR))
     DeltaTable(bench.store.urls["instance"]).delete(f"sopinstanceuid = '{key('2')[-1]}'")
-    found = compare(store_in(fill(old, entry("1"), entry("2")).root), bench.store)
+    found = compare_tables(store_in(fill(old, entry("1"), entry("2")).root), bench.store)
     assert (causes(found), found.is_explained) == ({"missing here": 1}, False)
 
 
@@ -292,7 +293,7 @@ def test_a_row_of_ours_that_does_not_show_its_instances_has_no_reason(
         series.update({"instanceCount": "5"})
     else:
         series.delete()
-    found = compare(store_in(fill(old, entry("1")).root), bench.store)
+    found = compare_tables(store_in(fill(old, entry("1")).root), bench.store)
     assert causes(found, "series") == {"missing here": 1}
     assert not found.is_explained
 
@@ -316,23 +317,23 @@ def test_studies_are_compared_part_by_part(
 ) -> None:
     """With the same result, whatever the size of a part."""
     root = _busy(old, bench)
-    whole = compare(root, bench.store)
+    whole = compare_tables(root, bench.store)
     assert causes(whole) == {"lost by the template": 3, "ghost of the template": 2}
-    monkeypatch.setattr(comparison, "SLICE_ROWS", 1)
-    assert compare(root, bench.store) == whole
+    monkeypatch.setattr(comparison, "COMPARED_ROWS", 1)
+    assert compare_tables(root, bench.store) == whole
 
 
 def test_keys_are_told_to_who_asks(old: Template, bench: Bench) -> None:
     """As many as were counted, each under the names of `instance`."""
     told: list[tuple[str, dict[str, Any]]] = []
-    found = compare(
+    found = compare_tables(
         _busy(old, bench),
         bench.store,
         tell=lambda table, rows: told.extend((table, row) for row in rows.to_pylist()),
     )
     assert len(told) == found.counts.total()
     row = next(r for table, r in told if table == "instance" and r["studyinstanceuid"] == "1.5")
-    assert row == dict(zip(comparison.KEY, key("5", "5"), strict=True)) | {
+    assert row == dict(zip(INSTANCE.key, key("5", "5"), strict=True)) | {
         "day": DAY,
         "cause": "lost by the template",
         "columns": None,
@@ -357,19 +358,19 @@ def test_an_hour_is_read_a_quarter_of_an_hour_after_its_end(old: Template, bench
 def test_what_has_to_be_there_is_said(old: Template, bench: Bench) -> None:
     """The template's tables, and ours with a log; nothing is changed by asking."""
     with pytest.raises(NotYetError, match="no instance table at"):
-        compare(store_in(old.root), bench.store)
+        compare_tables(store_in(old.root), bench.store)
     fill(old, entry("1"))
     with pytest.raises(NotYetError, match="own one is looked for"):
-        compare(store_in(old.root), bench.store)
+        compare_tables(store_in(old.root), bench.store)
     with pytest.raises(NotYetError, match="no change log"):
-        compare(store_in(old.root), store_in(old.root))
+        compare_tables(store_in(old.root), store_in(old.root))
 
 
 def test_nothing_is_written_by_comparing(old: Template, bench: Bench) -> None:
     """On neither side."""
     root = _busy(old, bench)
     before = [(s.urls[n], s.version(t)) for s in (root, bench.store) for n, t in s.tables.items()]
-    compare(root, bench.store)
+    compare_tables(root, bench.store)
     assert before == [
         (s.urls[n], s.version(t)) for s in (root, bench.store) for n, t in s.tables.items()
     ]
@@ -380,7 +381,7 @@ def test_a_day_is_that_of_the_change(old: Template, bench: Bench) -> None:
     new(bench, "1", minutes=-1)
     short = entry("2", timestamp="2026-01-01T00:05:00.1+00:00")
     bench.sync(hours(-1, LAST_HOUR))
-    found = compare(store_in(fill(old, short).root), bench.store)
+    found = compare_tables(store_in(fill(old, short).root), bench.store)
     assert set(found.counts) >= {
         ("instance", DAY - timedelta(days=1), "lost by the template"),
         ("instance", None, "hour not read here"),

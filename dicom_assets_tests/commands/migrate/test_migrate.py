@@ -428,7 +428,7 @@ def test_compare_ends_with_one_where_ours_lack_something(lived: World, tmp_path:
 
 _KILLED: Final = """
 import os, signal, sys
-from dicom_assets.tables import migration
+from dicom_assets.commands.migrate import migration
 act = migration._add_columns
 def killed(reader):
     if reader.layout.table.name == sys.argv[1]:

@@ -14,8 +14,20 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from dicom_assets.commands.migrate import migration
-from dicom_assets.commands.migrate.migration import BEFORE, Finding, apply, check, cost
-from dicom_assets.commands.migrate.template import Part, Reader, in_part, parts_of, template_columns
+from dicom_assets.commands.migrate.migration import (
+    BEFORE,
+    Inspection,
+    cost_of,
+    inspect_tables,
+    take_over_tables,
+)
+from dicom_assets.commands.migrate.template import (
+    StudyPart,
+    TableReader,
+    in_part,
+    study_parts,
+    template_columns,
+)
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables.delta.snapshot import RETENTION, Difference, Store
@@ -85,9 +97,9 @@ def old(tmp_path: Path) -> Store:
     return store_in(tmp_path)
 
 
-def finding(store: Store, name: str = "instance") -> Finding:
+def finding(store: Store, name: str = "instance") -> Inspection:
     """What is found of one table."""
-    return next(found for found in check(store) if found.name == name)
+    return next(found for found in inspect_tables(store) if found.name == name)
 
 
 def delta(store: Store, name: str = "instance") -> DeltaTable:
@@ -128,20 +140,20 @@ def test_the_templates_columns_come_first_and_as_they_are(table: Table, theirs: 
 
 def test_nothing_there_is_nothing_to_do(store: Store) -> None:
     """Three absent tables."""
-    found = check(store)
+    found = inspect_tables(store)
     assert [(f.name, f.version, f.is_due) for f in found] == [
         ("instance", -1, False),
         ("series", -1, False),
         ("study", -1, False),
     ]
-    assert apply(store, LATER) == []
+    assert take_over_tables(store, LATER) == []
 
 
 @GENERATIONS
 def test_check_says_what_each_table_is(tmp_path: Path, generation: int) -> None:
     """Which generation, how many rows, what is missing, what is stale, who wrote last."""
     template(tmp_path, generation)
-    instance, series, study = check(store_in(tmp_path))
+    instance, series, study = inspect_tables(store_in(tmp_path))
     assert (instance.generation, instance.is_old) == (generation, generation < 3)
     assert [(f.rows, f.unnumbered, f.stale) for f in (instance, series, study)] == [
         (2, 2, 0),
@@ -159,7 +171,7 @@ def test_check_changes_nothing(old: Store) -> None:
     """No version, and no file."""
     files = sorted(Path(old.urls["instance"]).rglob("*"))
     before = version(old)
-    check(old)
+    inspect_tables(old)
     assert version(old) == before
     assert sorted(Path(old.urls["instance"]).rglob("*")) == files
 
@@ -173,7 +185,7 @@ def test_what_is_missing_of_the_third_generation_is_what_ours_adds(old: Store) -
 def test_the_cost_is_one_header_for_each_row_without_a_sequence(old: Store) -> None:
     """Requests of a page each, at a stated rate."""
     found = [replace(finding(old), unnumbered=1_000_001), finding(old, "series")]
-    told = cost(found, 200)
+    told = cost_of(found, 200)
     assert (told.rows, told.requests) == (1_000_001, 5_001)
     assert told.minutes == pytest.approx(5_001 * 0.5 / 8 / 60)
 
@@ -184,7 +196,7 @@ def test_parts_hold_every_study_once(store: Store, most: int) -> None:
     uids = ["1", "1.2.3", "", None, _uid_at("8000"), *(f"2.25.{n}" for n in range(50))]
     rows = pa.table({"u": pa.array(uids, pa.string())})
     write_deltalake(store.urls["change"], rows)
-    parts = parts_of(len(uids), most)
+    parts = study_parts(len(uids), most)
     assert len(parts) == {60: 1, 30: 2, 5: 11, 1: 55}[most]
     found = [_uids_in(store, part) for part in parts]
     assert sorted(map(repr, chain.from_iterable(found))) == sorted(map(repr, uids))
@@ -197,7 +209,7 @@ def _uid_at(digits: str) -> str:
     return next(u for u in uids if md5(u.encode(), usedforsecurity=False).hexdigest()[:4] == digits)
 
 
-def _uids_in(store: Store, part: Part) -> list[object]:
+def _uids_in(store: Store, part: StudyPart) -> list[object]:
     sql = f"SELECT u FROM t WHERE {in_part('u', part)}"  # noqa: S608 - what is tested
     return [row["u"] for row in select(delta(store, "change"), sql)]
 
@@ -225,7 +237,7 @@ def test_taken_over_tables_are_ours_and_hold_what_they_held(
     """The store opens them; the template's rows are there, under the names of today."""
     left = template(tmp_path, generation, int96=int96)
     store = store_in(tmp_path)
-    done = apply(store, LATER)
+    done = take_over_tables(store, LATER)
     assert [d.name for d in done] == ["instance", "series", "study"]
     rows = store.open(INSTANCE).rows()
     assert rows.schema.equals(INSTANCE.arrow())
@@ -248,7 +260,7 @@ def test_a_table_is_changed_in_two_commits_or_three(tmp_path: Path, generation: 
     """Properties, columns or rows, and stale rows; each says that it is ours."""
     template(tmp_path, generation)
     store = store_in(tmp_path)
-    done = {d.name: d for d in apply(store, LATER)}
+    done = {d.name: d for d in take_over_tables(store, LATER)}
     assert {n: (d.before, d.after) for n, d in done.items()} == {
         "instance": (1, 3),
         "series": (1, 4),
@@ -265,16 +277,16 @@ def test_applying_again_does_nothing(tmp_path: Path, generation: int) -> None:
     """No table is due, no version is written."""
     template(tmp_path, generation)
     store = store_in(tmp_path)
-    apply(store, LATER)
+    take_over_tables(store, LATER)
     before = version(store)
-    assert [f.is_due for f in check(store)] == [False] * 3
-    assert apply(store, LATER) == []
+    assert [f.is_due for f in inspect_tables(store)] == [False] * 3
+    assert take_over_tables(store, LATER) == []
     assert version(store) == before
 
 
 def test_rows_that_no_instance_backs_are_gone_and_can_be_looked_up(old: Store) -> None:
     """In `series` and `study`; time travel still has them."""
-    apply(old, LATER)
+    take_over_tables(old, LATER)
     assert contents(old, SERIES, "seriesInstanceUid") == [("1.1.1",), ("1.1.2",)]
     assert contents(old, STUDY, "studyInstanceUid") == [("1.1",)]
     before = DeltaTable(old.urls["study"], version=1)
@@ -287,16 +299,16 @@ def test_stale_is_what_has_no_instance_of_the_same_data_partition(tmp_path: Path
     left.take([entry("1"), entry("1", partitionName="other")], WRITTEN)
     gone = dict.fromkeys(("partitionName",), "other")
     left.take([delete("1") | gone], WRITTEN)
-    apply(store_in(tmp_path), LATER)
+    take_over_tables(store_in(tmp_path), LATER)
     assert contents(store_in(tmp_path), STUDY, "partitionName") == [("Microsoft.Default",)]
 
 
 def test_parts_do_not_change_what_is_found(old: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies compared one by one, or all at once."""
-    whole = check(old)
-    monkeypatch.setattr(migration, "SLICE_ROWS", 1)
-    assert check(old) == whole
-    apply(old, LATER)
+    whole = inspect_tables(old)
+    monkeypatch.setattr(migration, "KEYS_AT_ONCE", 1)
+    assert inspect_tables(old) == whole
+    take_over_tables(old, LATER)
     assert contents(old, STUDY, "studyInstanceUid") == [("1.1",)]
 
 
@@ -308,7 +320,7 @@ def test_a_key_that_stands_twice_goes_until_its_hour_runs(tmp_path: Path) -> Non
     doubled.commit({**doubled.rows, ("Microsoft.Default", "again"): one}, WRITTEN)
     store = store_in(tmp_path)
     assert (finding(store).rows, finding(store).doubled) == (3, 1)
-    (done, *_) = apply(store, LATER)
+    (done, *_) = take_over_tables(store, LATER)
     assert done.removed == 1
     assert contents(store, INSTANCE, "sopinstanceuid") == [(two["sopinstanceuid"],)]
 
@@ -324,7 +336,7 @@ def test_columns_of_somebody_else_stay_with_their_values(tmp_path: Path) -> None
         left.tables["instance"].commit({k: {**r, "ward": "B7"} for k, r in rows.items()}, WRITTEN)
         store = store_in(root)
         assert finding(store).others == ("ward",)
-        apply(store, LATER)
+        take_over_tables(store, LATER)
         updates = instances(row(7, "1", patientid="P"))
         store.open(INSTANCE).commit(Difference(INSTANCE, updates=updates), {"run_id": "r"})
         held = select(delta(store), 'SELECT ward, "sequence" FROM t ORDER BY sopinstanceuid')
@@ -338,7 +350,7 @@ def test_what_its_owner_has_set_stays_and_the_rest_is_as_in_a_table_of_ours(
     left = Template(tmp_path)
     left.tables["instance"].configuration["delta.logRetentionDuration"] = "interval 400 days"
     left.take([entry("1")], WRITTEN)
-    apply(replace(store_in(tmp_path), retention_hours=200), LATER)
+    take_over_tables(replace(store_in(tmp_path), retention_hours=200), LATER)
     told = delta(store_in(tmp_path)).metadata().configuration
     assert told["delta.logRetentionDuration"] == "interval 400 days"
     assert told["delta.autoOptimize.autoCompact"] == "true"
@@ -357,13 +369,13 @@ def test_only_a_filled_map_is_filled_on(tmp_path: Path, generation: int) -> None
         left.tables["instance"].commit(
             {k: {**r, "metadata": None} for k, r in rows.items()}, WRITTEN
         )
-    apply(store_in(tmp_path), LATER)
+    take_over_tables(store_in(tmp_path), LATER)
     assert HEADER_COLUMNS not in delta(store_in(tmp_path)).metadata().configuration
 
 
 def test_columns_of_headers_are_to_be_filled_and_those_of_the_feed_are_not(old: Store) -> None:
     """A sequence comes when its hour runs; what a header says may be filled before."""
-    apply(old, LATER)
+    take_over_tables(old, LATER)
     fields = {f.name: f.metadata.get("dicom_assets.filled") for f in delta(old).schema().fields}
     assert (fields["patientsex"], fields["study_timestamp"]) == ("false", "false")
     assert (fields["sequence"], fields["received_timestamp"], fields["patientid"]) == (None,) * 3
@@ -380,7 +392,7 @@ def test_a_restore_gives_the_template_its_table_back(tmp_path: Path, generation:
     before = {name: select(delta(store, name), "SELECT * FROM t") for name in version(store)}
     schemas = {name: delta(store, name).schema().to_json() for name in version(store)}
     told = delta(store).metadata().configuration
-    for done in apply(store, LATER):
+    for done in take_over_tables(store, LATER):
         travelled = DeltaTable(done.url, version=done.before)
         assert sorted(map(repr, select(travelled, "SELECT * FROM t"))) == sorted(
             map(repr, before[done.name])
@@ -392,8 +404,8 @@ def test_a_restore_gives_the_template_its_table_back(tmp_path: Path, generation:
         )
         assert delta(store, name).schema().to_json() == schemas[name]
     assert delta(store).metadata().configuration == told
-    assert [f.is_due for f in check(store)] == [True] * 3
-    again = apply(store, datetime.now(UTC) + timedelta(hours=3))
+    assert [f.is_due for f in inspect_tables(store)] == [True] * 3
+    again = take_over_tables(store, datetime.now(UTC) + timedelta(hours=3))
     assert {d.name: d.before for d in again} == {"instance": 4, "series": 5, "study": 5}
 
 
@@ -408,7 +420,7 @@ def test_taking_over_opens_hours_that_were_followed_before_a_restore(bench: Benc
         moved = Path(bench.store.urls[name])
         moved.rename(root / f"{name}-elsewhere")
     Template(root).take([entry("1")], WRITTEN)
-    apply(bench.store, LATER)
+    take_over_tables(bench.store, LATER)
     (opened,) = contents(bench.store, SYNC, "sealedAt", "instanceAt", "seriesAt", "studyAt")
     assert opened == (marked[0], None, None, None)
 
@@ -420,11 +432,11 @@ def test_another_writer_within_two_hours_is_waited_for(old: Store) -> None:
     """The message says who, when and what to do; a minute later it is no longer in the way."""
     before = version(old)
     with pytest.raises(NotYetError) as refused:
-        apply(old, WRITTEN + timedelta(hours=1, minutes=59))
+        take_over_tables(old, WRITTEN + timedelta(hours=1, minutes=59))
     for said in ("Apache-Spark", "version 1 at 2026-01-01 09:00 UTC", "Stop the trigger"):
         assert said in str(refused.value)
     assert version(old) == before
-    assert len(apply(old, WRITTEN + timedelta(hours=2))) == 3
+    assert len(take_over_tables(old, WRITTEN + timedelta(hours=2))) == 3
 
 
 def test_a_writer_of_any_of_the_tables_is_in_the_way_of_all(tmp_path: Path) -> None:
@@ -433,7 +445,7 @@ def test_a_writer_of_any_of_the_tables_is_in_the_way_of_all(tmp_path: Path) -> N
     left.tables["study"].commit(left.tables["study"].rows, LATER - timedelta(minutes=5), "OPTIMIZE")
     before = version(store_in(tmp_path))
     with pytest.raises(NotYetError, match="table study"):
-        apply(store_in(tmp_path), LATER)
+        take_over_tables(store_in(tmp_path), LATER)
     assert version(store_in(tmp_path)) == before
 
 
@@ -441,14 +453,14 @@ def test_a_table_that_is_neither_is_refused(tmp_path: Path) -> None:
     """Somebody else's table at the path, or the template's cut another way."""
     DeltaTable.create(str(tmp_path / "instance"), pa.schema([("a", pa.string())]))
     with pytest.raises(ForeignTableError, match="neither the instance table of Data Factory's"):
-        check(store_in(tmp_path))
+        inspect_tables(store_in(tmp_path))
 
 
 def test_a_table_of_other_partition_columns_is_refused(tmp_path: Path) -> None:
     """All columns are there, and the files lie otherwise."""
     DeltaTable.create(str(tmp_path / "study"), STUDY.arrow())
     with pytest.raises(ForeignTableError, match="partitioned by nothing"):
-        check(store_in(tmp_path))
+        inspect_tables(store_in(tmp_path))
 
 
 def _of_another_type(left: Template) -> None:
@@ -472,7 +484,7 @@ def test_a_column_in_our_place_has_to_be_moved_first(
     (obstacle,) = finding(store_in(tmp_path)).obstacles
     assert obstacle.startswith(f"column {name} is not of the type")
     with pytest.raises(ForeignTableError, match=f"cannot be taken over yet: column {name}"):
-        apply(store_in(tmp_path), LATER)
+        take_over_tables(store_in(tmp_path), LATER)
     assert version(store_in(tmp_path)) == {"instance": 0, "series": 0, "study": 0}
 
 
@@ -558,10 +570,10 @@ def test_whoever_is_killed_anywhere_finishes_by_running_again(
 
     between(step, table, dies_once)
     with pytest.raises(Killed):
-        apply(store, LATER)
+        take_over_tables(store, LATER)
     assert len(select(delta(store), "SELECT * FROM t")) == 2
-    apply(store, LATER)
-    assert [(f.is_due, f.before) for f in check(store)] == [(False, 1)] * 3
+    take_over_tables(store, LATER)
+    assert [(f.is_due, f.before) for f in inspect_tables(store)] == [(False, 1)] * 3
     assert contents(store, STUDY, "studyInstanceUid") == [("1.1",)]
     assert len(store.open(INSTANCE).rows()) == 2
 
@@ -582,7 +594,7 @@ def test_a_commit_of_somebody_else_in_between_is_never_written_over(
 
     between(step, table, overtaken)
     with pytest.raises(ConflictError):
-        apply(store, LATER)
+        take_over_tables(store, LATER)
     assert _appended(store, table) == 1
 
 
@@ -593,7 +605,7 @@ def test_stale_rows_are_looked_for_again_when_the_table_moved(
     left = template(tmp_path)
     store, look, looks = store_in(tmp_path), migration._faults, count()
 
-    def overtaken(readers: Mapping[str, Reader], name: str) -> object:
+    def overtaken(readers: Mapping[str, TableReader], name: str) -> object:
         found = look(readers, name)
         if name == "series" and next(looks) == 1:
             _append(left, "series")
@@ -601,7 +613,7 @@ def test_stale_rows_are_looked_for_again_when_the_table_moved(
 
     monkeypatch.setattr(migration, "_faults", overtaken)
     with pytest.raises(ConflictError):
-        apply(store, LATER)
+        take_over_tables(store, LATER)
     assert _appended(store, "series") == 1
     assert finding(store, "series").stale == 1
 
@@ -629,8 +641,8 @@ def test_a_table_that_moved_after_it_was_looked_at_is_looked_at_again(
     left = template(tmp_path)
     store = store_in(tmp_path)
     monkeypatch.setattr(migration, "_open_hours_again", lambda *_: _append(left, "instance"))
-    with pytest.raises(ConflictError, match="moved while it was looked at"):
-        apply(store, LATER)
+    with pytest.raises(ConflictError, match="was changed while it was read"):
+        take_over_tables(store, LATER)
     assert version(store) == {"instance": 2, "series": 1, "study": 1}
 
 
@@ -644,7 +656,7 @@ def test_a_map_that_was_filled_is_filled_on_unless_a_setting_says_otherwise(
     """In rows that the template knew, and in new ones; the text is filled in any case."""
     root = Path(bench.store.urls["instance"]).parent
     Template(root).take([entry("1"), entry("9")], WRITTEN)
-    apply(bench.store, LATER)
+    take_over_tables(bench.store, LATER)
     header = {"00100020": {"vr": "LO", "Value": ["P", None]}, "00080060": {"vr": "CS"}}
     for sop in ("1", "2"):
         bench.archive.create(5, of=key(sop), metadata_string=json.dumps(header))
@@ -695,7 +707,7 @@ def test_a_table_that_was_taken_over_is_kept_in_step(
     bench.archive.create(8, of=key("3", series="2"))
     bench.archive.delete(9, of=key("2"))
     bench.archive.delete(9.5, of=key("3", series="2"))
-    apply(bench.store, LATER)
+    take_over_tables(bench.store, LATER)
     bench.sync(hours(0))
     held = contents(bench.store, INSTANCE, "sopinstanceuid", "sequence", "patientname")
     assert held == [("1.1.1.1", 1, "A^1"), ("1.1.1.4", 3, "A^4")]
@@ -706,7 +718,7 @@ def test_a_table_that_was_taken_over_is_kept_in_step(
     before = version(bench.store)
     bench.sync(hours(0))
     assert version(bench.store) == before
-    assert [f.is_due for f in check(bench.store)] == [False] * 3
+    assert [f.is_due for f in inspect_tables(bench.store)] == [False] * 3
 
 
 def test_a_row_of_ours_is_never_stale(bench: Bench) -> None:
@@ -717,4 +729,6 @@ def test_a_row_of_ours_is_never_stale(bench: Bench) -> None:
     bench.change(hours(0))
     bench.instance(hours(0))
     assert bench.store.open(INSTANCE).count() == 0
-    assert [(f.stale, f.is_due, f.before) for f in check(bench.store)] == [(0, False, None)] * 3
+    assert [(f.stale, f.is_due, f.before) for f in inspect_tables(bench.store)] == [
+        (0, False, None)
+    ] * 3
