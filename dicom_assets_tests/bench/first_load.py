@@ -3,7 +3,7 @@
 The emulator serves the archive from a process of its own; the runs are Dagster's, in this process,
 with its SQLite databases and our dagster.yaml in a home on disk. "One window" is an archive with
 the same instances, all of them stored within one hour: what it costs less is the price of hours.
-From here come the events in `dicom_assets.commands.estimate.effort`, and docs/first-load.md.
+The events in `commands.estimate.effort` and docs/operate/first-load.md come from here.
 """
 
 from __future__ import annotations
