@@ -13,7 +13,7 @@ from dicom_assets_tests.support.ticks import spans, tick
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import Rows, World, world
 
-RELEASES = sorted((Path(__file__).parents[1] / "data" / "releases").glob("*.zip"))
+RELEASES = sorted((Path(__file__).parents[1] / "data" / "releases" / "tables").glob("*.zip"))
 READ = 4
 """Each release has read the first so many hours of the history."""
 
