@@ -8,12 +8,13 @@ import pytest
 
 from dicom_assets.schema import INSTANCE, SYNC
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, alive
+from dicom_assets_tests.support.layout import TESTS
 from dicom_assets_tests.support.names import COLUMNS_JOB
 from dicom_assets_tests.support.ticks import spans, tick
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import Rows, World, world
 
-RELEASES = sorted((Path(__file__).parents[1] / "data" / "releases" / "tables").glob("*.zip"))
+RELEASES = sorted((TESTS / "data" / "releases" / "tables").glob("*.zip"))
 READ = 4
 """Each release has read the first so many hours of the history."""
 

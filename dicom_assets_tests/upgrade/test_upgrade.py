@@ -1,0 +1,301 @@
+"""Homes and tables of earlier releases under today's code: all goes on where it was.
+
+No hour is read again, no alert is told twice or as over while it lasts, no switch is moved, and
+nobody has to do anything. `record` says in which state the releases were stopped.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+import pytest
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.remote_representation.external import RemoteSchedule
+
+from dicom_assets.defs.alerts.ledger import Ledger
+from dicom_assets.defs.run_tags import attempt_of, hours_of
+from dicom_assets.settings import Settings
+from dicom_assets.tables.upkeep.kept_headers import waiting
+from dicom_assets.window import HOUR, TICKS_PER_HOUR, ticks_of
+from dicom_assets_tests.support.history import END, START, alive
+from dicom_assets_tests.support.sinks import Sink, http_sink
+from dicom_assets_tests.support.watched_service import Asked, Service
+from dicom_assets_tests.support.world import Rows, World
+from dicom_assets_tests.upgrade.daemon import Daemon, daemon
+from dicom_assets_tests.upgrade.home import shift, unpack
+from dicom_assets_tests.upgrade.record import AUDIT, DAILY, SCHEDULE
+
+# Dagster's own code server asks for it.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Property `ScheduleDefinition.environment_vars` is deprecated"
+)
+
+RELEASES: Final = ("0.1.0", "0.2.0")
+ALERTS: Final = "dicom_alerts"
+_START: Final = ticks_of(START)
+LEFT: Final = timedelta(minutes=2)
+REST: Final = timedelta(minutes=31)
+"""A little more than an hour rests after its first attempt."""
+REFUSED: Final = "hours that are not in the tables (ServiceRefusedError)"
+STOPPED: Final = f"schedule {SCHEDULE} is stopped"
+ORPHANS: Final = "check orphans of dicom_service failed"
+OPEN: Final = {"0.1.0": set[str](), "0.2.0": {REFUSED, STOPPED, ORPHANS}}
+"""The alerts that the release has told, and that last."""
+NEWS: Final = {"0.1.0": [REFUSED], "0.2.0": list[str]()}
+"""What today's release tells at its first look: a release without alerts has told nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was asked for: its hours by number, and which attempt at them it is."""
+
+    hours: tuple[int, ...]
+    attempt: int
+
+
+@dataclass
+class Turn:
+    """What one turn of the daemon did: the titles told, the runs asked for, the hours read."""
+
+    titles: list[str] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    hours: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Upgraded:
+    """What a release left behind, under today's daemon."""
+
+    folder: Path
+    daemon: Daemon
+    service: Service
+    sink: Sink
+
+    @property
+    def instance(self) -> dg.DagsterInstance:
+        """The instance in the home of the release."""
+        return self.daemon.instance
+
+    @property
+    def world(self) -> World:
+        """The tables of the release under today's definitions."""
+        return World(Settings.from_environment())
+
+    def turn(self, later: timedelta = LEFT, *, runs: bool = True) -> Turn:
+        """Return what the daemon did in one turn, some time after the one before.
+
+        `runs` says whether runs leave the queue.
+        """
+        shift(self.folder / "home", -later)
+        known = {run.run_id for run in self.instance.get_runs()}
+        asked = len(self.service.asked)
+        self.sink.taken.clear()
+        self.daemon.schedules()
+        self.daemon.backfills()
+        if runs:
+            self.daemon.queue()
+            self.daemon.backfills()
+        self.daemon.sensors()
+        new = [run for run in self.instance.get_runs() if run.run_id not in known]
+        return Turn(
+            titles=sorted(body["title"].partition(": ")[2] for body in self.sink.bodies),
+            runs=[_run(run) for run in new if hours_of(run.tags) is not None],
+            hours=_read(self.service.asked[asked:]),
+        )
+
+    def switches(self) -> dict[str, tuple[str, str]]:
+        """Return selector and status of each schedule and sensor that the home knows, by name."""
+        states = self.instance.all_instigator_state()
+        return {state.name: (state.selector_id, state.status.value) for state in states}
+
+    def ledger(self) -> Ledger:
+        """Return the ledger of the alerts."""
+        states = {state.name: state for state in self.instance.all_instigator_state()}
+        data = states[ALERTS].instigator_data if ALERTS in states else None
+        return Ledger.read(getattr(data, "cursor", None))
+
+    def open(self) -> dict[str, datetime]:
+        """Return since when the alerts are open that were told, by title."""
+        return {
+            alert.title: alert.since for alert in self.ledger().open if any(alert.told.values())
+        }
+
+    def look_daily(self) -> None:
+        """The checks of each day have run."""
+        job = self.world.definitions.resolve_job_def(DAILY)
+        job.execute_in_process(instance=self.instance, raise_on_error=False)
+
+
+def _run(run: dg.DagsterRun) -> Run:
+    span = hours_of(run.tags)
+    assert span is not None
+    first = (span.first - START) // HOUR
+    return Run(tuple(range(first, first + span.count)), attempt_of(run.tags))
+
+
+def _read(requests: Sequence[Asked]) -> set[int]:
+    """Return the hours whose entries or headers were asked for.
+
+    A question for a single entry, as for the newest that is known, reads no hour.
+    """
+    bounds = [one.bounds for one in requests if one.parameters.get("limit") != "1"]
+    spans = [(first, end) for first, end in filter(None, bounds) if end - first > 1]
+    return {
+        hour
+        for first, end in spans
+        for hour in range(
+            (first - _START) // TICKS_PER_HOUR, (end - 1 - _START) // TICKS_PER_HOUR + 1
+        )
+    }
+
+
+@dataclass
+class Story:
+    """What has happened since a release was stopped, turn by turn."""
+
+    release: str
+    upgraded: Upgraded
+    left: dict[str, tuple[str, str]]
+    alerts: dict[str, datetime]
+    first: Turn = field(default_factory=Turn)
+    switches: dict[str, tuple[str, str]] = field(default_factory=dict)
+    still: dict[str, datetime] = field(default_factory=dict)
+    turns: dict[str, Turn] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def story(
+    request: pytest.FixtureRequest, service: Service, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Story]:
+    """Today's daemon has gone on until nothing was left to do."""
+    folder = tmp_path_factory.mktemp("upgraded")
+    home = unpack(request.param, folder, left=LEFT)
+    with http_sink() as sink, pytest.MonkeyPatch.context() as environ:
+        for name, value in _settings(folder, service, sink).items():
+            environ.setenv(name, value)
+        with daemon(home) as turning:
+            upgraded = Upgraded(folder, turning, service, sink)
+            story = Story(request.param, upgraded, upgraded.switches(), upgraded.open())
+            _live(story)
+            yield story
+
+
+def _settings(folder: Path, service: Service, sink: Sink) -> dict[str, str]:
+    """Return the settings as the release had them."""
+    return {
+        "DAGSTER_HOME": str(folder / "home"),
+        "DICOM_SERVICE_URL": service.url,
+        "DICOM_TABLES_URL": str(folder / "tables"),
+        "DICOM_START_TIME": START.isoformat(),
+        "DICOM_END_TIME": END.isoformat(),
+        "DICOM_RETRY_SECONDS": "0",
+        "DICOM_SCHEDULE": "* * * * *",
+        "DICOM_ALERTS": f"json://{sink.address}",
+    }
+
+
+def _live(story: Story) -> None:
+    upgraded = story.upgraded
+    story.first = upgraded.turn(timedelta(), runs=False)
+    story.switches, story.still = upgraded.switches(), upgraded.open()
+    story.turns["queued"] = upgraded.turn()
+    schedule = next(one for one in upgraded.daemon.instigators() if one.name == SCHEDULE)
+    assert isinstance(schedule, RemoteSchedule)
+    upgraded.instance.start_schedule(schedule)
+    story.turns["started"] = upgraded.turn()
+    story.turns["rested"] = upgraded.turn(REST)
+    upgraded.look_daily()
+    story.turns["checked"] = upgraded.turn()
+    story.turns["quiet"] = upgraded.turn()
+
+
+def test_no_switch_is_moved(story: Story) -> None:
+    """Today's schedules and sensors find the state that the release noted, by their names.
+
+    A stopped one stays stopped, and one that a person turned on stays on.
+    """
+    assert story.left.items() <= story.switches.items()
+    today = {one.name: one.selector_id for one in story.upgraded.daemon.instigators()}
+    assert {name: id_ for name, (id_, _) in story.left.items()}.items() <= today.items()
+    assert story.left[SCHEDULE][1] == "STOPPED"
+    assert story.left[AUDIT][1] == "RUNNING"
+
+
+def test_a_stopped_schedule_asks_for_nothing(story: Story) -> None:
+    """Neither does a sensor, for hours that are on their way; nothing is read."""
+    assert (story.first.runs, story.first.hours) == ([], set())
+
+
+def test_an_open_alert_is_not_told_again_nor_as_over(story: Story) -> None:
+    """It is open since the same moment; a release without alerts has news to tell."""
+    assert set(story.alerts) == OPEN[story.release]
+    assert story.first.titles == NEWS[story.release]
+    assert story.alerts.items() <= story.still.items()
+
+
+def test_the_backfill_goes_on_where_it_was(story: Story) -> None:
+    """Its run in the queue is carried out, those that are over are not asked for again."""
+    assert (story.turns["queued"].runs, story.turns["queued"].hours) == ([], {5})
+    (backfill,) = story.upgraded.instance.get_backfills()
+    assert backfill.status is BulkActionStatus.COMPLETED_SUCCESS
+
+
+def test_the_schedule_asks_for_what_is_missing_once_it_is_on(story: Story) -> None:
+    """An hour that has failed rests, by the attempt of the release."""
+    assert story.turns["started"].runs == [Run((4,), 1)]
+    assert story.turns["rested"].runs == [Run((1,), 2)]
+
+
+def test_no_hour_is_read_again(story: Story) -> None:
+    """Of hours that were sealed no entry and no header is asked for."""
+    turns = story.turns
+    assert (turns["started"].hours, turns["rested"].hours) == ({4}, {1})
+    assert turns["checked"].hours | turns["quiet"].hours == set()
+
+
+def test_an_alert_is_told_as_over_once(story: Story) -> None:
+    """When the schedule is on, when the hour is in the tables, when the check passes."""
+    opened = {*OPEN[story.release], *NEWS[story.release]}
+    over = {"started": STOPPED, "rested": REFUSED, "checked": ORPHANS}
+    for turn, title in over.items():
+        expected = [f"resolved: {title}"] if title in opened else []
+        assert (turn, story.turns[turn].titles) == (turn, expected)
+    assert story.turns["queued"].titles == story.turns["quiet"].titles == []
+
+
+def test_the_tables_equal_the_archive(story: Story, filled: World) -> None:
+    """Every value of every column is that of tables which today's code has made alone."""
+    made = story.upgraded.world
+    assert made.alive() == alive(story.upgraded.service.archive)
+    assert _comparable(made) == _comparable(filled)
+
+
+def _comparable(world: World) -> dict[str, Rows]:
+    """The contents without the state of entries when they were read, and the service's address.
+
+    The release has read hours before their instances were updated or deleted, and the port is
+    another one each time.
+    """
+    left_out = {"wadoRsUri", "state"}
+    return {
+        table: [{name: row[name] for name in row.keys() - left_out} for row in rows]
+        for table, rows in world.contents().items()
+    }
+
+
+def test_no_column_waits_to_be_filled(story: Story) -> None:
+    """Nobody has to start the job for added columns."""
+    assert waiting(story.upgraded.world.store) == {}
+
+
+def test_the_schema_is_todays(story: Story) -> None:
+    """The checks of each day have looked at tables that two releases wrote."""
+    key = dg.AssetCheckKey(dg.AssetKey("dicom_service"), "schema")
+    instance = story.upgraded.instance
+    storage = instance.event_log_storage
+    record = storage.get_latest_asset_check_execution_by_key([key])[key]
+    assert record.evaluation is not None
+    assert record.evaluation.passed, record.evaluation.description
