@@ -5,6 +5,7 @@ nobody has to do anything. `record` says in which state the releases were stoppe
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -158,6 +159,7 @@ class Story:
 
     release: str
     upgraded: Upgraded
+    filled: World
     left: dict[str, tuple[str, str]]
     alerts: dict[str, datetime]
     first: Turn = field(default_factory=Turn)
@@ -166,21 +168,15 @@ class Story:
     turns: dict[str, Turn] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module", params=RELEASES)
-def story(
-    request: pytest.FixtureRequest, service: Service, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Story]:
-    """Today's daemon has gone on until nothing was left to do."""
-    folder = tmp_path_factory.mktemp("upgraded")
-    home = unpack(request.param, folder, left=LEFT)
+@contextmanager
+def upgraded(release: str, folder: Path, service: Service, left: timedelta) -> Iterator[Upgraded]:
+    """What a release left behind so long ago is under today's daemon."""
+    home = unpack(release, folder, left=left)
     with http_sink() as sink, pytest.MonkeyPatch.context() as environ:
         for name, value in _settings(folder, service, sink).items():
             environ.setenv(name, value)
         with daemon(home) as turning:
-            upgraded = Upgraded(folder, turning, service, sink)
-            story = Story(request.param, upgraded, upgraded.switches(), upgraded.open())
-            _live(story)
-            yield story
+            yield Upgraded(folder, turning, service, sink)
 
 
 def _settings(folder: Path, service: Service, sink: Sink) -> dict[str, str]:
@@ -212,7 +208,7 @@ def _live(story: Story) -> None:
     story.turns["quiet"] = upgraded.turn()
 
 
-def test_no_switch_is_moved(story: Story) -> None:
+def _no_switch_is_moved(story: Story) -> None:
     """Today's schedules and sensors find the state that the release noted, by their names.
 
     A stopped one stays stopped, and one that a person turned on stays on.
@@ -224,39 +220,39 @@ def test_no_switch_is_moved(story: Story) -> None:
     assert story.left[AUDIT][1] == "RUNNING"
 
 
-def test_a_stopped_schedule_asks_for_nothing(story: Story) -> None:
+def _a_stopped_schedule_asks_for_nothing(story: Story) -> None:
     """Neither does a sensor, for hours that are on their way; nothing is read."""
     assert (story.first.runs, story.first.hours) == ([], set())
 
 
-def test_an_open_alert_is_not_told_again_nor_as_over(story: Story) -> None:
+def _an_open_alert_is_not_told_again_nor_as_over(story: Story) -> None:
     """It is open since the same moment; a release without alerts has news to tell."""
     assert set(story.alerts) == OPEN[story.release]
     assert story.first.titles == NEWS[story.release]
     assert story.alerts.items() <= story.still.items()
 
 
-def test_the_backfill_goes_on_where_it_was(story: Story) -> None:
+def _the_backfill_goes_on_where_it_was(story: Story) -> None:
     """Its run in the queue is carried out, those that are over are not asked for again."""
     assert (story.turns["queued"].runs, story.turns["queued"].hours) == ([], {5})
     (backfill,) = story.upgraded.instance.get_backfills()
     assert backfill.status is BulkActionStatus.COMPLETED_SUCCESS
 
 
-def test_the_schedule_asks_for_what_is_missing_once_it_is_on(story: Story) -> None:
+def _the_schedule_asks_for_what_is_missing_once_it_is_on(story: Story) -> None:
     """An hour that has failed rests, by the attempt of the release."""
     assert story.turns["started"].runs == [Run((4,), 1)]
     assert story.turns["rested"].runs == [Run((1,), 2)]
 
 
-def test_no_hour_is_read_again(story: Story) -> None:
+def _no_hour_is_read_again(story: Story) -> None:
     """Of hours that were sealed no entry and no header is asked for."""
     turns = story.turns
     assert (turns["started"].hours, turns["rested"].hours) == ({4}, {1})
     assert turns["checked"].hours | turns["quiet"].hours == set()
 
 
-def test_an_alert_is_told_as_over_once(story: Story) -> None:
+def _an_alert_is_told_as_over_once(story: Story) -> None:
     """When the schedule is on, when the hour is in the tables, when the check passes."""
     opened = {*OPEN[story.release], *NEWS[story.release]}
     over = {"started": STOPPED, "rested": REFUSED, "checked": ORPHANS}
@@ -266,11 +262,11 @@ def test_an_alert_is_told_as_over_once(story: Story) -> None:
     assert story.turns["queued"].titles == story.turns["quiet"].titles == []
 
 
-def test_the_tables_equal_the_archive(story: Story, filled: World) -> None:
+def _the_tables_equal_the_archive(story: Story) -> None:
     """Every value of every column is that of tables which today's code has made alone."""
     made = story.upgraded.world
     assert made.alive() == alive(story.upgraded.service.archive)
-    assert _comparable(made) == _comparable(filled)
+    assert _comparable(made) == _comparable(story.filled)
 
 
 def _comparable(world: World) -> dict[str, Rows]:
@@ -286,12 +282,12 @@ def _comparable(world: World) -> dict[str, Rows]:
     }
 
 
-def test_no_column_waits_to_be_filled(story: Story) -> None:
+def _no_column_waits_to_be_filled(story: Story) -> None:
     """Nobody has to start the job for added columns."""
     assert waiting(story.upgraded.world.store) == {}
 
 
-def test_the_schema_is_todays(story: Story) -> None:
+def _the_schema_is_todays(story: Story) -> None:
     """The checks of each day have looked at tables that two releases wrote."""
     key = dg.AssetCheckKey(dg.AssetKey("dicom_service"), "schema")
     instance = story.upgraded.instance
@@ -299,3 +295,30 @@ def test_the_schema_is_todays(story: Story) -> None:
     record = storage.get_latest_asset_check_execution_by_key([key])[key]
     assert record.evaluation is not None
     assert record.evaluation.passed, record.evaluation.description
+
+
+FACTS: Final = (
+    _no_switch_is_moved,
+    _a_stopped_schedule_asks_for_nothing,
+    _an_open_alert_is_not_told_again_nor_as_over,
+    _the_backfill_goes_on_where_it_was,
+    _the_schedule_asks_for_what_is_missing_once_it_is_on,
+    _no_hour_is_read_again,
+    _an_alert_is_told_as_over_once,
+    _the_tables_equal_the_archive,
+    _no_column_waits_to_be_filled,
+    _the_schema_is_todays,
+)
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_a_release_left_behind_goes_on_where_it_was(
+    release: str, service: Service, filled: World, tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    """Today's daemon has gone on until nothing was left to do; each fact is told by itself."""
+    with upgraded(release, tmp_path, service, LEFT) as today:
+        story = Story(release, today, filled, today.switches(), today.open())
+        _live(story)
+        for fact in FACTS:
+            with subtests.test(fact.__name__.strip("_").replace("_", " ")):
+                fact(story)
