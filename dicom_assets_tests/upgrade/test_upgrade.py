@@ -4,19 +4,19 @@ No hour is read again, no alert is told twice or as over while it lasts, no swit
 nobody has to do anything. `record` says in which state the releases were stopped.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.remote_representation.external import RemoteSchedule
 
-from dicom_assets.defs.alerts.ledger import Ledger
 from dicom_assets.defs.run_tags import attempt_of, hours_of
 from dicom_assets.settings import Settings
 from dicom_assets.tables.upkeep.kept_headers import waiting
@@ -40,11 +40,11 @@ _START: Final = ticks_of(START)
 LEFT: Final = timedelta(minutes=2)
 REST: Final = timedelta(minutes=31)
 """A little more than an hour rests after its first attempt."""
-REFUSED: Final = "hours that are not in the tables (ServiceRefusedError)"
-STOPPED: Final = f"schedule {SCHEDULE} is stopped"
-ORPHANS: Final = "check orphans of dicom_service failed"
+REFUSED: Final = "run hours ServiceRefusedError"
+STOPPED: Final = f"schedule {SCHEDULE}"
+ORPHANS: Final = "check dicom_service orphans"
 OPEN: Final = {"0.1.0": set[str](), "0.2.0": {REFUSED, STOPPED, ORPHANS}}
-"""The alerts that the release has told, and that last."""
+"""The alerts that the release has told, and that last, by their keys in the ledger."""
 NEWS: Final = {"0.1.0": [REFUSED], "0.2.0": list[str]()}
 """What today's release tells at its first look: a release without alerts has told nothing."""
 
@@ -112,17 +112,13 @@ class Upgraded:
         states = self.instance.all_instigator_state()
         return {state.name: (state.selector_id, state.status.value) for state in states}
 
-    def ledger(self) -> Ledger:
-        """Return the ledger of the alerts."""
+    def alerts(self) -> dict[str, dict[str, Any]]:
+        """Return the open alerts by key, as the cursor of the sensor has them in every release."""
         states = {state.name: state for state in self.instance.all_instigator_state()}
         data = states[ALERTS].instigator_data if ALERTS in states else None
-        return Ledger.read(getattr(data, "cursor", None))
-
-    def open(self) -> dict[str, datetime]:
-        """Return since when the alerts are open that were told, by title."""
-        return {
-            alert.title: alert.since for alert in self.ledger().open if any(alert.told.values())
-        }
+        ledger = json.loads(getattr(data, "cursor", None) or "{}")
+        alerts: dict[str, dict[str, Any]] = ledger.get("alerts", {})
+        return {key: alert for key, alert in alerts.items() if not alert.get("over")}
 
     def look_daily(self) -> None:
         """The checks of each day have run."""
@@ -161,10 +157,10 @@ class Story:
     upgraded: Upgraded
     filled: World
     left: dict[str, tuple[str, str]]
-    alerts: dict[str, datetime]
+    alerts: dict[str, dict[str, Any]]
     first: Turn = field(default_factory=Turn)
     switches: dict[str, tuple[str, str]] = field(default_factory=dict)
-    still: dict[str, datetime] = field(default_factory=dict)
+    still: dict[str, dict[str, Any]] = field(default_factory=dict)
     turns: dict[str, Turn] = field(default_factory=dict)
 
 
@@ -196,7 +192,7 @@ def _settings(folder: Path, service: Service, sink: Sink) -> dict[str, str]:
 def _live(story: Story) -> None:
     upgraded = story.upgraded
     story.first = upgraded.turn(timedelta(), runs=False)
-    story.switches, story.still = upgraded.switches(), upgraded.open()
+    story.switches, story.still = upgraded.switches(), upgraded.alerts()
     story.turns["queued"] = upgraded.turn()
     schedule = next(one for one in upgraded.daemon.instigators() if one.name == SCHEDULE)
     assert isinstance(schedule, RemoteSchedule)
@@ -226,10 +222,11 @@ def _a_stopped_schedule_asks_for_nothing(story: Story) -> None:
 
 
 def _an_open_alert_is_not_told_again_nor_as_over(story: Story) -> None:
-    """It is open since the same moment; a release without alerts has news to tell."""
+    """The ledger says to whom it was told, and when; a release without alerts has news to tell."""
     assert set(story.alerts) == OPEN[story.release]
-    assert story.first.titles == NEWS[story.release]
-    assert story.alerts.items() <= story.still.items()
+    assert story.first.titles == [story.still[key]["title"] for key in NEWS[story.release]]
+    for key, alert in story.alerts.items():
+        assert (key, story.still[key]["told"]) == (key, alert["told"])
 
 
 def _the_backfill_goes_on_where_it_was(story: Story) -> None:
@@ -256,8 +253,8 @@ def _an_alert_is_told_as_over_once(story: Story) -> None:
     """When the schedule is on, when the hour is in the tables, when the check passes."""
     opened = {*OPEN[story.release], *NEWS[story.release]}
     over = {"started": STOPPED, "rested": REFUSED, "checked": ORPHANS}
-    for turn, title in over.items():
-        expected = [f"resolved: {title}"] if title in opened else []
+    for turn, key in over.items():
+        expected = [f"resolved: {story.still[key]['title']}"] if key in opened else []
         assert (turn, story.turns[turn].titles) == (turn, expected)
     assert story.turns["queued"].titles == story.turns["quiet"].titles == []
 
@@ -317,7 +314,7 @@ def test_what_a_release_left_behind_goes_on_where_it_was(
 ) -> None:
     """Today's daemon has gone on until nothing was left to do; each fact is told by itself."""
     with upgraded(release, tmp_path, service, LEFT) as today:
-        story = Story(release, today, filled, today.switches(), today.open())
+        story = Story(release, today, filled, today.switches(), today.alerts())
         _live(story)
         for fact in FACTS:
             with subtests.test(fact.__name__.strip("_").replace("_", " ")):
