@@ -319,3 +319,13 @@ def test_what_a_release_left_behind_goes_on_where_it_was(
         for fact in FACTS:
             with subtests.test(fact.__name__.strip("_").replace("_", " ")):
                 fact(story)
+
+
+def test_an_upgrade_that_takes_an_hour_sends_no_alert_that_lasts_as_over(
+    service: Service, tmp_path: Path
+) -> None:
+    """The daemon catches up first, but a schedule that was stopped before is stopped still."""
+    with upgraded("0.2.0", tmp_path, service, timedelta(hours=1)) as today:
+        before = today.alerts()
+        assert today.turn(timedelta(), runs=False).titles == []
+        assert today.alerts().keys() == before.keys() == OPEN["0.2.0"]

@@ -81,8 +81,11 @@ class _Alerts:
             ticks = TickWatch(context.instance, self.watched, origin)
             silent = ticks.problems(now)
             requests_hours = ticks.requests_hours(silent)
-            # A daemon that has just started has to catch up first.
-            problems += silent if now - ledger.awake_since >= TICK_PATIENCE else []
+            # A daemon that has just started has to catch up first. An alert that was open before
+            # stays open meanwhile: it would be sent as resolved, and then once more.
+            has_caught_up = now - ledger.awake_since >= TICK_PATIENCE
+            known = {key for key, alert in ledger.alerts.items() if alert.over is None}
+            problems += [one for one in silent if has_caught_up or one.key in known]
         failed = self._send(ledger, problems, location or _LOCATION, now)
         ledger.last_look = now
         url = self.settings.heartbeat_url
