@@ -19,7 +19,7 @@ from dagster._core.remote_representation.external import RemoteSchedule
 
 from dicom_assets.defs.run_tags import attempt_of, hours_of
 from dicom_assets.settings import Settings
-from dicom_assets.tables.upkeep.kept_headers import waiting
+from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, ticks_of
 from dicom_assets_tests.support.history import END, START, alive
 from dicom_assets_tests.support.sinks import Sink, http_sink
@@ -281,7 +281,7 @@ def _comparable(world: World) -> dict[str, Rows]:
 
 def _no_column_waits_to_be_filled(story: Story) -> None:
     """Nobody has to start the job for added columns."""
-    assert waiting(story.upgraded.world.store) == {}
+    assert unfilled_columns(story.upgraded.world.store) == {}
 
 
 def _the_schema_is_todays(story: Story) -> None:
