@@ -58,5 +58,5 @@ def test_what_is_not_configured_is_said(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_refused_without_it(tmp_path: Path) -> None:
     """It holds secrets."""
     error = complaint(tmp_path, "alerts", "test", DICOM_ALERTS_SERVICE=f"slack://{SECRET}")
-    assert error.startswith("Error: DICOM_ALERTS_SERVICE: address 1 is none")
+    assert error.startswith("Error: DICOM_ALERTS_SERVICE: address 1 is not understood")
     assert SECRET not in error

@@ -79,8 +79,8 @@ def _show(console: Console, line: Line, *, is_first: bool) -> None:
     console.print(grid)
 
 
-def _sum_up(console: Console, found: list[Line], start_time: str | None) -> None:
-    counts = Counter(line.state for line in found)
+def _sum_up(console: Console, printed: list[Line], start_time: str | None) -> None:
+    counts = Counter(line.state for line in printed)
     console.print(", ".join(f"{counts[state]} {state.value}" for state in State), highlight=False)
     if start_time is not None:
         console.print(f"DICOM_START_TIME={start_time}", highlight=False, soft_wrap=True)

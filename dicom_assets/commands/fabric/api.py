@@ -141,17 +141,17 @@ class Lakehouse:
 
         Returns whether it is there as wanted now, and what was done.
         """
-        found = self.find(wanted.place)
-        if found is None:
+        present = self.find(wanted.place)
+        if present is None:
             try:
                 self.create(wanted)
             except NameTakenError:
                 # Another process was faster, or the answer to our own first attempt was lost.
-                if (found := self.find(wanted.place)) is None:
+                if (present := self.find(wanted.place)) is None:
                     raise
             else:
                 return True, f"{wanted.place}: created"
-        differing = list(shortcut_differences(found, wanted))
+        differing = list(shortcut_differences(present, wanted))
         if not differing:
             return True, f"{wanted.place}: already there"
         if replace:

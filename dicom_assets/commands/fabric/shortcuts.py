@@ -120,11 +120,11 @@ def _account(url: str) -> tuple[str, list[str]]:
     return f"https://{host}", [parts.username, *filter(None, parts.path.split("/"))]
 
 
-def shortcut_differences(found: Shortcut, wanted: Shortcut) -> Iterator[str]:
+def shortcut_differences(present: Shortcut, wanted: Shortcut) -> Iterator[str]:
     """Yield each difference of the target as a clause; nothing when the targets are the same."""
-    there, ours = found.target.adls_gen2, wanted.target.adls_gen2
+    there, ours = present.target.adls_gen2, wanted.target.adls_gen2
     if there is None or ours is None:
-        kind = found.target.type or "a kind unknown"
+        kind = present.target.type or "a kind unknown"
         yield f"its target is {kind}, or may not be seen by this identity; ADLS Gen2 is wanted"
         return
     names = ("location", "subpath", "connection")

@@ -58,10 +58,10 @@ def find_out(
     return facts, judge_facts(facts, limits)
 
 
-def print_verdict(facts: Facts, found: Verdict, *, as_json: bool = False) -> None:
+def print_verdict(facts: Facts, verdict: Verdict, *, as_json: bool = False) -> None:
     """Print entries, hours, counts, the verdict and the next commands; or JSON."""
     if as_json:
-        print_json(_plain(facts, found))
+        print_json(_plain(facts, verdict))
         return
     console = Console()
     console.print(f"[bold]{facts.level or 'sequence or UID'}[/] {facts.asked}", highlight=False)
@@ -74,9 +74,9 @@ def print_verdict(facts: Facts, found: Verdict, *, as_json: bool = False) -> Non
     console.print(_counts_grid(facts))
     if facts.failure:
         console.print(f"The service could not be asked: {facts.failure}", markup=False)
-    colour = "green" if found.is_fine else "red"
-    console.print(f"[bold {colour}]{found.name}[/]: {found.sentence}.", highlight=False)
-    for command in commands_for(found):
+    colour = "green" if verdict.is_fine else "red"
+    console.print(f"[bold {colour}]{verdict.name}[/]: {verdict.sentence}.", highlight=False)
+    for command in commands_for(verdict):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False)
 
 
@@ -117,9 +117,9 @@ def _counts_grid(facts: Facts) -> Grid:
     return grid
 
 
-def commands_for(found: Verdict) -> list[str]:
+def commands_for(verdict: Verdict) -> list[str]:
     """Return the commands that run the verdict's hours again, adjacent hours as one range."""
-    spans, select = spans_of(found.hours), ",".join(found.select)
+    spans, select = spans_of(verdict.hours), ",".join(verdict.select)
     shown = [f"{_MATERIALIZE} {select} {_option(span)}" for span in spans[-COMMANDS_SHOWN:]]
     left = len(spans) - len(shown)
     return [*shown, f"# and {left} more, see --json"] if left else shown
@@ -131,8 +131,8 @@ def _option(span: Span) -> str:
     return f"--partition-range {key_of(span.first)}...{key_of(span.last)}"
 
 
-def _plain(facts: Facts, found: Verdict) -> dict[str, object]:
-    plain = {**asdict(facts), "verdict": asdict(found), "commands": commands_for(found)}
+def _plain(facts: Facts, verdict: Verdict) -> dict[str, object]:
+    plain = {**asdict(facts), "verdict": asdict(verdict), "commands": commands_for(verdict)}
     for name in ("entries", "fresh", "behind"):
         plain[name] = [{**asdict(e), "hour": e.hour} for e in getattr(facts, name)]
     return plain

@@ -497,7 +497,7 @@ def _differences(
     """Return rows as differences: their keys under the names of `instance`, day and cause."""
     none: Values = pa.nulls(len(rows), pa.string())
     named = dict(zip(INSTANCE.key, table.key, strict=False))
-    made = {name: rows[named[name]] if name in named else none for name in INSTANCE.key}
-    made |= {"day": pc.cast(rows[_AT], pa.date32()), "cause": cause}
-    made |= {"columns": none if columns is None else columns}
-    return pa.table({name: flat(made[name], type_) for name, type_ in _TYPES.items()})
+    columns_by_name = {name: rows[named[name]] if name in named else none for name in INSTANCE.key}
+    columns_by_name |= {"day": pc.cast(rows[_AT], pa.date32()), "cause": cause}
+    columns_by_name |= {"columns": none if columns is None else columns}
+    return pa.table({name: flat(columns_by_name[name], type_) for name, type_ in _TYPES.items()})
