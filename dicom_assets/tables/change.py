@@ -25,8 +25,9 @@ from dicom_assets.tables.delta.arrow import (
     numbers,
     pc,
 )
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
-from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.window import Window

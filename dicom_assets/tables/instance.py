@@ -29,8 +29,9 @@ from dicom_assets.tables.delta.arrow import (
     pc,
     position,
 )
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, settle
-from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
 from dicom_assets.tables.sync import seals_of

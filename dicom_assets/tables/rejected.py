@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import REJECTED
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
 
 FIRST_PAUSE = timedelta(hours=1)

@@ -18,8 +18,9 @@ from dicom_assets.tables import change as change_log
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables.aggregates import Groups, part_of
 from dicom_assets.tables.delta.arrow import Values, distinct, is_in, joined_key, pc, position, texts
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, settle
-from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
 from dicom_assets.tables.readings import converted

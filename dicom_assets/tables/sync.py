@@ -18,8 +18,9 @@ import pyarrow as pa
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, SYNC, TIMESTAMP, Column, Table
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import Difference, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
@@ -44,7 +45,7 @@ def marks_of(store: Store, sync: Snapshot | None = None) -> dict[str, str]:
     """
     sync = sync or store.open(SYNC)
     marks = {table.name: table.mark for table in store.tables.values() if table.mark}
-    return {n: mark for n, mark in marks.items() if sync.delta is None or mark in sync.held}
+    return {n: mark for n, mark in marks.items() if sync.delta is None or mark in sync.column_names}
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _with_every_mark(store: Store) -> Snapshot:
     A seal that changes takes them with it: such a table may be switched on again.
     """
     sync = store.open(SYNC)
-    off = sorted(name for name in sync.held - set(sync.table.names) if name.endswith("At"))
+    off = sorted(name for name in sync.column_names - set(sync.table.names) if name.endswith("At"))
     marks = tuple(Column(name, TIMESTAMP, "", mark=True) for name in off)
     return replace(sync, table=replace(sync.table, columns=(*sync.table.columns, *marks)))
 
@@ -205,7 +206,7 @@ class Seals:
 
         def attempt() -> int:
             sync = store.open(SYNC)
-            hours = [h for h in ready if isinstance(h, datetime) and column in sync.held]
+            hours = [h for h in ready if isinstance(h, datetime) and column in sync.column_names]
             rows = _rows(sync, min(hours), max(hours)) if hours else []
             due = [r["hour"] for r in rows if r[column] is None and _still(r, ready)]
             _set(sync, [{"hour": hour, column: run.now} for hour in due], run)
@@ -224,7 +225,7 @@ def unmark(store: Store, window: Window, run: Run) -> None:
 
     def attempt() -> None:
         sync = _with_every_mark(store)
-        marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.held]
+        marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.column_names]
         rows = _rows(sync, starts[0], starts[-1])
         marked = [row["hour"] for row in rows if any(row[mark] for mark in marks)]
         _set(sync, [{"hour": hour, **dict.fromkeys(marks)} for hour in marked], run)

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from dicom_assets.feed.decode import Entry, decode_page
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.schema import INSTANCE, added
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.tables.upkeep.column_backfill import fill
 from dicom_assets.tables.upkeep.kept_headers import extract_of
 from dicom_assets_tests.bench.headers import entry, real
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
+
+    from dicom_assets.tables.delta.snapshot import Store
 
 ROWS: Final = int(os.environ.get("BENCH_ROWS", "1000000"))
 PER_FILE: Final = 50_000

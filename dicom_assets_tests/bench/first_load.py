@@ -40,7 +40,7 @@ from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.settings import Settings
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.arrow import pc
-from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.questions import growth
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, Span, ticks_of
 from dicom_assets_tests.bench.headers import ROOT_UID, dumped, entry, real

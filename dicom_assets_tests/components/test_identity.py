@@ -26,7 +26,7 @@ from dicom_assets.errors import TableUnavailableError
 from dicom_assets.feed.http.auth import SCOPE, default_credential
 from dicom_assets.schema import SYNC
 from dicom_assets.settings import Settings
-from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets_tests.components import azurite
 from dicom_assets_tests.components.cloud import CONTAINER, SERVICE_PRINCIPAL, clean
 from dicom_assets_tests.components.entra import CLIENT, SECRET, SERVICE, TENANT, Guarded

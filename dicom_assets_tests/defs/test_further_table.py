@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
-from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.window import HOUR, TICKS_PER_HOUR
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, START, study_uid, tell
 from dicom_assets_tests.support.names import COLUMNS_JOB, DAILY, MAINTENANCE_JOB

@@ -13,8 +13,8 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.errors import ServiceError, ServiceRefusedError
 from dicom_assets.feed.search import Related
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import Difference, Store
 from dicom_assets.tables.questions.reconcile import Reconciliation, reconcile
 from dicom_assets.window import Window
 from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
@@ -28,6 +28,8 @@ from dicom_assets_tests.support.steps import store_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from dicom_assets.tables.delta.snapshot import Store
 
 NOW = datetime(2024, 3, 2, tzinfo=UTC)
 HOURS = [datetime(2024, 3, 1, hour, tzinfo=UTC) for hour in range(7)]

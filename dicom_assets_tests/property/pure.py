@@ -32,7 +32,7 @@ from dicom_assets_tests.property.histories import (
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Entry, Key, Replay, Span
 
 if TYPE_CHECKING:
-    from dicom_assets.tables.delta.snapshot import Difference
+    from dicom_assets.tables.delta.commit import Difference
 
 KEY = schema.INSTANCE.key
 

@@ -29,7 +29,7 @@ from dicom_assets.tables import (
 )
 from dicom_assets.tables import change as log
 from dicom_assets.tables.aggregates import Groups, Measure, Part
-from dicom_assets.tables.delta import snapshot as store
+from dicom_assets.tables.delta import commit as store
 from dicom_assets.tables.delta.retry import converge
 from dicom_assets_tests.property import pure, test_columns, world
 

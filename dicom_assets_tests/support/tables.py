@@ -13,8 +13,9 @@ import pyarrow as pa
 from dicom_assets.feed_contract import Entries, Headers, Key, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.tables.catalogue import TABLES
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.outcome import Outcome
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS
 from dicom_assets.window import Window, datetime_of, ticks_of

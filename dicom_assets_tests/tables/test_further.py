@@ -9,7 +9,8 @@ import pytest
 
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.tables.catalogue import TABLES
-from dicom_assets.tables.delta.snapshot import FILLED, Store
+from dicom_assets.tables.delta.commit import FILLED
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import (
     followed,
     lagging,
@@ -87,7 +88,7 @@ def test_it_owes_no_hour_before_it_is_filled(added: Bench) -> None:
     added.archive.create(121, of=key("9"))
     follow(added, 2, with_toy=True)
     assert unfilled_tables(added.store) == [TOY]
-    assert "toyAt" not in added.store.open(SYNC).held
+    assert "toyAt" not in added.store.open(SYNC).column_names
     assert added.store.open(TOY).count() == 1, "the study of the new hour is derived"
 
 

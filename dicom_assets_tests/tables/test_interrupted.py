@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
-from dicom_assets.tables.delta.snapshot import Difference, Snapshot
+from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.snapshot import Snapshot
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import NOW, Bench, contents, hours, key
 

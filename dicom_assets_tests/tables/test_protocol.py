@@ -14,8 +14,8 @@ from deltalake import DeltaTable, TableFeatures
 
 from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.catalogue import TABLES
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import Difference
 from dicom_assets.tables.upkeep import compaction
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support.maintained import age, filled

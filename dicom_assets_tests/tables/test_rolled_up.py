@@ -10,7 +10,7 @@ import pytest
 
 from dicom_assets.feed_contract import Key
 from dicom_assets.schema import DOUBLE, INSTANCE, SERIES, STUDY, Column, Table
-from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.rollup import columns_read, compare, roll_up
 from dicom_assets_tests.support.tables import Row, key
 

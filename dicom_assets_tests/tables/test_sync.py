@@ -10,7 +10,7 @@ from dicom_assets.errors import NotYetError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, SERIES, STUDY, SYNC
 from dicom_assets.tables import sync as seals
-from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.window import TICKS_PER_SECOND, Window
 from dicom_assets_tests.support.tables import (
     NOW,

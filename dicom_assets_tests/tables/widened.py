@@ -19,8 +19,9 @@ from deltalake.schema import Field
 
 from dicom_assets.schema import INT64, STRING, TIMESTAMP, Column, Table
 from dicom_assets.tables.delta.arrow import Values
+from dicom_assets.tables.delta.commit import FILLED
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import FILLED, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome
 from dicom_assets.tables.upkeep import column_backfill as backfill
 

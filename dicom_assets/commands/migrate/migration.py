@@ -34,21 +34,18 @@ from dicom_assets.commands.migrate.template import (
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Column, Table
 from dicom_assets.tables import sync as seals
-from dicom_assets.tables.delta.arrow import is_in, joined_key, pc
-from dicom_assets.tables.delta.retry import Run, silent
-from dicom_assets.tables.delta.snapshot import (
-    ABSENT,
-    Border,
-    Delta,
+from dicom_assets.tables.delta.arrow import is_in, joined_key, padded, pc
+from dicom_assets.tables.delta.commit import (
     Difference,
-    Store,
     arrow_schema,
-    configuration,
     once,
-    padded,
     parquet_properties,
+    table_properties,
     unfilled_field,
 )
+from dicom_assets.tables.delta.retry import Run, silent
+from dicom_assets.tables.delta.snapshot import ABSENT, Delta, Store
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.instance import BOTH, HEADER_COLUMNS
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.window import Window, ticks_of
@@ -323,14 +320,14 @@ def _set_properties(reader: TableReader, inspection: Inspection) -> None:
     Properties that its owner has set stay.
     """
     snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
-    wanted = configuration(snapshot.table, snapshot.retention_hours)
+    wanted = table_properties(snapshot.table, snapshot.retention_hours)
     wanted |= {BEFORE: str(snapshot.version)}
     if inspection.has_map:
         wanted |= {HEADER_COLUMNS: BOTH}
     present = delta.metadata().configuration
     unset = {name: value for name, value in wanted.items() if name not in present}
     if unset:
-        with Border(snapshot.table, snapshot.url):
+        with raise_table_errors(snapshot.table, snapshot.url):
             note = once({"migrate": "properties"})
             delta.alter.set_table_properties(
                 unset, raise_if_not_exists=False, commit_properties=note
@@ -346,7 +343,7 @@ def _add_columns(reader: TableReader) -> None:
     snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
     fields = [Field.from_arrow(_field(column)) for column in reader.layout.missing]
     if fields:
-        with Border(snapshot.table, snapshot.url):
+        with raise_table_errors(snapshot.table, snapshot.url):
             delta.alter.add_columns(fields, commit_properties=once({"migrate": "columns"}))
 
 
@@ -356,7 +353,7 @@ def _rewrite(reader: TableReader, rows: int, run: Run) -> None:
     schema = _widened(reader.layout, delta)
     progress = Progress(run.say, f"{reader.layout.table.name}: wrote {{}} of {rows:,} rows")
     pieces = _pieces(reader.layout, delta, schema, progress)
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         write_deltalake(
             delta,
             pa.RecordBatchReader.from_batches(schema, pieces),

@@ -23,17 +23,10 @@ import pyarrow as pa
 
 from dicom_assets.errors import ForeignTableError
 from dicom_assets.schema import INSTANCE, Column, Table
-from dicom_assets.tables.delta.arrow import ints
-from dicom_assets.tables.delta.snapshot import (
-    NOTE,
-    Border,
-    Delta,
-    Snapshot,
-    Store,
-    arrow_schema,
-    open_delta,
-    padded,
-)
+from dicom_assets.tables.delta.arrow import ints, padded
+from dicom_assets.tables.delta.commit import NOTE, arrow_schema
+from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store, open_delta
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 # Columns of every table of this project, and of no table of the template.
 OURS: Final = ("sequence", "received_timestamp")
@@ -179,7 +172,7 @@ class TableReader:
 def newest_of_others(snapshot: Snapshot) -> Commit | None:
     """Return the newest commit that is not this project's, None when there is none."""
     delta = cast("Delta", snapshot.delta)
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         history = delta.history(_COMMITS_LOOKED_AT)
     for commit in history:
         if NOTE not in commit and "timestamp" in commit:
@@ -212,7 +205,7 @@ def open_reader(store: Store, table: Table) -> TableReader | None:
     Raises ForeignTableError for a table that neither the template nor this project wrote.
     """
     url, table = store.urls[table.name], store.tables.get(table.name, table)
-    with Border(table, url):
+    with raise_table_errors(table, url):
         delta = open_delta(url, store.options)
         schema = arrow_schema(delta)
     if delta is None:

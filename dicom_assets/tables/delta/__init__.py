@@ -1,7 +1,8 @@
 """Delta tables as this project uses them; the only room that imports deltalake.
 
-- `snapshot`: one version that is read, and one commit on top of it; `retry`: derive and commit
-  again after another run has committed.
-- `files`: data files written anew; `folder`: the files and the log as they lie in the storage.
-- `arrow`: small tools for Arrow.
+- `snapshot`: one version of a table, which is read and committed on.
+- `commit`: a difference, how it is written, the properties and columns of a table.
+- `retry`: derive and commit again after another run has committed.
+- `files`: data files rewritten; `folder`: the files and the log as they lie in the storage.
+- `table_errors`: errors of the engine and the storage, raised as ours; `arrow`: tools for Arrow.
 """

@@ -13,29 +13,29 @@ import pyarrow.compute
 pc: Any = pyarrow.compute
 Values: TypeAlias = "pa.Array[Any] | pa.ChunkedArray[Any]"
 
-# Stands neither in a UID nor in the name of a data partition.
+# A character that neither a UID nor the name of a data partition has.
 _SEPARATOR = "|"
 
 
 def ints(column: Values) -> list[int]:
     """Return a column of whole numbers without nulls as a list."""
-    found: list[int] = column.to_pylist()  # type: ignore[assignment]  # the stubs add None
-    return found
+    values: list[int] = column.to_pylist()  # type: ignore[assignment]  # the stubs add None
+    return values
 
 
 def texts(column: Values) -> list[str]:
     """Return a column of texts without nulls as a list."""
-    found: list[str] = column.to_pylist()  # type: ignore[assignment]  # the stubs add None
-    return found
+    values: list[str] = column.to_pylist()  # type: ignore[assignment]  # the stubs add None
+    return values
 
 
 def distinct(column: Values) -> list[str]:
-    """Return the different texts of a column, in order."""
+    """Return the different texts of a column, ascending."""
     return sorted(texts(pc.unique(column)))
 
 
 def flat(column: Values, type_: pa.DataType) -> "pa.Array[Any]":
-    """Return a column in one piece, of the type given also when it is empty."""
+    """Return a column in one piece; an empty one has the type given, too."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     build: Any = pa.chunked_array
     joined: pa.Array[Any] = build(chunks, type_).combine_chunks()
@@ -48,7 +48,7 @@ def numbers(values: Iterable[int]) -> "pa.Array[Any]":
 
 
 def joined_key(table: pa.Table, names: Iterable[str]) -> "pa.Array[Any]":
-    """Return one text per row that stands for the values of some columns."""
+    """Return one text per row: the values of some columns, joined."""
     joined = pc.binary_join_element_wise(*(table[name] for name in names), _SEPARATOR)
     return flat(joined, pa.string())
 
@@ -64,18 +64,26 @@ def filter_out(table: pa.Table, column: str, values: Values) -> pa.Table:
 
 
 def is_in(column: Values, values: Values) -> Values:
-    """Return which values of a column are among those given."""
-    found: Values = pc.is_in(column, value_set=flat(values, column.type))
-    return found
+    """Return a mask of the values of a column that are among those given."""
+    mask: Values = pc.is_in(column, value_set=flat(values, column.type))
+    return mask
 
 
 def position(column: Values, among: Values) -> "pa.Array[Any]":
-    """Return where each value of a column stands among others; null where it does not."""
-    found = pc.index_in(column, value_set=flat(among, column.type))
-    return flat(found, pa.int32())
+    """Return the index of each value of a column among others; null for a value without one."""
+    return flat(pc.index_in(column, value_set=flat(among, column.type)), pa.int32())
 
 
-def looked_up(column: Values, keys: Values, found: Values) -> Values:
-    """Return, for each value of a column, what stands beside the equal key; null without one."""
-    taken: Values = found.take(position(column, keys))
+def looked_up(column: Values, keys: Values, values: Values) -> Values:
+    """Return, for each value of a column, the value beside the equal key; null without a key."""
+    taken: Values = values.take(position(column, keys))
     return taken
+
+
+def padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows with all columns of a schema; those that the part lacks are null."""
+    columns = [
+        part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

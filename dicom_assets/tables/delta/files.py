@@ -1,10 +1,10 @@
 """The data files of a Delta table, and one commit that replaces some of them.
 
-A data file never changes: it is read in pieces, written anew beside itself with other values in a
-few columns, or several become one, and they are exchanged. The commit holds on the version it was
-derived from, or not at all, as every commit of `store`. A written file that no commit names,
-because the run was killed, is garbage: no reader sees it, and `maintenance` removes it. Which
-values change is the caller's, as `backfill`, and which files become one, as `compaction`.
+A data file never changes. It is read in pieces and rewritten beside itself with other values in a
+few columns, or several files are joined in one, and a commit exchanges them. The commit succeeds
+only on the version that it was derived from, like every commit. A file that was written by a killed
+run and that no commit names is garbage: no reader sees it, and `upkeep.maintenance` removes it. The
+callers choose the values (`upkeep.column_backfill`) and the files (`upkeep.compaction`).
 
 Memory is bounded by a piece and a row group, whatever the size of the file.
 """
@@ -30,39 +30,37 @@ from deltalake.transaction import AddAction, RemoveAction
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta.arrow import numbers
-from dicom_assets.tables.delta.snapshot import (
+from dicom_assets.tables.delta.commit import (
     HOOKS,
     ROW_GROUP_ROWS,
     STATISTICS,
     WITHOUT_STATISTICS,
-    Border,
-    Delta,
-    Snapshot,
-    _conflict,
     arrow_schema,
     once,
 )
+from dicom_assets.tables.delta.snapshot import Delta, Snapshot
+from dicom_assets.tables.delta.table_errors import conflict_error, raise_table_errors
 
 PIECE_ROWS: Final = 1_000
 PIECE_BYTES: Final = 8 * 2**20
 ROW_GROUP_BYTES: Final = 32 * 2**20
-# How much of a column is read at once; else it is all that a row group has of it.
+# How many bytes of a column are read at once. By default it is a whole row group's.
 _READ_BYTES: Final = 2**20
 _PLAIN_READER: Final = 1
 
-# Some rows of a file to the same rows of the columns that change, in the table's types; None when
-# nothing changes. The partition column is not among what it gets.
+# A function from rows of a file (without the partition column) to the same rows of the columns that
+# change, in the table's types; None when nothing changes.
 Change: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch | None]
-# What the log tells of a file: by kind (least, greatest, how many nulls) and column.
-_Told: TypeAlias = dict[str, dict[str, object]]
+# Statistics of a file in the log: by kind (least, greatest, number of nulls) and column.
+_Statistics: TypeAlias = dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True)
 class DataFile:
     """A data file: its path below the table as the storage knows it, partition values, bytes.
 
-    `rows` is None where the log does not tell it; `since` is when it came into the table, in
-    milliseconds since 1970, as far as the log knows it.
+    `rows` is None where the log has no count. `since` is when the file came into the table, in
+    milliseconds since 1970, 0 when that is not known.
     """
 
     path: str
@@ -74,10 +72,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Replacement:
-    """Data files of a table, and a written one with the same rows.
-
-    In `columns` it has other values.
-    """
+    """Data files of a table, and a new one with the same rows and other values in `columns`."""
 
     olds: tuple[DataFile, ...]
     new: DataFile
@@ -87,29 +82,29 @@ class Replacement:
 def data_files(snapshot: Snapshot) -> list[DataFile]:
     """Return the data files of a version, the oldest first.
 
-    Raises ForeignTableError when rows are not what lies in the files: a table with deletion
-    vectors or mapped column names is not one that this project writes.
+    Raises ForeignTableError for a table with deletion vectors or mapped column names, which this
+    project never writes, and in which the files alone do not say the rows.
     """
     if snapshot.delta is None:
         return []
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         _require_plain(snapshot.table, snapshot.delta)
         names = ["path", "size_bytes", "modification_time", "num_records"]
         names += ["partition"] if snapshot.table.partition_column else []
-        found = _add_actions(snapshot.delta).select(names).to_pylist()
-    found.sort(key=lambda add: (add["modification_time"], add["path"]))
-    return [_data_file(add) for add in found]
+        adds = _add_actions(snapshot.delta).select(names).to_pylist()
+    adds.sort(key=lambda add: (add["modification_time"], add["path"]))
+    return [_data_file(add) for add in adds]
 
 
 def rewrite(
     snapshot: Snapshot, old: DataFile, columns: Sequence[str], change: Change, name: str
 ) -> Replacement | None:
-    """Return the file written anew with what changes in the columns; None when nothing does.
+    """Rewrite a file with the changes of some columns; return None when nothing changes.
 
     Rows keep their order and number, every other column its values. Nothing is written before the
-    first change. The name of the written file begins with `name`.
+    first change. The name of the new file begins with `name`.
     """
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         source = _Source(snapshot, old)
         pieces = source.pieces()
         for count, piece in enumerate(pieces):
@@ -125,15 +120,16 @@ def rewrite(
 def join(
     snapshot: Snapshot, olds: Sequence[DataFile], name: str, progress: Callable[[int], None]
 ) -> Replacement:
-    """Return files of one partition written as one, row after row in the order they are given.
+    """Write files of one partition as one file, their rows in the order of the files.
 
-    `progress` is told the rows of each piece. The name of the written file begins with `name`.
+    `progress` is called with the number of rows of each piece. The name of the new file begins with
+    `name`.
     """
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         sources = [_Source(snapshot, old) for old in olds]
         pieces = chain.from_iterable(source.pieces() for source in sources)
         rows = sum(old.rows or 0 for old in olds)
-        new = sources[0].write(_told_of(pieces, progress), name, rows)
+        new = sources[0].write(_counted_pieces(pieces, progress), name, rows)
         return Replacement(tuple(olds), new)
 
 
@@ -142,20 +138,21 @@ def commit(
 ) -> int:
     """Exchange the files in one commit on top of this version; return the version that has them.
 
-    Raises ConflictError when another commit came first, or an old file is not in this version: the
-    log takes the removal of what is not there without a word, and the rows would be there twice.
-    (So does it after `DeltaTable.optimize`, which moreover commits on whatever version is there.)
+    Raises ConflictError when another commit came first, or when an old file is not in this version.
+    The log would accept the removal of a missing file without an error, and the rows would be there
+    twice. (`DeltaTable.optimize` has this fault, and commits on any version.)
     """
     delta = snapshot.delta
     if delta is None or delta.version() != snapshot.version:
-        raise _conflict(snapshot.table)
-    with Border(snapshot.table, snapshot.url):
+        raise conflict_error(snapshot.table)
+    with raise_table_errors(snapshot.table, snapshot.url):
         olds = {old.path for replacement in replacements for old in replacement.olds}
-        told = _told(delta, olds)
-        if len(told) < len(olds):
-            raise _conflict(snapshot.table)
-        kept = _kept_statistics(snapshot)
-        actions = [action for r in replacements for action in _actions(r, told, kept)]
+        statistics = _statistics_of(delta, olds)
+        if len(statistics) < len(olds):
+            raise conflict_error(snapshot.table)
+        named = snapshot.property(STATISTICS)
+        wanted = frozenset(snapshot.column_names if named is None else named.split(","))
+        actions = [action for r in replacements for action in _actions(r, statistics, wanted)]
         delta.create_write_transaction(
             actions,
             mode="append",
@@ -171,12 +168,13 @@ def commit(
 
 
 def _require_plain(table: Table, delta: Delta) -> None:
-    asked = delta.protocol().min_reader_version
-    if asked > _PLAIN_READER:
+    """Raise ForeignTableError unless readers of the table need plain Delta only."""
+    required = delta.protocol().min_reader_version
+    if required > _PLAIN_READER:
         raise ForeignTableError(
-            f"table {table.name} asks its readers for more than plain Delta (reader version "
-            f"{asked}): deletion vectors or mapped columns. Its files cannot be rewritten one by "
-            "one, and nothing was written. Drop these features with the engine that added them, "
+            f"table {table.name} requires more than plain Delta of its readers (reader version "
+            f"{required}): deletion vectors or mapped columns. Its files cannot be rewritten one "
+            "by one, and nothing was written. Drop these features with the engine that added them, "
             "then run again"
         )
 
@@ -195,53 +193,47 @@ def _data_file(add: Mapping[str, Any]) -> DataFile:
 def stored_path(logged: str) -> str:
     """Return the path of a file as the storage knows it.
 
-    The log has it percent-encoded, and the engine hands it out so. Actions have it decoded: a
-    removal of the encoded path removes nothing, without a word.
+    The engine returns it percent-encoded, as it is in the log. Actions need it decoded: a removal
+    of the encoded path removes nothing, without an error.
     """
     return unquote(logged)
 
 
 def _value(path: str, column: str, value: str | None) -> str | None:
-    # Readers see an empty text as such, and the engine shows it as null among the actions.
+    # The engine shows an empty text as null among the actions; readers see an empty text.
     return "" if value is None and f"{column}=" in path.split("/")[:-1] else value
 
 
-def _told(delta: Delta, paths: set[str]) -> dict[str, _Told]:
-    """Return what the log tells of the columns of the files, by path and kind; only those found."""
+def _statistics_of(delta: Delta, paths: set[str]) -> dict[str, _Statistics]:
+    """Return the statistics of those files that are in the log, by path."""
     actions = _add_actions(delta)
     logged = [stored_path(path) for path in actions["path"].to_pylist()]
-    found = [at for at, path in enumerate(logged) if path in paths]
-    rows = actions.take(numbers(found)).to_pylist()
-    return {logged[at]: _statistics(row) for at, row in zip(found, rows, strict=True)}
+    places = [at for at, path in enumerate(logged) if path in paths]
+    adds = actions.take(numbers(places)).to_pylist()
+    return {logged[at]: _statistics(add) for at, add in zip(places, adds, strict=True)}
 
 
-def _statistics(add: Mapping[str, Any]) -> _Told:
+def _statistics(add: Mapping[str, Any]) -> _Statistics:
     kinds = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}
     return {
-        told: {name: value for name, value in (add.get(kind) or {}).items() if _is_plain(value)}
-        for kind, told in kinds.items()
+        kind: {name: value for name, value in (add.get(shown) or {}).items() if _is_plain(value)}
+        for shown, kind in kinds.items()
     }
 
 
 def _is_plain(value: object) -> bool:
-    """Whether JSON has it as it is; what is left out of statistics only skips less."""
+    """Return True if JSON can hold the value; without it readers only skip fewer files."""
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, str | int | date)
 
 
-def _kept_statistics(snapshot: Snapshot) -> frozenset[str]:
-    """Return the columns of which the table wants the log to tell something."""
-    named = snapshot.property(STATISTICS)
-    return frozenset(arrow_schema(snapshot.delta).names if named is None else named.split(","))
-
-
 def _actions(
-    replacement: Replacement, told: Mapping[str, _Told], wanted: Collection[str]
+    replacement: Replacement, statistics: Mapping[str, _Statistics], wanted: Collection[str]
 ) -> list[AddAction | RemoveAction]:
     now, new = time.time_ns() // 1_000_000, replacement.new
-    # The rows are the same: so is what the log tells of the columns that did not change.
-    joined = _joined([(told[old.path], old.rows) for old in replacement.olds])
+    # The rows are the same, and so are the statistics of columns that did not change.
+    joined = _joined([(statistics[old.path], old.rows) for old in replacement.olds])
     kept = {
         kind: {n: v for n, v in values.items() if n in wanted and n not in replacement.columns}
         for kind, values in joined.items()
@@ -251,7 +243,7 @@ def _actions(
         size=new.size,
         partition_values=new.partition,
         modification_time=now,
-        # Other values are other data for whoever follows the commits; fewer files are not.
+        # For readers that follow the commits, other values are other data, fewer files are not.
         data_change=bool(replacement.columns),
         stats=json.dumps({"numRecords": new.rows, **kept}, default=_moment_text),
     )
@@ -268,34 +260,36 @@ def _removal(old: DataFile, now: int, data_change: bool) -> RemoveAction:  # noq
     )
 
 
-def _joined(files: Sequence[tuple[_Told, int | None]]) -> _Told:
-    """Return what the log would tell of one file with the rows of all."""
+def _joined(files: Sequence[tuple[_Statistics, int | None]]) -> _Statistics:
+    """Return the statistics of one file with the rows of all."""
     return {
         "minValues": _extremes(files, "minValues", min),
         "maxValues": _extremes(files, "maxValues", max),
-        "nullCount": _null_counts([told for told, _ in files]),
+        "nullCount": _null_counts([statistics for statistics, _ in files]),
     }
 
 
 def _extremes(
-    files: Sequence[tuple[_Told, int | None]], kind: str, choose: Callable[[list[Any]], object]
+    files: Sequence[tuple[_Statistics, int | None]],
+    kind: str,
+    choose: Callable[[list[Any]], object],
 ) -> dict[str, object]:
-    """Return the columns of which every file tells it, or has no value at all."""
-    names = {name for told, _ in files for name in told[kind]}
-    silent = {
+    """Return the extremes of the columns of which each file has one, or only nulls."""
+    names = {name for statistics, _ in files for name in statistics[kind]}
+    unknown = {
         name
-        for told, rows in files
-        for name in names - told[kind].keys()
-        if rows is None or told["nullCount"].get(name) != rows
+        for statistics, rows in files
+        for name in names - statistics[kind].keys()
+        if rows is None or statistics["nullCount"].get(name) != rows
     }
     return {
-        name: choose([told[kind][name] for told, _ in files if name in told[kind]])
-        for name in names - silent
+        name: choose([s[kind][name] for s, _ in files if name in s[kind]])
+        for name in names - unknown
     }
 
 
-def _null_counts(tolds: Sequence[_Told]) -> dict[str, object]:
-    counts = [cast("dict[str, int]", told["nullCount"]) for told in tolds]
+def _null_counts(files: Sequence[_Statistics]) -> dict[str, object]:
+    counts = [cast("dict[str, int]", statistics["nullCount"]) for statistics in files]
     names = set.intersection(*(set(count) for count in counts))
     return {name: sum(count[name] for count in counts) for name in names}
 
@@ -317,16 +311,16 @@ def _properties(
 
 
 class _Source:
-    """A data file as it is read: in the table's columns and types, without the partition column."""
+    """A data file, read in the table's columns and types, without the partition column."""
 
     def __init__(self, snapshot: Snapshot, file: DataFile) -> None:
-        """The file of a version of a table."""
+        """Open nothing yet; the file belongs to this version of a table."""
         handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
         self._storage = pyarrow.fs.PyFileSystem(handler)
         self._file = file
         self._table = snapshot.table
         whole = arrow_schema(snapshot.delta)
-        self._held = set(whole.names)
+        self._names = set(whole.names)
         self._schema = pa.schema([f for f in whole if f.name not in self._table.partition_columns])
 
     def pieces(self) -> Iterator[pa.RecordBatch]:
@@ -336,21 +330,22 @@ class _Source:
                 opened,
                 buffer_size=_READ_BYTES,
                 pre_buffer=False,
-                # Spark's old form of a moment; as nanoseconds it would end in the year 2262.
+                # Spark's old form of a timestamp; nanoseconds would end in the year 2262.
                 coerce_int96_timestamp_unit="us",
             )
             stored = parquet.schema_arrow.names
-            self._require_held(stored)
+            self._require_known(stored)
             wanted = [name for name in self._schema.names if name in stored]
             rows = _piece_rows(parquet.metadata)
             for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
                 yield self._conformed(batch)
 
-    def _require_held(self, stored: Sequence[str]) -> None:
-        if unknown := [name for name in stored if name not in self._held]:
+    def _require_known(self, stored: Sequence[str]) -> None:
+        """Raise ForeignTableError unless the table has all columns of the file."""
+        if unknown := [name for name in stored if name not in self._names]:
             raise ForeignTableError(
-                f"a data file of table {self._table.name} holds {len(unknown)} columns that the "
-                "table does not have, and that writing it anew would lose. Nothing was written. "
+                f"a data file of table {self._table.name} has {len(unknown)} columns that the "
+                "table does not have. Rewriting the file would lose them, so nothing was written. "
                 "Rewrite the table with the engine that wrote the file, then run again"
             )
 
@@ -364,7 +359,10 @@ class _Source:
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def write(self, pieces: Iterable[pa.RecordBatch], name: str, expected: int | None) -> DataFile:
-        """Write the rows into a new file beside this one; so many are expected, if it is known."""
+        """Write rows to a new file beside this one.
+
+        Raises TableUnavailableError when there are not as many as expected; None expects nothing.
+        """
         folder, slash, _ = self._file.path.rpartition("/")
         path = f"{folder}{slash}{name}{uuid.uuid4()}.zstd.parquet"
         written: list[pq.FileMetaData] = []
@@ -374,17 +372,15 @@ class _Source:
         ):
             for group in _row_groups(pieces):
                 writer.write_table(pa.Table.from_batches(group, self._schema))
-        self._require_rows(written[0].num_rows, expected)
-        size = self._storage.get_file_info(path).size
-        return DataFile(path, self._file.partition, size, written[0].num_rows)
-
-    def _require_rows(self, written: int, expected: int | None) -> None:
-        if expected not in {written, None}:
+        rows = written[0].num_rows
+        if expected not in {rows, None}:
             raise TableUnavailableError(
-                f"a data file of table {self._table.name} holds {written:,} rows, and the table's "
-                f"log says {expected:,}. Nothing was committed. The file or the log is "
-                "damaged: restore an earlier version of the table, then run again"
+                f"a data file of table {self._table.name} has {rows:,} rows, and the table's log "
+                f"says {expected:,}. Nothing was committed. The file or the log is damaged: "
+                "restore an earlier version of the table, then run again"
             )
+        size = self._storage.get_file_info(path).size
+        return DataFile(path, self._file.partition, size, rows)
 
     def _layout(self, written: list[pq.FileMetaData]) -> dict[str, Any]:
         short = [name for name in self._schema.names if name not in WITHOUT_STATISTICS]
@@ -396,7 +392,7 @@ class _Source:
         }
 
 
-def _told_of(
+def _counted_pieces(
     pieces: Iterable[pa.RecordBatch], progress: Callable[[int], None]
 ) -> Iterator[pa.RecordBatch]:
     for piece in pieces:
@@ -413,7 +409,7 @@ def _with(piece: pa.RecordBatch, values: pa.RecordBatch | None) -> pa.RecordBatc
 
 
 def _piece_rows(metadata: pq.FileMetaData) -> int:
-    """Return how many rows make a piece: fewer, the longer the rows of the file are."""
+    """Return the number of rows of a piece: fewer when the rows of the file are longer."""
     groups = map(metadata.row_group, range(metadata.num_row_groups))
     longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=0)
     return max(1, min(PIECE_ROWS, PIECE_BYTES // max(longest, 1)))

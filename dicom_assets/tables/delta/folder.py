@@ -1,8 +1,8 @@
-"""What lies in the folder of a table, whether or not the table names it.
+"""The files in the folder of a table, also those that no version of the table has.
 
-A Delta table is a folder of data files and a log of JSON commits, with checkpoints in between from
-which reading begins. Which data files belong to a version is asked of the table itself (`files`);
-here are names, sizes and times, as the storage tells them.
+A Delta table is a folder of data files and a log of JSON commits, with checkpoints from which
+reading begins. Here are names, sizes and times, as the storage lists them. The table itself says
+which data files belong to a version (`files`).
 """
 
 import re
@@ -21,15 +21,14 @@ from deltalake.exceptions import TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
 from dicom_assets.schema import Table
-from dicom_assets.tables.delta.snapshot import Border, Store
+from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 LOG: Final = "_delta_log"
 HINT: Final = f"{LOG}/_last_checkpoint"
 _ENTRY: Final = re.compile(rf"{LOG}/(\d{{20}})\.(json|checkpoint\.(?:.+\.)?(?:parquet|json))")
-
-
-# What reading a damaged Parquet file raises.
-UNREADABLE: Final = (pa.ArrowException, OSError)
+# The errors of reading a damaged Parquet file.
+PARQUET_ERRORS: Final = (pa.ArrowException, OSError)
 # Such as part-….parquet#1
 _UNFINISHED: Final = re.compile(r"#\d+\Z")
 
@@ -44,7 +43,7 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Log:
-    """The log as it lies there: commits and checkpoints by version, and all of its files."""
+    """The log of a table: commits and checkpoints by version, and all of its files by path."""
 
     commits: Mapping[int, Stored]
     checkpoints: Mapping[int, tuple[Stored, ...]]
@@ -52,7 +51,7 @@ class Log:
 
     @property
     def newest_checkpoint(self) -> int | None:
-        """The version from which reading begins, None when that is the first."""
+        """The version from which reading begins; None when there is no checkpoint."""
         return max(self.checkpoints, default=None)
 
 
@@ -75,29 +74,29 @@ class Folder:
         return pyarrow.fs.PyFileSystem(handler)
 
     def data(self) -> dict[str, Stored]:
-        """Return the files outside the log by path: data files, garbage, and what is not ours."""
+        """Return the files outside the log by path: data files, garbage, and files of others."""
         return {f.path: f for f in self._listed("") if not f.path.startswith(f"{LOG}/")}
 
     def unfinished(self) -> list[Stored]:
-        """Return what a killed process has left half-written on this machine.
+        """Return the half-written files that killed processes left on this machine.
 
-        The engine writes a local file under another name first, which it never lists nor removes.
-        Other storage throws parts of a file away that are not finished within a week.
+        The engine writes a local file under another name first, and neither lists nor removes it.
+        Other storage drops a file that is not finished within a week.
         """
         if "://" in self.url:
             return []
-        found = (path for path in Path(self.url).rglob("*#*") if _UNFINISHED.search(path.name))
-        return [file for path in found if (file := _local(path)) is not None]
+        paths = (path for path in Path(self.url).rglob("*#*") if _UNFINISHED.search(path.name))
+        return [file for path in paths if (file := _local_file(path)) is not None]
 
     def log(self) -> Log:
-        """Return the log as it lies there now; a folder that is not there has none."""
+        """Return the log as it is now; it is empty when the folder does not exist."""
         commits, checkpoints = dict[int, Stored](), dict[int, tuple[Stored, ...]]()
         listed = {file.path: file for file in self._listed(LOG)}
         for path, file in listed.items():
-            if not (named := _ENTRY.fullmatch(path)):
+            if not (match := _ENTRY.fullmatch(path)):
                 continue
-            version = int(named[1])
-            if named[2] == "json":
+            version = int(match[1])
+            if match[2] == "json":
                 commits[version] = file
             else:
                 checkpoints[version] = (*checkpoints.get(version, ()), file)
@@ -105,31 +104,34 @@ class Folder:
 
     def _listed(self, below: str) -> list[Stored]:
         selector = pyarrow.fs.FileSelector(below, allow_not_found=True, recursive=True)
-        with Border(self.table, self.url):
+        with raise_table_errors(self.table, self.url):
             try:
-                found = self._storage.get_file_info(selector)
+                infos = self._storage.get_file_info(selector)
             except TableNotFoundError:
                 return []
-        files = (f for f in found if f.type == pyarrow.fs.FileType.File)
+        files = (f for f in infos if f.type == pyarrow.fs.FileType.File)
         return [Stored(f.path, f.size, cast("datetime", f.mtime)) for f in files]
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a small file."""
-        with Border(self.table, self.url), self._storage.open_input_file(path) as opened:
+        with (
+            raise_table_errors(self.table, self.url),
+            self._storage.open_input_file(path) as opened,
+        ):
             content: bytes = opened.read()
         return content
 
     @contextmanager
     def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
-        """Yield a Parquet file; Arrow's own errors go on to the caller."""
+        """Yield a Parquet file; the caller gets Arrow's own errors (PARQUET_ERRORS)."""
         with self._storage.open_input_file(path) as opened:
             yield pq.ParquetFile(opened, pre_buffer=False)
 
 
-def _local(path: Path) -> Stored | None:
-    """Return a file of this machine, None when its writer has just finished it."""
+def _local_file(path: Path) -> Stored | None:
+    """Return a file of this machine; None when its writer has finished and renamed it."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except FileNotFoundError:
         return None
-    return Stored(path.as_posix(), found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+    return Stored(path.as_posix(), stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))

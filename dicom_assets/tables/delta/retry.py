@@ -1,7 +1,8 @@
-"""Running again what another run has overtaken.
+"""Retries after another run committed first.
 
-Every write is: open the target, derive the difference from upstream as it stands now, commit on
-top of what was opened. Whoever loses the race does all three again, never the commit alone.
+Every write has three steps: open the target, derive the difference from upstream as it stands now,
+and commit on top of the version that was opened. A run whose commit comes too late does all three
+again, never the commit alone.
 """
 
 from collections.abc import Callable
@@ -30,14 +31,14 @@ _CONFLICTS: ContextVar[int] = ContextVar("conflicts", default=0)
 
 
 def silent(_text: str) -> None:
-    """Say nothing."""
+    """Log nothing."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Who writes, and when: the Dagster run, and the moment that its rows are stamped with.
+    """The run that writes: its id in Dagster, and the moment that its rows are stamped with.
 
-    What takes long is said now and then through `say`: counts, never a value.
+    `say` logs the progress of long steps: counts, never a value.
     """
 
     run_id: str
@@ -46,9 +47,9 @@ class Run:
 
 
 def converge(attempt: Callable[[], T]) -> T:
-    """Return what the attempt returns, made again for as long as other runs commit first.
+    """Return the result of the attempt, which is retried while other runs commit first.
 
-    Raises ConflictError when that has not ended after two minutes and five attempts.
+    Raises ConflictError when they still do after two minutes and five attempts.
     """
     retrying = Retrying(
         retry=retry_if_exception_type(ConflictError),
@@ -69,21 +70,21 @@ def converge(attempt: Callable[[], T]) -> T:
 
 
 def conflicts() -> int:
-    """Return how many attempts came too late before the one that is made now."""
+    """Return how many attempts came too late before the current one."""
     return _CONFLICTS.get()
 
 
 def settle(version: Callable[[], int], attempt: Callable[[], T]) -> list[T]:
-    """Return what each attempt returned, the last one made on an upstream that no longer moved.
+    """Return the results of all attempts, the last one made while upstream did not move.
 
-    `version` tells the upstream's version; it is read before and after each attempt, because an
-    upstream that moved after the attempt looked at it may hold what the attempt did not see.
+    `version` returns the version of upstream. It is read before and after each attempt, because
+    upstream may have got rows after the attempt has read it.
     """
-    done = []
-    seen = version()
+    results = []
+    before = version()
     while True:
-        done.append(converge(attempt))
-        now = version()
-        if now == seen:
-            return done
-        seen = now
+        results.append(converge(attempt))
+        after = version()
+        if after == before:
+            return results
+        before = after

@@ -1,103 +1,38 @@
-"""A Delta table as this project uses it: a snapshot that is read, and one commit on top of it.
+"""The tables of a root, and a snapshot of each: one version, which is read and committed on.
 
-A commit succeeds only on the version it was computed from: who comes second gets a
-`ConflictError`, looks again and computes again. So no rule in here or elsewhere has to think of
-two writers at once. This is the only module that speaks Delta; the rule of what to write is in
-`plan` and `rollup`, the loops that look again are in `converge`.
+How a difference is written is in `commit`, the loops that read and commit again are in `retry`.
 """
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from types import TracebackType
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import pyarrow as pa
-from deltalake import (
-    ColumnProperties,
-    CommitProperties,
-    DeltaTable,
-    PostCommitHookProperties,
-    QueryBuilder,
-    WriterProperties,
-    write_deltalake,
-)
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
 from deltalake.schema import Field
 
-from dicom_assets.errors import ConflictError, ForeignTableError, TableUnavailableError
+from dicom_assets.errors import ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Column, Table
-from dicom_assets.tables.delta.retry import Run, conflicts
+from dicom_assets.tables.delta.arrow import padded
+from dicom_assets.tables.delta.commit import (
+    FILLED_AT,
+    Difference,
+    arrow_schema,
+    create_table,
+    once,
+    unfilled,
+    write_difference,
+)
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 
-# A table itself, for those who go on with it lazily.
+# A table itself, for readers that go on with it lazily.
 Delta: TypeAlias = DeltaTable
 
 ABSENT = -1
 VALUES_PER_QUERY = 5_000
-ROW_GROUP_ROWS = 20_000
-CONFIGURATION = {
-    "delta.checkpointInterval": "100",
-    "delta.logRetentionDuration": "interval 30 days",
-    "delta.enableExpiredLogCleanup": "true",
-}
-RETENTION = "delta.deletedFileRetentionDuration"
-STATISTICS = "delta.dataSkippingStatsColumns"
-# Least and greatest of the key and of these are in the log for each file, so that readers skip
-# files. Of no other column: the log outlives a deleted row, and would go on naming patients.
-_SKIPPED_BY = (
-    "sequence",
-    "hour",
-    "timestamp",
-    "timestamp_ticks",
-    "lastModifiedTimestamp",
-    "received_timestamp",
-    "firstReceivedTimestamp",
-    "studydate_formatted",
-    "studyDate",
-    "window_start",
-    "next_attempt",
-)
-# Statistics of long texts cost bytes in every commit and help no reader to skip a file.
-WITHOUT_STATISTICS = ("metadata", "metadata_string")
-# In the metadata of a column: "false" when it was added to a table with rows, or rows came while it
-# was not kept; and since when, for all that, every row has its values.
-FILLED = "dicom_assets.filled"
-FILLED_AT = "dicom_assets.filled_at"
-_PATH = "dicom.path"
-# Under this name a commit says that it is ours, and what it came to.
-NOTE = "dicom_assets"
-# In that note, where it is not nought: how often the commit was derived before, and came too late.
-CONFLICTS = "conflicts"
-_ACTION = "_action"
-# After a commit the engine would list the whole log, to remove what has expired: three pages of a
-# list with 10,000 commits. `maintenance` does that once a night.
-HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What has to change in a table, by key; each part may be empty.
-
-    `inserts` and `updates` are whole rows, `deletes` hold the key columns (and `sequence`, where
-    the table guards by it), `patches` the key columns and the columns they set.
-    """
-
-    table: Table
-    inserts: pa.Table | None = None
-    updates: pa.Table | None = None
-    deletes: pa.Table | None = None
-    patches: pa.Table | None = None
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of rows of each part."""
-        parts = {n: getattr(self, n) for n in ("inserts", "updates", "deletes", "patches")}
-        return {name: 0 if part is None else part.num_rows for name, part in parts.items()}
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to commit."""
-        return not any(self.counts().values())
 
 
 @dataclass(frozen=True)
@@ -116,16 +51,15 @@ class Snapshot:
     retention_hours: int
 
     def rows(self, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
-        """Return the rows that fulfil a SQL condition made of constants, all when it is empty."""
+        """Return the rows that fulfil a SQL condition made of constants, all rows without one."""
         if self.delta is None:
             return self._none(columns)
         schema = self._schema(columns)
-        # The key is read even when it is not asked for: else a row of added columns only is none.
-        held = [n for n in self._schema([*schema.names, *self.table.key]).names if n in self.held]
-        names = ", ".join(f'"{name}"' for name in held)
+        # The key is always read: rows of which the table has no other column would be lost.
+        wanted = self._schema([*schema.names, *self.table.key]).names
+        names = ", ".join(f'"{name}"' for name in wanted if name in self.column_names)
         condition = f" WHERE {where}" if where else ""
-        found = self.query(f"SELECT {names} FROM t{condition}")  # noqa: S608 - constants and escaped literals only
-        return padded(found, schema)
+        return padded(self.query(f"SELECT {names} FROM t{condition}"), schema)  # noqa: S608 - constants and escaped literals only
 
     def rows_of(
         self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
@@ -145,14 +79,14 @@ class Snapshot:
         return self._none(columns) if top is None else self.rows(columns, f'"{column}" = {top}')
 
     def greatest_values(self, column: str, count: int) -> pa.Table:
-        """Return so many of the greatest values of a column, in no order; null is none."""
+        """Return the `count` greatest values of a column, in any order and without null."""
         if self.delta is None:
             return self._none([column])
         sql = f'SELECT "{column}" FROM t WHERE "{column}" IS NOT NULL '  # noqa: S608 - a column
         return self.query(f'{sql} ORDER BY "{column}" DESC LIMIT {count}')
 
     def counts(self, column: str) -> pa.Table:
-        """Return each value of a column, and as `count` how many rows have it."""
+        """Return each value of a column, and the number of its rows as `count`."""
         if self.delta is None:
             return self._none([column]).append_column("count", pa.array([], pa.int64()))
         return self.query(f'SELECT "{column}", count(*) AS count FROM t GROUP BY "{column}"')  # noqa: S608 - a column
@@ -161,7 +95,7 @@ class Snapshot:
         return self.table.arrow(list(columns) if columns is not None else None)
 
     @cached_property
-    def held(self) -> frozenset[str]:
+    def column_names(self) -> frozenset[str]:
         """The names of the columns that the table has at this version."""
         return frozenset(arrow_schema(self.delta).names)
 
@@ -177,53 +111,30 @@ class Snapshot:
         return 0 if self.delta is None else self.delta.count()
 
     def commit(self, difference: Difference, note: Mapping[str, object]) -> int:
-        """Write the difference on top of this version and return the version that holds it.
+        """Commit the difference on top of this version, and return the version that has it.
 
-        Nothing to do writes nothing. Raises ConflictError when another commit came first, so that
-        the caller derives anew; on any error the table is as it was, or holds the whole difference.
+        An empty difference writes nothing. Raises ConflictError when another commit came first, so
+        that the caller derives it again. After any error the table has all of it or nothing.
         """
         if difference.is_empty:
             return self.version
-        with Border(self.table, self.url):
-            delta = self.delta or self._create()
-            add_missing(delta, self.table)
-            _mark_stale(delta, self.table)
-            names = arrow_schema(delta).names
-            columns = tuple(column for column in self.table.columns if column.name in names)
-            shown = replace(difference, table=replace(self.table, columns=columns))
-            _write(delta, shown, once({**note, **difference.counts()}))
-            return delta.version()
-
-    def _create(self) -> DeltaTable:
-        try:
-            return DeltaTable.create(
-                self.url,
-                schema=self.table.arrow(),
-                mode="error",
-                partition_by=self.table.partition_column,
-                configuration=configuration(self.table, self.retention_hours),
-                storage_options=dict(self.options),
-                # Else who comes second, or gets no answer to his own, creates it once more, over
-                # what it was told since.
-                commit_properties=CommitProperties(max_commit_retries=0),
+        with raise_table_errors(self.table, self.url):
+            delta = self.delta or create_table(
+                self.url, self.table, self.retention_hours, self.options
             )
-        except DeltaError as error:
-            # Another run may have created it in the meantime: then look at that one.
-            if DeltaTable.is_deltatable(self.url, storage_options=dict(self.options)):
-                raise _conflict(self.table) from None
-            raise error from None
+            return write_difference(delta, replace(difference, table=self.table), note)
 
     def query(self, sql: str, **others: "Snapshot") -> pa.Table:
-        """Return what SQL finds in the table, which is `t` in it; others are under their names.
+        """Return the result of SQL in which this table is `t`, and others have the names given.
 
-        Who asks knows that the tables exist, and names columns that they hold.
+        All of these tables must exist, and have the columns that the SQL names.
         """
-        with Border(self.table, self.url):
+        with raise_table_errors(self.table, self.url):
             builder = QueryBuilder()
             for name, snapshot in {"t": self, **others}.items():
                 builder.register(name, cast("DeltaTable", snapshot.delta))
-            # Read by Arrow, which lets other threads work; the engine's own reader would not, as
-            # long as the storage takes to answer.
+            # Read by Arrow, which lets other threads work while the storage answers. The engine's
+            # own reader does not.
             return pa.RecordBatchReader.from_stream(builder.execute(sql)).read_all()
 
 
@@ -231,10 +142,10 @@ class Snapshot:
 class Store:
     """The tables that are switched on, by name, as a root holds them.
 
-    `tables` have the columns that a user added, and `sync` has a mark for each that follows the
-    feed. Files that a commit removed are kept for `retention_hours`, which is written into a table
-    when it is created. `service_base` is the address of the service with its version, None when it
-    has none that lasts.
+    `tables` have the columns that a user added, and `sync` has a mark for each table that follows
+    the feed. Files that a commit removed are kept for `retention_hours`, which is written into a
+    table when it is created. `service_base` is the address of the service with its version, None
+    when it has no lasting one.
     """
 
     urls: Mapping[str, str]
@@ -246,12 +157,12 @@ class Store:
     def open(self, table: Table) -> Snapshot:
         """Return the newest version of a table; only "not found" means that it is absent.
 
-        The snapshot's table is the store's own of that name.
-        Raises ForeignTableError when the columns at the path are not this table's, and
-        TableUnavailableError when the storage did not answer.
+        The snapshot's table is the one of that name in `tables`. Raises ForeignTableError when the
+        columns at the path are not those of the table, and TableUnavailableError when the storage
+        did not answer.
         """
         url, table, options = self.urls[table.name], self.tables[table.name], self.options_of(table)
-        with Border(table, url):
+        with raise_table_errors(table, url):
             delta = open_delta(url, options)
         if delta is not None:
             _require_own(table, url, delta)
@@ -259,34 +170,28 @@ class Store:
         return Snapshot(table, url, options, delta, version, self.retention_hours)
 
     def options_of(self, table: Table) -> Mapping[str, str]:
-        """Return how the storage of a table is reached: as that of all, where it has no own."""
+        """Return the storage options of a table: its own on top of those of all tables."""
         own = self.tables[table.name].storage_options
         return {**self.options, **own} if own else self.options
 
     def version(self, table: Table) -> int:
-        """Return the newest version of a table, or -1."""
+        """Return the number of a table's newest version, ABSENT when it does not exist."""
         url = self.urls[table.name]
-        with Border(table, url):
+        with raise_table_errors(table, url):
             delta = open_delta(url, self.options_of(table))
             return ABSENT if delta is None else delta.version()
 
     def delta(self, table: Table) -> DeltaTable:
-        """Return the table itself, for readers that go on with it lazily."""
+        """Return the table itself, for readers that go on with it lazily.
+
+        Raises TableUnavailableError when it does not exist.
+        """
         snapshot = self.open(table)
         if snapshot.delta is None:
             raise TableUnavailableError(
                 f"table {table.name} does not exist yet: materialize an hour of it first"
             )
         return snapshot.delta
-
-
-def configuration(table: Table, retention_hours: int) -> dict[str, str]:
-    """Return the properties of a table of this project."""
-    told = {*table.key, *_SKIPPED_BY} - set(table.partition_columns)
-    return CONFIGURATION | {
-        RETENTION: f"interval {retention_hours} hours",
-        STATISTICS: ",".join(name for name in table.names if name in told),
-    }
 
 
 def open_delta(url: str, options: Mapping[str, str]) -> DeltaTable | None:
@@ -297,262 +202,79 @@ def open_delta(url: str, options: Mapping[str, str]) -> DeltaTable | None:
         return None
 
 
-def _write(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
-    counts = difference.counts()
-    inserts = difference.inserts
-    if inserts is not None and counts["inserts"] == sum(counts.values()):
-        writer = parquet_properties(difference.table)
-        rows = padded(inserts, arrow_schema(delta))
-        write_deltalake(
-            delta,
-            rows,
-            mode="append",
-            commit_properties=properties,
-            post_commithook_properties=HOOKS,
-            writer_properties=writer,
-        )
-    else:
-        _merge(delta, difference, properties)
-
-
-def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
-    table = difference.table
-    columns = {name: f"s.`{name}`" for name in table.names}
-    guard_less, guard_same, guard_not_greater = _guards(difference)
-    merger = delta.merge(
-        _source(difference),
-        " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key),
-        source_alias="s",
-        target_alias="t",
-        commit_properties=properties,
-        post_commithook_properties=HOOKS,
-        writer_properties=parquet_properties(table),
-    )
-    merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{guard_not_greater}")
-    merger = merger.when_matched_update(columns, f"s.{_ACTION} = 'updates'{guard_less}")
-    if difference.patches is not None and difference.patches.num_rows:
-        patched = {n: f"s.`{n}`" for n in difference.patches.column_names if n not in table.key}
-        merger = merger.when_matched_update(patched, f"s.{_ACTION} = 'patches'{guard_same}")
-    merger.when_not_matched_insert(columns, f"s.{_ACTION} = 'inserts'").execute()
-
-
-def _guards(difference: Difference) -> tuple[str, str, str]:
-    # The version already guards the commit; the stored sequence guards the row as well, so that
-    # no future caller can lower it.
-    if not difference.table.is_guarded:
-        return "", "", ""
-    stored, new = "t.`sequence`", "s.`sequence`"
-    less = f" AND ({stored} IS NULL OR {stored} < {new})"
-    not_greater = f" AND ({stored} IS NULL OR {stored} <= {new})"
-    return less, f" AND {stored} = {new}", not_greater
-
-
-def _source(difference: Difference) -> pa.Table:
-    schema = difference.table.arrow()
-    parts = [
-        padded(part, schema).append_column(_ACTION, pa.array([name] * part.num_rows, pa.string()))
-        for name in ("inserts", "updates", "deletes", "patches")
-        if (part := getattr(difference, name)) is not None and part.num_rows
-    ]
-    return pa.concat_tables(parts)
-
-
-def padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Return the columns of a schema; those that the part lacks are null."""
-    columns = [
-        part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
-        for f in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def once(note: Mapping[str, object]) -> CommitProperties:
-    """Return how this project commits: on the version it looked at or not at all, with a note."""
-    return CommitProperties(custom_metadata=_told(note), max_commit_retries=0)
-
-
-def noted(note: Mapping[str, object]) -> CommitProperties:
-    """Return how a commit that changes no row is made: on whatever version there is by then."""
-    return CommitProperties(custom_metadata=_told(note))
-
-
-def _told(note: Mapping[str, object]) -> dict[str, str]:
-    lost = conflicts()
-    return {NOTE: json.dumps({**note, CONFLICTS: lost} if lost else dict(note), sort_keys=True)}
-
-
-def parquet_properties(table: Table) -> WriterProperties:
-    """Return how the files of a table are written."""
-    # None by default: the columns within a map have names of their own, which cannot be said here.
-    told = [name for name in table.names if name not in WITHOUT_STATISTICS]
-    return WriterProperties(
-        compression="ZSTD",
-        max_row_group_size=ROW_GROUP_ROWS,
-        default_column_properties=ColumnProperties(statistics_enabled="NONE"),
-        column_properties=dict.fromkeys(told, ColumnProperties(statistics_enabled="PAGE")),
-    )
-
-
 def literals(values: Sequence[str | int]) -> str:
-    """Return values as SQL takes them in a list; texts are escaped."""
+    """Return values as the inside of an SQL list, texts in quotes and escaped."""
     return ", ".join(
         str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
         for value in values
     )
 
 
-def arrow_schema(delta: DeltaTable | None) -> pa.Schema:
-    """Return the columns that a table has; a table that is not there has none."""
-    return pa.schema([] if delta is None else cast("pa.Schema", delta.schema().to_arrow()))
-
-
-def add_missing(delta: DeltaTable, table: Table) -> None:
-    """The table has every column; what is new is marked, because older rows lack its values.
-
-    Marks of `sync` are not added with rows: they come when the table that they are of was filled.
-    """
-    held = set(arrow_schema(delta).names)
-    if missing := [c for c in table.columns if c.name not in held and not c.mark]:
-        fields = [Field.from_arrow(unfilled_field(column)) for column in missing]
-        properties = once({"columns_added": len(missing)})
-        delta.alter.add_columns(fields, commit_properties=properties)
-
-
 def add_mark(snapshot: Snapshot, column: Column) -> None:
-    """Add a mark to `sync`, on the version looked at; every hour is without it.
+    """Add a mark to `sync` on top of this version; it is null in every hour.
 
-    Raises ConflictError when another run committed since.
+    Raises ConflictError when another commit came first.
     """
-    if snapshot.delta is None or column.name in snapshot.held:
+    if snapshot.delta is None or column.name in snapshot.column_names:
         return
-    properties = once({"mark_added": column.name})
-    with Border(snapshot.table, snapshot.url):
-        field = Field.from_arrow(column.field())
-        snapshot.delta.alter.add_columns([field], commit_properties=properties)
-
-
-def unfilled_field(column: Column) -> "pa.Field[Any]":
-    """Return the field of a column that is added to a table with rows."""
-    known: dict[str | bytes, str | bytes] = dict(column.known.items())
-    return column.field().with_metadata({**known, FILLED: "false"})
-
-
-def unfilled(delta: DeltaTable) -> list[str]:
-    """Return the columns of which some row may lack the value."""
-    return [f.name for f in delta.schema().fields if _is_unfilled(f)]
-
-
-def _is_unfilled(held: Field) -> bool:
-    return held.metadata.get(FILLED) == "false" and not held.metadata.get(FILLED_AT)
-
-
-def _mark_stale(delta: DeltaTable, table: Table) -> None:
-    """A column that rows come without, or that is made of another path now, is not filled."""
-    wanted = {column.name: column for column in table.columns}
-    for held in delta.schema().fields:
-        path, column = held.metadata.get(_PATH), wanted.get(held.name)
-        if path is None or _is_unfilled(held):
-            continue
-        if column is None or column.known.get(_PATH) != path:
-            told = {} if column is None else column.known
-            delta.alter.set_column_metadata(
-                held.name,
-                {**told, FILLED: "false", FILLED_AT: ""},
-                commit_properties=once({"unfilled": held.name}),
-            )
+    with raise_table_errors(snapshot.table, snapshot.url):
+        snapshot.delta.alter.add_columns(
+            [Field.from_arrow(column.field())],
+            commit_properties=once({"mark_added": column.name}),
+        )
 
 
 def mark_filled(snapshot: Snapshot, columns: Collection[str], run: Run) -> None:
-    """Mark columns as filled, on the version looked at.
+    """Mark columns as filled on top of this version.
 
-    Raises ConflictError when another run committed since.
+    Raises ConflictError when another commit came first.
     """
     if snapshot.delta is None:
         return
-    left, alter = set(unfilled(snapshot.delta)) & set(columns), snapshot.delta.alter
+    names, alter = set(unfilled(snapshot.delta)) & set(columns), snapshot.delta.alter
     since = {FILLED_AT: run.now.isoformat()}
-    properties = once({"run_id": run.run_id, "filled": len(left)})
-    held = [field for field in snapshot.delta.schema().fields if field.name in left]
-    # A column that is there is not added: its metadata is joined with what it had, for all columns
-    # in one commit. Metadata that was set before has to be set anew, column by column.
-    fresh = [
+    properties = once({"run_id": run.run_id, "filled": len(names)})
+    fields = [field for field in snapshot.delta.schema().fields if field.name in names]
+    # "Adding" a column that exists only adds to its metadata, for all columns in one commit. It
+    # does not change metadata that is there: this needs a commit for each column.
+    never_filled = [
         Field(f.name, f.type, nullable=f.nullable, metadata=since)
-        for f in held
+        for f in fields
         if FILLED_AT not in f.metadata
     ]
-    with Border(snapshot.table, snapshot.url):
-        if fresh:
-            alter.add_columns(fresh, commit_properties=properties)
-        for field in held:
+    with raise_table_errors(snapshot.table, snapshot.url):
+        if never_filled:
+            alter.add_columns(never_filled, commit_properties=properties)
+        for field in fields:
             if FILLED_AT in field.metadata:
                 alter.set_column_metadata(field.name, since, commit_properties=properties)
 
 
 def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
-    """What the table must have is there, and what it has is of the type that is wanted."""
-    held = {f.name: f.type for f in arrow_schema(delta)}
-    must = [column for column in table.columns if not column.added and not column.mark]
-    other = [c for c in table.columns if c.name in held and not held[c.name].equals(c.type)]
-    missing = [column.name for column in must if column.name not in held]
-    if missing:
-        raise _foreign(table, url, f"{len(missing)} of {len(must)} columns are missing", missing)
-    if wrong := [column.name for column in other if not column.added]:
-        raise _foreign(table, url, f"{len(wrong)} columns are of another type", wrong)
+    """Raise ForeignTableError unless the table has its columns, in their types and layout."""
+    types = {f.name: f.type for f in arrow_schema(delta)}
+    required = [column for column in table.columns if not column.added and not column.mark]
+    differing = [c for c in table.columns if c.name in types and not types[c.name].equals(c.type)]
+    if missing := [column.name for column in required if column.name not in types]:
+        share = f"{len(missing)} of {len(required)} columns are missing"
+        raise _foreign_table(table, url, share, missing)
+    if wrong := [column.name for column in differing if not column.added]:
+        raise _foreign_table(table, url, f"{len(wrong)} columns are of another type", wrong)
     if list(delta.metadata().partition_columns) != table.partition_columns:
         wanted = ", ".join(table.partition_columns) or "nothing"
-        raise _foreign(table, url, "its files do not lie by", [wanted])
-    if other:
-        raise _of_another_type(table, url, other[0], held[other[0].name])
+        raise _foreign_table(table, url, "its files are not partitioned by", [wanted])
+    for column in differing:
+        raise ForeignTableError(
+            f"column {column.name} of the {table.name} table at {url} is {types[column.name]}, and "
+            f"DICOM_COLUMNS_FILE wants {column.type}. A column does not change its type. In the "
+            "file, give the new column another name or the type of the old one"
+        )
 
 
-def _of_another_type(table: Table, url: str, column: Column, held: pa.DataType) -> Exception:
+def _foreign_table(table: Table, url: str, reason: str, names: list[str]) -> ForeignTableError:
     return ForeignTableError(
-        f"column {column.name} of the {table.name} table at {url} is {held}, and {column.type} is "
-        "asked for. A column does not change its type: give the new one another name in "
-        "DICOM_COLUMNS_FILE, or ask for the type that it has"
-    )
-
-
-def _foreign(table: Table, url: str, what: str, names: list[str]) -> ForeignTableError:
-    return ForeignTableError(
-        f"the Delta table at {url} is not the {table.name} table of this version: {what} "
+        f"the Delta table at {url} is not the {table.name} table of this version: {reason} "
         f"({', '.join(names[:5])}). Nothing was written. If Data Factory's template wrote it, "
-        "`dicom-assets migrate check` tells how it is taken over; else choose another "
+        "`dicom-assets migrate check` says how to take it over. Otherwise choose another "
         f"DICOM_{table.name.upper()}_TABLE_PATH or DICOM_TABLES_URL"
     )
-
-
-@dataclass(frozen=True)
-class Border:
-    """What the engine and the storage raise crosses as our own error, without their text.
-
-    Their texts may quote values of rows. The engine's SQL raises plain `Exception`, so that very
-    class counts as an error of the table, and no class below it.
-    """
-
-    table: Table
-    url: str
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            return
-        if issubclass(kind, CommitFailedError):
-            raise _conflict(self.table) from None
-        if kind is Exception or issubclass(kind, (DeltaError, OSError, pa.ArrowException)):
-            raise TableUnavailableError(
-                f"table {self.table.name} at {self.url} could not be read or written "
-                f"({kind.__name__}); it is as it was before. Check that the path exists, may be "
-                "written and has space, then run again"
-            ) from None
-
-
-def _conflict(table: Table) -> ConflictError:
-    return ConflictError(f"another run committed to table {table.name} first")

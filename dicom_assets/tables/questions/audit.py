@@ -19,8 +19,9 @@ from dicom_assets.tables import change as change_log
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables import sync as seals
 from dicom_assets.tables.delta.arrow import distinct, ints, pc
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, key_of, make_plan
 from dicom_assets.window import Window, ticks_of
 

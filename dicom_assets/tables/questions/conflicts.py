@@ -5,7 +5,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from dicom_assets.tables.delta.snapshot import CONFLICTS, NOTE, Border, Store
+from dicom_assets.tables.delta.commit import CONFLICTS, NOTE
+from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 # The newest commits read per table: an hour makes ten in all tables, `sync` four of them.
 MOST_COMMITS = 200
@@ -32,7 +34,7 @@ def conflicts_since(store: Store, since: datetime) -> Conflicts:
         snapshot = store.open(table)
         if snapshot.delta is None:
             continue
-        with Border(table, snapshot.url):
+        with raise_table_errors(table, snapshot.url):
             history = snapshot.delta.history(MOST_COMMITS)
         notes = [
             json.loads(commit[NOTE])

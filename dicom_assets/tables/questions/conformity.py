@@ -8,15 +8,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from dicom_assets.schema import Table
-from dicom_assets.tables.delta.snapshot import (
-    CONFIGURATION,
-    RETENTION,
-    Border,
-    Delta,
-    Store,
-    arrow_schema,
-    open_delta,
-)
+from dicom_assets.tables.delta.commit import FIXED_PROPERTIES, RETENTION, arrow_schema
+from dicom_assets.tables.delta.snapshot import Delta, Store, open_delta
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 READER, WRITER = 1, 2
 # Features that readers of protocol 1 cannot read, with the values that switch them off.
@@ -30,7 +24,7 @@ def deviations(store: Store) -> dict[str, list[str]]:
     """
     sentences = {}
     for table in store.tables.values():
-        with Border(table, store.urls[table.name]):
+        with raise_table_errors(table, store.urls[table.name]):
             delta = open_delta(store.urls[table.name], store.options_of(table))
             if delta is not None:
                 sentences[table.name] = [
@@ -73,7 +67,7 @@ def _properties(delta: Delta, retention_hours: int) -> Iterator[str]:
     if properties.get(RETENTION, kept) != kept:
         yield f"{RETENTION} is not {kept}"
     # Other values are the owner's choice. A table that was taken over may lack properties.
-    unset = [name for name in (*CONFIGURATION, RETENTION) if name not in properties]
+    unset = [name for name in (*FIXED_PROPERTIES, RETENTION) if name not in properties]
     if unset:
         yield f"properties are missing: {', '.join(unset)}"
     on = [name for name, off in _OFF.items() if properties.get(name, off).lower() != off]

@@ -27,8 +27,9 @@ import pyarrow as pa
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, Table
 from dicom_assets.tables.delta.arrow import ints, pc
 from dicom_assets.tables.delta.files import data_files, stored_path
-from dicom_assets.tables.delta.folder import UNREADABLE, Folder, Log, Stored
-from dicom_assets.tables.delta.snapshot import Border, Snapshot, Store
+from dicom_assets.tables.delta.folder import PARQUET_ERRORS, Folder, Log, Stored
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.questions.find import Verdict
 from dicom_assets.tables.upkeep.maintenance import CHECKPOINT_AGE
 
@@ -162,7 +163,7 @@ class _Search:
                 # compare.
                 texts = (batch.column(0).cast(pa.string()) for batch in batches)
                 return sum(pc.sum(pc.equal(text, self._study)).as_py() or 0 for text in texts)
-        except (ValueError, *UNREADABLE):
+        except (ValueError, *PARQUET_ERRORS):
             return None
 
     def _may_hold(self, statistics: Any) -> bool:  # noqa: ANN401 - Parquet's statistics, which may be None
@@ -233,7 +234,7 @@ def _entries(folder: Folder, log: Log) -> Iterator[_Entry]:
         yield _entry(version, commit, _actions(folder.read(commit.path)))
     for version, parts in log.checkpoints.items():
         for part in parts:
-            with Border(folder.table, folder.url), folder.parquet(part.path) as opened:
+            with raise_table_errors(folder.table, folder.url), folder.parquet(part.path) as opened:
                 actions = opened.read(columns=["add", "remove"]).to_pylist()
             yield _entry(version, part, actions)
 

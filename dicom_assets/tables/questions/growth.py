@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.folder import Folder
-from dicom_assets.tables.delta.snapshot import Border, Delta, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 SMALL_BYTES = 8 << 20
 
@@ -36,7 +37,7 @@ def sizes(store: Store) -> dict[str, TableSize]:
 
 
 def _size(snapshot: Snapshot, store: Store) -> TableSize:
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         live = pa.table(cast("Delta", snapshot.delta).get_add_actions())["size_bytes"]
     log = Folder.of(store, snapshot.table).log()
     checked = log.newest_checkpoint

@@ -128,7 +128,7 @@ def count_future_dates(store: Store, now: datetime) -> Counter[str]:
 
 def _filled(snapshot: Snapshot) -> list[Column]:
     """Return the columns of the table that a header fills."""
-    return [c for c in snapshot.table.columns if c.paths and c.name in snapshot.held]
+    return [c for c in snapshot.table.columns if c.paths and c.name in snapshot.column_names]
 
 
 def compare_rates(

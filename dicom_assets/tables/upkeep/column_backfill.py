@@ -21,16 +21,11 @@ import pyarrow as pa
 
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta.arrow import Values, flat, pc
+from dicom_assets.tables.delta.commit import add_missing, unfilled
 from dicom_assets.tables.delta.files import DataFile, Replacement, commit, data_files, rewrite
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import (
-    Border,
-    Snapshot,
-    Store,
-    add_missing,
-    mark_filled,
-    unfilled,
-)
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, mark_filled
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 
 # Limits of one commit, passed by one file at most: a year of hours is not 8,760 commits, and a run
@@ -87,7 +82,7 @@ def _widened(store: Store, table: Table) -> Snapshot:
     """Add missing columns of the catalogue, if the table exists, and return its newest version."""
     snapshot = store.open(table)
     if snapshot.delta is not None:
-        with Border(snapshot.table, snapshot.url):
+        with raise_table_errors(snapshot.table, snapshot.url):
             add_missing(snapshot.delta, snapshot.table)
     return store.open(table)
 

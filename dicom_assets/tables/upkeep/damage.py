@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dicom_assets.errors import DamagedTableError
 from dicom_assets.tables.delta.files import data_files
-from dicom_assets.tables.delta.folder import HINT, UNREADABLE, Folder, Log, Stored
+from dicom_assets.tables.delta.folder import HINT, PARQUET_ERRORS, Folder, Log, Stored
 from dicom_assets.tables.delta.snapshot import Snapshot
 
 # By action the metrics in which a commit counts its own actions, for append and merge.
@@ -65,7 +65,7 @@ def _has_rows(folder: Folder, path: str) -> bool:
     try:
         with folder.parquet(path) as opened:
             return opened.metadata.num_rows > 0
-    except UNREADABLE:
+    except PARQUET_ERRORS:
         return False
 
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 from dicom_assets.header.extraction import EDITION, extraction
 from dicom_assets.schema import INSTANCE, Table
 from dicom_assets.tables.delta.arrow import Values, ints
-from dicom_assets.tables.delta.snapshot import Snapshot, Store, unfilled
+from dicom_assets.tables.delta.commit import unfilled
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.upkeep.column_backfill import Extract
 
 HEADER = "metadata_string"

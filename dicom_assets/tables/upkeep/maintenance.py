@@ -30,19 +30,12 @@ import tenacity
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import Table
 from dicom_assets.settings import LEAST_RETENTION_HOURS
+from dicom_assets.tables.delta.commit import RETENTION, noted, once, table_properties
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.folder import Folder, Log, Stored
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import (
-    RETENTION,
-    Border,
-    Delta,
-    Snapshot,
-    Store,
-    configuration,
-    noted,
-    once,
-)
+from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store
+from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.outcome import Outcome, Stopwatch
 from dicom_assets.tables.upkeep.compaction import compact
 from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
@@ -123,12 +116,12 @@ def _set_properties(care: _Care) -> int:
     properties = delta.metadata().configuration
     due = {
         name: value
-        for name, value in configuration(snapshot.table, care.store.retention_hours).items()
+        for name, value in table_properties(snapshot.table, care.store.retention_hours).items()
         if properties.get(name) != value and (name == RETENTION or name not in properties)
     }
     if due:
         note = once({"run_id": care.run.run_id, "properties": len(due)})
-        with Border(snapshot.table, snapshot.url):
+        with raise_table_errors(snapshot.table, snapshot.url):
             delta.alter.set_table_properties(due, commit_properties=note)
     return len(due)
 
@@ -136,14 +129,14 @@ def _set_properties(care: _Care) -> int:
 def _vacuum(care: _Care) -> Counter[str]:
     snapshot, delta = care.opened()
     stored, hours = care.folder.data(), care.store.retention_hours
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         due = _again(lambda: delta.vacuum(hours, dry_run=True, full=True))
     size = sum(stored[path].size for path in due if path in stored)
     if due:
         care.run.say(f"{care.table.name}: removing {len(due):,} old files of {size:,} bytes")
         # A vacuum changes no row, so commits of other runs meanwhile do not matter.
         note = noted({"run_id": care.run.run_id, "files": len(due)})
-        with Border(snapshot.table, snapshot.url):
+        with raise_table_errors(snapshot.table, snapshot.url):
             _again(lambda: delta.vacuum(hours, dry_run=False, full=True, commit_properties=note))
     unfinished = _remove_unfinished(care)
     return Counter(
@@ -172,7 +165,7 @@ def _checkpoint(care: _Care) -> Counter[str]:
     snapshot, delta = care.opened()
     is_due = _is_due(care.folder.log(), snapshot.version, care.run.now)
     if is_due:
-        with Border(snapshot.table, snapshot.url):
+        with raise_table_errors(snapshot.table, snapshot.url):
             delta.create_checkpoint()
     return Counter(checkpoints=int(is_due))
 
@@ -190,7 +183,7 @@ def _is_due(log: Log, version: int, now: datetime) -> bool:
 
 def _clean_up(care: _Care) -> Counter[str]:
     snapshot, delta = care.opened()
-    with Border(snapshot.table, snapshot.url):
+    with raise_table_errors(snapshot.table, snapshot.url):
         delta.cleanup_metadata()
     return Counter()
 

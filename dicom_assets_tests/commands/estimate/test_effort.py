@@ -22,7 +22,8 @@ from dicom_assets.commands.estimate.effort import (
 from dicom_assets.commands.estimate.report import PACE_RUNS, load_of, pace_of
 from dicom_assets.defs.schedules.slices import SLICE_ENTRIES, SLICE_HOURS, Gap
 from dicom_assets.schema import SYNC
-from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import HOUR, Span
 from dicom_assets_tests.support.steps import store_in
 

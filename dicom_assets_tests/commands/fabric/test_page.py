@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from dicom_assets.tables.delta.snapshot import ROW_GROUP_ROWS
+from dicom_assets.tables.delta.commit import ROW_GROUP_ROWS
 from dicom_assets.tables.upkeep.compaction import FULL_ROWS, RESTING
 from dicom_assets_tests.support.command import ROOT, environment
 

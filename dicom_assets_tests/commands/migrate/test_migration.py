@@ -30,7 +30,8 @@ from dicom_assets.commands.migrate.template import (
 )
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
-from dicom_assets.tables.delta.snapshot import RETENTION, Difference, Store
+from dicom_assets.tables.delta.commit import RETENTION, Difference
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.instance import BOTH, HEADER_COLUMNS
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.steps import store_in

@@ -25,7 +25,7 @@ from dicom_assets.errors import ConflictError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta import retry as converge
-from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.window import HOUR
 from dicom_assets_tests.support.canary import hits
 from dicom_assets_tests.support.history import (

@@ -14,7 +14,7 @@ from dicom_assets.defs.checks.service import PARSING_CHECK
 from dicom_assets.defs.checks.upkeep import COLUMNS_CHECK
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
-from dicom_assets.tables.delta.snapshot import unfilled
+from dicom_assets.tables.delta.commit import unfilled
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, at, header
 from dicom_assets_tests.support.names import AUDIT as AUDIT_LOOK
 from dicom_assets_tests.support.names import COLUMNS_JOB

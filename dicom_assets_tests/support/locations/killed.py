@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from dicom_assets.definitions import defs
-from dicom_assets.tables.delta.snapshot import Difference, Snapshot
+from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.snapshot import Snapshot
 
 __all__ = ["defs"]
 

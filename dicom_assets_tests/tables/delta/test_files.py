@@ -20,8 +20,9 @@ from dicom_assets.errors import ConflictError, ForeignTableError, TableUnavailab
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta.arrow import ints
+from dicom_assets.tables.delta.commit import ROW_GROUP_ROWS
 from dicom_assets.tables.delta.files import DataFile, Replacement, data_files, rewrite
-from dicom_assets.tables.delta.snapshot import ROW_GROUP_ROWS, Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.tables.widened import (
     DAY,
     NARROW,
@@ -322,9 +323,7 @@ def test_a_file_whose_rows_the_log_does_not_tell_is_counted(store: Store) -> Non
 def test_a_column_that_the_table_does_not_have_is_not_lost(store: Store) -> None:
     """Names differ in case, say: the file is refused, and nothing is committed."""
     foreign_file(store, theirs(Room=pa.array([SECRET])))
-    with pytest.raises(
-        ForeignTableError, match="holds 1 columns that the table does not"
-    ) as caught:
+    with pytest.raises(ForeignTableError, match="has 1 columns that the table does not") as caught:
         exchange(store)
     assert SECRET not in str(caught.value)
     assert opened(store).version == 2
@@ -354,7 +353,7 @@ def test_a_file_with_other_rows_than_the_log_says_is_refused(store: Store) -> No
     snapshot = opened(store)
     (file,) = data_files(snapshot)
     wrong = DataFile(file.path, file.partition, file.size, 3)
-    with pytest.raises(TableUnavailableError, match="holds 2 rows, and the table's log says 3"):
+    with pytest.raises(TableUnavailableError, match="has 2 rows, and the table's log says 3"):
         rewrite(snapshot, wrong, COLUMNS, values, NAME)
 
 

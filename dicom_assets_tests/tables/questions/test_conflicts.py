@@ -9,7 +9,8 @@ import pytest
 from dicom_assets.errors import ConflictError
 from dicom_assets.schema import SYNC
 from dicom_assets.tables.delta import retry as converge
-from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.conflicts import conflicts_since
 from dicom_assets_tests.support.tables import at, contents
 

@@ -8,7 +8,7 @@ from deltalake import TableFeatures, write_deltalake
 
 from dicom_assets.schema import INSTANCE, STUDY
 from dicom_assets.tables.catalogue import TABLES
-from dicom_assets.tables.delta.snapshot import RETENTION
+from dicom_assets.tables.delta.commit import RETENTION
 from dicom_assets.tables.questions.conformity import deviations
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.steps import store_in

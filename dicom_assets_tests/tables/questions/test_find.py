@@ -12,7 +12,7 @@ import pytest
 from dicom_assets.errors import ServiceRefusedError, ServiceUnavailableError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
-from dicom_assets.tables.delta.snapshot import Difference
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.questions import find, reconcile
 from dicom_assets.tables.questions.find import (
     Facts,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
-from dicom_assets.tables.delta.snapshot import Difference, Store
+from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.questions import reconcile as reconciling
 from dicom_assets.tables.questions.reconcile import (
     Reconciliation,
@@ -25,6 +25,8 @@ from dicom_assets_tests.support.tables import NOW, Archive, Bench, at, hours, ke
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from dicom_assets.tables.delta.snapshot import Store
 
 OTHER = "clinic-b"
 

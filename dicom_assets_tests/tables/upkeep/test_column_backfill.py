@@ -20,16 +20,10 @@ from dicom_assets.tables import outcome
 from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.arrow import Values, ints
+from dicom_assets.tables.delta.commit import FILLED, FILLED_AT, unfilled
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import (
-    FILLED,
-    FILLED_AT,
-    Snapshot,
-    Store,
-    mark_filled,
-    unfilled,
-)
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, mark_filled
 from dicom_assets.tables.upkeep import column_backfill as backfill
 from dicom_assets.tables.upkeep.column_backfill import Extract
 from dicom_assets_tests.tables import widened

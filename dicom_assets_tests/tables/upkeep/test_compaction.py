@@ -20,8 +20,9 @@ from dicom_assets.schema import CHANGE, INSTANCE, Table
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta import retry as converge
+from dicom_assets.tables.delta.commit import STATISTICS, Difference
 from dicom_assets.tables.delta.files import DataFile, data_files
-from dicom_assets.tables.delta.snapshot import STATISTICS, Difference, Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep import compaction
 from dicom_assets.tables.upkeep.compaction import (
     FULL_ROWS,

@@ -20,9 +20,10 @@ from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta import snapshot as stores
+from dicom_assets.tables.delta.commit import RETENTION, STATISTICS, Difference
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import RETENTION, STATISTICS, Difference, Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep import maintenance
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support.maintained import PATIENT, age, filled, rows_of

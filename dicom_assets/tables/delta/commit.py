@@ -1,0 +1,269 @@
+"""The commit of a difference to a Delta table, with the table's properties and columns.
+
+A commit succeeds only on the version that it was derived from. The second of two writers gets a
+`ConflictError`, reads again and derives again (`retry`). So no rule elsewhere has to think of two
+writers at once.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pyarrow as pa
+from deltalake import (
+    ColumnProperties,
+    CommitProperties,
+    DeltaTable,
+    PostCommitHookProperties,
+    WriterProperties,
+    write_deltalake,
+)
+from deltalake.exceptions import DeltaError
+from deltalake.schema import Field
+
+from dicom_assets.schema import Column, Table
+from dicom_assets.tables.delta.arrow import padded
+from dicom_assets.tables.delta.retry import conflicts
+from dicom_assets.tables.delta.table_errors import conflict_error
+
+ROW_GROUP_ROWS = 20_000
+FIXED_PROPERTIES = {
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 30 days",
+    "delta.enableExpiredLogCleanup": "true",
+}
+RETENTION = "delta.deletedFileRetentionDuration"
+STATISTICS = "delta.dataSkippingStatsColumns"
+# The log has the least and greatest value of the key and of these for each file, so that readers
+# skip files. No other column: the log outlives a deleted row, and would still name patients.
+_SKIPPED_BY = (
+    "sequence",
+    "hour",
+    "timestamp",
+    "timestamp_ticks",
+    "lastModifiedTimestamp",
+    "received_timestamp",
+    "firstReceivedTimestamp",
+    "studydate_formatted",
+    "studyDate",
+    "window_start",
+    "next_attempt",
+)
+# Statistics of long texts cost bytes in every commit and help no reader to skip a file.
+WITHOUT_STATISTICS = ("metadata", "metadata_string")
+# Metadata of a column. FILLED is "false" when the column was added to a table with rows, or rows
+# came while it was not kept. FILLED_AT is the time since which every row has its value again.
+FILLED = "dicom_assets.filled"
+FILLED_AT = "dicom_assets.filled_at"
+_PATH = "dicom.path"
+# The key of a commit's metadata that marks it as ours and holds its numbers as JSON.
+NOTE = "dicom_assets"
+# In that note, unless zero: how many earlier attempts at this commit came too late.
+CONFLICTS = "conflicts"
+_ACTION = "_action"
+# By default the engine lists the whole log after a commit to remove expired files: with 10,000
+# commits three requests. `maintenance` does that once a night.
+HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Changes to the rows of a table, by key; each part may be empty.
+
+    `inserts` and `updates` are whole rows, `deletes` have the key columns (and `sequence`, where
+    the table guards by it), `patches` have the key columns and the columns that they set.
+    """
+
+    table: Table
+    inserts: pa.Table | None = None
+    updates: pa.Table | None = None
+    deletes: pa.Table | None = None
+    patches: pa.Table | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows of each part."""
+        parts = {n: getattr(self, n) for n in ("inserts", "updates", "deletes", "patches")}
+        return {name: 0 if part is None else part.num_rows for name, part in parts.items()}
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there is nothing to commit."""
+        return not any(self.counts().values())
+
+
+def create_table(
+    url: str, table: Table, retention_hours: int, options: Mapping[str, str]
+) -> DeltaTable:
+    """Create a table without rows, and return it.
+
+    Raises ConflictError when another run has created it first.
+    """
+    try:
+        return DeltaTable.create(
+            url,
+            schema=table.arrow(),
+            mode="error",
+            partition_by=table.partition_column,
+            configuration=table_properties(table, retention_hours),
+            storage_options=dict(options),
+            # Without this, a retry or a second writer would create the table again and discard
+            # commits made in between.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except DeltaError as error:
+        if DeltaTable.is_deltatable(url, storage_options=dict(options)):
+            raise conflict_error(table) from None
+        raise error from None
+
+
+def write_difference(delta: DeltaTable, difference: Difference, note: Mapping[str, object]) -> int:
+    """Commit a difference on top of the version that was opened, and return the new version.
+
+    Columns that the table lacks are added first, each in a version of its own.
+    """
+    add_missing(delta, difference.table)
+    _mark_unfilled(delta, difference.table)
+    schema = arrow_schema(delta)
+    columns = tuple(c for c in difference.table.columns if c.name in schema.names)
+    table = replace(difference.table, columns=columns)
+    counts, inserts = difference.counts(), difference.inserts
+    properties = once({**note, **counts})
+    if inserts is not None and counts["inserts"] == sum(counts.values()):
+        write_deltalake(
+            delta,
+            padded(inserts, schema),
+            mode="append",
+            commit_properties=properties,
+            post_commithook_properties=HOOKS,
+            writer_properties=parquet_properties(table),
+        )
+    else:
+        _merge(delta, replace(difference, table=table), properties)
+    return delta.version()
+
+
+def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
+    table = difference.table
+    columns = {name: f"s.`{name}`" for name in table.names}
+    guard_less, guard_same, guard_not_greater = _guards(difference)
+    merger = delta.merge(
+        _source(difference),
+        " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key),
+        source_alias="s",
+        target_alias="t",
+        commit_properties=properties,
+        post_commithook_properties=HOOKS,
+        writer_properties=parquet_properties(table),
+    )
+    merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{guard_not_greater}")
+    merger = merger.when_matched_update(columns, f"s.{_ACTION} = 'updates'{guard_less}")
+    if difference.patches is not None and difference.patches.num_rows:
+        patched = {n: f"s.`{n}`" for n in difference.patches.column_names if n not in table.key}
+        merger = merger.when_matched_update(patched, f"s.{_ACTION} = 'patches'{guard_same}")
+    merger.when_not_matched_insert(columns, f"s.{_ACTION} = 'inserts'").execute()
+
+
+def _guards(difference: Difference) -> tuple[str, str, str]:
+    # The version already guards the commit. The stored sequence guards the row too, so that no
+    # future caller can lower it.
+    if not difference.table.is_guarded:
+        return "", "", ""
+    stored, new = "t.`sequence`", "s.`sequence`"
+    less = f" AND ({stored} IS NULL OR {stored} < {new})"
+    not_greater = f" AND ({stored} IS NULL OR {stored} <= {new})"
+    return less, f" AND {stored} = {new}", not_greater
+
+
+def _source(difference: Difference) -> pa.Table:
+    schema = difference.table.arrow()
+    parts = [
+        padded(part, schema).append_column(_ACTION, pa.array([name] * part.num_rows, pa.string()))
+        for name in ("inserts", "updates", "deletes", "patches")
+        if (part := getattr(difference, name)) is not None and part.num_rows
+    ]
+    return pa.concat_tables(parts)
+
+
+def once(note: Mapping[str, object]) -> CommitProperties:
+    """Return properties of a commit on the version that was read or not at all, with a note."""
+    return CommitProperties(custom_metadata=_metadata(note), max_commit_retries=0)
+
+
+def noted(note: Mapping[str, object]) -> CommitProperties:
+    """Return properties of a commit that changes no row, and may be on any version, with a note."""
+    return CommitProperties(custom_metadata=_metadata(note))
+
+
+def _metadata(note: Mapping[str, object]) -> dict[str, str]:
+    lost = conflicts()
+    return {NOTE: json.dumps({**note, CONFLICTS: lost} if lost else dict(note), sort_keys=True)}
+
+
+def parquet_properties(table: Table) -> WriterProperties:
+    """Return the properties with which the files of a table are written."""
+    # No statistics by default: the columns inside a map cannot be named here.
+    named = [name for name in table.names if name not in WITHOUT_STATISTICS]
+    return WriterProperties(
+        compression="ZSTD",
+        max_row_group_size=ROW_GROUP_ROWS,
+        default_column_properties=ColumnProperties(statistics_enabled="NONE"),
+        column_properties=dict.fromkeys(named, ColumnProperties(statistics_enabled="PAGE")),
+    )
+
+
+def table_properties(table: Table, retention_hours: int) -> dict[str, str]:
+    """Return the properties of a table of this project."""
+    skipped_by = {*table.key, *_SKIPPED_BY} - set(table.partition_columns)
+    return FIXED_PROPERTIES | {
+        RETENTION: f"interval {retention_hours} hours",
+        STATISTICS: ",".join(name for name in table.names if name in skipped_by),
+    }
+
+
+def add_missing(delta: DeltaTable, table: Table) -> None:
+    """Add the columns that a table lacks, marked as unfilled because older rows lack their values.
+
+    Marks of `sync` are left out. Each is added when its table was filled (`add_mark`).
+    """
+    names = set(arrow_schema(delta).names)
+    if missing := [c for c in table.columns if c.name not in names and not c.mark]:
+        fields = [Field.from_arrow(unfilled_field(column)) for column in missing]
+        properties = once({"columns_added": len(missing)})
+        delta.alter.add_columns(fields, commit_properties=properties)
+
+
+def unfilled_field(column: Column) -> "pa.Field[Any]":
+    """Return the field of a column that is added to a table with rows."""
+    known: dict[str | bytes, str | bytes] = dict(column.known.items())
+    return column.field().with_metadata({**known, FILLED: "false"})
+
+
+def unfilled(delta: DeltaTable) -> list[str]:
+    """Return the names of the columns whose value some row may lack."""
+    return [f.name for f in delta.schema().fields if _is_unfilled(f)]
+
+
+def _is_unfilled(field: Field) -> bool:
+    return field.metadata.get(FILLED) == "false" and not field.metadata.get(FILLED_AT)
+
+
+def _mark_unfilled(delta: DeltaTable, table: Table) -> None:
+    """Mark columns as unfilled that rows come without, or that have another path now."""
+    columns = {column.name: column for column in table.columns}
+    for field in delta.schema().fields:
+        path, column = field.metadata.get(_PATH), columns.get(field.name)
+        if path is None or _is_unfilled(field):
+            continue
+        if column is None or column.known.get(_PATH) != path:
+            known = {} if column is None else column.known
+            delta.alter.set_column_metadata(
+                field.name,
+                {**known, FILLED: "false", FILLED_AT: ""},
+                commit_properties=once({"unfilled": field.name}),
+            )
+
+
+def arrow_schema(delta: DeltaTable | None) -> pa.Schema:
+    """Return the columns that a table has; None, a table that does not exist, has none."""
+    return pa.schema([] if delta is None else cast("pa.Schema", delta.schema().to_arrow()))
