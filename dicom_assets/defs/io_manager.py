@@ -26,11 +26,11 @@ from dicom_assets.defs.pool import take_over
 from dicom_assets.defs.storage import AzureStorage, options
 from dicom_assets.schema import Table
 from dicom_assets.settings import DEFAULTS
-from dicom_assets.tables import touched
 from dicom_assets.tables.catalogue import TABLES, catalogue
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.outcome import Outcome, TableUpdate
+from dicom_assets.tables.touched import touched_rows
 from dicom_assets.window import Window, datetime_of
 
 Metadata: TypeAlias = dict[str, int | float | str]
@@ -176,7 +176,7 @@ class TableHandler(DbTypeHandler[Any]):
             return TouchedHours(connection, window)
         if wanted is Delta:
             return connection.delta(table)
-        rows = touched.rows(connection, table, window, table_slice.columns)
+        rows = touched_rows(connection, table, window, table_slice.columns)
         return rows.to_reader() if wanted is pa.RecordBatchReader else rows
 
 

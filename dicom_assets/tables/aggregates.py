@@ -1,8 +1,8 @@
-"""What the live instances of a series or study make of a column: each aggregate of `schema`.
+"""The aggregates of `schema`: columns of a series or study from its live instances.
 
-An aggregate is a `Part`: what it wants measured in every group of rows, and what it makes of that.
-So one grouping does for all columns of a table. All of it is Arrow, a column at a time; only the
-names of SOP classes are looked up one by one, once each.
+An aggregate is a `Part`: measures of every group of rows, and a function that combines them. So one
+grouping serves all columns of a table. All of it is Arrow, a column at a time. Only the names of
+SOP classes are looked up one by one, each once.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from dicom_assets.schema.columns import DEFAULT_PARTITION, PARTITION_COLUMN
 from dicom_assets.tables.delta.arrow import flat, numbers, pc, position
 from dicom_assets.tables.readings import Array, Readings, converted, kept
 
-# Between the values of one attribute (PS3.5 6.2), and so between those of several instances.
+# Separates the values of one attribute (PS3.5 6.2), and so those of several instances.
 DELIMITER: Final = "\\"
 _MICROSECONDS: Final = 1e6
 
@@ -27,17 +27,17 @@ Function: TypeAlias = Literal[
 
 
 class Measure(NamedTuple):
-    """One value for each row, and the function of Arrow's that is wanted of each group's."""
+    """One value for each row, and the function of Arrow that aggregates those of a group."""
 
     values: Array
     function: Function
 
 
 class Part(NamedTuple):
-    """What a column wants measured, and what makes its values of that: one for each group."""
+    """The measures of a column, and the function that combines them to one value per group."""
 
     measures: Sequence[Measure]
-    made: Callable[..., Array]
+    combine: Callable[..., Array]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ class Groups:
     """Live rows of `instance`, in the order of their sequence, grouped by the columns `keys`.
 
     A row without a sequence (a table taken over from the template) comes before any other. Groups
-    are in the order of their first rows. `service_base` is the service's address, if it has one.
+    are in the order of their first rows. `service_base` is the service's address, None when it has
+    no lasting one.
     """
 
     live: pa.Table
@@ -55,7 +56,7 @@ class Groups:
 
     @cached_property
     def _order(self) -> Array:
-        # By the instance's key too, so that equal or missing sequences give one answer.
+        # By the instance's key too, so that equal or missing sequences give the same order.
         rank = self.live.append_column("_rank", pc.fill_null(self.live["sequence"], -1))
         by = [(name, "ascending") for name in ("_rank", *INSTANCE.key)]
         order: Array = pc.sort_indices(rank, by)
@@ -64,15 +65,15 @@ class Groups:
     @cached_property
     def numbers(self) -> Array:
         """The number of each row's group."""
-        found: Array = pa.nulls(self.live.num_rows, INT64).fill_null(0)
+        groups: Array = pa.nulls(self.live.num_rows, INT64).fill_null(0)
         for key in self.keys:
             more = self.read((key,))
-            wider = pc.multiply(found.cast(INT64), len(more.texts))
-            found = pc.add(wider, more.numbers.cast(INT64)).dictionary_encode().indices
-        return found
+            wider = pc.multiply(groups.cast(INT64), len(more.texts))
+            groups = pc.add(wider, more.numbers.cast(INT64)).dictionary_encode().indices
+        return groups
 
     def read(self, sources: tuple[str, ...]) -> Readings:
-        """Return the values of a column of `instance`: of several, the first that has one."""
+        """Return the values of a column of `instance`; of several, the first that is not null."""
         if sources not in self._read:
             columns = [self.live[name] for name in sources]
             column = pc.coalesce(*columns) if len(columns) > 1 else columns[0]
@@ -80,40 +81,40 @@ class Groups:
         return self._read[sources]
 
     def measured(self, measures: Sequence[Measure]) -> list[Array]:
-        """Return for each measure what it is in each group, in the order of groups."""
+        """Return the values of each measure, one per group, in the order of groups."""
         named = {str(i): measure.values for i, measure in enumerate(measures)}
         wanted = [(str(i), measure.function) for i, measure in enumerate(measures)]
         rows = pa.table({"group": self.numbers, **named})
-        # Without threads the order is kept: that of rows in a group, and that of groups.
-        found = rows.group_by("group", use_threads=False).aggregate(wanted)
-        columns = [found[f"{name}_{function}"] for name, function in wanted]
+        # Without threads the order of rows in a group, and of groups, is kept.
+        groups = rows.group_by("group", use_threads=False).aggregate(wanted)
+        columns = [groups[f"{name}_{function}"] for name, function in wanted]
         return [flat(column, column.type) for column in columns]
 
 
 def part_of(groups: Groups, column: Column) -> Part:
-    """Return what a column of `series` or `study` is made of, and how."""
+    """Return the aggregate of a column of `series` or `study`."""
     return _PARTS[column.aggregate](groups, column)
 
 
 def _latest(groups: Groups, column: Column) -> Part:
-    found = groups.read(column.sources).converted(column.type)
-    return Part([Measure(found.numbers, "last")], found.shown)
+    values = groups.read(column.sources).converted(column.type)
+    return Part([Measure(values.numbers, "last")], values.shown)
 
 
 def _same(groups: Groups, column: Column) -> Part:
-    found = groups.read(column.sources).converted(column.type)
-    measure = Measure(found.numbers, "min_max")
-    return Part([measure], lambda ends: found.shown(kept(_least(ends), _are_one(ends))))
+    values = groups.read(column.sources).converted(column.type)
+    measure = Measure(values.numbers, "min_max")
+    return Part([measure], lambda ends: values.shown(kept(_least(ends), _are_one(ends))))
 
 
 def _min(groups: Groups, column: Column) -> Part:
-    found = groups.read(column.sources).converted(column.type).ascending()
-    return Part([Measure(found.numbers, "min_max")], lambda ends: found.shown(_least(ends)))
+    values = groups.read(column.sources).converted(column.type).ascending()
+    return Part([Measure(values.numbers, "min_max")], lambda ends: values.shown(_least(ends)))
 
 
 def _max(groups: Groups, column: Column) -> Part:
-    found = groups.read(column.sources).converted(column.type).ascending()
-    return Part([Measure(found.numbers, "min_max")], lambda ends: found.shown(_greatest(ends)))
+    values = groups.read(column.sources).converted(column.type).ascending()
+    return Part([Measure(values.numbers, "min_max")], lambda ends: values.shown(_greatest(ends)))
 
 
 def _least(ends: Array) -> Array:
@@ -127,13 +128,13 @@ def _greatest(ends: Array) -> Array:
 
 
 def _are_one(ends: Array) -> Array:
-    """Return whether the least and the greatest are the same; null where there is none."""
+    """Return a mask of the groups with one value; null for a group without a value."""
     equal: Array = pc.equal(_least(ends), _greatest(ends))
     return equal
 
 
 def _sum(groups: Groups, column: Column) -> Part:
-    # Rows being in order, a sum of floating-point numbers is the same after every read.
+    # The rows are in order, so a sum of floating-point numbers is the same in every run.
     wide = INT64 if pa.types.is_integer(column.type) else DOUBLE
     return _as_measured(groups.read(column.sources).converted(wide).numbers, "sum")
 
@@ -151,12 +152,13 @@ def _count_distinct(groups: Groups, column: Column) -> Part:
 
 
 def _frames(groups: Groups, column: Column) -> Part:
-    told = groups.read(column.sources).numbers
-    return _as_measured(pc.max_element_wise(pc.fill_null(told, 1), 1), "sum")
+    # An instance without a number of frames, or with 0, is one frame.
+    frames = pc.fill_null(groups.read(column.sources).numbers, 1)
+    return _as_measured(pc.max_element_wise(frames, 1), "sum")
 
 
 def _as_measured(values: Array, function: Function) -> Part:
-    return Part([Measure(values, function)], lambda found: found)
+    return Part([Measure(values, function)], lambda measured: measured)
 
 
 def _span(groups: Groups, column: Column) -> Part:
@@ -175,59 +177,62 @@ def _conflicts(groups: Groups, column: Column) -> Part:
 
 
 def _several(*sources: Array) -> Array:
-    """Return how many of the sources have several values in a group."""
+    """Return the number of sources that have several values in a group."""
     several = [pc.fill_null(pc.invert(_are_one(ends)), False) for ends in sources]  # noqa: FBT003 - Arrow's own signature
-    count: Array = reduce(pc.add, [found.cast(INT32) for found in several])
+    count: Array = reduce(pc.add, [mask.cast(INT32) for mask in several])
     return count
 
 
 def _distinct(
     groups: Groups, column: Column, named: Callable[[Array], Array] = lambda values: values
 ) -> Part:
-    found = groups.read(column.sources).converted(STRING)
-    measure = Measure(found.numbers, "distinct")
-    return Part([measure], lambda held: _joined(held, *_pieces(found.texts, named)))
+    values = groups.read(column.sources).converted(STRING)
+    measure = Measure(values.numbers, "distinct")
+    return Part([measure], lambda lists: _joined(lists, *_pieces(values.texts, named)))
 
 
 def _pieces(values: Array, named: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """Return for each text the numbers of the values in it, and the values, ascending."""
+    """Return the numbers of the single values in each text, and these values, ascending."""
     split: pa.ListArray[Any] = pc.split_pattern(values, DELIMITER)
     parts = split.flatten()
     pieces = Readings.of(named(kept(parts, pc.not_equal(parts, "")))).ascending()
     return pa.ListArray.from_arrays(split.offsets, pieces.numbers), pieces.texts
 
 
-def _joined(held: Array, pieces: Array, values: Array) -> Array:
-    """Return for each group the different values of the texts it holds, ascending, joined."""
-    found = pieces.take(pc.list_flatten(held))
-    groups = pc.list_parent_indices(held).take(pc.list_parent_indices(found))
-    pairs = pa.table({"group": groups, "piece": pc.list_flatten(found)}).drop_null()
-    alone = pairs.group_by(["group", "piece"], use_threads=False).aggregate([])
-    alone = alone.sort_by([("group", "ascending"), ("piece", "ascending")])
-    shown = alone.append_column("text", values.take(alone["piece"]))
-    lists = shown.group_by("group", use_threads=False).aggregate([("text", "list")])
-    joined = flat(pc.binary_join(lists["text_list"], DELIMITER), STRING)
-    return joined.take(position(numbers(range(len(held))), lists["group"]))
+def _joined(lists: Array, pieces: Array, values: Array) -> Array:
+    """Return one text per group: the different single values in its texts, ascending, joined.
+
+    `lists` has the numbers of the texts of each group.
+    """
+    inside = pieces.take(pc.list_flatten(lists))
+    groups = pc.list_parent_indices(lists).take(pc.list_parent_indices(inside))
+    pairs = pa.table({"group": groups, "piece": pc.list_flatten(inside)}).drop_null()
+    single = pairs.group_by(["group", "piece"], use_threads=False).aggregate([])
+    single = single.sort_by([("group", "ascending"), ("piece", "ascending")])
+    shown = single.append_column("text", values.take(single["piece"]))
+    texts = shown.group_by("group", use_threads=False).aggregate([("text", "list")])
+    joined = flat(pc.binary_join(texts["text_list"], DELIMITER), STRING)
+    return joined.take(position(numbers(range(len(lists))), texts["group"]))
 
 
 def _named(uids: Array) -> Array:
-    """Return the names of UIDs (PS3.6 A); one that has none stands for itself."""
+    """Return the names of UIDs (PS3.6 A); a UID without a name stays as it is."""
     if not len(uids):
         return uids
     from pydicom._uid_dict import UID_dictionary  # noqa: PLC0415 - costs as much as all the core
 
-    found = [UID_dictionary[uid][0] if uid in UID_dictionary else uid for uid in uids.to_pylist()]
-    return pa.array(found, STRING)
+    names = [UID_dictionary[uid][0] if uid in UID_dictionary else uid for uid in uids.to_pylist()]
+    return pa.array(names, STRING)
 
 
 def _address(groups: Groups, column: Column) -> Part:
-    read = [groups.read((PARTITION_COLUMN,)), groups.read(column.sources)]
+    partition, study = groups.read((PARTITION_COLUMN,)), groups.read(column.sources)
 
-    def made(*found: Array) -> Array:
-        partition, study = (r.shown(f) for r, f in zip(read, found, strict=True))
-        return _addresses(groups.service_base, partition, study)
+    def addresses(partitions: Array, studies: Array) -> Array:
+        names, uids = partition.shown(partitions), study.shown(studies)
+        return _addresses(groups.service_base, names, uids)
 
-    return Part([Measure(found.numbers, "last") for found in read], made)
+    return Part([Measure(values.numbers, "last") for values in (partition, study)], addresses)
 
 
 def _addresses(base: str | None, partition: Array, study: Array) -> Array:
@@ -235,8 +240,8 @@ def _addresses(base: str | None, partition: Array, study: Array) -> Array:
         return pa.nulls(len(study), STRING)
     of_partition = pc.binary_join_element_wise("/partitions/", partition, "")
     where = pc.if_else(pc.equal(partition, DEFAULT_PARTITION), "", of_partition)
-    found: Array = pc.binary_join_element_wise(base, where, "/studies/", study, "")
-    return found
+    urls: Array = pc.binary_join_element_wise(base, where, "/studies/", study, "")
+    return urls
 
 
 _PARTS: Final[dict[Aggregate | None, Callable[[Groups, Column], Part]]] = {

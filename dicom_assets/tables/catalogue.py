@@ -1,7 +1,7 @@
 """Every table, one name each in `TABLES`, and what a root holds of them.
 
 A further table is one module that declares it (columns, key, how it is derived from `instance`),
-and one name here. Whatever goes through all tables is given them, or asks the store.
+and one name here. Code that works on all tables gets them as an argument, or from the store.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def catalogue(
 ) -> Mapping[str, Table]:
     """Return tables by name as a root holds them.
 
-    They have the columns that a file adds, and `sync` has a mark for each that follows the feed.
-    Raises SettingsError for a file that cannot be used.
+    They have the columns that a file adds, and `sync` has a mark for each table that follows the
+    feed. Raises SettingsError for a file that cannot be used.
     """
     return dict(added.tables(columns_file, tables)) | {SYNC.name: with_marks(tables)}

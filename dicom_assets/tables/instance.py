@@ -1,7 +1,7 @@
 """The `instance` table follows the log: one row per live instance, at its newest sequence.
 
-`plan` decides; here the log and the table are opened, the headers of the difference are read, and
-the difference is committed.
+`plan` decides. This module opens the log and the table, reads the headers of the difference, and
+commits the difference.
 """
 
 from collections import Counter
@@ -17,8 +17,7 @@ from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed_contract import Feed, Headers, Rejection
 from dicom_assets.header.extraction import header_map
 from dicom_assets.schema import CHANGE, HEADER_MAP, INSTANCE, TIMESTAMP
-from dicom_assets.tables import change as change_log
-from dicom_assets.tables import rejected as rejections
+from dicom_assets.tables import change, rejected
 from dicom_assets.tables.delta.arrow import (
     Values,
     distinct,
@@ -37,8 +36,8 @@ from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, 
 from dicom_assets.tables.sync import seals_of
 from dicom_assets.window import TICKS_PER_HOUR, Window
 
-# A property of the table: in which form it keeps headers where no setting says so.
-HEADER_COLUMNS: Final = "dicom_assets.headerColumns"
+# The table's property for the form in which it keeps headers unless a setting says it.
+HEADER_FORM: Final = "dicom_assets.headerColumns"
 BOTH: Final = "both"
 LAYOUT: list[tuple[str, Literal["ascending", "descending"]]] = [
     (name, "ascending")
@@ -47,8 +46,8 @@ LAYOUT: list[tuple[str, Literal["ascending", "descending"]]] = [
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What one attempt sees: the table, the log's rows in the window, and the plan."""
+class _Planned:
+    """The plan of one attempt, with the table and the rows of the log that it is made from."""
 
     target: Snapshot
     inside: pa.Table
@@ -57,7 +56,7 @@ class _Look:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _HeaderRead:
     """The pieces of a heavy read, put together."""
 
     rows: pa.Table
@@ -69,29 +68,29 @@ class _Read:
     bytes: int
 
     @classmethod
-    def of(cls, pieces: Iterable[Headers], *, reads_on: bool) -> "_Read":
-        got = list(pieces)
-        rows = pa.concat_tables([p.rows for p in got] or [INSTANCE.arrow().empty_table()])
-        awaiting = frozenset(s for p in got for s in p.replaced if reads_on)
+    def of(cls, pieces: Iterable[Headers], *, reads_on: bool) -> "_HeaderRead":
+        parts = list(pieces)
+        rows = pa.concat_tables([p.rows for p in parts] or [INSTANCE.arrow().empty_table()])
+        awaiting = frozenset(s for p in parts for s in p.replaced if reads_on)
         return cls(
             filter_out(rows, "sequence", numbers(awaiting)),
-            frozenset(s for p in got for s in p.deleted),
+            frozenset(s for p in parts for s in p.deleted),
             awaiting,
-            tuple(r for p in got for r in p.rejections if r.sequence not in awaiting),
-            sum((Counter(p.unparsable) for p in got), Counter()),
-            sum(p.pages for p in got),
-            sum(p.bytes for p in got),
+            tuple(r for p in parts for r in p.rejections if r.sequence not in awaiting),
+            sum((Counter(p.unparsable) for p in parts), Counter()),
+            sum(p.pages for p in parts),
+            sum(p.bytes for p in parts),
         )
 
 
 @dataclass(frozen=True)
 class FollowLog(TableUpdate):
-    """Bring the table to what the log says of every key that a window touched.
+    """Update the rows of every key that a window touched, to the state that the log says.
 
-    An entry served as Replaced awaits the later hour that replaced it. Where reading stops at an
-    end (not `reads_on`), that hour may never come: then the instance is taken as it stands now.
-    A table that was taken over with its map filled gets the map too (`keeps_form`), unless a
-    setting says in which form headers are kept.
+    An entry served as Replaced waits for the later hour that replaced it. Where reading stops at an
+    end (`reads_on` is false), that hour may never be read, so the instance is stored as it is now.
+    With `keeps_form`, a table that was taken over with its map filled gets the map too. It is false
+    when a setting says the form of headers.
     """
 
     window: Window
@@ -105,7 +104,7 @@ class FollowLog(TableUpdate):
         Raises NotYetError when an hour of the window is not in the log.
         """
         seals = seals_of(store, self.window)
-        change_log.require_archive(store.open(CHANGE), self.feed)
+        change.require_archive(store.open(CHANGE), self.feed)
         outcomes = settle(lambda: store.version(CHANGE), lambda: _attempt(store, self, run))
         seals.mark(store, INSTANCE.mark, run)
         return reduce(Outcome.then, outcomes)
@@ -114,35 +113,35 @@ class FollowLog(TableUpdate):
 def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
     window, watch = update.window, Stopwatch()
     with watch.stage("plan"):
-        look = _look(store, window, run)
+        planned = _planned(store, window, run)
     with watch.stage("read"):
-        wanted = ints(look.plan.read["sequence"])
-        pieces = update.feed.headers(look.neighbours, wanted) if wanted else ()
-        if update.keeps_form and look.target.property(HEADER_COLUMNS) == BOTH:
+        wanted = ints(planned.plan.read["sequence"])
+        pieces = update.feed.headers(planned.neighbours, wanted) if wanted else ()
+        if update.keeps_form and planned.target.property(HEADER_FORM) == BOTH:
             pieces = map(_with_map, pieces)
         counted = _counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers"))
-        got = _Read.of(counted, reads_on=update.reads_on)
-        _require_answers(got, wanted, window)
+        read = _HeaderRead.of(counted, reads_on=update.reads_on)
+        _require_answers(read, wanted, window)
     with watch.stage("commit"):
-        difference = _difference(look, got, run.now)
-        after = look.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
-        rejections.note(store, window, got.rejections, run)
-        # What was rejected once and is gone now has no Delete entry: nothing else would settle it.
-        if got.deleted:
-            change_log.bury(store, set(rejections.sequences(store)) & got.deleted, run)
+        difference = _difference(planned, read, run.now)
+        after = planned.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
+        rejected.note(store, window, read.rejections, run)
+        # An instance that was rejected and is gone has no Delete entry. Nothing else settles it.
+        if read.deleted:
+            change.bury(store, set(rejected.sequences(store)) & read.deleted, run)
     return Outcome(
-        version_before=look.target.version,
+        version_before=planned.target.version,
         version_after=after,
         rows=store.open(INSTANCE).count(),
-        hours=_by_hour(window, look, got),
-        totals=Counter({**difference.counts(), "pages": got.pages, "bytes": got.bytes}),
-        unparsable=got.unparsable,
+        hours=_by_hour(window, planned, read),
+        totals=Counter({**difference.counts(), "pages": read.pages, "bytes": read.bytes}),
+        unparsable=read.unparsable,
         seconds=watch.seconds,
     )
 
 
 def _with_map(piece: Headers) -> Headers:
-    """Return a piece whose rows hold the header as a map too."""
+    """Return a piece with the header as a map, too."""
     texts = piece.rows["metadata_string"].to_pylist()
     maps = [None if text is None else header_map(text.encode()) for text in texts]
     at = piece.rows.schema.get_field_index("metadata")
@@ -150,14 +149,15 @@ def _with_map(piece: Headers) -> Headers:
     return replace(piece, rows=piece.rows.set_column(at, field, pa.array(maps, HEADER_MAP)))
 
 
-def _require_answers(got: _Read, wanted: list[int], window: Window) -> None:
-    answered = {*ints(got.rows["sequence"]), *got.deleted, *got.awaiting}
-    answered |= {r.sequence for r in got.rejections if r.sequence is not None}
+def _require_answers(read: _HeaderRead, wanted: list[int], window: Window) -> None:
+    """Raise ServiceAnswerError unless the service answered for every wanted sequence."""
+    answered = {*ints(read.rows["sequence"]), *read.deleted, *read.awaiting}
+    answered |= {r.sequence for r in read.rejections if r.sequence is not None}
     if missing := len(set(wanted) - answered):
         raise ServiceAnswerError(
-            f"the two reads of the feed do not agree: of {len(wanted)} entries that the log asks "
-            f"for in the window from {window}, {missing} were not served with their headers. "
-            "Nothing was written; run the hour again, `change` included"
+            f"the two reads of the feed do not agree: of {len(wanted)} entries that the log has "
+            f"in the window from {window}, {missing} were not served with their headers. "
+            "Nothing was written. Run the hour again, `change` included"
         )
 
 
@@ -169,45 +169,42 @@ def _counted(pieces: Iterable[Headers], progress: Progress) -> Iterator[Headers]
         yield piece
 
 
-def _look(store: Store, window: Window, run: Run) -> _Look:
-    # The target is opened before the log: what is committed on it was derived from what came later.
+def _planned(store: Store, window: Window, run: Run) -> _Planned:
+    # The target is opened before the log, so that a commit on it never misses newer rows of the
+    # log that another commit on the target has used.
     target, log = store.open(INSTANCE), store.open(CHANGE)
-    resting, due = rejections.waiting(store, run.now)
-    inside = change_log.rows_in(log, window, LOG_COLUMNS)
+    resting, due = rejected.waiting(store, run.now)
+    inside = change.rows_in(log, window, LOG_COLUMNS)
     again = log.rows_of("sequence", sorted(due), LOG_COLUMNS)
     touched = pa.concat_tables([inside, again])
     studies = distinct(touched["studyinstanceuid"])
     history = log.rows_of("studyinstanceuid", studies, LOG_COLUMNS)
     stored = target.rows_of("studyinstanceuid", studies, STORED_COLUMNS)
     plan = make_plan(history, stored, pc.unique(key_of(touched)), resting)
-    return _Look(target, inside, _neighbours(log, inside, plan.read), plan)
+    return _Planned(target, inside, _neighbours(log, inside, plan.read), plan)
 
 
 def _neighbours(log: Snapshot, inside: pa.Table, wanted: pa.Table) -> pa.Table:
-    """Return the log rows among which the wanted ones lie: the window's, and other whole hours."""
+    """Return the rows of the log in the window, and in the other hours of the wanted entries."""
     columns = ["sequence", "timestamp_ticks"]
+    outside = filter_out(wanted, "sequence", inside["sequence"])
     pieces = [inside.select(columns)]
-    for hour in _hours_outside(inside, wanted):
+    for hour in sorted({ticks // TICKS_PER_HOUR for ticks in ints(outside["timestamp_ticks"])}):
         start = hour * TICKS_PER_HOUR
-        pieces.append(change_log.rows_in(log, Window(start, start + TICKS_PER_HOUR), columns))
+        pieces.append(change.rows_in(log, Window(start, start + TICKS_PER_HOUR), columns))
     rows = pa.concat_tables(pieces)
     return rows.group_by(columns).aggregate([]).select(columns)
 
 
-def _hours_outside(inside: pa.Table, wanted: pa.Table) -> list[int]:
-    outside = filter_out(wanted, "sequence", inside["sequence"])
-    return sorted({ticks // TICKS_PER_HOUR for ticks in ints(outside["timestamp_ticks"])})
-
-
-def _difference(look: _Look, got: _Read, now: datetime) -> Difference:
-    plan = look.plan
-    at = position(got.rows["sequence"], plan.read["sequence"])
-    rows = _stamped(got.rows, plan.read["received_timestamp"].take(at), now)
+def _difference(planned: _Planned, read: _HeaderRead, now: datetime) -> Difference:
+    plan = planned.plan
+    at = position(read.rows["sequence"], plan.read["sequence"])
+    rows = _stamped(read.rows, plan.read["received_timestamp"].take(at), now)
     exists = plan.read["exists"].take(at)
-    gone = filter_in(plan.read, "sequence", numbers(got.deleted))
+    gone = filter_in(plan.read, "sequence", numbers(read.deleted))
     gone = gone.filter(gone["exists"]).select(plan.deletes.column_names)
     return Difference(
-        look.target.table,
+        planned.target.table,
         inserts=rows.filter(pc.invert(exists)).sort_by(LAYOUT),
         updates=rows.filter(exists).sort_by(LAYOUT),
         deletes=pa.concat_tables([plan.deletes, gone]),
@@ -223,21 +220,21 @@ def _stamped(rows: pa.Table, received: Values, now: datetime) -> pa.Table:
     return rows
 
 
-def _by_hour(window: Window, look: _Look, got: _Read) -> dict[int, Counter[str]]:
-    outcome = _outcomes(look.plan, got)
+def _by_hour(window: Window, planned: _Planned, read: _HeaderRead) -> dict[int, Counter[str]]:
+    fates = _fates(planned.plan, read)
     starts = (hour.start // TICKS_PER_HOUR * TICKS_PER_HOUR for hour in window.hours())
     hours = {start: Counter(dict.fromkeys(FATES, 0)) for start in starts}
-    rows = zip(*(ints(look.inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
+    rows = zip(*(ints(planned.inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
     for ticks, sequence in rows:
-        hours[ticks // TICKS_PER_HOUR * TICKS_PER_HOUR][outcome.get(sequence, "superseded")] += 1
+        hours[ticks // TICKS_PER_HOUR * TICKS_PER_HOUR][fates.get(sequence, "superseded")] += 1
     return hours
 
 
-def _outcomes(plan: Plan, got: _Read) -> dict[int, str]:
-    """Return what became of the newest entry of each touched key, by sequence."""
-    outcome = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
-    outcome |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
-    outcome |= dict.fromkeys(plan.paused, "rejected")
-    outcome |= dict.fromkeys(ints(got.rows["sequence"]), "applied")
-    outcome |= dict.fromkeys(got.deleted, "deleted") | dict.fromkeys(got.awaiting, "awaiting")
-    return outcome | {r.sequence: "rejected" for r in got.rejections if r.sequence is not None}
+def _fates(plan: Plan, read: _HeaderRead) -> dict[int, str]:
+    """Return the result of the newest entry of each touched key, by sequence."""
+    fates = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
+    fates |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
+    fates |= dict.fromkeys(plan.paused, "rejected")
+    fates |= dict.fromkeys(ints(read.rows["sequence"]), "applied")
+    fates |= dict.fromkeys(read.deleted, "deleted") | dict.fromkeys(read.awaiting, "awaiting")
+    return fates | {r.sequence: "rejected" for r in read.rejections if r.sequence is not None}

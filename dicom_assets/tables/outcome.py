@@ -1,4 +1,4 @@
-"""What a step did: numbers by hour, totals, and the versions between which it happened."""
+"""The update of a table as a value, its outcome in numbers, and the log of its progress."""
 
 import time
 from abc import ABC, abstractmethod
@@ -11,19 +11,19 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 
 PROGRESS_SECONDS = 2.0
-# What may become of an entry, in the order of the rule.
+# The results of an entry, in the order of the rule.
 FATES = ("applied", "deleted", "superseded", "unchanged", "rejected", "awaiting")
-# What an entry of an hour may come to that a later attempt of the same run sees as unchanged.
+# The results that a later attempt of the same run counts as unchanged.
 _DONE = ("applied", "deleted")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What bringing a table to a window came to.
+    """The numbers of one update of a table.
 
-    `hours` counts, for each hour of the window that has entries (its start in ticks), what became
-    of them; `totals` is about the run; `unparsable` counts by column the values that became null;
-    `seconds` is the time by stage.
+    `hours` counts the entries of each hour of the window by their result; the key is the start of
+    the hour in ticks. `totals` counts rows and requests of the run. `unparsable` counts by column
+    the values that became null. `seconds` is the time by stage.
     """
 
     version_before: int
@@ -35,7 +35,7 @@ class Outcome:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def then(self, later: "Outcome") -> "Outcome":
-        """Return both attempts as one; what the first one did counts, whatever the second saw."""
+        """Return the numbers of both attempts; what the first one did is not lost in the second."""
         hours = {**self.hours, **later.hours}
         both = self.hours.keys() & later.hours.keys()
         stages = self.seconds.keys() | later.seconds.keys()
@@ -51,14 +51,14 @@ class Outcome:
 
 
 def added(first: Mapping[str, int], second: Mapping[str, int]) -> Counter[str]:
-    """Return the sums by name; what is nought stays, because it was measured."""
+    """Return the sums by name, also those that are zero, because they were measured."""
     both = Counter(first)
     both.update(second)
     return both
 
 
 def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
-    # Only what the second attempt calls unchanged can be what the first one did.
+    # Entries that the first attempt changed are among those that the second found unchanged.
     both = Counter(after)
     for name in _DONE:
         moved = min(before[name], both["unchanged"])
@@ -67,39 +67,39 @@ def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
 
 
 class TableUpdate(ABC):
-    """What is to be done to one table, as a value that an IO manager commits."""
+    """The update of one table, as a value that an IO manager commits."""
 
     @abstractmethod
     def commit(self, store: Store, run: Run) -> Outcome:
-        """Commit what is missing, and return what that came to. Safe to call again."""
+        """Commit the rows that the table lacks, and return the numbers. Safe to call again."""
 
 
 class Progress:
-    """Says how far something has come, every few seconds at most."""
+    """A count that is logged every few seconds at most."""
 
     def __init__(self, say: Callable[[str], None], text: str) -> None:
-        """Begin now; `text` has a place for the count."""
+        """Start the clock; `text` has a place for the count."""
         self._say = say
         self._text = text
         self._next = time.monotonic() + PROGRESS_SECONDS
 
     def __call__(self, count: int) -> None:
-        """Say the count, if nothing was said for a while."""
+        """Log the count unless one was logged a moment ago."""
         if time.monotonic() >= self._next:
             self._say(self._text.format(f"{count:,}"))
             self._next = time.monotonic() + PROGRESS_SECONDS
 
 
 class Stopwatch:
-    """The seconds that each stage took, under its name."""
+    """The seconds of each stage, by its name."""
 
     def __init__(self) -> None:
-        """Begin with no stage."""
+        """Begin without a stage."""
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """The time inside is added to the stage."""
+        """Add the time inside the block to the stage."""
         begun = time.monotonic()
         try:
             yield

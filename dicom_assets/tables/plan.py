@@ -1,6 +1,6 @@
-"""The rule: what the log says an instance should be at, against what the table holds.
+"""The rule: the state of an instance in the log, against its row in the table.
 
-Pure functions over Arrow tables; nothing here opens a table or asks the service. For each key that
+Pure functions over Arrow tables. Nothing here opens a table or sends a request. For each key that
 the window touched, by the newest entry of the key in the whole log:
 
 | newest entry | the table holds | then |
@@ -29,7 +29,7 @@ from dicom_assets.tables.delta.arrow import (
     position,
 )
 
-# What the plan reads of the log and of the instance table.
+# The columns that a plan needs of the log and of the instance table.
 LOG_COLUMNS = [
     "sequence",
     *INSTANCE.key,
@@ -43,12 +43,12 @@ STORED_COLUMNS = [*INSTANCE.key, "sequence", "received_timestamp"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to be done for the touched keys; each table has one row per key.
+    """The changes that the touched keys need; each table has one row per key.
 
-    `read`: sequence, timestamp_ticks, received_timestamp, held (the row's sequence, may be null)
-    and exists, of the entries whose headers decide. `deletes`: key columns and sequence.
-    `patches`: key columns, sequence and received_timestamp. `newest`: every touched key's newest
-    sequence. `paused`: those of them that wait for their next attempt.
+    `read`: sequence, timestamp_ticks, received_timestamp, held (the sequence in the table, may be
+    null) and exists (the table has a row), of the entries whose headers are to be read. `deletes`:
+    key columns and sequence. `patches`: key columns, sequence and received_timestamp. `newest`: the
+    newest sequence of every touched key. `paused`: those of them that wait for their next attempt.
     """
 
     read: pa.Table
@@ -59,12 +59,12 @@ class Plan:
 
 
 def key_of(table: pa.Table) -> Values:
-    """Return one text per row that stands for the key of its instance."""
+    """Return one text per row: the key of its instance."""
     return joined_key(table, INSTANCE.key)
 
 
 def is_gone(table: pa.Table) -> Values:
-    """Return which log rows say that their instance is gone."""
+    """Return a mask of the log rows whose instance is gone."""
     gone: Values = pc.or_(pc.equal(table["action"], "Delete"), pc.equal(table["state"], "Deleted"))
     return gone
 
@@ -79,12 +79,12 @@ def newest_of(log: pa.Table) -> pa.Table:
 def make_plan(
     log: pa.Table, stored: pa.Table, touched: Values, paused: Collection[int] = ()
 ) -> Plan:
-    """Return what the rule asks for.
+    """Return the changes that the rule demands.
 
-    `log` (LOG_COLUMNS) holds every log row of the touched keys, whatever its hour; `stored`
-    (STORED_COLUMNS) every row of `instance` with these keys; `touched` the keys, as `key_of` gives
-    them; both tables may hold other keys too. `paused` are sequences that wait for their next
-    attempt.
+    `log` (LOG_COLUMNS) has every log row of the touched keys, of any hour. `stored`
+    (STORED_COLUMNS) has every row of `instance` with these keys. Both may have other keys too.
+    `touched` are the keys, as `key_of` returns them. `paused` are sequences that wait for their
+    next attempt.
     """
     log = log.filter(is_in(key_of(log), touched))
     newest = _with_held(newest_of(log), stored)
@@ -104,7 +104,7 @@ def make_plan(
 
 
 def _with_held(newest: pa.Table, stored: pa.Table) -> pa.Table:
-    """Add to each key what the table holds: `held`, `received` and whether a row `exists`."""
+    """Add the table's row of each key: `held` and `received`, and `exists` if there is one."""
     row = position(key_of(newest), key_of(stored))
     held, received = stored["sequence"].take(row), stored["received_timestamp"].take(row)
     newest = newest.append_column("held", held).append_column("received", received)
@@ -114,10 +114,10 @@ def _with_held(newest: pa.Table, stored: pa.Table) -> pa.Table:
 def _with_received(rows: pa.Table, log: pa.Table, upto: str) -> pa.Table:
     """Add the time of the greatest Create of each key that is not above the column `upto`.
 
-    Where the log has none, what the table holds stays.
+    Where the log has none, it is the time that the table has.
     """
-    found = _received(key_of(rows), rows[upto], log)
-    return rows.append_column("received_timestamp", pc.coalesce(found, rows["received"]))
+    received = _received(key_of(rows), rows[upto], log)
+    return rows.append_column("received_timestamp", pc.coalesce(received, rows["received"]))
 
 
 def _received(keys: Values, upto: Values, log: pa.Table) -> Values:

@@ -1,7 +1,7 @@
-"""Columns of `instance` as a rollup reads them: in the order and of the type that it asks for.
+"""Columns of `instance` as a rollup reads them: converted to its types, text by dictionary.
 
-Text is read by dictionary: the different ones once, and for each row a number. So grouping and
-comparing cost by row what they cost for numbers, and each text is looked at once.
+A text column is a dictionary of the different texts, and a number for each row. So grouping and
+comparing rows costs the same as for numbers, and each text is parsed once.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from dicom_assets.tables.delta.arrow import Values, flat, pc
 
 Array: TypeAlias = "pa.Array[Any]"
 
-# Text that became a column is read as it would have been when the column was made.
+# Text of an instance column is parsed as a header's value of that type.
 _READERS: Final[dict[pa.DataType, Callable[[list[object]], object]]] = {
     INT32: partial(whole, bits=32),
     INT64: partial(whole, bits=64),
@@ -30,8 +30,7 @@ _READERS: Final[dict[pa.DataType, Callable[[list[object]], object]]] = {
 class Readings:
     """The values of a column, one for each row; null where a row has none.
 
-    `numbers` are the values themselves, or of a text where it stands among `texts`, which has each
-    once.
+    `numbers` are the values themselves, or for text the index in `texts`, which has each text once.
     """
 
     numbers: Array
@@ -43,14 +42,14 @@ class Readings:
         """Return the values of a column in its own order."""
         if not pa.types.is_string(column.type):
             return cls(flat(column, column.type))
-        # All pieces of a column get the dictionary of the whole.
+        # All chunks of a chunked array get the dictionary of the whole.
         coded: Any = pa.chunked_array(column).dictionary_encode()
         numbers = [piece.indices for piece in coded.chunks]
         texts = coded.chunk(0).dictionary if numbers else pa.array([], STRING)
         return cls(flat(pa.chunked_array(numbers, pa.int32()), pa.int32()), texts, is_text=True)
 
     def shown(self, numbers: Array) -> Array:
-        """Return the values that some of the numbers stand for."""
+        """Return the values of some of the numbers."""
         return self.texts.take(numbers) if self.is_text else numbers
 
     def take(self, rows: Array) -> "Readings":
@@ -58,7 +57,7 @@ class Readings:
         return replace(self, numbers=self.numbers.take(rows))
 
     def converted(self, type_: pa.DataType) -> "Readings":
-        """Return the values as another type; null where that cannot be."""
+        """Return the values as another type; null where one cannot be converted."""
         if not self.is_text:
             return Readings.of(converted(self.numbers, type_))
         if pa.types.is_string(type_):
@@ -66,7 +65,7 @@ class Readings:
         return Readings(converted(self.texts, type_).take(self.numbers))
 
     def ascending(self) -> "Readings":
-        """Return the same values, with numbers in the order of the texts' code points."""
+        """Return the same values, with texts and their numbers in the order of code points."""
         if not self.is_text:
             return self
         order = pc.sort_indices(self.texts).cast(pa.int32())
@@ -85,14 +84,14 @@ def converted(values: Array, type_: pa.DataType) -> Array:
         return _parsed(values, type_)
     if type_ == INT32:
         values = kept(values, pc.and_(pc.greater_equal(values, -(2**31)), pc.less(values, 2**31)))
-    # What is left fits; of a large whole number a floating-point one may lose the last digits.
+    # The others fit. A large whole number may lose its last digits as a floating-point number.
     return values.cast(type_, safe=False)
 
 
 def kept(values: Array, mask: Values) -> Array:
     """Return values with null where the mask is not true."""
-    found: Array = pc.if_else(mask, values, pa.scalar(None, values.type))
-    return found
+    masked: Array = pc.if_else(mask, values, pa.scalar(None, values.type))
+    return masked
 
 
 def _parsed(texts: Array, type_: pa.DataType) -> Array:

@@ -1,8 +1,8 @@
 """The `rejected` table: entries that could not be used, and when they are tried again.
 
-An entry stays here until the tables show what it stands for: its instance is in `instance` with
-that sequence or a later one, or gone, and `series` and `study` agree. Until then its study counts
-as touched in every run, so that no run depends on which run healed it.
+An entry stays here until the tables show its instance: it is in `instance` with that sequence or a
+later one, or gone, and the derived tables agree. Until then its study counts as touched in every
+run, so that it does not matter in which run the entry could be used at last.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import REJECTED
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
 
 FIRST_PAUSE = timedelta(hours=1)
@@ -22,31 +22,36 @@ LONGEST_PAUSE = timedelta(hours=24)
 
 
 def pause_after(attempts: int) -> timedelta:
-    """Return how long an entry rests after so many attempts: an hour, doubling up to a day."""
+    """Return the pause after a number of attempts: an hour, doubling up to a day."""
     doublings = min(attempts - 1, 10)
     return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))
 
 
 def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run) -> None:
-    """Every rejection is in the table; one whose pause has passed has one attempt more."""
-    met = list(rejections)
+    """Add rejections to the table, and count an attempt for those whose pause has passed."""
+    noted = list(rejections)
 
     def attempt() -> None:
-        rejected = store.open(REJECTED)
+        rejected, schema = store.open(REJECTED), REJECTED.arrow()
         known = {_identity(row): row for row in rejected.rows().to_pylist()}
-        rows = {_identity(row): row for row in (_row(r, window, run) for r in met)}
+        rows = {_identity(row): row for row in (_row(r, window, run) for r in noted)}
         fresh = [row for identity, row in rows.items() if identity not in known]
         again = [
             _again(known[i], row, run) for i, row in rows.items() if _is_due(known.get(i), run)
         ]
-        _commit(rejected, run, inserts=fresh, updates=again)
+        difference = Difference(
+            REJECTED,
+            inserts=pa.Table.from_pylist(fresh, schema=schema),
+            updates=pa.Table.from_pylist(again, schema=schema),
+        )
+        rejected.commit(difference, {"run_id": run.run_id})
 
-    if met:
+    if noted:
         converge(attempt)
 
 
 def _identity(row: dict[str, object]) -> tuple[object, ...]:
-    # An entry without a sequence is known by its window and reason alone.
+    # An entry without a sequence is identified by its hour and reason.
     if row["sequence"] is not None:
         return (row["sequence"],)
     return (None, row["window_start"], row["reason"])
@@ -73,28 +78,13 @@ def _is_due(row: dict[str, object] | None, run: Run) -> bool:
 
 def _again(known: dict[str, object], row: dict[str, object], run: Run) -> dict[str, object]:
     attempts = known["attempts"] if isinstance(known["attempts"], int) else 0
-    told = {name: row[name] for name in ("reason", "run_id")}
+    newest = {name: row[name] for name in ("reason", "run_id")}
     pause = pause_after(attempts + 1)
-    return known | told | {"attempts": attempts + 1, "next_attempt": run.now + pause}
-
-
-def _commit(
-    rejected: Snapshot,
-    run: Run,
-    inserts: Iterable[dict[str, object]] = (),
-    updates: Iterable[dict[str, object]] = (),
-) -> None:
-    schema = REJECTED.arrow()
-    difference = Difference(
-        REJECTED,
-        inserts=pa.Table.from_pylist(list(inserts), schema=schema),
-        updates=pa.Table.from_pylist(list(updates), schema=schema),
-    )
-    rejected.commit(difference, {"run_id": run.run_id})
+    return known | newest | {"attempts": attempts + 1, "next_attempt": run.now + pause}
 
 
 def waiting(store: Store, now: datetime) -> tuple[set[int], set[int]]:
-    """Return the sequences that rest until their next attempt, and those that are due."""
+    """Return the sequences whose pause goes on, and those whose pause has passed."""
     rows = store.open(REJECTED).rows(["sequence", "next_attempt"]).to_pylist()
     known = [row for row in rows if row["sequence"] is not None]
     resting = {row["sequence"] for row in known if row["next_attempt"] > now}
@@ -102,7 +92,7 @@ def waiting(store: Store, now: datetime) -> tuple[set[int], set[int]]:
 
 
 def due(store: Store, now: datetime) -> dict[int, int]:
-    """Return the sequences whose pause has passed, with the ticks at which they stand."""
+    """Return the sequences whose pause has passed, with the ticks of their entries."""
     columns = ["sequence", "timestamp_ticks", "next_attempt"]
     rows = store.open(REJECTED).rows(columns).to_pylist()
     placed = [r for r in rows if r["sequence"] is not None and r["timestamp_ticks"] is not None]
@@ -116,13 +106,13 @@ def sequences(store: Store) -> list[int]:
 
 
 def clear(store: Store, settled: Iterable[int], run: Run) -> None:
-    """The entries with these sequences are no longer in the table."""
-    gone = sorted(settled)
+    """Remove the entries with these sequences from the table."""
+    removed = sorted(settled)
 
     def attempt() -> None:
         rejected = store.open(REJECTED)
-        rows = rejected.rows_of("sequence", gone, ["sequence"])
+        rows = rejected.rows_of("sequence", removed, ["sequence"])
         rejected.commit(Difference(REJECTED, deletes=rows), {"run_id": run.run_id})
 
-    if gone:
+    if removed:
         converge(attempt)

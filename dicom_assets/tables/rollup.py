@@ -1,8 +1,8 @@
 """The tables that are derived from `instance`, study by study: `series`, `study`, and further ones.
 
-The log tells which studies a window touched, deletes included, and the live rows of `instance` tell
-their rows. A series or study without instances goes. A column says in `schema` by which aggregate
-it is made; how each is computed is in `aggregates`.
+The log has the studies that a window touched, deletes included. Their rows are derived from the
+live rows of `instance`. A series or study without instances is deleted. `schema` names the
+aggregate of each column, `aggregates` computes it.
 """
 
 from collections import Counter
@@ -14,10 +14,18 @@ import pyarrow as pa
 
 from dicom_assets.errors import DoubledRowsError
 from dicom_assets.schema import CHANGE, INSTANCE, Table
-from dicom_assets.tables import change as change_log
-from dicom_assets.tables import rejected as rejections
+from dicom_assets.tables import change, rejected
 from dicom_assets.tables.aggregates import Groups, part_of
-from dicom_assets.tables.delta.arrow import Values, distinct, is_in, joined_key, pc, position, texts
+from dicom_assets.tables.delta.arrow import (
+    Values,
+    distinct,
+    ints,
+    is_in,
+    joined_key,
+    pc,
+    position,
+    texts,
+)
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
@@ -36,7 +44,7 @@ class DeriveStudies(TableUpdate):
     window: Window
 
     def commit(self, store: Store, run: Run) -> Outcome:
-        """Make the table show the live instances of these studies, and mark the hours in `sync`.
+        """Derive the rows of these studies, commit the difference, and mark the hours in `sync`.
 
         Raises NotYetError when an hour of the window is not in the log.
         """
@@ -68,14 +76,14 @@ def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
 def touched_studies(store: Store, window: Window) -> list[str]:
     """Return the UIDs of the studies that the window touched, and of those with rejections."""
     log = store.open(CHANGE)
-    touched = change_log.rows_in(log, window, ["studyinstanceuid"])
-    again = log.rows_of("sequence", rejections.sequences(store), ["studyinstanceuid"])
+    touched = change.rows_in(log, window, ["studyinstanceuid"])
+    again = log.rows_of("sequence", rejected.sequences(store), ["studyinstanceuid"])
     return distinct(pa.concat_tables([touched, again])["studyinstanceuid"])
 
 
 def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Difference:
-    """Return what makes the rows of some studies show their live instances."""
-    # The target was opened before: what is derived here is newer than what it is compared with.
+    """Return the difference between the rows of some studies and their live instances."""
+    # The target was opened before `instance`, so the derived rows are never older than its own.
     existing = target.rows_of(target.table.study_column, studies)
     columns = columns_read(target.table)
     live = store.open(INSTANCE).rows_of("studyinstanceuid", studies, columns)
@@ -85,57 +93,55 @@ def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Differe
 
 
 def _require_single(live: pa.Table, table: Table) -> None:
-    """Each instance has one row; a table that somebody has spoilt does not spread."""
+    """Raise DoubledRowsError unless each instance has one row, so that a fault does not spread."""
     doubled = len(live) - len(live.group_by(list(INSTANCE.key)).aggregate([]))
     if doubled:
         raise DoubledRowsError(
             f"instance has {doubled} rows too many in the studies that the hours touched: "
             f"{table.name} was not derived from them and is as it was. Most likely somebody else "
-            "has written to instance: look in its history for commits without the note "
+            "has written to instance. Look in its history for commits without the note "
             "dicom_assets, restore the version before them, and materialize the hours since then "
             "again"
         )
 
 
 def _clear_settled(store: Store, run: Run) -> None:
-    """Clear the rejections whose entries `instance` and all derived tables show by now.
+    """Remove from `rejected` the entries that `instance` and all derived tables show by now.
 
     Has an effect only in the last step of a run, because all these tables must be up to date.
     """
-    known = rejections.sequences(store)
+    known = rejected.sequences(store)
     settled = _applied(store, known) if known else {}
     derived = owing_derived(store) if settled else []
     for study in sorted(set(settled.values())):
         targets = [store.open(table) for table in derived]
         if all(difference_of(store, target, [study]).is_empty for target in targets):
-            rejections.clear(store, [s for s, owner in settled.items() if owner == study], run)
+            rejected.clear(store, [s for s, owner in settled.items() if owner == study], run)
 
 
 def owing_derived(store: Store) -> list[Table]:
-    """Return the derived tables that owe hours, which are all but those that are not filled yet."""
+    """Return the derived tables that owe hours: all except those that are not filled yet."""
     owing = marks_of(store)
     return [table for table in store.tables.values() if table.is_derived and table.name in owing]
 
 
-def _applied(store: Store, sequences: list[int]) -> dict[int, str]:
-    """Return the sequences that `instance` shows or has gone beyond, each with its study."""
+def _applied(store: Store, rejected_sequences: list[int]) -> dict[int, str]:
+    """Return the sequences that `instance` has reached, each with its study."""
     log = store.open(CHANGE)
-    rows = log.rows_of("sequence", sequences, LOG_COLUMNS)
+    rows = log.rows_of("sequence", rejected_sequences, LOG_COLUMNS)
     studies = distinct(rows["studyinstanceuid"])
     newest = newest_of(log.rows_of("studyinstanceuid", studies, LOG_COLUMNS))
     gone = set(texts(key_of(newest.filter(is_gone(newest)))))
     stored = store.open(INSTANCE).rows_of("studyinstanceuid", studies, STORED_COLUMNS)
-    held = dict(zip(texts(key_of(stored)), stored["sequence"].to_pylist(), strict=True))
+    # A row that was taken over from the template has no sequence, and has reached none.
+    sequences = ints(pc.fill_null(stored["sequence"], -1))
+    reached = dict(zip(texts(key_of(stored)), sequences, strict=True))
     keyed = zip(texts(key_of(rows)), rows.to_pylist(), strict=True)
     return {
         row["sequence"]: row["studyinstanceuid"]
         for key, row in keyed
-        if (key in gone and key not in held) or _reaches(held.get(key), row["sequence"])
+        if (key in gone and key not in reached) or reached.get(key, -1) >= row["sequence"]
     }
-
-
-def _reaches(held: int | None, sequence: int) -> bool:
-    return held is not None and held >= sequence
 
 
 def columns_read(table: Table) -> list[str]:
@@ -145,9 +151,9 @@ def columns_read(table: Table) -> list[str]:
 
 
 def roll_up(live: pa.Table, table: Table, service_base: str | None = None) -> pa.Table:
-    """Return the rows of a derived table that the live rows of `instance` make.
+    """Return the rows of a derived table for live rows of `instance`.
 
-    `service_base` is the service's address with its version, None when it has none that lasts.
+    `service_base` is the service's address with its version, None when it has no lasting one.
     """
     if table.derive is not None:
         return table.derive(live, service_base)
@@ -155,14 +161,14 @@ def roll_up(live: pa.Table, table: Table, service_base: str | None = None) -> pa
     groups = Groups(live, keys, service_base)
     parts = [part_of(groups, column) for column in table.columns]
     measured = iter(groups.measured([measure for part in parts for measure in part.measures]))
-    made = [part.made(*islice(measured, len(part.measures))) for part in parts]
+    columns = [part.combine(*islice(measured, len(part.measures))) for part in parts]
     types = [column.type for column in table.columns]
-    fitted = [converted(values, type_) for values, type_ in zip(made, types, strict=True)]
+    fitted = [converted(values, type_) for values, type_ in zip(columns, types, strict=True)]
     return pa.Table.from_arrays(fitted, schema=table.arrow())
 
 
 def compare(existing: pa.Table, derived: pa.Table, table: Table) -> Difference:
-    """Return what makes the existing rows equal to the derived ones, by key.
+    """Return the difference that makes the existing rows equal to the derived ones, by key.
 
     A row that differs only in columns that are not compared stays as it is.
     """
@@ -180,7 +186,7 @@ def compare(existing: pa.Table, derived: pa.Table, table: Table) -> Difference:
 
 
 def _same_rows(left: pa.Table, right: pa.Table, names: list[str]) -> Values:
-    """Return which rows are equal in the named columns, null being equal to null alone."""
+    """Return a mask of the rows that are equal in the named columns; null equals null only."""
     same: Values = pa.array([True] * len(right), pa.bool_())
     for name in names:
         equal = pc.fill_null(pc.equal(left[name], right[name]), False)  # noqa: FBT003 - Arrow's own signature

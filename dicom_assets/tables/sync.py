@@ -1,7 +1,8 @@
-"""The `sync` table: which hours are in the log, and how far each table has followed.
+"""The `sync` table: the hours that are in the log, and the hours that each table shows.
 
-An hour is sealed with a digest of its sequences. A seal that changes (a late entry, another start
-or end) takes the marks of the other tables with it, because they must follow again.
+An hour is sealed with a digest of its sequences. A table that has followed the seal marks the hour.
+A seal that changes (a late entry, another start or end) removes these marks, because the tables
+must follow again.
 """
 
 import hashlib
@@ -24,8 +25,8 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
-# What a seal says; the rest of a row says when, and which tables have followed.
-_SEALED = [c for c in SYNC.names if c not in {"hour", CHANGE.mark}]
+# The columns of a seal itself. The others are its hour, its time, and the marks of tables.
+_SEAL_COLUMNS = [c for c in SYNC.names if c not in {"hour", CHANGE.mark}]
 
 
 def with_marks(tables: Iterable[Table]) -> Table:
@@ -41,7 +42,7 @@ def with_marks(tables: Iterable[Table]) -> Table:
 def marks_of(store: Store, sync: Snapshot | None = None) -> dict[str, str]:
     """Return the marks of the tables that owe hours, by the names of the tables.
 
-    A table that was switched on later owes none until it is filled: its mark comes to `sync` then.
+    A table that was switched on later owes none until it is filled. Then `sync` gets its mark.
     """
     sync = sync or store.open(SYNC)
     marks = {table.name: table.mark for table in store.tables.values() if table.mark}
@@ -50,7 +51,7 @@ def marks_of(store: Store, sync: Snapshot | None = None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Hour:
-    """What is known of one hour of the feed."""
+    """An hour of the feed: its entries by action, sequences, and number of rejected entries."""
 
     window: Window
     actions: Mapping[str, int]
@@ -59,11 +60,11 @@ class Hour:
 
     @property
     def start(self) -> datetime:
-        """The full hour, also when the window begins later."""
+        """The start of the full hour, also when the window begins later."""
         return datetime_of(self.window.start // TICKS_PER_HOUR * TICKS_PER_HOUR)
 
     def counts(self) -> Counter[str]:
-        """Return the hour's entries by action, and those that were rejected."""
+        """Return the number of entries by action, and of those that were rejected."""
         counts = {column: self.actions.get(action, 0) for column, action in _ACTIONS.items()}
         return Counter({**counts, "rejected": self.rejected})
 
@@ -73,8 +74,8 @@ class Hour:
         packed = struct.pack(f"<{len(self.sequences)}q", *self.sequences)
         return hashlib.sha256(packed).hexdigest()
 
-    def said(self) -> dict[str, object]:
-        """Return what the hour's seal says."""
+    def seal_columns(self) -> dict[str, object]:
+        """Return the columns of the hour's seal."""
         return {
             **self.counts(),
             "firstSequence": self.sequences[0] if self.sequences else None,
@@ -86,16 +87,16 @@ class Hour:
 
 
 def hours_of(window: Window, changes: pa.Table, rejections: Iterable[Rejection]) -> list[Hour]:
-    """Return every hour of the window with the changes and rejections that lie in it.
+    """Return every hour of the window with its changes and rejections.
 
-    `changes` holds at least timestamp_ticks, sequence and action. Rejections without a readable
-    time belong to no hour.
+    `changes` has at least timestamp_ticks, sequence and action. Rejections without a readable time
+    belong to no hour.
     """
     rows = zip(
         *(changes[c].to_pylist() for c in ("timestamp_ticks", "sequence", "action")), strict=True
     )
-    found = sorted((ticks // TICKS_PER_HOUR, sequence, action) for ticks, sequence, action in rows)
-    changed = {hour: list(group) for hour, group in groupby(found, itemgetter(0))}
+    placed = sorted((ticks // TICKS_PER_HOUR, sequence, action) for ticks, sequence, action in rows)
+    changed = {hour: list(group) for hour, group in groupby(placed, itemgetter(0))}
     refused: dict[int, list[int]] = {}
     for rejection in rejections:
         if rejection.ticks is not None and rejection.sequence is not None:
@@ -114,7 +115,7 @@ def _hour(window: Window, changed: list[tuple[int, int, str]], refused: list[int
 
 
 def seal(store: Store, hours: list[Hour], run: Run) -> int:
-    """Every hour is sealed in `sync` with what it says now; returns how many seals changed."""
+    """Write the seals of hours to `sync`; return how many are new or changed."""
 
     def attempt() -> int:
         sync = _with_every_mark(store)
@@ -131,34 +132,34 @@ def seal(store: Store, hours: list[Hour], run: Run) -> int:
 
 
 def unfilled_tables(store: Store) -> list[Table]:
-    """Return the tables that owe no hour yet: they were switched on after hours were read."""
+    """Return the tables that owe no hour yet, because they were switched on later."""
     owing = marks_of(store)
     return [table for table in store.tables.values() if table.mark and table.name not in owing]
 
 
 def lagging(store: Store) -> dict[datetime, frozenset[str]]:
-    """Return the hours that were read once and that not all tables show, with those tables.
+    """Return the hours that were read once, with the tables that do not show them.
 
-    The audit has opened them, or a run has ended between the log and the last table. An hour
-    without a seal lags with all tables.
+    The audit has removed their seals, or a run ended before the last table. No table shows an hour
+    without a seal.
     """
     sync = store.open(SYNC)
     marks = marks_of(store, sync)
     rows = sync.rows(["hour", *marks.values()]).to_pylist()
-    found = {
+    tables = {
         row["hour"]: frozenset(
             name for name, mark in marks.items() if row[mark] is None or row[CHANGE.mark] is None
         )
         for row in rows
         if row["hour"] is not None
     }
-    return {hour: tables for hour, tables in sorted(found.items()) if tables}
+    return {hour: names for hour, names in sorted(tables.items()) if names}
 
 
 def _with_every_mark(store: Store) -> Snapshot:
     """Return `sync` with the marks of tables that are switched off, too.
 
-    A seal that changes takes them with it: such a table may be switched on again.
+    A seal that changes must remove those marks, because such a table may be switched on again.
     """
     sync = store.open(SYNC)
     off = sorted(name for name in sync.column_names - set(sync.table.names) if name.endswith("At"))
@@ -167,12 +168,12 @@ def _with_every_mark(store: Store) -> Snapshot:
 
 
 def _differs(row: Mapping[str, object], hour: Hour) -> bool:
-    said = hour.said()
-    return row["sealedAt"] is None or any(row[column] != said[column] for column in _SEALED)
+    seal_columns = hour.seal_columns()
+    return row[CHANGE.mark] is None or any(row[c] != seal_columns[c] for c in _SEAL_COLUMNS)
 
 
 def _sealed(hours: list[Hour], now: datetime) -> pa.Table:
-    rows = [{"hour": hour.start, **hour.said(), "sealedAt": now} for hour in hours]
+    rows = [{"hour": hour.start, **hour.seal_columns(), CHANGE.mark: now} for hour in hours]
     return pa.Table.from_pylist(rows, schema=SYNC.arrow())
 
 
@@ -185,42 +186,38 @@ def _rows(sync: Snapshot, first: datetime, last: datetime) -> list[dict[str, obj
 
 @dataclass(frozen=True)
 class Seals:
-    """The seals of a window's hours as a run found them when it began."""
+    """The seals of hours as they were when a run began."""
 
     rows: tuple[Mapping[str, object], ...]
 
     def mark(self, store: Store, column: str, run: Run) -> int:
-        """The hours whose seal is still the one found are marked as followed; returns how many.
+        """Set the mark of a table in the hours whose seals have not changed; return how many.
 
-        `seriesAt` and `studyAt` follow `instanceAt`: an hour that `instance` had not followed when
-        the run began is not marked, because the run cannot have seen it.
+        Marks of derived tables come after that of `instance`: an hour that `instance` did not show
+        when the run began is not marked, because the run may have derived from older rows.
         """
-        ready = {
+        digests = {
             row["hour"]: row["digest"]
             for row in self.rows
             if column == INSTANCE.mark or row[INSTANCE.mark] is not None
         }
-
-        if len(ready) < len(self.rows):
-            run.say(f"{len(self.rows) - len(ready)} hours stay open: instance has to follow first")
+        if waiting := len(self.rows) - len(digests):
+            run.say(f"{waiting} hours stay open until instance shows them: materialize it first")
 
         def attempt() -> int:
             sync = store.open(SYNC)
-            hours = [h for h in ready if isinstance(h, datetime) and column in sync.column_names]
+            hours = [h for h in digests if isinstance(h, datetime) and column in sync.column_names]
             rows = _rows(sync, min(hours), max(hours)) if hours else []
-            due = [r["hour"] for r in rows if r[column] is None and _still(r, ready)]
-            _set(sync, [{"hour": hour, column: run.now} for hour in due], run)
-            return len(due)
+            sealed = [r for r in rows if r[column] is None and r[CHANGE.mark] is not None]
+            same = [r["hour"] for r in sealed if digests.get(r["hour"]) == r["digest"]]
+            _set(sync, [{"hour": hour, column: run.now} for hour in same], run)
+            return len(same)
 
         return converge(attempt)
 
 
-def _still(row: Mapping[str, object], ready: Mapping[object, object]) -> bool:
-    return row["sealedAt"] is not None and ready.get(row["hour"]) == row["digest"]
-
-
 def unmark(store: Store, window: Window, run: Run) -> None:
-    """No table counts as having followed the hours of the window; their seals stay."""
+    """Remove the marks of all tables from the hours of a window; their seals stay."""
     starts = _starts(window)
 
     def attempt() -> None:
@@ -248,12 +245,12 @@ def sealed(store: Store, window: Window) -> dict[datetime, str]:
     return {
         row["hour"]: str(row["digest"])
         for row in rows
-        if row["sealedAt"] is not None and isinstance(row["hour"], datetime)
+        if row[CHANGE.mark] is not None and isinstance(row["hour"], datetime)
     }
 
 
 def shown_hours(store: Store) -> dict[str, list[datetime]]:
-    """Return for each table which hours it shows, in order: what it has followed, by its name."""
+    """Return the hours that each table shows, ascending, by the name of the table."""
     sync = store.open(SYNC)
     marks = marks_of(store, sync)
     rows = sync.rows(["hour", *marks.values()]).sort_by("hour").to_pylist()
@@ -261,19 +258,15 @@ def shown_hours(store: Store) -> dict[str, list[datetime]]:
 
 
 def followed(store: Store, bounds: Window) -> set[datetime]:
-    """Return the hours that all tables show, as far as the bounds, where reading begins and ends.
-
-    An hour at the bounds that was read when they were narrower is not among them.
-    """
-    shown = showing(store, bounds)
-    return set.intersection(*shown.values())
+    """Return the hours that all tables show (`showing`)."""
+    return set.intersection(*showing(store, bounds).values())
 
 
 def showing(store: Store, bounds: Window) -> dict[str, set[datetime]]:
-    """Return for each table that owes hours those that it shows, as far as the bounds.
+    """Return the hours that each table shows, by the name of the table.
 
-    `change` shows the hours that are sealed. No table shows an hour that was read when the bounds,
-    where reading begins and ends, were narrower.
+    `change` shows the hours that are sealed. `bounds` are where reading begins and ends. No table
+    shows an hour that was read with narrower bounds.
     """
     sync = store.open(SYNC)
     marks = marks_of(store, sync)
@@ -306,11 +299,11 @@ def seals_of(store: Store, window: Window) -> Seals:
     starts = _starts(window)
     if not starts:
         return Seals(())
-    found = _rows(store.open(SYNC), starts[0], starts[-1])
-    rows = tuple(row for row in found if row["sealedAt"] is not None)
-    if len(rows) < len(starts):
+    rows = _rows(store.open(SYNC), starts[0], starts[-1])
+    sealed = tuple(row for row in rows if row[CHANGE.mark] is not None)
+    if len(sealed) < len(starts):
         raise NotYetError(
-            f"{len(starts) - len(rows)} of the {len(starts)} hours from {window} are not in the "
+            f"{len(starts) - len(sealed)} of the {len(starts)} hours from {window} are not in the "
             "change log yet: materialize `change` for them first"
         )
-    return Seals(rows)
+    return Seals(sealed)

@@ -1,24 +1,24 @@
-"""What an hour touched, for assets that come after ours: rows as they stand now."""
+"""The rows that a window touched, as they are now, for assets downstream of ours."""
 
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
-from dicom_assets.tables import change as change_log
+from dicom_assets.tables import change
 from dicom_assets.tables.delta.arrow import distinct, is_in
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import key_of
 from dicom_assets.window import Window, datetime_of
 
 
-def rows(
+def touched_rows(
     store: Store, table: Table, window: Window | None, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return the rows of a table that a window touched, or all rows for None.
+    """Return the rows of a table that a window touched; all rows for None.
 
-    For `instance` that is the live rows of the instances that changed in the window, for derived
-    tables the rows of the studies that did, for the others the rows of the hours.
+    For `instance` these are the live rows of the instances that changed in the window, for derived
+    tables the rows of their studies, for other tables the rows of the hours.
     """
     if window is None:
         return store.open(table).rows(columns)
@@ -26,15 +26,15 @@ def rows(
 
 
 def _changes(store: Store, window: Window, columns: list[str]) -> pa.Table:
-    return change_log.rows_in(store.open(CHANGE), window, columns)
+    return change.rows_in(store.open(CHANGE), window, columns)
 
 
 def _instances(store: Store, window: Window, columns: list[str]) -> pa.Table:
     touched = _changes(store, window, list(INSTANCE.key))
     studies = distinct(touched["studyinstanceuid"])
     wanted = [n for n in INSTANCE.names if n in columns or n in INSTANCE.key]
-    found = store.open(INSTANCE).rows_of("studyinstanceuid", studies, wanted)
-    return found.filter(is_in(key_of(found), key_of(touched))).select(columns)
+    rows = store.open(INSTANCE).rows_of("studyinstanceuid", studies, wanted)
+    return rows.filter(is_in(key_of(rows), key_of(touched))).select(columns)
 
 
 def _of_studies(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:

@@ -139,7 +139,7 @@ def _oldest(latest: Any) -> Any:  # noqa: ANN401 - a function
     def first(groups: Groups, column: Any) -> Part:  # noqa: ANN401 - of the schema
         part = latest(groups, column)
         wanted: Any = "first"
-        return Part([Measure(m.values, wanted) for m in part.measures], part.made)
+        return Part([Measure(m.values, wanted) for m in part.measures], part.combine)
 
     return first
 
@@ -225,7 +225,7 @@ def _null_as_value(conflicts: Any) -> Any:  # noqa: ANN401 - a function
     def counted(groups: Groups, column: Any) -> Part:  # noqa: ANN401 - of the schema
         part = conflicts(groups, column)
         filled = [pc.fill_null(m.values.cast(pa.int32()), -1) for m in part.measures]
-        return Part([Measure(found, "min_max") for found in filled], part.made)
+        return Part([Measure(found, "min_max") for found in filled], part.combine)
 
     return counted
 

@@ -33,7 +33,7 @@ MARKS = ("instanceAt", "seriesAt", "studyAt")
 def found(rows: list[Row], *rejections: Rejection, first: float = 0, last: float = 1) -> list[Row]:
     """What the hours of a window say, given log rows and rejections."""
     changes = pa.Table.from_pylist(rows, schema=CHANGE.arrow())
-    return [hour.said() for hour in seals.hours_of(hours(first, last), changes, rejections)]
+    return [hour.seal_columns() for hour in seals.hours_of(hours(first, last), changes, rejections)]
 
 
 def marks(bench: Bench) -> list[tuple[object, ...]]:

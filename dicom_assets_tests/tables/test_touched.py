@@ -4,8 +4,8 @@ import pytest
 
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
-from dicom_assets.tables import touched
 from dicom_assets.tables.catalogue import TABLES
+from dicom_assets.tables.touched import touched_rows
 from dicom_assets.window import Window
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Bench, at, hours, key, ticks
@@ -30,7 +30,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 def of(bench: Bench, table: Table, window: Window | None, column: str) -> list[object]:
     """One column of what a window touched, sorted."""
-    return sorted(touched.rows(bench.store, table, window, [column])[column].to_pylist(), key=repr)
+    return sorted(touched_rows(bench.store, table, window, [column])[column].to_pylist(), key=repr)
 
 
 def test_an_hour_of_instance_is_its_live_instances_as_they_stand_now(filled: Bench) -> None:
@@ -60,9 +60,9 @@ def test_an_hour_of_the_other_tables_is_its_rows(filled: Bench) -> None:
 )
 def test_without_a_window_every_row_is_given(filled: Bench, table: Table, rows: int) -> None:
     """With all columns unless some are chosen."""
-    found = touched.rows(filled.store, table, None)
+    found = touched_rows(filled.store, table, None)
     assert (found.num_rows, found.column_names) == (rows, filled.store.tables[table.name].names)
-    assert touched.rows(filled.store, table, None, table.names[:1]).column_names == table.names[:1]
+    assert touched_rows(filled.store, table, None, table.names[:1]).column_names == table.names[:1]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -70,7 +70,7 @@ def test_a_window_that_touched_nothing_gives_no_rows_in_the_tables_form(
     filled: Bench, table: Table
 ) -> None:
     """All columns, with their types."""
-    found = touched.rows(filled.store, table, hours(7, 9))
+    found = touched_rows(filled.store, table, hours(7, 9))
     assert found.num_rows == 0
     assert found.schema.equals(table.arrow())
 
@@ -78,5 +78,5 @@ def test_a_window_that_touched_nothing_gives_no_rows_in_the_tables_form(
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_tables_that_do_not_exist_yet_give_no_rows(bench: Bench, table: Table) -> None:
     """Nor do they come into being."""
-    assert touched.rows(bench.store, table, hours(0)).num_rows == 0
+    assert touched_rows(bench.store, table, hours(0)).num_rows == 0
     assert bench.store.version(table) == -1

@@ -46,7 +46,7 @@ from dicom_assets.tables.delta.commit import (
 from dicom_assets.tables.delta.retry import Run, silent
 from dicom_assets.tables.delta.snapshot import ABSENT, Delta, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
-from dicom_assets.tables.instance import BOTH, HEADER_COLUMNS
+from dicom_assets.tables.instance import BOTH, HEADER_FORM
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.window import Window, ticks_of
 
@@ -323,7 +323,7 @@ def _set_properties(reader: TableReader, inspection: Inspection) -> None:
     wanted = table_properties(snapshot.table, snapshot.retention_hours)
     wanted |= {BEFORE: str(snapshot.version)}
     if inspection.has_map:
-        wanted |= {HEADER_COLUMNS: BOTH}
+        wanted |= {HEADER_FORM: BOTH}
     present = delta.metadata().configuration
     unset = {name: value for name, value in wanted.items() if name not in present}
     if unset:

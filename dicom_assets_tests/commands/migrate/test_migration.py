@@ -32,7 +32,7 @@ from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables.delta.commit import RETENTION, Difference
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.instance import BOTH, HEADER_COLUMNS
+from dicom_assets.tables.instance import BOTH, HEADER_FORM
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
@@ -356,8 +356,8 @@ def test_what_its_owner_has_set_stays_and_the_rest_is_as_in_a_table_of_ours(
     assert told["delta.logRetentionDuration"] == "interval 400 days"
     assert told["delta.autoOptimize.autoCompact"] == "true"
     assert (told[RETENTION], told[BEFORE]) == ("interval 200 hours", "0")
-    assert told[HEADER_COLUMNS] == BOTH
-    assert HEADER_COLUMNS not in delta(store_in(tmp_path), "series").metadata().configuration
+    assert told[HEADER_FORM] == BOTH
+    assert HEADER_FORM not in delta(store_in(tmp_path), "series").metadata().configuration
 
 
 @GENERATIONS
@@ -371,7 +371,7 @@ def test_only_a_filled_map_is_filled_on(tmp_path: Path, generation: int) -> None
             {k: {**r, "metadata": None} for k, r in rows.items()}, WRITTEN
         )
     take_over_tables(store_in(tmp_path), LATER)
-    assert HEADER_COLUMNS not in delta(store_in(tmp_path)).metadata().configuration
+    assert HEADER_FORM not in delta(store_in(tmp_path)).metadata().configuration
 
 
 def test_columns_of_headers_are_to_be_filled_and_those_of_the_feed_are_not(old: Store) -> None:
