@@ -235,6 +235,3 @@ def defs() -> dg.Definitions:
     """Return the definitions for the settings of the environment, all steps in one process."""
     ours = build_definitions(Settings.from_environment())
     return dg.Definitions.merge(ours, dg.Definitions(executor=dg.in_process_executor))
-
-
-tables = io_manager

@@ -18,8 +18,8 @@ from rich.table import Table as Grid
 
 from dicom_assets.commands.home import dagster_home
 from dicom_assets.commands.progress import working
-from dicom_assets.definitions import build_definitions, tables
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.definitions import build_definitions, io_manager
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.emulator import sample
 from dicom_assets.errors import DicomAssetsError
@@ -46,14 +46,16 @@ def demo() -> None:
     text = "filling the archive with pydicom's DICOM files"
     with working(text, f"{text}: {{:,}} of {{:,}}") as progress:
         first, last = _hours(settings, progress)
-    console.print(f"[bold]Hours[/] {key_of(first)} … {key_of(last)} UTC, one run through Dagster")
+    console.print(
+        f"[bold]Hours[/] {hour_key(first)} … {hour_key(last)} UTC, one run through Dagster"
+    )
     with working("materializing change → instance → series, study"):
         result = _materialize(settings, home, first, last)
     if not result.success:
         console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
         console.print("\n".join(_own_errors(result)), markup=False)
         sys.exit(1)
-    _print_tables(console, settings, tables(settings).store())
+    _print_tables(console, settings, io_manager(settings).store())
 
 
 def _hours(settings: Settings, progress: Callable[[int, int], None]) -> tuple[datetime, datetime]:

@@ -11,7 +11,7 @@ from typing import Final
 import dagster as dg
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.partitions import hour_key
 
 # On a materialization that no run has made.
 ADOPTED: Final = "adopted"
@@ -29,7 +29,7 @@ def unreported(
     no partition is left out.
     """
     for name, asset in keys.items():
-        named = map(key_of, hours.get(name, ()))
+        named = map(hour_key, hours.get(name, ()))
         shown = [key for key in named if partitions.has_partition_key(key)]
         known = instance.get_status_by_partition(asset, shown, partitions) or {} if shown else {}
         for key in shown:

@@ -21,7 +21,7 @@ from dagster_deltalake.io_manager import DeltaLakeDbClient
 from pydantic import Field
 
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.partitions import key_of, window_of
+from dicom_assets.defs.partitions import hour_key, window_of
 from dicom_assets.defs.pool import take_over
 from dicom_assets.defs.storage import AzureStorage, options
 from dicom_assets.schema import Table
@@ -204,7 +204,7 @@ def _report(context: dg.OutputContext, outcome: Outcome, seconds: float) -> Meta
     for start, counts in outcome.hours.items():
         if counts.total():
             context.step_context.add_asset_metadata(
-                dict(counts), context.asset_key, partition_key=key_of(datetime_of(start))
+                dict(counts), context.asset_key, partition_key=hour_key(datetime_of(start))
             )
     return {}
 

@@ -32,6 +32,6 @@ def window_of(span: dg.TimeWindow) -> Window:
     return Window.between(span.start.astimezone(UTC), span.end.astimezone(UTC))
 
 
-def key_of(moment: datetime) -> str:
+def hour_key(moment: datetime) -> str:
     """Return the partition key of the hour that holds the moment."""
     return floor_hour(moment).strftime(KEY_FORMAT)

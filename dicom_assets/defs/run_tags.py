@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from dicom_assets.defs.partitions import KEY_FORMAT, key_of
+from dicom_assets.defs.partitions import KEY_FORMAT, hour_key
 from dicom_assets.window import Span
 
 # With which attempt at its hours a run began, from 1; runs that a person starts have none.
@@ -26,7 +26,7 @@ UNFINISHED = [
 
 def tags_of(hours: Span) -> dict[str, str]:
     """Return the tags with which Dagster runs hours as one."""
-    return range_tags(key_of(hours.first), key_of(hours.last))
+    return range_tags(hour_key(hours.first), hour_key(hours.last))
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
@@ -34,7 +34,7 @@ def range_tags(first: str, last: str) -> dict[str, str]:
     return {RANGE_TAG.format("start"): first, RANGE_TAG.format("end"): last}
 
 
-def hours_of(tags: Mapping[str, str]) -> Span | None:
+def tagged_hours(tags: Mapping[str, str]) -> Span | None:
     """Return the hours of a run, None when it is for none or for somebody else's partitions."""
     one = tags.get(PARTITION_TAG, "")
     keys = [tags.get(RANGE_TAG.format(name), one) for name in ("start", "end")]

@@ -27,8 +27,8 @@ import dagster as dg
 import pyarrow as pa
 
 from dicom_assets.commands import home
-from dicom_assets.definitions import build_definitions, tables
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.definitions import build_definitions, io_manager
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.defs.schedules.slices import SLICE_ENTRIES, Gap, slices
 from dicom_assets.emulator.application import create_application
@@ -105,7 +105,7 @@ class _Home:
             return _Cost.sum([self._run(instance, span) for span in spans])
 
     def _run(self, instance: dg.DagsterInstance, span: Span) -> _Cost:
-        key = key_of(span.first) if span.count == 1 else None
+        key = hour_key(span.first) if span.count == 1 else None
         began = time.monotonic(), time.process_time()
         result = self.job.execute_in_process(
             instance=instance,
@@ -127,10 +127,10 @@ class _Home:
             return sum(len(instance.all_logs(run.run_id)) for run in instance.get_runs())
 
     def sizes(self) -> Mapping[str, growth.TableSize]:
-        return growth.sizes(tables(self.settings).store())
+        return growth.sizes(io_manager(self.settings).store())
 
     def rows(self) -> dict[str, int]:
-        store = tables(self.settings).store()
+        store = io_manager(self.settings).store()
         return {table.name: store.open(table).count() for table in TABLES}
 
 
@@ -248,7 +248,7 @@ def _grown(root: Path, url: str) -> Measured:
 
 def _fill(made: _Home, count: int) -> None:
     """`instance` and `change` have many rows of other studies, all older than the archive's."""
-    store, reader = tables(made.settings).store(), RowReader()
+    store, reader = io_manager(made.settings).store(), RowReader()
     headers = itertools.cycle(real())
     entries = (entry(n, next(headers) | _own(10**9 + n)) for n in range(count))
     while some := list(itertools.islice(entries, PER_COMMIT)):

@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 
 from dicom_assets.commands import home
-from dicom_assets.defs.partitions import key_of
-from dicom_assets.defs.run_tags import ATTEMPT_TAG, UNFINISHED, hours_of
+from dicom_assets.defs.partitions import hour_key
+from dicom_assets.defs.run_tags import ATTEMPT_TAG, UNFINISHED, tagged_hours
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
@@ -97,7 +97,7 @@ def clinic(tmp_path: Path) -> Iterator[Clinic]:
             clinic.store(number, number)
         with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
             for first, last in ((0, HOLE - 1), (HOLE + 1, BEFORE - 1)):
-                keys = [key_of(clinic.hour(number)) for number in (first, last)]
+                keys = [hour_key(clinic.hour(number)) for number in (first, last)]
                 made.run(*keys, instance=instance)
         yield clinic
 
@@ -133,7 +133,7 @@ def test_a_standstill_is_made_good_at_one_tick_and_killed_runs_leave_no_hole(
 
 def _require_exactly_the_missing_hours(clinic: Clinic) -> None:
     """The hole and the standstill, up to the newest hour closed by the slower of both clocks."""
-    asked = {hours_of(run.tags) for run in clinic.runs()}
+    asked = {tagged_hours(run.tags) for run in clinic.runs()}
     newest = floor_hour(datetime.now(UTC) - FAST - DELAY) - HOUR
     hole = Span(clinic.hour(HOLE), clinic.hour(HOLE))
     # The hour may have turned between the tick and now.

@@ -18,7 +18,7 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 
 from dicom_assets.commands import home
-from dicom_assets.definitions import tables
+from dicom_assets.definitions import io_manager
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
@@ -76,7 +76,7 @@ def told(monkeypatch: pytest.MonkeyPatch, url: str, environment: Mapping[str, st
     """The tables at a URL, as this process reaches them when the environment is that."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return tables(Settings.from_environment({**os.environ, "DICOM_TABLES_URL": url})).store()
+    return io_manager(Settings.from_environment({**os.environ, "DICOM_TABLES_URL": url})).store()
 
 
 def use(store: Store) -> None:

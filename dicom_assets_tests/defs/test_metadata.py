@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster_shared.serdes import serialize_value
 
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
 from dicom_assets.window import HOUR
@@ -162,7 +162,7 @@ def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, int]:
     end = START + TWO_DAYS * HOUR
     with serving(archive) as service, dg.DagsterInstance.ephemeral() as instance:
         made = world(service, tmp_path_factory.mktemp("tables"), end_time=end)
-        result = made.run(FIRST, key_of(end - HOUR), instance=instance)
+        result = made.run(FIRST, hour_key(end - HOUR), instance=instance)
         events = instance.all_logs(result.run_id)
         return _told(result), sum(len(serialize_value(event)) for event in events)
 
@@ -192,6 +192,6 @@ def test_the_event_log_of_a_range_stays_small(two_days: tuple[Told, int]) -> Non
 def test_each_hour_of_a_long_range_tells_its_own(two_days: tuple[Told, int]) -> None:
     """Each of the 48 hours applied its one instance, and says that nothing else came to pass."""
     told, _ = two_days
-    applied = [told[INSTANCE.name, key_of(START + hour * HOUR)] for hour in range(TWO_DAYS)]
+    applied = [told[INSTANCE.name, hour_key(START + hour * HOUR)] for hour in range(TWO_DAYS)]
     nought = dict.fromkeys(("deleted", "superseded", "unchanged", "rejected", "awaiting"), 0)
     assert applied == [{"applied": 1, **nought}] * TWO_DAYS

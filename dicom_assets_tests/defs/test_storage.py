@@ -5,7 +5,7 @@ import pytest
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
-from dicom_assets.definitions import build_definitions, tables
+from dicom_assets.definitions import build_definitions, io_manager
 from dicom_assets.defs.storage import AzureStorage
 from dicom_assets.errors import SettingsError
 from dicom_assets.settings import Settings
@@ -17,7 +17,7 @@ SECRET = "canary-5ecret"
 
 def store(url: str, **settings: str) -> Store:
     """The tables at a URL, for whom the settings name."""
-    return tables(Settings.from_environment({"DICOM_TABLES_URL": url, **settings})).store()
+    return io_manager(Settings.from_environment({"DICOM_TABLES_URL": url, **settings})).store()
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_a_secret_is_named_and_never_given(monkeypatch: pytest.MonkeyPatch) -> N
         start_time=START,
     )
     named = AzureStorage(account_name="a", sas_key=dg.EnvVar("ARCHIVE_SAS"))
-    assert tables(settings, named).store().options["sas_key"] == SECRET
-    assert SECRET not in repr(tables(settings, named).store())
+    assert io_manager(settings, named).store().options["sas_key"] == SECRET
+    assert SECRET not in repr(io_manager(settings, named).store())
     repository = build_definitions(settings, storage=named).get_repository_def()
     told = serialize_value(RepositorySnap.from_def(repository))
     assert "ARCHIVE_SAS" in told

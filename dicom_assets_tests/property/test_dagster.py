@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 
 from dicom_assets.definitions import build_definitions
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.settings import Settings
 from dicom_assets.window import datetime_of
 from dicom_assets_tests.property import world
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def _key(hour: int) -> str:
-    return key_of(datetime_of(START + hour * TICKS_PER_HOUR))
+    return hour_key(datetime_of(START + hour * TICKS_PER_HOUR))
 
 
 def _moment(ticks: int) -> datetime:

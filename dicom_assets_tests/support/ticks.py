@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
-from dicom_assets.defs.run_tags import hours_of
+from dicom_assets.defs.run_tags import tagged_hours
 from dicom_assets.window import HOUR, Span
 from dicom_assets_tests.support.history import END, START
 from dicom_assets_tests.support.names import JOB
@@ -42,7 +42,7 @@ def spans(requests: list[dg.RunRequest]) -> list[tuple[int, int]]:
 def span_of(request: dg.RunRequest) -> Span:
     """The hours of a run that is asked for."""
     key = {} if request.partition_key is None else {"dagster/partition": request.partition_key}
-    found = hours_of({**request.tags, **key})
+    found = tagged_hours({**request.tags, **key})
     assert found is not None
     return found
 

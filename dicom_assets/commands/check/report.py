@@ -29,7 +29,7 @@ from dicom_assets.commands.check.storage import STORAGE_GROUP, StorageProbe
 from dicom_assets.commands.home import DEFAULT_HOME
 from dicom_assets.commands.json_output import print_json
 from dicom_assets.commands.progress import working
-from dicom_assets.definitions import tables
+from dicom_assets.definitions import io_manager
 from dicom_assets.defs.checks.upkeep import ROOM_BYTES
 from dicom_assets.errors import DicomAssetsError, SettingsError
 from dicom_assets.schema import CHANGE
@@ -143,7 +143,7 @@ class _Check:
         if any(sentence.startswith("DICOM_TABLES_URL") for sentence in lacking):
             yield _left_out(STORAGE_GROUP, "DICOM_TABLES_URL is unset: the place is not known yet")
             return
-        kept = tables(settings)
+        kept = io_manager(settings)
         store = kept.store()
         yield from StorageProbe(kept.root_uri, store, ROOM_BYTES).probes()
         if self._service is not None:

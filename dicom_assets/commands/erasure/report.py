@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from dicom_assets.commands.json_output import print_json
-from dicom_assets.definitions import tables
+from dicom_assets.definitions import io_manager
 from dicom_assets.schema import CHANGE
 from dicom_assets.settings import Settings
 from dicom_assets.tables.questions.erasure import (
@@ -28,7 +28,7 @@ _MEGABYTE = 1_000_000
 def find_traces(settings: Settings, study: str, progress: Callable[[int, int], None]) -> Traces:
     """Return what holds a study; `progress` takes the megabytes looked through, and all of them."""
     return traces_of(
-        tables(settings).store(),
+        io_manager(settings).store(),
         study,
         lambda done, whole: progress(done // _MEGABYTE, whole // _MEGABYTE),
     )

@@ -24,8 +24,8 @@ from dicom_assets.commands.estimate.effort import (
     effort_of,
 )
 from dicom_assets.commands.json_output import print_json
-from dicom_assets.definitions import dicom_service, tables
-from dicom_assets.defs.partitions import hourly, key_of
+from dicom_assets.definitions import dicom_service, io_manager
+from dicom_assets.defs.partitions import hour_key, hourly
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.schedules.slices import Gap, gaps, slices
 from dicom_assets.feed import ChangeFeed
@@ -79,7 +79,7 @@ def estimate_load(settings: Settings, *, headers: bool = False) -> Estimate:
 
     With `headers`, one page with headers is measured.
     """
-    service, store = dicom_service(settings), tables(settings).store()
+    service, store = dicom_service(settings), io_manager(settings).store()
     start = datetime.fromisoformat(str(service.start_time))
     with service.glance() as feed:
         hours = _closed(service, start, feed.now())
@@ -176,7 +176,7 @@ def print_estimate(estimate: Estimate, *, as_json: bool) -> None:
         print_json(asdict(estimate))
         return
     console = Console()
-    title = f"{key_of(estimate.start)} … {key_of(estimate.end)} UTC"
+    title = f"{hour_key(estimate.start)} … {hour_key(estimate.end)} UTC"
     grid = Grid("", "", title=title, show_header=False)
     for name, value in _rows(estimate):
         grid.add_row(name, value)

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from dicom_assets.commands.json_output import print_json
-from dicom_assets.definitions import dicom_service, tables
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.definitions import dicom_service, io_manager
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.feed.search import StudyCounts
 from dicom_assets.settings import Settings
 from dicom_assets.tables.questions.find import (
@@ -54,7 +54,7 @@ def find_out(
         retry_seconds=SERVICE_SECONDS,
     )
     with counts:
-        facts = gather_facts(tables(settings).store(), sought, counts, limits, progress)
+        facts = gather_facts(io_manager(settings).store(), sought, counts, limits, progress)
     return facts, judge_facts(facts, limits)
 
 
@@ -89,7 +89,7 @@ def _entries_grid(facts: Facts) -> Grid:
     grid.add_column("data partition", overflow="fold")
     grid.add_column("in the log")
     for e, is_logged in rows[-ENTRIES_SHOWN:]:
-        grid.add_row(str(e.sequence), e.action, e.state, key_of(e.hour), e.partition, is_logged)
+        grid.add_row(str(e.sequence), e.action, e.state, hour_key(e.hour), e.partition, is_logged)
     return grid
 
 
@@ -97,7 +97,7 @@ def _seals_grid(facts: Facts) -> Grid:
     grid = Grid("hour", "sealed", "not followed by", title="hours")
     for seal in facts.seals[-ENTRIES_SHOWN:]:
         sealed = "yes" if seal.is_sealed else "no"
-        grid.add_row(key_of(seal.hour), sealed, ", ".join(seal.lagging) or "-")
+        grid.add_row(hour_key(seal.hour), sealed, ", ".join(seal.lagging) or "-")
     return grid
 
 
@@ -127,8 +127,8 @@ def commands_for(verdict: Verdict) -> list[str]:
 
 def _option(span: Span) -> str:
     if span.count == 1:
-        return f"--partition {key_of(span.first)}"
-    return f"--partition-range {key_of(span.first)}...{key_of(span.last)}"
+        return f"--partition {hour_key(span.first)}"
+    return f"--partition-range {hour_key(span.first)}...{hour_key(span.last)}"
 
 
 def _plain(facts: Facts, verdict: Verdict) -> dict[str, object]:

@@ -24,7 +24,7 @@ from dicom_assets.commands.json_output import print_json
 from dicom_assets.commands.migrate import comparison, migration
 from dicom_assets.commands.migrate.comparison import Comparison, Differences
 from dicom_assets.commands.migrate.migration import Inspection, Takeover
-from dicom_assets.definitions import tables
+from dicom_assets.definitions import io_manager
 from dicom_assets.errors import NotYetError
 from dicom_assets.schema import INSTANCE
 from dicom_assets.settings import Settings
@@ -51,13 +51,13 @@ def compare_roots(
     """Return the differences of two roots; the keys of rows that differ go into a file."""
     with _key_file(keys) as tell:
         return comparison.compare_tables(
-            tables(old).store(), tables(new).store(), until, new.data_partitions, tell
+            io_manager(old).store(), io_manager(new).store(), until, new.data_partitions, tell
         )
 
 
 def _filled(settings: Settings) -> Store:
     """Return the tables; raises NotYetError when there is none of them."""
-    store = tables(settings).store()
+    store = io_manager(settings).store()
     if all(store.version(table) == ABSENT for table in migration.TAKEN_OVER):
         urls = ", ".join(store.urls[table.name] for table in migration.TAKEN_OVER)
         raise NotYetError(

@@ -22,8 +22,8 @@ from dicom_assets.defs.alerts.causes import Cause, cause_of
 from dicom_assets.defs.alerts.ledger import Ledger, Problem, RunFailure
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.check_words import ReaderRole
-from dicom_assets.defs.partitions import key_of
-from dicom_assets.defs.run_tags import LAST_ATTEMPT, UNFINISHED, attempt_of, hours_of
+from dicom_assets.defs.partitions import hour_key
+from dicom_assets.defs.run_tags import LAST_ATTEMPT, UNFINISHED, attempt_of, tagged_hours
 from dicom_assets.window import Span
 
 # How far the first look of an empty ledger goes back.
@@ -62,7 +62,7 @@ class RunWatch:
         for record in records:
             run = record.dagster_run
             if self.watched.is_ours(run, self.location):
-                cause, hours = self._cause(run.run_id), hours_of(run.tags)
+                cause, hours = self._cause(run.run_id), tagged_hours(run.tags)
                 if self._needs_person(run, hours, cause):
                     yield _failure(record, hours, cause)
 
@@ -106,7 +106,7 @@ class RunWatch:
         wanted = dg.RunsFilter(statuses=UNFINISHED, created_before=before)
         for record in self.instance.get_run_records(wanted):
             run = record.dagster_run
-            if self.watched.is_ours(run, self.location) and hours_of(run.tags) is None:
+            if self.watched.is_ours(run, self.location) and tagged_hours(run.tags) is None:
                 yield Problem(
                     key=f"endless {run.job_name}",
                     reader=ReaderRole.PLATFORM,
@@ -157,7 +157,7 @@ def _problem(key: str, failure: RunFailure) -> Problem:
 def _open_hours(hours: list[Span]) -> str:
     if not hours:
         return ""
-    spans = [f"{key_of(span.first)} … {key_of(span.last)}" for span in hours[:_SPANS_NAMED]]
+    spans = [f"{hour_key(span.first)} … {hour_key(span.last)}" for span in hours[:_SPANS_NAMED]]
     more = f" and {len(hours) - _SPANS_NAMED} more spans" if len(hours) > _SPANS_NAMED else ""
     return (
         f"{sum(span.count for span in hours)} hours are not in the tables: {', '.join(spans)}"

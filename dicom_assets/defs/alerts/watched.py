@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.window import Span, spans_of
 
 _MATERIALIZED = AssetPartitionStatus.MATERIALIZED
@@ -59,7 +59,7 @@ class Watched:
         """
         end = self.partitions.end
         hours = {
-            key_of(hour): hour
+            hour_key(hour): hour
             for span in spans
             for hour in span.hours()
             if hour >= self.partitions.start and (end is None or hour < end)

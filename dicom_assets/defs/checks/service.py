@@ -15,7 +15,7 @@ from dicom_assets.defs.checks.definition import CheckRun, define_check, unknown_
 from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.checks.due_hours import DueConfig, DueHours
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.errors import ServiceError
 from dicom_assets.tables.delta.retry import Run
@@ -124,7 +124,7 @@ def audit_hours(run: CheckRun) -> dg.AssetCheckResult:
             "hours_compared": audited.compared,
             "hours_without_seal": audited.unsealed,
             "hours_reopened": len(audited.reopened),
-            "reopened": [key_of(hour) for hour in audited.reopened[:HOURS_NAMED]],
+            "reopened": [hour_key(hour) for hour in audited.reopened[:HOURS_NAMED]],
             "entries_late": audited.late,
             "entries_lost": audited.lost,
             "instances_overdue": audited.overdue,
@@ -189,7 +189,7 @@ def compare_studies(run: CheckRun) -> dg.AssetCheckResult:
             "studies_surplus": drift.surplus,
             "studies_different": drift.different,
             "studies_not_due": drift.not_due,
-            "hours": [key_of(hour) for hour in drift.hours[:HOURS_NAMED]],
+            "hours": [hour_key(hour) for hour in drift.hours[:HOURS_NAMED]],
         },
     )
 
@@ -246,7 +246,7 @@ def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
         metadata={
             "entries_missing": behind.missing,
             "read_until": f"{behind.read_until:%Y-%m-%d %H:%M}",
-            "hours_with_late_entries": [key_of(hour) for hour in behind.late or ()],
+            "hours_with_late_entries": [hour_key(hour) for hour in behind.late or ()],
             "late_is_known": behind.late is not None,
             **age,
             **({} if late is None else {"late_minutes": round(late)}),

@@ -16,7 +16,7 @@ from dicom_assets.defs.checks.definition import CheckRun, define_check
 from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.checks.due_hours import DueConfig, DueHours
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.tables.questions import conflicts, conformity, freshness, growth
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import TableSize
@@ -162,8 +162,8 @@ def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
             "hours_behind": shown.behind,
             "hours_open_before": shown.holes,
             "percent": shown.percent,
-            **({} if newest is None else {"newest_hour": key_of(newest)}),
-            **({} if first is None else {"first_open_hour": key_of(first)}),
+            **({} if newest is None else {"newest_hour": hour_key(newest)}),
+            **({} if first is None else {"first_open_hour": hour_key(first)}),
             FIRST_LOAD: shown.first_load,
         },
     )
@@ -176,7 +176,7 @@ def _freshness_sentence(shown: Freshness) -> str:
         return f"All tables show the {shown.due} hours that are due."
     if shown.newest is None or shown.first_open is None:
         return f"No hour is in all tables, and {shown.due} are due."
-    newest, first = key_of(shown.newest), key_of(shown.first_open)
+    newest, first = hour_key(shown.newest), hour_key(shown.first_open)
     progress = f"all tables show {shown.followed} of {shown.due} hours ({shown.percent} %)"
     if shown.first_load:
         return f"A first load is under way: {progress}, the newest is {newest}."

@@ -16,7 +16,7 @@ from typing import Final
 import dagster as dg
 
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.partitions import closed, key_of
+from dicom_assets.defs.partitions import closed, hour_key
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, tags_of
 from dicom_assets.defs.schedules.past_runs import Attempts
@@ -178,8 +178,8 @@ class _Tick:
         every = frozenset(self.load.tables)
         selection = [self.load.tables[n] for n in self.load.tables if n in one.tables]
         return dg.RunRequest(
-            f"{key_of(one.hours.first)}/{one.hours.count}/{self.moment}",
-            partition_key=key_of(one.hours.first) if is_single else None,
+            f"{hour_key(one.hours.first)}/{one.hours.count}/{self.moment}",
+            partition_key=hour_key(one.hours.first) if is_single else None,
             asset_selection=None if one.tables == every else selection,
             tags=tags if is_single else {**tags, **_BEHIND, **tags_of(one.hours)},
         )

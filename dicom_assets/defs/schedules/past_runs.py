@@ -8,9 +8,9 @@ import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from dicom_assets.defs.partitions import key_of
+from dicom_assets.defs.partitions import hour_key
 from dicom_assets.defs.pool import OWNER_TAG, is_dead
-from dicom_assets.defs.run_tags import UNFINISHED, attempt_of, hours_of, range_tags
+from dicom_assets.defs.run_tags import UNFINISHED, attempt_of, range_tags, tagged_hours
 from dicom_assets.defs.schedules.slices import Failure
 from dicom_assets.window import Span
 
@@ -30,7 +30,7 @@ class Attempts:
 
     def unmaterialized(self, asset: dg.AssetKey, hours: Sequence[datetime]) -> set[datetime]:
         """Return the hours that an asset lacks a materialization of, or failed at last."""
-        names = {key_of(hour): hour for hour in hours}
+        names = {hour_key(hour): hour for hour in hours}
         status = self.instance.get_status_by_partition(asset, list(names), self.partitions) or {}
         return {
             hour
@@ -67,7 +67,7 @@ class Attempts:
         """Yield the hours of the runs that are over assets of ours."""
         for run in runs:
             ours = run.job_name == self.job or set(self.keys) & (run.asset_selection or set())
-            hours = hours_of(run.tags) if ours else None
+            hours = tagged_hours(run.tags) if ours else None
             if hours is not None:
                 yield hours
 
@@ -79,7 +79,7 @@ class Attempts:
             targets = {} if data is None else data.target_subset.partitions_subsets_by_asset_key
             for key in set(self.keys) & targets.keys():
                 for keys in targets[key].get_partition_key_ranges(self.partitions):
-                    yield from filter(None, [hours_of(range_tags(keys.start, keys.end))])
+                    yield from filter(None, [tagged_hours(range_tags(keys.start, keys.end))])
 
 
 def _failure(hours: Span, record: dg.RunRecord) -> Failure:

@@ -13,9 +13,9 @@ from dicom_assets.window import HOUR, Span
 
 # After the first attempt, and twice as long after each other one: at a tick each hour the second
 # attempt is the next tick's, and a fault of the service that lasts a night is met a few times.
-PAUSE = timedelta(minutes=30)
+FIRST_REST = timedelta(minutes=30)
 # Never given up: a service that comes back after a week is read without a person.
-LONGEST_PAUSE = timedelta(days=1)
+LONGEST_REST = timedelta(days=1)
 # A slice is read, held in memory and committed as one; one of a quiet month takes seconds, one of
 # so many entries minutes.
 SLICE_HOURS = 720
@@ -33,7 +33,7 @@ class Failure(NamedTuple):
     def rests_until(self) -> datetime:
         """When the hours are asked for again."""
         doublings = min(self.attempt - 1, 16)
-        return self.ended + min(PAUSE * (1 << doublings), LONGEST_PAUSE)
+        return self.ended + min(FIRST_REST * (1 << doublings), LONGEST_REST)
 
 
 # Hours that are missing, with the tables that owe them.

@@ -199,7 +199,7 @@ def test_a_failed_run_rests_and_comes_again_in_halves(
     assert request.tags[ATTEMPT_TAG] == "1"
     assert not carry_out(told, home_instance, request)
     assert "6 rest after a failure" in str(evaluate(told, home_instance))
-    monkeypatch.setattr(due, "PAUSE", timedelta())
+    monkeypatch.setattr(due, "FIRST_REST", timedelta())
     halves = tick(told, home_instance)
     assert spans(halves) == [(0, 2), (3, 5)]
     assert {one.tags[ATTEMPT_TAG] for one in halves} == {"2"}
@@ -215,7 +215,7 @@ def test_an_hour_that_was_good_once_and_failed_at_last_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Somebody wanted it anew, and did not get it."""
-    monkeypatch.setattr(due, "PAUSE", timedelta())
+    monkeypatch.setattr(due, "FIRST_REST", timedelta())
     told.run(FIRST, LAST, instance=home_instance)
     own_service.answer = (403, b"{}")
     told.run(KEYS[2], instance=home_instance, raise_on_error=False)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_assets.defs.schedules.slices import (
-    LONGEST_PAUSE,
-    PAUSE,
+    FIRST_REST,
+    LONGEST_REST,
     SLICE_ENTRIES,
     SLICE_HOURS,
     Failure,
@@ -137,12 +137,12 @@ def test_the_last_failure_of_an_hour_counts() -> None:
 def test_pauses_grow_and_never_end() -> None:
     """Half an hour, an hour, two …, and a day at the most, after the thousandth attempt too."""
     ends = [Failure(span(0, 0), attempt, NOW).rests_until - NOW for attempt in (1, 2, 3, 6, 1000)]
-    assert ends == [PAUSE, 2 * PAUSE, 4 * PAUSE, 32 * PAUSE, LONGEST_PAUSE]
+    assert ends == [FIRST_REST, 2 * FIRST_REST, 4 * FIRST_REST, 32 * FIRST_REST, LONGEST_REST]
 
 
 def test_an_hour_comes_again_in_the_moment_its_pause_ends() -> None:
     """Not before."""
-    failure = Failure(span(0, 0), 1, NOW - PAUSE)
+    failure = Failure(span(0, 0), 1, NOW - FIRST_REST)
     assert gaps_of(hours(0), [failure], NOW)[1] == 0
     assert gaps_of(hours(0), [failure], NOW - timedelta(seconds=1))[1] == 1
 

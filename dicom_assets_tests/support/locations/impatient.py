@@ -11,5 +11,5 @@ from dicom_assets_tests.support.locations.killed import defs
 
 __all__ = ["defs"]
 
-due.PAUSE = timedelta()
+due.FIRST_REST = timedelta()
 hours.SENSOR_SECONDS = 5
