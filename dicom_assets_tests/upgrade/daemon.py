@@ -33,7 +33,7 @@ from dagster._scheduler.scheduler import launch_scheduled_runs
 from dagster._serdes import ConfigurableClass
 from dagster._serdes.config_class import ConfigurableClassData
 
-from dicom_assets.defs.run_tags import hours_of
+from dicom_assets.defs.run_tags import tagged_hours
 
 LOCATION: Final = "dicom_assets"
 """The name of the code location, as in `workspace.yaml` and pyproject.toml of every release."""
@@ -74,7 +74,7 @@ class InThisProcess(RunLauncher, ConfigurableClass):
     def launch_run(self, context: LaunchRunContext) -> None:
         """The run has ended."""
         run, origin = context.dagster_run, context.dagster_run.remote_job_origin
-        if hours_of(run.tags) is None:
+        if tagged_hours(run.tags) is None:
             self._instance.report_run_canceled(run)
             return
         assert origin is not None

@@ -17,7 +17,7 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.remote_representation.external import RemoteSchedule
 
-from dicom_assets.defs.run_tags import attempt_of, hours_of
+from dicom_assets.defs.run_tags import attempt_of, tagged_hours
 from dicom_assets.settings import Settings
 from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, ticks_of
@@ -103,7 +103,7 @@ class Upgraded:
         new = [run for run in self.instance.get_runs() if run.run_id not in known]
         return Turn(
             titles=sorted(body["title"].partition(": ")[2] for body in self.sink.bodies),
-            runs=[_run(run) for run in new if hours_of(run.tags) is not None],
+            runs=[_run(run) for run in new if tagged_hours(run.tags) is not None],
             hours=_read(self.service.asked[asked:]),
         )
 
@@ -127,7 +127,7 @@ class Upgraded:
 
 
 def _run(run: dg.DagsterRun) -> Run:
-    span = hours_of(run.tags)
+    span = tagged_hours(run.tags)
     assert span is not None
     first = (span.first - START) // HOUR
     return Run(tuple(range(first, first + span.count)), attempt_of(run.tags))
