@@ -31,7 +31,7 @@ from dicom_assets.defs.schedules import check_jobs, columns, maintenance, missin
 from dicom_assets.defs.storage import AzureStorage, require_no_plain_secret, storage_of
 from dicom_assets.emulator import sample, server
 from dicom_assets.errors import SettingsError
-from dicom_assets.schema import INSTANCE, Table
+from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
 from dicom_assets.settings import (
     ARCHIVE_DIRECTORY,
     LOOPBACK_DIRECTORY,
@@ -151,10 +151,15 @@ def _build(settings: Settings, names: Names, kept: DeltaTables) -> dg.Definition
         ],
         sensors=[
             missing_hours.reopened_sensor(load, hourly_job, running=running),
-            *([unfilled] if kept.tables != TABLES else []),
+            *([unfilled] if _have_further(kept.tables) else []),
         ],
         resources={names.service: service, names.tables: kept},
     )
+
+
+def _have_further(tables: tuple[Table, ...]) -> bool:
+    """Return whether tables were added to those of the first releases, which fill themselves."""
+    return any(table.is_derived and table.name not in {SERIES.name, STUDY.name} for table in tables)
 
 
 def _assets(
@@ -233,5 +238,6 @@ def _first_hour(settings: Settings) -> datetime:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions for the settings of the environment, all steps in one process."""
-    ours = build_definitions(Settings.from_environment())
+    names = [table.name for table in TABLES]
+    ours = build_definitions(Settings.from_environment(further_tables=names))
     return dg.Definitions.merge(ours, dg.Definitions(executor=dg.in_process_executor))

@@ -434,12 +434,14 @@ class Settings:
         """Return the settings of the process's environment, or of the mapping given.
 
         `complete` asks for all that a run needs; a command that helps to find a value does without.
-        `further_tables` are names of tables beside ours: each has a setting for its path, too.
+        `further_tables` are names of tables: one that has no field for its path here has a setting
+        of the same form.
         Raises SettingsError that names the variable and the remedy, never what the variable held.
         """
         given = os.environ if environment is None else environment
         values: dict[str, Any] = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
-        paths = {name: _table(name) for name in further_tables}
+        own = {f.name for f in fields(cls) if _is_path(f)}
+        paths = {t: _table(t) for t in further_tables if f"{t}_table_path" not in own}
         further = {n: str(_read(f, given)) if _is_set(f, given) else n for n, f in paths.items()}
         settings = cls(**values, further_table_paths=further)
         if complete:

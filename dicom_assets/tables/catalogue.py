@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table, added
 from dicom_assets.tables.sync import with_marks
 
-_FOLLOWERS = (CHANGE, INSTANCE, SERIES, STUDY)
-TABLES = (CHANGE, with_marks(_FOLLOWERS), INSTANCE, SERIES, STUDY, REJECTED)
+_TABLES = (CHANGE, SYNC, INSTANCE, SERIES, STUDY, REJECTED)
+TABLES = tuple(with_marks(_TABLES) if table is SYNC else table for table in _TABLES)
 
 
 def catalogue(

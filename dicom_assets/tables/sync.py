@@ -156,14 +156,18 @@ def lagging(store: Store) -> dict[datetime, frozenset[str]]:
     return {hour: names for hour, names in sorted(tables.items()) if names}
 
 
+def marks_switched_off(sync: Snapshot) -> list[str]:
+    """Return the marks in `sync` of tables that are switched off here."""
+    return sorted(name for name in sync.column_names - set(sync.table.names) if name.endswith("At"))
+
+
 def _with_every_mark(store: Store) -> Snapshot:
     """Return `sync` with the marks of tables that are switched off, too.
 
     A seal that changes must remove those marks, because such a table may be switched on again.
     """
     sync = store.open(SYNC)
-    off = sorted(name for name in sync.column_names - set(sync.table.names) if name.endswith("At"))
-    marks = tuple(Column(name, TIMESTAMP, "", mark=True) for name in off)
+    marks = tuple(Column(name, TIMESTAMP, "", mark=True) for name in marks_switched_off(sync))
     return replace(sync, table=replace(sync.table, columns=(*sync.table.columns, *marks)))
 
 

@@ -24,13 +24,14 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
 from dicom_assets.tables.delta.arrow import ints, pc
 from dicom_assets.tables.delta.files import data_files, stored_path
 from dicom_assets.tables.delta.folder import PARQUET_ERRORS, Folder, Log, Stored
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.questions.find import Verdict
+from dicom_assets.tables.sync import marks_switched_off
 from dicom_assets.tables.upkeep.maintenance import CHECKPOINT_AGE
 
 # The tables with values of headers, which an erasure has to remove.
@@ -64,11 +65,15 @@ class Remains:
 
 @dataclass(frozen=True)
 class Traces:
-    """The remains of a study by table, and the number of its `rejected` entries."""
+    """The remains of a study by table, and the number of its `rejected` entries.
+
+    `unknown` are tables that somebody switched on elsewhere: they have a mark in `sync`.
+    """
 
     study: str
     tables: Mapping[str, Remains] = field(default_factory=dict)
     rejected: int = 0
+    unknown: tuple[str, ...] = ()
 
     @property
     def is_alive(self) -> bool:
@@ -91,6 +96,13 @@ def judge_traces(traces: Traces) -> Verdict:
             "alive",
             "the tables show the study. Delete it in the DICOM service: the hour of the deletion "
             "removes its rows.",
+            select=(),
+        )
+    if traces.is_erased and traces.unknown:
+        return Verdict(
+            "unknown",
+            f"the tables known here do not hold it, but {', '.join(traces.unknown)} may, which were "
+            "added to this root. Look for the study in them, and in their old files.",
             select=(),
         )
     if traces.is_erased:
@@ -120,7 +132,8 @@ def traces_of(
         remains[search.table.name] = search.remains()
     logged = ints(store.open(CHANGE).rows_of("studyinstanceuid", [study])["sequence"])
     rejected = store.open(REJECTED).rows_of("sequence", logged, ["sequence"])
-    return Traces(study, remains, rejected.num_rows)
+    unknown = (mark.removesuffix("At") for mark in marks_switched_off(store.open(SYNC)))
+    return Traces(study, remains, rejected.num_rows, tuple(unknown))
 
 
 class _Search:

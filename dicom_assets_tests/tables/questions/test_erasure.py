@@ -15,7 +15,8 @@ from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.maintained import PATIENT, age
 from dicom_assets_tests.support.steps import store_in
-from dicom_assets_tests.support.tables import Bench, hours, key
+from dicom_assets_tests.support.tables import Bench, hours, key, run
+from dicom_assets_tests.support.toy import TOY, WITH_TOY
 
 GONE, KEPT = "1.1", "1.10"
 """The study that is deleted, and one whose UID begins with its."""
@@ -235,3 +236,19 @@ def test_of_change_it_names_rows_only_as_what_they_are(root: Path) -> None:
         },
     )
     assert found.is_erased
+
+
+def test_a_further_table_is_searched_and_one_that_is_not_known_is_named(tmp_path: Path) -> None:
+    """Nothing is called erased while a table that somebody added may hold it."""
+    bench = Bench(store_in(tmp_path, WITH_TOY))
+    for number in (1, 2):
+        bench.archive.create(number, of=key(str(number), study="1"))
+    bench.sync(hours(0))
+    steps.derive(bench.store, TOY, hours(0), run())
+    assert traces_of(bench.store, GONE).tables["toy"].rows == 1
+    plain = traces_of(store_in(tmp_path), "1.9")
+    assert (plain.is_erased, plain.unknown) == (True, ("toy",))
+    verdict = judge_traces(plain)
+    assert (verdict.name, verdict.is_fine) == ("unknown", False)
+    assert "toy" in verdict.sentence
+    assert judge_traces(traces_of(bench.store, "1.9")).name == "erased"
