@@ -101,7 +101,7 @@ def judge_traces(traces: Traces) -> Verdict:
     if traces.is_erased and traces.unknown:
         return Verdict(
             "unknown",
-            f"the tables known here do not hold it, but {', '.join(traces.unknown)} may, which were "
+            f"the tables known here do not hold it, but {', '.join(traces.unknown)} may. They were "
             "added to this root. Look for the study in them, and in their old files.",
             select=(),
         )
