@@ -37,7 +37,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(R
 def test_a_command_that_is_named_exists(page: Path) -> None:
     """`dicom-assets …` in any page is a command, and its second word one below it if it has any."""
     for name, second in COMMAND.findall(page.read_text(encoding="utf-8")):
-        command = main.commands.get(name)
+        command = main.get_command(click.Context(main), name)
         assert command is not None, f"dicom-assets {name}"
         if isinstance(command, click.Group) and second:
             assert second in command.commands, f"dicom-assets {name} {second}"
