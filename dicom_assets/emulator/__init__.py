@@ -1,9 +1,9 @@
 """A DICOM service on this machine: Azure Health Data Services as its change feed shows it.
 
-`archive`: instances, headers and entries in one SQLite file; `uids` changes UIDs in it.
+`archive`: instances, headers and entries in one SQLite file.
 `headers`: a DICOM file to the header that the service keeps; `ticks`: times of 100 ns.
-`application`: the routes, with `feed`, `stow` (store), `qido` (search), `updates` (bulk update)
-and `tokens` (401 and 403). `server`: the application on a port.
+`application`: the routes, with `feed`, `stow` (store), `qido` (search) and `updates` (bulk update).
+`server`: the application on a port.
 `sample`: an archive filled with pydicom's files, for the demo.
 
 It stands alone: it imports nothing of the rest of the project, and nothing of Dagster, so that any

@@ -29,10 +29,9 @@ from dicom_assets.emulator.archive import (
     is_partition,
     is_uid,
 )
-from dicom_assets.emulator.tokens import Guard, KnownTokens, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -99,21 +98,11 @@ class _SupportedVersions:
         await self.app(scope, receive, send_named)
 
 
-def create_application(
-    archive: Archive,
-    *,
-    middleware: Sequence[Middleware] = (),
-    tokens: KnownTokens | Iterable[Token | str] | None = None,
-) -> Starlette:
-    """Return the ASGI application that serves the archive.
-
-    `middleware` stands between it and the client. With `tokens`, requests need one of them.
-    """
-    known = tokens if tokens is None or isinstance(tokens, KnownTokens) else KnownTokens(*tokens)
-    guard = [] if known is None else [Middleware(Guard, known)]
+def create_application(archive: Archive, *, middleware: Sequence[Middleware] = ()) -> Starlette:
+    """Return the ASGI application that serves the archive, with `middleware` before it."""
     application = Starlette(
         routes=[Route("/", _index), *_routes()],
-        middleware=[*middleware, Middleware(_SupportedVersions), *guard],
+        middleware=[*middleware, Middleware(_SupportedVersions)],
     )
     application.state.archive = archive
     return application

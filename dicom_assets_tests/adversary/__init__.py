@@ -13,6 +13,7 @@ port. All is importable from here, but for `hostile` and `canary`.
 `seeded`: plans by chance, from a seed.
 `hostile`: entries that no service should send.
 `middleware`: a plan around the application, and the route `/admin/faults`.
+`tokens`: bearer tokens, 401 and 403; `uids`: changes of UIDs, as newer services do them.
 `canary`: headers in which every text is a mark.
 """
 

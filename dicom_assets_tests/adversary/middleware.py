@@ -24,6 +24,7 @@ from dicom_assets.emulator.application import create_application
 from dicom_assets_tests.adversary.entries import PartialArchive
 from dicom_assets_tests.adversary.exchange import Answer, Asked
 from dicom_assets_tests.adversary.plan import Faults, Plan
+from dicom_assets_tests.adversary.tokens import guard_of
 from dicom_assets_tests.adversary.wire import TRANSPORT, LendingProtocol, Whole
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.tokens import KnownTokens, Token
     from dicom_assets_tests.adversary.exchange import Service
+    from dicom_assets_tests.adversary.tokens import KnownTokens, Token
 
 ADMIN: Final = "/admin/"
 
@@ -51,8 +52,9 @@ def breakable(
     tokens: KnownTokens | Iterable[Token | str] | None = None,
 ) -> Starlette:
     """Return the emulator's application with an adversary around it; `middleware` is outermost."""
-    layers = [*middleware, Middleware(Adversary, faults)]
-    application = create_application(archive, middleware=layers, tokens=tokens)
+    guard = () if tokens is None else (guard_of(tokens),)
+    layers = [*middleware, Middleware(Adversary, faults), *guard]
+    application = create_application(archive, middleware=layers)
     application.state.faults = faults
     return application
 

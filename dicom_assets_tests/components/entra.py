@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dicom_assets.emulator import server
-from dicom_assets.emulator.tokens import KnownTokens
+from dicom_assets_tests.adversary.tokens import KnownTokens
 from dicom_assets_tests.components import azurite
 from dicom_assets_tests.support.tls import Relay
 

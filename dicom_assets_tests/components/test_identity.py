@@ -27,6 +27,7 @@ from dicom_assets.feed.http.auth import SCOPE, default_credential
 from dicom_assets.schema import SYNC
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta.commit import Difference
+from dicom_assets_tests.adversary.tokens import guard_of
 from dicom_assets_tests.components import azurite
 from dicom_assets_tests.components.cloud import CONTAINER, SERVICE_PRINCIPAL, clean
 from dicom_assets_tests.components.entra import CLIENT, SECRET, SERVICE, TENANT, Guarded
@@ -224,7 +225,9 @@ def test_a_run_of_dagster_goes_to_azure_by_configuration_alone(
     identity = cloud.managed() if kind == "managed" else SERVICE_PRINCIPAL
     with (
         closing(Archive(tmp_path / "archive")) as archive,
-        server.start(create_application(tell(archive), tokens=Guarded())) as service,
+        server.start(
+            create_application(tell(archive), middleware=[guard_of(Guarded())])
+        ) as service,
         Relay(service.url, cloud.certificate) as relay,
     ):
         proxy = cloud.proxy(**{DICOM_HOST: int(relay.url.rpartition(":")[2])})

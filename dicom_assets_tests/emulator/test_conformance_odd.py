@@ -17,7 +17,6 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.tokens import Token
 from dicom_assets_tests.adversary import (
     Drip,
     Hide,
@@ -29,6 +28,7 @@ from dicom_assets_tests.adversary import (
     Status,
     cancelled,
 )
+from dicom_assets_tests.adversary.tokens import Token, guard_of
 from dicom_assets_tests.emulator.test_captured import KEY, read, ticks
 from dicom_assets_tests.support.dicom_files import TEN, feed, header, many, raw, sequences, shapes
 
@@ -101,7 +101,7 @@ def test_fact_33_no_token_is_401_and_no_role_is_403(tmp_path: Path) -> None:
     archive = Archive(tmp_path)
     tokens: list[Token | str] = ["good", Token("no role", can_read=False)]
     with (
-        server.start(create_application(archive, tokens=tokens)) as running,
+        server.start(create_application(archive, middleware=[guard_of(tokens)])) as running,
         httpx.Client(base_url=running.url) as client,
     ):
         answers = {

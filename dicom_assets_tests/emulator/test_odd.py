@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dicom_assets.emulator.archive import Archive, InstanceKey, NotStored, instance_key
-from dicom_assets.emulator.uids import Effect, change_uids
+from dicom_assets_tests.adversary.uids import Effect, change_uids
 from dicom_assets_tests.emulator.test_archive import header
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dagster._core.scheduler.instigation import InstigatorStatus
 from dicom_assets.commands import home
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.tokens import KnownTokens
 from dicom_assets_tests.adversary import Faults, breakable, serve
+from dicom_assets_tests.adversary.tokens import KnownTokens
 from dicom_assets_tests.commands.check import identity as identities
 from dicom_assets_tests.commands.check.identity import AUDIENCE, TENANT, Identity
 from dicom_assets_tests.commands.check.world import (

@@ -12,8 +12,8 @@ import pytest
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.tokens import Token
 from dicom_assets_tests.adversary import Clock, Html, Rule, Status
+from dicom_assets_tests.adversary.tokens import Token
 from dicom_assets_tests.commands.check.identity import STAND_ALONE_TENANT
 from dicom_assets_tests.commands.check.world import START_TIME, World
 from dicom_assets_tests.support.feed_service import Answer, Running, Service

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.tokens import KnownTokens
     from dicom_assets_tests.adversary import Faults
+    from dicom_assets_tests.adversary.tokens import KnownTokens
 
 FIRST: Final = floor_hour(datetime.now(UTC)) - timedelta(hours=12)
 START_TIME: Final = f"{FIRST:%Y-%m-%dT%H:%M:%SZ}"

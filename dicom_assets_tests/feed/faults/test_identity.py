@@ -14,10 +14,10 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
-from dicom_assets.emulator.tokens import KnownTokens, Token
 from dicom_assets.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
+from dicom_assets_tests.adversary.tokens import KnownTokens, Token, guard_of
 from dicom_assets_tests.feed.faults.truth import SHOWN, WINDOW, assert_all_is_read
 from dicom_assets_tests.support.feed_service import QUICK, SOON, Answer, Running, Service
 from dicom_assets_tests.support.feeds import feed_of
@@ -263,7 +263,7 @@ def test_over_http_no_token_is_sent_and_a_401_says_so(
     """The credential is not even asked."""
     credential, tokens = Credential(), KnownTokens()
     with (
-        server.start(create_application(resting, tokens=tokens)) as running,
+        server.start(create_application(resting, middleware=[guard_of(tokens)])) as running,
         feed_of(running.url, credential=credential, timeouts=QUICK) as feed,
         pytest.raises(ServiceRefusedError, match="no token is sent"),
     ):

@@ -32,7 +32,7 @@ class Effect(StrEnum):
     """No entry at all: the metadata of the old ones has the new UIDs."""
 
 
-def change_uids(  # noqa: PLR0913 - where, what, how and when
+def change_uids(
     archive: Archive,
     study: str,
     uids: Mapping[str, str],

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 
+from dicom_assets.emulator.application import SUPPORTED_VERSIONS
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -89,11 +92,19 @@ class Guard:
             await self.app(scope, receive, send)
             return
         status = self.tokens.status(Headers(scope=scope).get("authorization", ""))
-        guarded = self.app if status == 200 else _refusal(status)  # noqa: PLR2004 - OK
+        guarded = self.app if status == 200 else _refusal(status)
         await guarded(scope, receive, send)
 
 
+def guard_of(tokens: KnownTokens | Iterable[Token | str]) -> Middleware:
+    """Return the guard of an application, as its middleware."""
+    known = tokens if isinstance(tokens, KnownTokens) else KnownTokens(*tokens)
+    return Middleware(Guard, known)
+
+
 def _refusal(status: int) -> Response:
+    # The guard stands before what names the versions in every other answer.
+    named = {"api-supported-versions": SUPPORTED_VERSIONS}
     if status == _FORBIDDEN:
-        return PlainTextResponse("Authorization failed.", status_code=status)
-    return Response(status_code=status, headers={"www-authenticate": "Bearer"})
+        return PlainTextResponse("Authorization failed.", status_code=status, headers=named)
+    return Response(status_code=status, headers={**named, "www-authenticate": "Bearer"})

@@ -10,8 +10,8 @@ import pytest
 from dicom_assets.emulator import server
 from dicom_assets.emulator.application import create_application
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.tokens import KnownTokens, Token
 from dicom_assets_tests.adversary import Faults, Rule, Status, breakable, serve
+from dicom_assets_tests.adversary.tokens import KnownTokens, Token, guard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +115,7 @@ def test_tokens_may_be_texts(tmp_path: Path) -> None:
     """A list of texts will do, and none at all is nobody's."""
     for tokens, expected in ((["one", "two"], 200), ([], 401)):
         archive = Archive(tmp_path)
-        with server.start(create_application(archive, tokens=tokens)) as running:
+        with server.start(create_application(archive, middleware=[guard_of(tokens)])) as running:
             bearer = {"authorization": "Bearer two"}
             answer = httpx.get(f"{running.url}/v2/changefeed", headers=bearer)
         assert answer.status_code == expected
