@@ -4,7 +4,10 @@ Fixtures live in the folder that uses them.
 """
 
 import os
+import socket
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # `make test` looks at the same examples every time, so that a change is judged by what it changed;
@@ -16,3 +19,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # No test leaves a patient's value outside the tables.
 pytest_plugins = ("dicom_assets_tests.support.canary",)
+
+# Folders whose tests need neither Dagster nor a network, but those marked `sockets`.
+CORE = ("feed", "header", "schema", "tables")
+
+
+@pytest.fixture(autouse=True)
+def no_connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse connections to a test of the core that is not marked `sockets`."""
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    if folder in CORE and request.node.get_closest_marker("sockets") is None:
+        monkeypatch.setattr(socket.socket, "connect", _refuse)
+
+
+def _refuse(*_: object) -> None:
+    raise AssertionError("this test connects: mark it `sockets`")

@@ -13,6 +13,8 @@ from dicom_assets.window import Window
 from dicom_assets_tests.support.entries import header
 from dicom_assets_tests.support.feeds import feed_of
 
+pytestmark = pytest.mark.sockets
+
 HOUR = 17_676_000_000_000_000
 
 

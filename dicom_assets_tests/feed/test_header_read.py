@@ -16,6 +16,8 @@ from dicom_assets.schema import INSTANCE
 from dicom_assets_tests.support.entries import Json, header
 from dicom_assets_tests.support.feed_service import HOUR, Answer, Request, Service, made
 
+pytestmark = pytest.mark.sockets
+
 Opener = Callable[..., ChangeFeed]
 
 

@@ -16,6 +16,8 @@ from dicom_assets_tests.support.entries import Json
 from dicom_assets_tests.support.feed_service import HOUR, Answer, Request, Service, made, stamp
 from dicom_assets_tests.support.feeds import feed_of
 
+pytestmark = pytest.mark.sockets
+
 WINDOW = Window(HOUR, HOUR + 36_000_000_000)
 Opener = Callable[..., ChangeFeed]
 

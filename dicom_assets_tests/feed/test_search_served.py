@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from dicom_assets.tables.delta.snapshot import Store
 
+pytestmark = pytest.mark.sockets
+
 NOW = datetime(2024, 3, 2, tzinfo=UTC)
 HOURS = [datetime(2024, 3, 1, hour, tzinfo=UTC) for hour in range(7)]
 STUDIES = 12

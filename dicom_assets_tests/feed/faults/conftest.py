@@ -32,6 +32,11 @@ def repetition(request: pytest.FixtureRequest) -> int:
     return int(request.param)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Every test of the folder talks over a socket."""
+    item.add_marker(pytest.mark.sockets)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test of the folder runs FAULTS times."""
     if TIMES > 1:

@@ -25,6 +25,8 @@ from dicom_assets.window import Window
 from dicom_assets_tests.support.feed_service import HOUR, QUICK, Answer, Running, Service, made
 from dicom_assets_tests.support.feeds import feed_of
 
+pytestmark = pytest.mark.sockets
+
 WINDOW = Window(HOUR, HOUR + 36_000_000_000)
 CANARY = "PHI-7f3c"
 Opener = Callable[..., ChangeFeed]

@@ -13,6 +13,8 @@ from dicom_assets.errors import ServiceUnavailableError
 from dicom_assets_tests.support.feed_service import QUICK, SOON
 from dicom_assets_tests.support.feeds import feed_of
 
+pytestmark = pytest.mark.sockets
+
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Long: " + b"x" * 9_000
 BODY = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9000\r\n\r\n"
 SECONDS = 0.4
