@@ -1,7 +1,7 @@
 """The wiring: settings in, Dagster definitions out; the only place where all parts meet.
 
 `build_definitions` may be called in somebody else's code location and merged into their
-definitions. `defs` is what Dagster loads for ours; loading asks no network.
+definitions. Dagster loads `defs` for ours. Loading sends no request.
 """
 
 import threading
@@ -27,7 +27,16 @@ from dicom_assets.defs.io_manager import DeltaTables
 from dicom_assets.defs.names import DEFAULT_NAME, Names
 from dicom_assets.defs.partitions import hourly
 from dicom_assets.defs.resources import DicomService
-from dicom_assets.defs.schedules import check_jobs, columns, maintenance, missing_hours
+from dicom_assets.defs.schedules.check_jobs import check_jobs
+from dicom_assets.defs.schedules.columns import columns_job
+from dicom_assets.defs.schedules.maintenance import maintenance_job, maintenance_schedule
+from dicom_assets.defs.schedules.missing_hours import (
+    HourlyLoad,
+    reopened_sensor,
+    tables_job,
+    tables_schedule,
+    unfilled_sensor,
+)
 from dicom_assets.defs.storage import AzureStorage, require_no_plain_secret, storage_of
 from dicom_assets.emulator import sample, server
 from dicom_assets.errors import SettingsError
@@ -44,10 +53,10 @@ _STARTING = threading.Lock()
 
 
 class EmbeddedDicomService(DicomService):
-    """The DICOM service of this machine, for a first look: started where it is needed.
+    """The embedded DICOM service of this machine, for a demo.
 
-    Each process that asks has a thread of its own on a loopback port; they share one archive,
-    which is filled on first use with the DICOM files that pydicom ships.
+    Each process that needs it starts a thread of its own on a loopback port. They share one
+    archive, which is filled on first use with the DICOM files that pydicom ships.
     """
 
     url: str = "embedded"
@@ -76,18 +85,17 @@ def build_definitions(
 ) -> dg.Definitions:
     """Return assets, jobs, schedules, sensors and resources for one archive and one root of tables.
 
-    Merge them into your own with `dagster.Definitions.merge`; `key_prefix` goes before our asset
-    keys, and all other names begin with `name`. The executor is left to you; ours runs the four
-    steps in one process. `storage` says how the tables' account is reached, where the environment
-    shall not; secrets in it are `dagster.EnvVar`. `tables` are TABLES and further ones that are
-    derived from `instance`. Raises SettingsError for a secret, a schedule or a name that cannot be
-    used.
+    Merge them into your own with `dagster.Definitions.merge`. `key_prefix` goes before our asset
+    keys, and all other names begin with `name`. The executor is yours; `defs` runs the four steps
+    in one process. `storage` replaces the environment for the access to the tables' account, with
+    secrets as `dagster.EnvVar`. `tables` are TABLES and further ones that are derived from
+    `instance`. Raises SettingsError for a secret, a schedule or a name that cannot be used.
     """
     if storage is not None:
         require_no_plain_secret(storage)
     if not is_valid_cron_string(settings.schedule):
         raise SettingsError(
-            "DICOM_SCHEDULE: a cron schedule that Dagster takes is needed, such as 15 * * * *"
+            "DICOM_SCHEDULE: a cron schedule that Dagster accepts is needed, such as 15 * * * *"
         )
     with quiet_betas():
         names = Names.of(name, key_prefix)
@@ -98,10 +106,10 @@ def build_definitions(
 
 @contextmanager
 def quiet_betas() -> Iterator[None]:
-    """Silence Dagster's beta notices on what we rely on; any other warning goes on.
+    """Silence Dagster's beta warnings for the APIs that we rely on, and no other warning.
 
-    Each is an API that has no stable twin: `backfill_policy` makes many hours one run, and the
-    code references lead from an asset to its source.
+    Neither has a stable alternative: `backfill_policy` makes many hours one run, and the code
+    references lead from an asset to its source.
     """
     relied_on = ("`backfill_policy`", "`with_source_code_references`", "CodeReference")
     with warnings.catch_warnings():
@@ -110,50 +118,52 @@ def quiet_betas() -> Iterator[None]:
         yield
 
 
-def _build(settings: Settings, names: Names, kept: DeltaTables) -> dg.Definitions:
+def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definitions:
     service = dicom_service(settings)
     start = datetime.fromisoformat(str(service.start_time))
     partitions = hourly(start, settings.end_time)
-    assets = _assets(settings, names, partitions, kept.tables)
-    load = missing_hours.HourlyLoad(
+    assets = _assets(settings, names, partitions, manager.tables)
+    load = HourlyLoad(
         names=names,
         tables={asset.key.path[-1]: asset.key for asset in assets},
         partitions=partitions,
         service=service,
-        store=kept.store,
+        store=manager.store,
         newest_first=settings.missing_hours == NEWEST_FIRST,
     )
     running = not settings.is_embedded
+    ticking = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
+    sensing = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     due = DueHours(partitions, settings.schedule, load.delay)
     checks = [
         *service_checks(names, due),
         *upkeep_checks(names, due),
         *table_checks(names),
     ]
-    nightly = maintenance.maintenance_job(kept.tables, names)
-    backfill = columns.columns_job(load)
-    hourly_job = missing_hours.tables_job(load)
-    looks = check_jobs.check_jobs(names)
-    unfilled = missing_hours.unfilled_sensor(load, backfill, running=running)
+    nightly = maintenance_job(manager.tables, names)
+    backfill = columns_job(load)
+    hourly_job = tables_job(load)
+    jobs_of_checks = check_jobs(names)
+    unfilled = unfilled_sensor(load, backfill, sensing)
     upstream = service_spec(
         names,
         settings.service_url or ARCHIVE_DIRECTORY,
-        catalogue(kept.tables, settings.columns_file)[INSTANCE.name],
+        catalogue(manager.tables, settings.columns_file)[INSTANCE.name],
     )
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(assets)],
         asset_checks=checks,
-        jobs=[hourly_job, *(look.job_of(checks) for look in looks), backfill, nightly],
+        jobs=[hourly_job, *(job.job_of(checks) for job in jobs_of_checks), backfill, nightly],
         schedules=[
-            missing_hours.tables_schedule(load, hourly_job, settings.schedule, running=running),
-            *(look.schedule(running=running) for look in looks),
-            maintenance.maintenance_schedule(nightly, names, running=running),
+            tables_schedule(load, hourly_job, settings.schedule, ticking),
+            *(job.schedule(ticking) for job in jobs_of_checks),
+            maintenance_schedule(nightly, names, ticking),
         ],
         sensors=[
-            missing_hours.reopened_sensor(load, hourly_job, running=running),
-            *([unfilled] if _have_further(kept.tables) else []),
+            reopened_sensor(load, hourly_job, sensing),
+            *([unfilled] if _have_further(manager.tables) else []),
         ],
-        resources={names.service: service, names.tables: kept},
+        resources={names.service: service, names.tables: manager},
     )
 
 
@@ -168,7 +178,7 @@ def _assets(
     partitions: dg.HourlyPartitionsDefinition,
     tables: tuple[Table, ...],
 ) -> list[dg.AssetsDefinition]:
-    """Return the story and the assets of further tables, with what is common to all of them."""
+    """Return the story and the assets of further tables, with partitions, freshness and pages."""
     shown = catalogue(tables, settings.columns_file)
     assets = story(names)
     known = {asset.key for asset in assets}
@@ -191,14 +201,15 @@ def io_manager(
     tables: tuple[Table, ...] = TABLES,
     names: Names | None = None,
 ) -> DeltaTables:
-    """Return the IO manager over the tables that the settings name, in the storage, if it is given.
+    """Return the IO manager over the tables that the settings name.
 
-    Raises SettingsError for a root in Azure of which nobody says the account.
+    `storage` replaces the storage that the settings say. Raises SettingsError for a root in Azure
+    without an account.
     """
-    root, found = storage_of(settings)
+    root, default = storage_of(settings)
     return DeltaTables.over(tables)(
         root_uri=root,
-        storage_options=storage or found,
+        storage_options=storage or default,
         paths={table.name: settings.table_relative_path(table.name) for table in tables},
         pool=(names or Names()).tables,
         retention_hours=settings.retention_hours,
@@ -208,7 +219,7 @@ def io_manager(
 
 
 def dicom_service(settings: Settings) -> DicomService:
-    """Return the service that the settings name, with the start that holds."""
+    """Return the service that the settings name, with the start of reading."""
     shared: dict[str, Any] = {
         "api_version": settings.api_version,
         "batch_size": settings.batch_size,
@@ -229,7 +240,7 @@ def dicom_service(settings: Settings) -> DicomService:
 
 
 def _first_hour(settings: Settings) -> datetime:
-    """Return where time begins when no start is set: 48 hours before the first look, and kept."""
+    """Return the start when none is set: 48 hours before the first use, kept in a file since."""
     delay = timedelta(minutes=settings.delay_minutes)
     beside = ARCHIVE_DIRECTORY if settings.is_embedded else LOOPBACK_DIRECTORY
     return sample.first_hour(Path(beside), now=datetime.now(UTC), delay=delay)

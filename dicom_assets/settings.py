@@ -1,8 +1,8 @@
 """The settings: every environment variable, its default, its meaning and its check, once.
 
-`Settings.from_environment` is the only place that reads the environment; everything else is given
-a `Settings`. What contradicts itself is refused here, at start, naming the variable and the ways
-out. The configuration page in docs is generated from the fields below.
+Only `Settings.from_environment` reads the environment; all other code gets a `Settings`.
+Contradictions are refused here, at start, with the variables and the ways out. The configuration
+page in docs is generated from the fields below.
 """
 
 import ipaddress
@@ -24,13 +24,13 @@ T = TypeVar("T")
 ARCHIVE_DIRECTORY = "data/archive"
 LOOPBACK_DIRECTORY = "data/loopback"
 FIRST_YEAR = 1990
-# A week: what the engines let a reader take over a version that was replaced.
+# A week: the time that the engines give a reader to finish with a replaced version.
 LEAST_RETENTION_HOURS = 168
 LAST_YEAR = 9999
 HEADER_COLUMNS = ("string", "map", "both")
 OLDEST_FIRST, NEWEST_FIRST = "oldest-first", "newest-first"
 TABLE_SCHEMES = ("abfss", "abfs", "az", "azure", "adl")
-# Where the engine may send a token for the storage, in every cloud; another host is no account's.
+# The hosts of storage accounts, in every cloud. A token for the storage is sent to no other host.
 STORAGE_HOSTS = (
     ".core.windows.net",
     ".storage.azure.net",
@@ -42,20 +42,12 @@ _CHANNELS = "addresses of Apprise, such as mailto://…, are needed (docs/operat
 _DATA_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
-def _refuse(what: str) -> SettingsError:
-    return SettingsError(what)
-
-
-def _text(value: str) -> str:
-    return value
-
-
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
     def parse(value: str) -> int:
         number = int(value) if re.fullmatch(r"-?\d{1,9}", value, re.ASCII) else least - 1
         if number < least or (most is not None and number > most):
             bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"
-            raise _refuse(f"a whole number {bounds} is needed")
+            raise SettingsError(f"a whole number {bounds} is needed")
         return number
 
     return parse
@@ -66,18 +58,18 @@ def _moment(value: str) -> datetime:
         moment = datetime.fromisoformat(value)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise _refuse("a time such as 2026-01-31T10:00:00Z is needed") from None
+        raise SettingsError("a time such as 2026-01-31T10:00:00Z is needed") from None
 
 
 def _start(value: str) -> datetime:
     if re.match(r"0{3}\d|1[0-8]", value):
-        raise _refuse(
+        raise SettingsError(
             "a start this early is the Data Factory template's default and would make millions of "
             "empty hours; `dicom-assets check` prints the feed's first hour: use that"
         )
     moment = _moment(value)
     if moment.year < FIRST_YEAR:
-        raise _refuse(f"{moment:%Y} lies before any DICOM service: use the feed's first hour")
+        raise SettingsError(f"{moment:%Y} lies before any DICOM service: use the feed's first hour")
     return moment
 
 
@@ -87,12 +79,12 @@ def _end(value: str) -> datetime | None:
 
 
 def _split(value: str, such_as: str) -> SplitResult:
-    # The parser's own errors quote what it was given.
+    # The parser's own errors quote the value.
     try:
         parts = urlsplit(value)
         _ = parts.port, parts.hostname
     except ValueError:
-        raise _refuse(such_as) from None
+        raise SettingsError(such_as) from None
     return parts
 
 
@@ -100,17 +92,19 @@ def _service_url(value: str) -> str:
     such_as = "an address such as https://workspace-service.dicom.azurehealthcareapis.com"
     parts = _split(value, such_as)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise _refuse(such_as)
+        raise SettingsError(such_as)
     if parts.username is not None or parts.query or parts.fragment:
-        raise _refuse("the address may hold no user, query or fragment")
+        raise SettingsError("the address may hold no user, query or fragment")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
-        raise _refuse("http:// is for a literal loopback address such as 127.0.0.1: use https://")
+        raise SettingsError(
+            "http:// is for a literal loopback address such as 127.0.0.1: use https://"
+        )
     return value.rstrip("/")
 
 
 def _tables_url(value: str) -> str:
     if ".." in re.split(r"[/\\]", value):
-        raise _refuse("a path without '..' is needed")
+        raise SettingsError("a path without '..' is needed")
     if "://" in value:
         _require_container(value)
     return value.rstrip("/") or "/"
@@ -120,15 +114,17 @@ def _require_container(value: str) -> None:
     such_as = f"a path, or a container by {', '.join(f'{s}://' for s in TABLE_SCHEMES)}, is needed"
     parts = _split(value, such_as)
     if parts.scheme not in TABLE_SCHEMES or not parts.netloc:
-        raise _refuse(such_as)
+        raise SettingsError(such_as)
     # `container@account` is how Azure writes it; a colon would make a password of it.
     if parts.query or parts.fragment or ":" in parts.netloc:
-        raise _refuse("a root without user, query or fragment: secrets go into the environment")
+        raise SettingsError(
+            "a root without user, query or fragment: secrets go into the environment"
+        )
     _, named, host = parts.netloc.rpartition("@")
     if named and not re.fullmatch(r"[a-z0-9-]+(\.z\d+)?\.(dfs|blob)\..+", host, re.ASCII):
-        raise _refuse("an account is needed, such as container@account.dfs.core.windows.net")
+        raise SettingsError("an account is needed, such as container@account.dfs.core.windows.net")
     if named and not host.endswith(STORAGE_HOSTS):
-        raise _refuse(
+        raise SettingsError(
             f"an account below one of {', '.join(h[1:] for h in STORAGE_HOSTS)} is needed; at "
             "another address: az://container/…, AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ENDPOINT"
         )
@@ -138,20 +134,22 @@ def _table_path(value: str) -> str:
     parts = value.split("/")
     named = all(re.fullmatch(r"[A-Za-z0-9_.=-]+", part, re.ASCII) for part in parts)
     if not named or {".", ".."} & set(parts):
-        raise _refuse("a path below DICOM_TABLES_URL is needed: letters, digits, _ - . = and /")
+        raise SettingsError(
+            "a path below DICOM_TABLES_URL is needed: letters, digits, _ - . = and /"
+        )
     return value
 
 
 def _schedule(value: str) -> str:
     if len(value.split()) not in {5, 6}:
-        raise _refuse("a cron schedule of five fields is needed, such as 15 * * * *")
+        raise SettingsError("a cron schedule of five fields is needed, such as 15 * * * *")
     return value
 
 
 def _data_partitions(value: str) -> tuple[str, ...] | None:
     names = tuple(sorted({name.strip() for name in value.split(",") if name.strip()}))
     if not names or not all(_DATA_PARTITION.fullmatch(name) for name in names):
-        raise _refuse("names of data partitions, separated by commas, are needed")
+        raise SettingsError("names of data partitions, separated by commas, are needed")
     return names
 
 
@@ -159,19 +157,21 @@ def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise _refuse("a zone of the IANA database is needed, such as Europe/Vienna") from None
+        raise SettingsError(
+            "a zone of the IANA database is needed, such as Europe/Vienna"
+        ) from None
     return value
 
 
 def _header_columns(value: str) -> str:
     if value not in HEADER_COLUMNS:
-        raise _refuse(f"one of {', '.join(HEADER_COLUMNS)} is needed")
+        raise SettingsError(f"one of {', '.join(HEADER_COLUMNS)} is needed")
     return value
 
 
 def _order(value: str) -> str:
     if value not in {OLDEST_FIRST, NEWEST_FIRST}:
-        raise _refuse(f"{OLDEST_FIRST} or {NEWEST_FIRST} is needed")
+        raise SettingsError(f"{OLDEST_FIRST} or {NEWEST_FIRST} is needed")
     return value
 
 
@@ -184,7 +184,7 @@ def _channels(value: str) -> tuple[str, ...]:
     # Not at every comma: an address may hold one, as mailto://…?to=one@…,other@… does.
     urls = tuple(re.split(r"[\s,]+(?=[a-z][a-z0-9+.-]*://)", value, flags=re.IGNORECASE))
     if not all(re.match(r"[a-z][a-z0-9+.-]*://\S", url, re.IGNORECASE) for url in urls):
-        raise _refuse(_CHANNELS)
+        raise SettingsError(_CHANNELS)
     return urls
 
 
@@ -192,13 +192,13 @@ def _web_address(value: str) -> str:
     such_as = "an address such as https://dagster.hospital.example is needed"
     parts = _split(value, such_as)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
-        raise _refuse(such_as)
+        raise SettingsError(such_as)
     return value
 
 
 def _account(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]{3,}", value, re.ASCII):
-        raise _refuse("the name of a storage account is needed: small letters and digits")
+        raise SettingsError("the name of a storage account is needed: small letters and digits")
     return value
 
 
@@ -207,7 +207,7 @@ def _authority(value: str) -> str:
     such_as = "an address such as https://login.microsoftonline.us is needed"
     parts = _split(value if "://" in value else f"https://{value}", such_as)
     if parts.scheme != "https" or not parts.hostname or parts.path.strip("/") or parts.query:
-        raise _refuse(such_as)
+        raise SettingsError(such_as)
     return f"https://{parts.netloc}"
 
 
@@ -245,7 +245,7 @@ def _alerts(reader: str, meaning: str) -> Any:  # noqa: ANN401 - as above
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What can be configured; each field knows its variable, default and meaning."""
+    """The settings of a process; each field has its variable, default and meaning."""
 
     service_url: str | None = _setting(
         "DICOM_SERVICE_URL",
@@ -408,9 +408,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself."""
+        """Raise SettingsError for values that contradict one another."""
         if self.start_time and self.end_time and self.start_time >= self.end_time:
-            raise _refuse(
+            raise SettingsError(
                 f"DICOM_START_TIME {self.start_time:%Y-%m-%dT%H:%M:%SZ} is not before "
                 f"DICOM_END_TIME {self.end_time:%Y-%m-%dT%H:%M:%SZ}: move one of them"
             )
@@ -421,7 +421,7 @@ class Settings:
         paths = own | {_path_variable(t): path for t, path in self.further_table_paths.items()}
         for (one, outer), (other, inner) in permutations(paths.items(), 2):
             if f"{inner}/".startswith(f"{outer}/"):
-                raise _refuse(f"{one} and {other} lie in one another: choose two paths")
+                raise SettingsError(f"{one} and {other} lie in one another: choose two paths")
 
     @classmethod
     def from_environment(
@@ -433,10 +433,10 @@ class Settings:
     ) -> "Settings":
         """Return the settings of the process's environment, or of the mapping given.
 
-        `complete` asks for all that a run needs; a command that helps to find a value does without.
-        `further_tables` are names of tables: one that has no field for its path here has a setting
-        of the same form.
-        Raises SettingsError that names the variable and the remedy, never what the variable held.
+        `complete` requires all settings that a run needs; a command that helps to find one does
+        not. `further_tables` are names of tables: one without a field for its path here has a
+        setting of the same form. Raises SettingsError with the variable and the remedy, never with
+        the variable's value.
         """
         given = os.environ if environment is None else environment
         values: dict[str, Any] = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
@@ -452,12 +452,12 @@ class Settings:
         if self.service_url is None or is_loopback(urlsplit(self.service_url).hostname):
             return
         if self.start_time is None:
-            raise _refuse(
+            raise SettingsError(
                 "DICOM_START_TIME is required with a DICOM service that is not on this machine; "
                 "`dicom-assets check` prints the feed's first hour"
             )
         if not given.get("DICOM_TABLES_URL", "").strip():
-            raise _refuse(
+            raise SettingsError(
                 "DICOM_TABLES_URL is required with a DICOM service that is not on this machine: "
                 "say where its tables shall lie"
             )
@@ -473,7 +473,7 @@ class Settings:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the DICOM service is the embedded one."""
+        """True if the DICOM service is the embedded one."""
         return self.service_url is None
 
     @property
@@ -484,7 +484,7 @@ class Settings:
 
 
 def setting_fields() -> list["Field[Any]"]:
-    """Return the fields that are settings of ours: each has its variable, default and meaning."""
+    """Return the fields that are settings: each has its variable, default and meaning."""
     return [field for field in fields(Settings) if field.metadata]
 
 
@@ -501,16 +501,16 @@ def _read(setting: "Field[Any]", given: Mapping[str, str]) -> object:
     try:
         return setting.metadata["parse"](given[variable].strip())
     except SettingsError as error:
-        raise _refuse(f"{variable}: {error}") from None
+        raise SettingsError(f"{variable}: {error}") from None
 
 
 def is_loopback(host: str | None) -> bool:
-    """True for a literal loopback address. A name is none, whatever it resolves to."""
+    """Return True for a literal loopback address; a name is none, whatever it resolves to."""
     try:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
 
 
-# What holds where nothing is set: the home of every default. Resources take theirs from here.
+# The home of every default. Resources take theirs from here.
 DEFAULTS = Settings()

@@ -1,7 +1,7 @@
-"""Telling Dagster which hours the tables show, without runs.
+"""Materializations of hours that the tables show already, reported to Dagster without runs.
 
-What is done is known from `sync`. A Dagster that does not know it is told by materializations that
-are reported, an hour and asset at a time.
+The table `sync` knows the hours that are done. A new or moved Dagster instance does not, and gets a
+materialization for each hour and asset.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from dicom_assets.defs.partitions import hour_key
 
-# On a materialization that no run has made.
+# Metadata of a materialization without a run.
 ADOPTED: Final = "adopted"
 
 
@@ -26,11 +26,11 @@ def unreported(
     """Yield a materialization for each hour of a table that Dagster does not count as done.
 
     `keys` are assets and `hours` the starts of hours, both by the names of tables. An hour that is
-    no partition is left out.
+    not a partition is left out.
     """
     for name, asset in keys.items():
-        named = map(hour_key, hours.get(name, ()))
-        shown = [key for key in named if partitions.has_partition_key(key)]
+        hour_keys = map(hour_key, hours.get(name, ()))
+        shown = [key for key in hour_keys if partitions.has_partition_key(key)]
         known = instance.get_status_by_partition(asset, shown, partitions) or {} if shown else {}
         for key in shown:
             if known.get(key) is not AssetPartitionStatus.MATERIALIZED:

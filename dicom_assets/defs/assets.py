@@ -1,11 +1,12 @@
 """The four assets, top to bottom: the whole story.
 
-`change` logs what the feed says each instance should be at. `instance` reads the headers of the
-difference and holds one row per live instance. `series` and `study` are derived from it anew for
-every study that the hours touched; a further table is derived likewise.
+`change` logs the state that each instance should have, as the feed says. `instance` reads the
+headers of the difference and has one row per live instance. `series` and `study` are derived from
+it anew for every study that the hours touched, and so is a further table.
 
-An asset returns what is to be done to its table, as a value. The IO manager commits it
-(`defs.io_manager`). How that is done is in `tables`, how the assets look in `defs.descriptions`.
+An asset returns the update of its table as a value, and the IO manager commits it
+(`defs.io_manager`). The updates are in `tables`, the texts of the asset pages in
+`defs.descriptions`.
 """
 
 import dagster as dg
@@ -50,7 +51,7 @@ def story(names: Names) -> list[dg.AssetsDefinition]:
         required_resource_keys={names.service},
     )
     def instance(context: dg.AssetExecutionContext, change: TouchedHours) -> TableUpdate:
-        """Bring the table to what the log says of every instance that the hours touched."""
+        """Update every instance that the hours touched to the state that the log says."""
         service = service_of(context, names)
         return FollowLog(
             change.window,

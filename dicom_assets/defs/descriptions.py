@@ -1,7 +1,7 @@
-"""How the tables look in Dagster: descriptions, column schemas, column lineage.
+"""The asset pages in Dagster: freshness, place, column schemas, column lineage.
 
-All of it sits on the definitions, derived from `schema`. On materializations it would be stored
-again for every hour.
+All of it is part of the definitions, derived from `schema`. In the metadata of materializations it
+would be stored again for every hour.
 """
 
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from dicom_assets.schema import CHANGE, INSTANCE, Column, Path, Table
 from dicom_assets.settings import Settings
 from dicom_assets.window import HOUR
 
-# The longest pause between ticks is looked for among so many of them: a week of every quarter.
+# The ticks among which the longest pause is searched: a week of ticks every quarter of an hour.
 _ANY_MONDAY, _TICKS = datetime(2024, 1, 1, tzinfo=UTC).timestamp(), 700
-# As long as a run may take before somebody wonders.
+# The time that a run may take without a warning.
 _RUN = timedelta(minutes=20)
 
 
 def freshness_policy(settings: Settings) -> dg.FreshnessPolicy | None:
-    """Return until when Dagster's page calls an asset fresh: a tick may be missed, two may not.
+    """Return the policy by which Dagster's page calls an asset fresh: one tick may be missed.
 
-    It looks at the newest materialization, whatever hour that is of; the check `freshness` is the
-    truth. There is one each time that an hour has ended and a tick has come, whichever is rarer.
-    None where no hours are to come, and nothing gets old.
+    The policy takes the newest materialization, of any hour, so the check `freshness` is more
+    exact. A materialization is expected after each tick at which another hour has ended. Return
+    None when no further hours are read: then nothing gets old.
     """
     if settings.is_embedded or settings.end_time is not None:
         return None
@@ -38,7 +38,7 @@ def freshness_policy(settings: Settings) -> dg.FreshnessPolicy | None:
 
 
 def described(spec: dg.AssetSpec, table: Table, names: Names, location: str) -> dg.AssetSpec:
-    """Return the spec of a table's asset with what its page shows: schema, lineage, place."""
+    """Return the spec of a table's asset with the schema, lineage and place that its page shows."""
     return spec.replace_attributes(
         group_name=names.group,
         owners=[names.owner],
@@ -60,7 +60,7 @@ def service_spec(names: Names, address: str, instance: Table = INSTANCE) -> dg.A
     ]
     return dg.AssetSpec(
         names.service_key,
-        description="The DICOM service: its change feed tells what was stored, updated, deleted.",
+        description="The DICOM service: its change feed lists what was stored, updated, deleted.",
         group_name=names.group,
         owners=[names.owner],
         kinds={"dicom"},
@@ -72,7 +72,7 @@ def service_spec(names: Names, address: str, instance: Table = INSTANCE) -> dg.A
 
 
 def column_schema(table: Table) -> dg.TableSchema:
-    """Return a table's columns as Dagster shows them, with the DICOM attribute as tags."""
+    """Return a table's columns for Dagster, each with its DICOM attribute as tags."""
     return dg.TableSchema(columns=[_column(column) for column in table.columns])
 
 
@@ -88,7 +88,7 @@ def _tag(path: Path) -> str:
 
 
 def column_lineage(table: Table, names: Names) -> dg.TableColumnLineage:
-    """Return from which columns upstream each column is made."""
+    """Return the columns upstream from which each column is made."""
     origins = {column.name: _origins(table, column, names) for column in table.columns}
     return dg.TableColumnLineage(
         deps_by_column={

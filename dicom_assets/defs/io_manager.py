@@ -1,9 +1,9 @@
-"""The tables as Dagster's IO manager: commit what an asset returns, load what an hour touched.
+"""The IO manager of the tables: commit an asset's update, load the rows that its hours touched.
 
-It stands on dagster-deltalake's IO manager and configuration, with a type handler of our own:
-the one that comes with it overwrites or loses hours. An asset of this project returns a
-`TableUpdate`, which `tables` commits. An asset of somebody else gets, for its hours, the rows of
-the table that those hours touched, as they stand now; unpartitioned, the whole table.
+It is dagster-deltalake's IO manager and configuration, with a type handler of our own, because the
+original one overwrites or loses hours. An asset of this project returns a `TableUpdate`, which
+`tables` commits. A downstream asset of somebody else gets the rows of the table that its hours
+touched, as they are now. Without partitions it gets the whole table.
 """
 
 import time
@@ -22,7 +22,7 @@ from pydantic import Field
 
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import hour_key, window_of
-from dicom_assets.defs.pool import take_over
+from dicom_assets.defs.pool import free_dead_slots
 from dicom_assets.defs.storage import AzureStorage, options
 from dicom_assets.schema import Table
 from dicom_assets.settings import DEFAULTS
@@ -45,14 +45,14 @@ class TouchedHours:
 
 
 class DeltaTables(DeltaLakeIOManager):
-    """The tables under one root; paths below it are by table name."""
+    """The IO manager over the tables of one root."""
 
     storage_options: AzureStorage | LocalConfig = Field(
         discriminator="provider", description="The storage in which the root lies."
     )
     paths: dict[str, str] = Field(description="Path of each table below root_uri, by table name.")
     pool: str = Field(
-        default=Names().tables, description="Pool of writers, of which dead runs hold no slot."
+        default=Names().tables, description="Pool of writers, whose slots of dead runs are freed."
     )
     retention_hours: int = Field(
         default=DEFAULTS.retention_hours,
@@ -65,7 +65,7 @@ class DeltaTables(DeltaLakeIOManager):
         default=None, description="Address of the service with its version, if it has one."
     )
 
-    # The tables that are switched on; no configuration, because a table is code.
+    # The tables that are switched on. They are no configuration, because a table is code.
     tables: ClassVar[tuple[Table, ...]] = TABLES
 
     @classmethod
@@ -84,9 +84,9 @@ class DeltaTables(DeltaLakeIOManager):
         return pa.Table
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
-        """Return the IO manager of one run, after slots of dead runs were freed."""
+        """Free the pool's slots of dead runs, and return the IO manager of one run."""
         if context.instance is not None and context.run is not None:
-            take_over(context.instance, context.run.run_id, self.pool)
+            free_dead_slots(context.instance, context.run.run_id, self.pool)
         return TableIOManager(self.store(), self.type_handlers(), self.default_load_type())
 
     def store(self) -> Store:
@@ -104,8 +104,8 @@ class DeltaTables(DeltaLakeIOManager):
 class TableIOManager(DbIOManager):
     """The base's IO manager on our store.
 
-    It asks for no `partition_expr`, which hours do not need, and adds no "Query" to the metadata,
-    which nobody runs.
+    Unlike the base it needs no `partition_expr`, and adds no "Query" to the metadata, because it
+    runs no SQL.
     """
 
     def __init__(
@@ -128,94 +128,82 @@ class TableIOManager(DbIOManager):
                 "the IO manager of dicom_assets keeps its own tables only; give the asset "
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
-        begun = time.monotonic()
+        start = time.monotonic()
         run = Run(context.run_id, datetime.now(UTC), context.log.info)
         outcome = obj.commit(self.store, run)
-        context.add_output_metadata(_report(context, outcome, time.monotonic() - begun))
+        context.add_output_metadata(_metadata(context, outcome, time.monotonic() - start))
 
     def load_input(self, context: dg.InputContext) -> object:
         """Load the rows touched in the run's partitions, as the type of the input's annotation."""
         annotation = context.dagster_type.typing_type
         load_type = self._default_load_type if annotation is Any else annotation
         self._check_supported_type(load_type)  # type: ignore[no-untyped-call]  # the base's
-        return self._resolve_handler(load_type).load_input(context, _slice(context), self.store)
+        columns = (context.definition_metadata or {}).get("columns")
+        part = TableSlice(table=context.asset_key.path[-1], schema="", columns=columns)
+        return self._resolve_handler(load_type).load_input(context, part, self.store)
 
 
 def store_of(context: dg.OpExecutionContext, names: Names) -> Store:
-    """Return the tables that a run was given under their name."""
-    kept: TableIOManager = getattr(context.resources, names.tables)
-    return kept.store
-
-
-def _slice(context: dg.OutputContext | dg.InputContext) -> TableSlice:
-    columns = (context.definition_metadata or {}).get("columns")
-    return TableSlice(table=context.asset_key.path[-1], schema="", columns=columns)
+    """Return the store of a run's IO manager."""
+    manager: TableIOManager = getattr(context.resources, names.tables)
+    return manager.store
 
 
 class TableHandler(DbTypeHandler[Any]):
-    """Loads hours, Arrow tables, streams of batches, or the Delta table."""
+    """The loader of hours, Arrow tables, streams of batches, and the Delta table."""
 
     @property
     def supported_types(self) -> Sequence[type[object]]:
-        """The types that an asset may ask for."""
+        """The types that an input may have."""
         return [TouchedHours, pa.Table, pa.RecordBatchReader, Delta]
 
     def handle_output(
         self, context: dg.OutputContext, table_slice: TableSlice, obj: object, connection: Store
     ) -> None:
-        """Not called: the IO manager commits by itself."""
+        """Raise NotImplementedError: the IO manager commits by itself."""
         raise NotImplementedError
 
     def load_input(
         self, context: dg.InputContext, table_slice: TableSlice, connection: Store
     ) -> object:
-        """Return the rows that the hours touched, as they stand now; without hours, the table."""
+        """Load the rows that the hours touched, as they are now; without hours, the whole table."""
         table, window = connection.tables[table_slice.table], _window(context)
-        wanted = context.dagster_type.typing_type
-        if wanted is TouchedHours and window is not None:
+        load_type = context.dagster_type.typing_type
+        if load_type is TouchedHours and window is not None:
             return TouchedHours(connection, window)
-        if wanted is Delta:
+        if load_type is Delta:
             return connection.delta(table)
         rows = touched_rows(connection, table, window, table_slice.columns)
-        return rows.to_reader() if wanted is pa.RecordBatchReader else rows
+        return rows.to_reader() if load_type is pa.RecordBatchReader else rows
 
 
 def _window(context: dg.InputContext) -> Window | None:
-    # An asset without partitions gets all hours, which is the table as it stands.
-    subset = context._asset_partitions_subset  # noqa: SLF001 - there is no public way to ask
+    # An asset without partitions gets all hours, which is the whole table.
+    subset = context._asset_partitions_subset  # noqa: SLF001 - there is no public way
     if subset is None or isinstance(subset, AllPartitionsSubset):
         return None
     return window_of(context.asset_partitions_time_window)
 
 
-def _report(context: dg.OutputContext, outcome: Outcome, seconds: float) -> Metadata:
-    """Put each hour's numbers on its own materialization; return those of the whole run.
+def _metadata(context: dg.OutputContext, outcome: Outcome, seconds: float) -> Metadata:
+    """Return the metadata of a single hour; in a range, add to each hour its own and return none.
 
-    Dagster repeats the run's metadata on every hour of a range, where it would be false (the sum
-    of the range on each hour) and large: there an hour carries its own numbers or none.
+    Dagster repeats the run's metadata on every hour of a range. There it would be wrong (the sum
+    of the range on each hour) and large, so an hour has its own numbers or none.
     """
+    unparsable = {f"unparsable_{column}": count for column, count in outcome.unparsable.items()}
     stages = {f"seconds_{name}": round(spent, 3) for name, spent in outcome.seconds.items()}
-    whole: Metadata = {**outcome.totals, **_unparsable(outcome), **stages}
-    whole |= {"seconds": round(seconds, 3), "rows": outcome.rows}
-    whole |= {"version_before": outcome.version_before, "version": outcome.version_after}
-    context.log.info("%s: %s", context.asset_key.to_user_string(), _sentence(whole))
+    numbers: Metadata = {**outcome.totals, **unparsable, **stages}
+    numbers |= {"seconds": round(seconds, 3), "rows": outcome.rows}
+    numbers |= {"version_before": outcome.version_before, "version": outcome.version_after}
+    text = ", ".join(f"{name} {value}" for name, value in numbers.items())
+    context.log.info("%s: %s", context.asset_key.to_user_string(), text)
     if len(context.asset_partition_keys) == 1:
-        return {**whole, **_hour(outcome), "dagster/row_count": outcome.rows}
+        hour = {name: count for counts in outcome.hours.values() for name, count in counts.items()}
+        return {**numbers, **hour, "dagster/row_count": outcome.rows}
     for start, counts in outcome.hours.items():
         if counts.total():
             context.step_context.add_asset_metadata(
                 dict(counts), context.asset_key, partition_key=hour_key(datetime_of(start))
             )
     return {}
-
-
-def _hour(outcome: Outcome) -> Metadata:
-    return {name: count for counts in outcome.hours.values() for name, count in counts.items()}
-
-
-def _unparsable(outcome: Outcome) -> Metadata:
-    return {f"unparsable_{column}": count for column, count in outcome.unparsable.items()}
-
-
-def _sentence(numbers: Metadata) -> str:
-    return ", ".join(f"{name} {value}" for name, value in numbers.items())

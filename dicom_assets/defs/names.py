@@ -1,7 +1,7 @@
-"""The names of one set of definitions, all derived from one word.
+"""The names of one set of definitions in Dagster, all derived from one word.
 
-With the default word they are those of every release so far: switches, cursors and alert policies
-belong to names.
+With the default word they are the same as in every earlier release, because the switches and
+cursors of schedules and sensors, and alert policies, belong to names.
 """
 
 import re
@@ -18,20 +18,20 @@ DEFAULT_NAME: Final = "dicom"
 
 @dataclass(frozen=True)
 class Names:
-    """Every name that Dagster knows a set of definitions by.
+    """The names of all objects of a set of definitions.
 
-    `word` begins them all; `key_prefix` goes before the asset keys. Raises SettingsError for a word
-    that Dagster takes for no name.
+    Every name begins with `word`, and `key_prefix` goes before the asset keys. Raises SettingsError
+    for a word that Dagster does not accept as a name.
     """
 
     word: str = DEFAULT_NAME
     key_prefix: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a word that Dagster would refuse later, and less clearly."""
+        """Raise SettingsError unless Dagster accepts the word, whose own error is less clear."""
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.word, re.ASCII):
             raise SettingsError(
-                "name: a name of Dagster is needed, letters, digits and _, such as north_clinic"
+                "name: letters, digits and _ are needed, the first a letter, such as north_clinic"
             )
 
     @classmethod
@@ -51,12 +51,12 @@ class Names:
 
     @property
     def service(self) -> str:
-        """The resource: the DICOM service."""
+        """The resource of the DICOM service."""
         return f"{self.word}_service"
 
     @property
     def tables(self) -> str:
-        """The IO manager, the job that brings the tables to an hour, and the pool of writers."""
+        """The IO manager, the job that loads hours into the tables, and the pool of writers."""
         return f"{self.word}_tables"
 
     @property
@@ -71,7 +71,7 @@ class Names:
 
     @property
     def reopened(self) -> str:
-        """The sensor that asks for hours which were opened again."""
+        """The sensor that requests hours which were opened again."""
         return f"{self.word}_reopened_hours"
 
     @property
@@ -81,7 +81,7 @@ class Names:
 
     @property
     def alerts(self) -> str:
-        """The sensor that tells people."""
+        """The sensor that sends alerts."""
         return f"{self.word}_alerts"
 
     def job(self, task: str) -> str:

@@ -10,7 +10,7 @@ KEY_FORMAT = "%Y-%m-%d-%H:%M"
 
 
 def hourly(start: datetime, end: datetime | None = None) -> dg.HourlyPartitionsDefinition:
-    """Return the hours from the one that holds the start to the one that holds the end's eve."""
+    """Return the hours from the one of the start to the last one that begins before the end."""
     ceiling = None if end is None else -(-(end - floor_hour(start)) // HOUR) * HOUR
     return dg.HourlyPartitionsDefinition(
         start_date=floor_hour(start),

@@ -1,6 +1,6 @@
-"""The DICOM service as a Dagster resource: its change feed, and when an hour of it is closed.
+"""The DICOM service as a Dagster resource: its change feed, and the wait for an hour to close.
 
-How the feed is read is in `feed`; where the tables lie is the IO manager's business.
+`feed` reads the feed. The tables belong to the IO manager.
 """
 
 import time
@@ -26,7 +26,7 @@ LONGEST_SLEEP_SECONDS = 5.0
 def service_of(
     context: dg.AssetExecutionContext | dg.OpExecutionContext, names: Names
 ) -> "DicomService":
-    """Return the DICOM service that a run was given under its name."""
+    """Return the DICOM service of a run's resources."""
     service: DicomService = getattr(context.resources, names.service)
     return service
 
@@ -69,7 +69,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
     _feed: ChangeFeed | None = PrivateAttr(default=None)
 
     def address(self) -> str:
-        """Return the base URL that answers; the embedded service starts when it is asked."""
+        """Return the base URL. The embedded service starts with the first call."""
         return self.url
 
     @property
@@ -116,7 +116,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Nothing of the connection is left when the run ends."""
+        """Close the connection when the run ends."""
         del context
         if self._feed is not None:
             self._feed.close()
@@ -128,15 +128,15 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         return window.clip(*(b if b is None else datetime.fromisoformat(b) for b in bounds))
 
     def await_closed(self, window: Window, say: Callable[[str], None]) -> Window:
-        """Return the window once its end is older than the delay, by the slower of both clocks.
+        """Wait until the window ended at least the delay ago, by the slower of both clocks.
 
-        Raises NotYetError for a window that has not ended; waiting is said first.
+        Return the window. Raises NotYetError for a window in the future. The wait is logged first.
         """
         delay = timedelta(minutes=self.delay_minutes)
         end, now = datetime_of(window.end), self.feed.now()
         if now < end - delay:
             raise NotYetError(
-                f"the hour ending {end:%Y-%m-%d %H:%M} UTC lies in the future: it is "
+                f"the hour that ends at {end:%Y-%m-%d %H:%M} UTC lies in the future: it is "
                 f"{now:%Y-%m-%d %H:%M:%S} UTC by the slower of this machine's clock and the "
                 "service's. Materialize hours that have ended"
             )

@@ -1,4 +1,4 @@
-"""What a Dagster run says about itself: for which hours it is, and which attempt at them."""
+"""The tags of a Dagster run: its hours, and the number of the attempt at them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,9 +8,10 @@ import dagster as dg
 from dicom_assets.defs.partitions import KEY_FORMAT, hour_key
 from dicom_assets.window import Span
 
-# With which attempt at its hours a run began, from 1; runs that a person starts have none.
+# The number of the attempt at its hours with which a run began, from 1. Runs that a person starts
+# have none.
 ATTEMPT_TAG = "dicom_assets/attempt"
-# From this attempt on a person has to look: what passes by itself has passed by then.
+# A failure from this attempt on is an alert: faults that pass by themselves have passed by then.
 LAST_ATTEMPT = 4
 # The tags with which Dagster runs one partition, and a range of partitions as one.
 PARTITION_TAG = "dagster/partition"
@@ -25,17 +26,17 @@ UNFINISHED = [
 
 
 def tags_of(hours: Span) -> dict[str, str]:
-    """Return the tags with which Dagster runs hours as one."""
+    """Return the tags with which Dagster runs hours in one run."""
     return range_tags(hour_key(hours.first), hour_key(hours.last))
 
 
 def range_tags(first: str, last: str) -> dict[str, str]:
-    """Return the tags with which Dagster runs a range of partitions, given by its keys, as one."""
+    """Return the tags with which Dagster runs a range of partition keys in one run."""
     return {RANGE_TAG.format("start"): first, RANGE_TAG.format("end"): last}
 
 
 def tagged_hours(tags: Mapping[str, str]) -> Span | None:
-    """Return the hours of a run, None when it is for none or for somebody else's partitions."""
+    """Return the hours of a run; None when it has none, or partitions of another kind."""
     one = tags.get(PARTITION_TAG, "")
     keys = [tags.get(RANGE_TAG.format(name), one) for name in ("start", "end")]
     try:
@@ -46,6 +47,6 @@ def tagged_hours(tags: Mapping[str, str]) -> Span | None:
 
 
 def attempt_of(tags: Mapping[str, str]) -> int:
-    """Return which attempt at its hours a run is, from 1; 0 when nobody counts them."""
-    told = tags.get(ATTEMPT_TAG, "")
-    return int(told) if told.isdecimal() else 0
+    """Return the number of a run's attempt at its hours, from 1; 0 without a tag."""
+    attempt = tags.get(ATTEMPT_TAG, "")
+    return int(attempt) if attempt.isdecimal() else 0

@@ -28,7 +28,7 @@ WHOLE_HEADER_OR_OURS = {"metadata", "metadata_string", "created_date"}
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever opens a connection or resolves a name fails."""
+    """Opening a connection or resolving a name fails."""
 
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("the network was asked")
@@ -50,7 +50,7 @@ def remote(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def repository(remote: Settings) -> dg.RepositoryDefinition:
-    """What Dagster makes of the definitions for the settings."""
+    """Return the repository of the definitions for the settings."""
     return build_definitions(remote).get_repository_def()
 
 

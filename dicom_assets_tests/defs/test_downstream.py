@@ -1,4 +1,4 @@
-"""What assets of somebody else get of the tables: what their hours touched, as it stands now."""
+"""Assets downstream get the rows that their hours touched, as they are now."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ WHOLE = Hours(partitions=None)
 def _given(
     made: World, table: Table, kind: object, hours: Hours, columns: Sequence[str] = ()
 ) -> Any:  # noqa: ANN401 - whatever the input's annotation asks for
-    """What an asset downstream of a table, whose input has the type, was given for its hours."""
+    """Return the input of a downstream asset of that type, for its hours."""
     got: list[object] = []
 
     def theirs(rows: object) -> None:

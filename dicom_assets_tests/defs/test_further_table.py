@@ -37,7 +37,7 @@ def more(plain: World) -> World:
 
 
 def is_right(made: World) -> bool:
-    """Whether the table shows what `instance` holds, and that is not nothing."""
+    """Return True if the table shows the rows of `instance`, and has rows."""
     rows = made.rows(TOY)
     return bool(rows) and rows == expected(made.rows(INSTANCE))
 
@@ -129,7 +129,7 @@ def test_it_is_maintained_and_checked_like_the_others(
 
 
 def daily(made: World) -> dict[str, dg.AssetCheckEvaluation]:
-    """What the daily checks say, by name."""
+    """Return the results of the daily checks, by name."""
     with dg.DagsterInstance.ephemeral() as instance:
         job = made.definitions.resolve_job_def(DAILY.job)
         result = job.execute_in_process(instance=instance, raise_on_error=False)

@@ -1,4 +1,4 @@
-"""What a materialization tells: its hour's own numbers, and nothing that is large or false."""
+"""The metadata of a materialization: its hour's own numbers, and nothing large or wrong."""
 
 import sqlite3
 from collections import Counter
@@ -155,7 +155,7 @@ def test_in_a_range_each_hour_has_its_own_numbers_or_none(
 
 @pytest.fixture(scope="module")
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, int]:
-    """What a run over 48 hours told, an instance in each, and the bytes of its event log."""
+    """The metadata of a run over 48 hours, an instance in each, and the bytes of its event log."""
     archive = Archive(tmp_path_factory.mktemp("two-days"))
     for hour in range(TWO_DAYS):
         archive.store(header(hour), at=at(hour))

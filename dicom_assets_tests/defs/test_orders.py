@@ -29,7 +29,7 @@ def test_hours_one_by_one_equal_the_range(
 
 
 def test_the_range_shows_the_archive(filled: World, service: Service) -> None:
-    """What is alive in the archive is in `instance`, and its groups are in series and study."""
+    """The live instances are in `instance`, and their groups in series and study."""
     live = alive(service.archive)
     assert filled.alive() == live
     assert {row["seriesInstanceUid"] for row in filled.rows(SERIES)} == {row[2] for row in live}

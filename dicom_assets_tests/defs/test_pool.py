@@ -1,4 +1,4 @@
-"""Who holds a slot of the pool: a process is called dead only when it is."""
+"""Owners of the pool's slots: a process counts as dead only when it is."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ def test_a_living_process_is_not_dead() -> None:
 
 
 def test_a_process_that_was_killed_is_dead() -> None:
-    """Whoever comes next may take its slot."""
+    """The next run may take its slot."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         owner = owner_of(RUN, process.pid)
         assert not is_dead(owner, RUN)

@@ -62,7 +62,7 @@ def test_another_engine_reads_the_same_rows(
 
 
 def test_a_history_told_backwards_was_updated_and_deleted(grown: World, filled: World) -> None:
-    """What the engines read has been through merges, and equals the range."""
+    """The rows that the engines read come from merges, and equal those of the range."""
     assert grown.versions()[INSTANCE.name] > filled.versions()[INSTANCE.name]
     assert grown.contents() == filled.contents()
 

@@ -1,4 +1,4 @@
-"""What cannot be right is refused: what, where, and the remedy; and nothing is written."""
+"""Refusals say the fault, the place and the remedy, and nothing is written."""
 
 from pathlib import Path
 

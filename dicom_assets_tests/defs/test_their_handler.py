@@ -17,7 +17,7 @@ from dicom_assets_tests.support.world import world
 
 
 def _rows_with_theirs(root: Path, kind: pa.DataType, as_text: bool) -> tuple[list[bool], list[int]]:
-    """Whether each of two hours was green with dagster-deltalake's handler, and the rows left."""
+    """Return the success of two hours with dagster-deltalake's handler, and the rows left."""
 
     def value(hour: datetime) -> datetime | str:
         return f"{hour:%Y-%m-%d %H:%M:%S}" if as_text else hour

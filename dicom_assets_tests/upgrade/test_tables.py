@@ -55,7 +55,7 @@ def _comparable(made: World) -> dict[str, Rows]:
 def test_hours_that_it_has_read_are_read_again_without_a_header(
     earlier: World, service: Service, instance: dg.DagsterInstance
 ) -> None:
-    """What it has stored is known: an hour again changes nothing."""
+    """Its rows are known, so the same hour again changes nothing."""
     before, asked = earlier.rows(INSTANCE), service.header_requests()
     earlier.run(FIRST, KEYS[READ - 1], instance=instance)
     assert service.header_requests() == asked

@@ -1,7 +1,7 @@
 """The job that backfills newly added columns and tables.
 
-Columns: started by hand. Tables: the sensor of `missing_hours` starts it, because a table owes no
-hour until it is filled.
+For columns it is started by hand. For tables a sensor of `missing_hours` starts it, because a table
+owes no hour until it is filled.
 """
 
 from datetime import UTC, datetime
@@ -29,9 +29,9 @@ def columns_job(load: HourlyLoad) -> dg.JobDefinition:
         pool=names.tables,
         required_resource_keys={names.service, names.tables},
         description=(
-            "Old rows get the values of columns that were added: in `instance` from the headers "
-            "that it keeps, in derived tables from `instance`. A table that was added gets its "
-            "rows. The feed is not read. A run that ends early is finished by the next."
+            "Fill columns that were added, in old rows too: in `instance` from the headers that it "
+            "keeps, in derived tables from `instance`. Fill tables that were added. The feed is "
+            "not read. The next run continues one that ended early."
         ),
     )
     def fill_columns(context: dg.OpExecutionContext) -> None:
@@ -41,9 +41,9 @@ def columns_job(load: HourlyLoad) -> dg.JobDefinition:
         table = store.tables[INSTANCE.name]
         extract = extract_of(table, service_of(context, names).site_time_zone)
         outcomes = {INSTANCE.name: fill(store, table, extract, run)}
-        new = unfilled_tables(store)
+        unfilled = unfilled_tables(store)
         for derived in (table for table in store.tables.values() if table.is_derived):
-            if derived in new:
+            if derived in unfilled:
                 outcomes[derived.name], hours = refill(store, derived, run)
                 keys = {derived.name: load.tables[derived.name]}
                 shown = {derived.name: hours}
@@ -53,9 +53,9 @@ def columns_job(load: HourlyLoad) -> dg.JobDefinition:
                 outcomes[derived.name] = rederive(store, derived, run)
         context.add_output_metadata(
             {
-                f"{name}_{what}": count
+                f"{name}_{part}": count
                 for name, outcome in outcomes.items()
-                for what, count in outcome.totals.items()
+                for part, count in outcome.totals.items()
             }
         )
 

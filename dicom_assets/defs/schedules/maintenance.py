@@ -1,9 +1,8 @@
 """The job that maintains the tables once a night, and its schedule.
 
-Each table is an op of its own, which takes the pool: nothing here needs it, but a commit of ours
-makes a run for an hour derive again what it has just derived. So the two do not meet; a table is
-done in minutes (`tables.upkeep.compaction` says how many at most), and between two tables the hours
-go on.
+Each table is an op of its own, which takes the pool. Correctness does not need it, but a commit of
+maintenance would make a run for hours derive its difference again. A table is done in minutes
+(`tables.upkeep.compaction` has the limit), and between two tables runs for hours go on.
 """
 
 from collections.abc import Sequence
@@ -14,17 +13,16 @@ import dagster as dg
 
 from dicom_assets.defs.io_manager import store_of
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.schedules.status import schedule_status
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.upkeep.maintenance import maintain
 
-# At night, and outside the minutes in which hours are asked for and audits begin.
+# At night, at a minute when neither runs for hours nor audits begin.
 MAINTENANCE_CRON: Final = "30 2 * * *"
 
 
 def maintenance_job(tables: Sequence[Table], names: Names) -> dg.JobDefinition:
-    """Return the job that maintains the tables, one after the other; one that fails stops none."""
+    """Return the job that maintains the tables in turn; a failure does not stop the others."""
     ops = [_maintenance_of(table, names) for table in tables]
 
     @dg.job(
@@ -32,7 +30,7 @@ def maintenance_job(tables: Sequence[Table], names: Names) -> dg.JobDefinition:
         executor_def=dg.in_process_executor,
         description=(
             "Join small files, remove old ones after DICOM_RETENTION_HOURS, keep the log short. "
-            "Rows stay what they are. A run that ends early is finished by the next."
+            "No row changes. The next run continues one that ended early."
         ),
     )
     def maintain_all() -> None:
@@ -64,7 +62,7 @@ def _maintenance_of(table: Table, names: Names) -> dg.OpDefinition:
 
 
 def maintenance_schedule(
-    job: dg.JobDefinition, names: Names, *, running: bool
+    job: dg.JobDefinition, names: Names, status: dg.DefaultScheduleStatus
 ) -> dg.ScheduleDefinition:
     """Return the schedule of the job: every night."""
     return dg.ScheduleDefinition(
@@ -72,6 +70,6 @@ def maintenance_schedule(
         job=job,
         cron_schedule=MAINTENANCE_CRON,
         execution_timezone="UTC",
-        default_status=schedule_status(running=running),
+        default_status=status,
         description="Join small files, remove old ones, and keep the logs short, every night.",
     )

@@ -1,29 +1,29 @@
-"""Which hours are asked for, and in which slices: decided from facts, without asking anybody.
+"""The hours that are requested, in slices: pure functions of facts.
 
-An hour that failed rests, longer after each attempt, and the run that failed comes again in
-halves: an hour that cannot be read holds fewer others back each time, and in the end none.
+Hours that failed rest, longer after each attempt, and the failed run is requested again in halves.
+So an hour that cannot be read delays fewer other hours each time, and in the end none.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
-from dicom_assets.window import HOUR, Span
+from dicom_assets.window import Span, spans_of
 
-# After the first attempt, and twice as long after each other one: at a tick each hour the second
-# attempt is the next tick's, and a fault of the service that lasts a night is met a few times.
+# The rest after the first attempt, doubled after each further one. With a tick each hour the second
+# attempt is at the next tick, and a fault of the service that lasts a night fails a few runs only.
 FIRST_REST = timedelta(minutes=30)
-# Never given up: a service that comes back after a week is read without a person.
+# Hours are never given up: a service that comes back after a week is read without a person.
 LONGEST_REST = timedelta(days=1)
-# A slice is read, held in memory and committed as one; one of a quiet month takes seconds, one of
-# so many entries minutes.
+# A slice is read, kept in memory and committed as one. A quiet month takes seconds, this number of
+# entries takes minutes.
 SLICE_HOURS = 720
 SLICE_ENTRIES = 50_000
 
 
 class Failure(NamedTuple):
-    """A run over hours that failed: which attempt at them it was, from 1, and when it ended."""
+    """A failed run over hours: the number of the attempt, from 1, and its end."""
 
     hours: Span
     attempt: int
@@ -31,17 +31,17 @@ class Failure(NamedTuple):
 
     @property
     def rests_until(self) -> datetime:
-        """When the hours are asked for again."""
+        """The time from which the hours are requested again."""
         doublings = min(self.attempt - 1, 16)
         return self.ended + min(FIRST_REST * (1 << doublings), LONGEST_REST)
 
 
-# Hours that are missing, with the tables that owe them.
+# The hours that are missing, each with the tables that owe it.
 Owed: TypeAlias = Mapping[datetime, frozenset[str]]
 
 
 class Gap(NamedTuple):
-    """Adjacent hours that are due for the same tables, and the run over them that failed last."""
+    """Adjacent hours that are due for the same tables, and the last failed run over them."""
 
     hours: Span
     failure: Failure | None = None
@@ -49,7 +49,7 @@ class Gap(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """The hours and tables of one run, and the number of this attempt at them, from 1."""
+    """The hours and tables of one run, and the number of the attempt, from 1."""
 
     hours: Span
     attempt: int = 1
@@ -57,23 +57,27 @@ class Slice(NamedTuple):
 
 
 def gaps(owed: Owed, failures: Sequence[Failure], now: datetime) -> tuple[list[Gap], int]:
-    """Return the gaps among hours, the oldest first, and how many hours rest.
+    """Return the gaps that the owed hours form, the oldest first, and the number of resting hours.
 
-    Of failures over the same hour the last one counts.
+    Of several failures over an hour the last one counts.
     """
-    last = sorted(failures, key=lambda failure: failure.ended, reverse=True)
-    met = [(h, (next((f for f in last if f.hours.holds(h)), None), owed[h])) for h in sorted(owed)]
-    due = [(h, alike) for h, alike in met if not alike[0] or alike[0].rests_until <= now]
-    # Adjacent hours differ from their numbers by the same amount.
-    numbered = groupby(enumerate(due), lambda item: (item[1][0] - item[0] * HOUR, item[1][1]))
-    runs = [([hour for _, (hour, _) in group], alike) for (_, alike), group in numbered]
-    return [Gap(Span(run[0], run[-1]), *alike) for run, alike in runs], len(met) - len(due)
+    latest = sorted(failures, key=lambda failure: failure.ended, reverse=True)
+    alike = defaultdict[tuple[Failure | None, frozenset[str]], list[datetime]](list)
+    resting = 0
+    for hour, tables in owed.items():
+        failure = next((failure for failure in latest if failure.hours.holds(hour)), None)
+        if failure and failure.rests_until > now:
+            resting += 1
+        else:
+            alike[failure, tables].append(hour)
+    found = [Gap(span, *key) for key, hours in alike.items() for span in spans_of(hours)]
+    return sorted(found, key=lambda gap: gap.hours.first), resting
 
 
 def slices(gap: Gap, entries_of: Callable[[Span], int], *, newest_first: bool) -> Iterator[Slice]:
-    """Yield the gap in slices that finish in minutes; after a failure, in halves of what failed.
+    """Yield the gap in slices that finish in minutes; after a failure, in halves of the failed run.
 
-    `entries_of` tells about how many entries hours have.
+    `entries_of` returns about how many entries hours have.
     """
     attempt = gap.failure.attempt + 1 if gap.failure else 1
     longest = min(SLICE_HOURS, -(-gap.failure.hours.count // 2) if gap.failure else SLICE_HOURS)

@@ -117,7 +117,7 @@ def test_a_column_that_was_added_is_as_if_it_had_always_been_there(
 
 
 def test_the_values_are_those_of_the_header(busy: Service, tmp_path: Path) -> None:
-    """Private, nested, indexed, several; in rollups too. What does not parse is null."""
+    """Private, nested, indexed, several; in rollups too. A value that does not parse is null."""
     made = _with_columns(world(busy, tmp_path / "tables"), tmp_path)
     made.run(FIRST, LAST)
     tables = made.store.tables

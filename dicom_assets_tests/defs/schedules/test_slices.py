@@ -1,4 +1,4 @@
-"""Which hours are asked for, in which slices, and when a failed one comes again."""
+"""The hours that are requested, their slices, and the rest after a failure."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
