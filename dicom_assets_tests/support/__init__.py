@@ -1,1 +1,1 @@
-"""What tests use, by noun."""
+"""Helpers of the tests, by noun."""

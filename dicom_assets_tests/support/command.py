@@ -35,7 +35,7 @@ def run(folder: Path, *words: str, **settings: str) -> subprocess.CompletedProce
 
 
 def told(folder: Path, *words: str, **settings: str) -> str:
-    """What the command printed; it ended well, and said nothing on stderr."""
+    """Return the output of a command that succeeded without a word on stderr."""
     done = run(folder, *words, **settings)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

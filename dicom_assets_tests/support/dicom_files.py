@@ -72,7 +72,7 @@ def many(archive: Archive, count: int) -> None:
 
 
 class Raw(NamedTuple):
-    """What came over a socket until it ended, and whether it ended with a reset."""
+    """The bytes from a socket until it ended, and True if it ended with a reset."""
 
     content: bytes
     was_reset: bool = False
@@ -94,7 +94,7 @@ class Raw(NamedTuple):
 
 
 def raw(url: str, target: str, *, seconds: float = 30.0) -> Raw:
-    """What a socket gets for one GET request, no HTTP library between."""
+    """Return the answer to one GET request, without an HTTP library."""
     host, port = url.removeprefix("http://").split(":")
     content = b""
     with socket.create_connection((host, int(port)), timeout=seconds) as connection:

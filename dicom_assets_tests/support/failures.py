@@ -1,4 +1,4 @@
-"""What a failed run says, with every cause that Dagster keeps of it."""
+"""The errors of a failed run, with every cause that Dagster keeps."""
 
 import dagster as dg
 

@@ -65,7 +65,7 @@ def made(sequence: int, ticks: int, **fields: object) -> Json:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is sent: a body that fits its length unless the headers say otherwise."""
+    """An answer: a body that fits its length unless the headers say otherwise."""
 
     status: int = 200
     body: bytes = b"[]"
@@ -81,7 +81,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked."""
+    """A request."""
 
     path: str
     parameters: dict[str, str]
@@ -94,7 +94,7 @@ class Request:
 
     @property
     def has_headers(self) -> bool:
-        """Whether headers were asked for."""
+        """True if headers were requested."""
         return self.parameters.get("includeMetadata") != "false"
 
 

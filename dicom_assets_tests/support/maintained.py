@@ -1,4 +1,4 @@
-"""What the tests of maintenance are made of: tables with a file for each of some hours.
+"""Parts of the tests of maintenance: tables with a file for each of some hours.
 
 Run as a module, it compacts `instance` and kills itself before or after the commit, goes on writing
 hours, or maintains `instance`.

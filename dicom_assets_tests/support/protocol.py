@@ -1,4 +1,4 @@
-"""What makes a table plain Delta, looked at in its files and with nothing of the project's reading.
+"""Checks that a table is plain Delta, on its files and without the project's code.
 
 Reader 1, writer 2 and no feature that asks for more; times that are instants, in whole
 microseconds; zstd; and nothing in the log that outlives a header.

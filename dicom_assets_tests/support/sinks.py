@@ -1,4 +1,4 @@
-"""What takes alerts on this machine: a mail server, and an HTTP service that can be down."""
+"""Receivers of alerts on this machine: a mail server, and an HTTP service that can be down."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ class Posted:
 
 @dataclass
 class Sink:
-    """What came in at an address; `status` is what it answers from now on."""
+    """The requests at an address; `status` is its answer from now on."""
 
     url: str
     status: int = OK

@@ -1,4 +1,4 @@
-"""What the tests of the tables are made of: windows, rows, a small archive and its feed.
+"""Parts of the tests of the tables: windows, rows, a small archive and its feed.
 
 `Archive` behaves as the service does: it appends entries, and serves each with the state and the
 values of its instance as they stand now. Nothing here is HTTP.
@@ -239,7 +239,7 @@ class Bench:
 
 
 def total(outcome: Outcome, minutes: float = 0) -> Row:
-    """What became of the entries of one hour, without zeros."""
+    """Return the results of the entries of one hour, without zeros."""
     return {name: count for name, count in outcome.hours[ticks(minutes)].items() if count}
 
 

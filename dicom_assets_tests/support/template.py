@@ -318,7 +318,7 @@ def _key(entry: dict[str, Any]) -> Key:
 
 
 def _group(table: SparkTable, rows: list[Row]) -> Row:
-    """What `last()` gives of a group without order, and its counts."""
+    """Return the result of `last()` on a group without order, and its counts."""
     counts = {"instanceCount": sum(r["instanceCount"] for r in rows), "seriesCount": len(rows)}
     return {name: (rows[-1] | counts).get(name) for name in table.columns}
 

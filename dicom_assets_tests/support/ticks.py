@@ -17,7 +17,7 @@ AFTER_ALL = END + timedelta(minutes=15)
 def evaluate(
     world: World, instance: dg.DagsterInstance, moment: datetime = AFTER_ALL
 ) -> list[dg.RunRequest] | str:
-    """What the schedule asks for at the moment, or why it asks for nothing."""
+    """Return the requests of the schedule at the moment, or the reason for none."""
     repository = world.definitions.get_repository_def()
     with dg.build_schedule_context(
         instance=instance, scheduled_execution_time=moment, repository_def=repository

@@ -48,7 +48,7 @@ WITH_TOY = (*TABLES, TOY)
 
 
 def expected(instances: Rows) -> Rows:
-    """What the table must hold, by plain Python, of the rows of `instance`, by key."""
+    """Return the rows that the table must have, by key, from rows of `instance` by plain Python."""
     studies: dict[tuple[str, str], list[int]] = {}
     for row in instances:
         key = (row["partitionName"], row["studyinstanceuid"])

@@ -31,7 +31,7 @@ class Asked:
 
     @property
     def is_for_headers(self) -> bool:
-        """Whether headers were asked for, which costs the service a blob per row."""
+        """True if headers were requested, which costs the service a blob per row."""
         return self.parameters.get("includeMetadata") == "true"
 
     @property

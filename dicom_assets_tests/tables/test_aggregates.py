@@ -1,4 +1,4 @@
-r"""What each aggregate makes of the live instances of a series or study.
+r"""Each aggregate, of live instances of a series or study.
 
 Values of several instances are given as a list, the one with the least sequence first. In a text
 `\` separates values.
@@ -79,7 +79,7 @@ def rows_of(*values: Values) -> Rows:
 
 
 def made(column: Column, *values: Values, base: str | None = BASE) -> object:
-    """What a column shows of live instances of one study, whatever the order they are read in."""
+    """Return the value of a column for live instances of one study, read in any order."""
     rows = rows_of(*values)
     shown = [
         by_arrow(order, of_study(column), base)[0][column.name] for order in (rows, rows[::-1])

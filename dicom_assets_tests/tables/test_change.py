@@ -5,7 +5,7 @@ import pytest
 from dicom_assets.errors import ForeignArchiveError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC
-from dicom_assets.tables import change as log
+from dicom_assets.tables.change import require_archive
 from dicom_assets_tests.support.tables import (
     DEFAULT,
     Archive,
@@ -149,7 +149,7 @@ def test_rejected_entries_are_noted_and_sealed(bench: Bench) -> None:
 def test_an_empty_log_fits_any_archive(bench: Bench) -> None:
     """There is nothing to compare."""
     bench.change(hours(0))
-    log.require_archive(bench.store.open(CHANGE), bench.archive)
+    require_archive(bench.store.open(CHANGE), bench.archive)
     assert states(bench) == []
 
 

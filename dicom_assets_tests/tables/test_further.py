@@ -51,7 +51,7 @@ def follow(bench: Bench, hour: int, *, with_toy: bool) -> None:
 
 
 def holds_what_it_must(store: Store) -> bool:
-    """Whether the toy shows the live rows of `instance`, and has rows at all."""
+    """Return True if the toy shows the live rows of `instance`, and has rows."""
     rows = store.open(TOY).rows().to_pylist()
     rows.sort(key=lambda row: (row["partitionName"], row["studyInstanceUid"]))
     return bool(rows) and rows == expected(store.open(INSTANCE).rows().to_pylist())
@@ -192,7 +192,7 @@ def digest(file: Path) -> str:
 
 
 def written(store: Store, name: str) -> tuple[list[str], list[dict[str, object]]]:
-    """What lies in a table's folder: digests of its data files, and its commits but for times.
+    """Return digests of the data files of a table, and its commits without times.
 
     The engine's merge writes the rows of a file in any order.
     """

@@ -33,7 +33,7 @@ def prepared(root: Path) -> Bench:
 
 
 def state(bench: Bench) -> list[object]:
-    """What all six tables hold, without load times."""
+    """Return the rows of all six tables, without load times."""
     return [
         contents(bench.store, CHANGE, "sequence", "action"),
         contents(bench.store, INSTANCE, "sequence", "patientid", "received_timestamp"),
@@ -46,7 +46,7 @@ def state(bench: Bench) -> list[object]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """What the tables hold after a run that nothing ended."""
+    """The rows of the tables after an undisturbed run."""
     bench = prepared(tmp_path_factory.mktemp("undisturbed"))
     bench.sync(hours(1))
     return state(bench)

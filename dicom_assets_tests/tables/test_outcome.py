@@ -1,4 +1,4 @@
-"""What a step did: attempts put together, time by stage, and progress now and then."""
+"""The outcome of an update: attempts added up, time by stage, and progress in the log."""
 
 from collections import Counter
 from itertools import count
@@ -15,7 +15,7 @@ def one(hours: dict[int, dict[str, int]], **totals: int) -> Outcome:
 
 
 def together(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """What became of one hour, after two attempts; zeros left out."""
+    """Return the results of one hour after two attempts, without zeros."""
     both = one({0: before}).then(one({0: after}))
     return {name: number for name, number in both.hours[0].items() if number}
 

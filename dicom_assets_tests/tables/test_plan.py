@@ -23,7 +23,7 @@ def plan(log: list[Row], stored: list[Row], paused: tuple[int, ...] = ()) -> Pla
 
 
 def holds(held: int | str | None) -> list[Row]:
-    """What the table holds of the default key: a row at this sequence, or no row."""
+    """Return the rows of the default key: one at this sequence, or none."""
     return [] if held == MISSING else [row(held if isinstance(held, int) else None)]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, Table
-from dicom_assets.tables import rejected as rejections
+from dicom_assets.tables import rejected
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.support.tables import (
     NOW,
@@ -35,12 +35,12 @@ def noted(store: Store) -> list[tuple[object, ...]]:
 )
 def test_a_pause_doubles_up_to_a_day(attempts: int, hours_: int) -> None:
     """After the first attempt an hour; never without an end."""
-    assert rejections.pause_after(attempts) == timedelta(hours=hours_)
+    assert rejected.pause_after(attempts) == timedelta(hours=hours_)
 
 
 def test_a_rejection_has_sequence_time_reason_hour_and_run(store: Store) -> None:
     """And nothing else: no value."""
-    rejections.note(store, hours(0, 3), [BAD], run("r1"))
+    rejected.note(store, hours(0, 3), [BAD], run("r1"))
     assert store.open(REJECTED).rows().to_pylist() == [
         {
             "sequence": 7,
@@ -56,18 +56,18 @@ def test_a_rejection_has_sequence_time_reason_hour_and_run(store: Store) -> None
 
 def test_none_writes_nothing(store: Store) -> None:
     """Nor does clearing none, or what is not there."""
-    rejections.note(store, hours(0), [], run())
-    rejections.clear(store, [], run())
-    rejections.clear(store, [5], run())
+    rejected.note(store, hours(0), [], run())
+    rejected.clear(store, [], run())
+    rejected.clear(store, [5], run())
     assert store.version(REJECTED) == -1
-    assert rejections.waiting(store, NOW) == (set(), set())
-    assert rejections.sequences(store) == []
+    assert rejected.waiting(store, NOW) == (set(), set())
+    assert rejected.sequences(store) == []
 
 
 def test_a_rejection_met_again_before_its_time_is_no_new_attempt(store: Store) -> None:
     """Nothing is written for it."""
     for by in (run("r1"), SOON):
-        rejections.note(store, hours(0, 3), [BAD], by)
+        rejected.note(store, hours(0, 3), [BAD], by)
     assert noted(store) == [(7, 1, "r1", NOW + timedelta(hours=1))]
     assert store.version(REJECTED) == 1
 
@@ -75,20 +75,20 @@ def test_a_rejection_met_again_before_its_time_is_no_new_attempt(store: Store) -
 def test_a_rejection_met_again_in_time_is_another_attempt(store: Store) -> None:
     """It rests twice as long, from then on."""
     for by in (run("r1"), DUE):
-        rejections.note(store, hours(0, 3), [BAD], by)
+        rejected.note(store, hours(0, 3), [BAD], by)
     assert noted(store) == [(7, 2, "due", DUE.now + timedelta(hours=2))]
 
 
 def test_a_rejection_tried_in_another_window_keeps_its_own_hour(store: Store) -> None:
     """The reconciliation names the hour that the entry belongs to, whichever run met it last."""
     for window, by in ((hours(0, 3), run("r1")), (hours(9), DUE)):
-        rejections.note(store, window, [BAD], by)
+        rejected.note(store, window, [BAD], by)
     assert contents(store, REJECTED, "window_start") == [(at(60),)]
 
 
 def test_an_entry_rejected_twice_in_one_read_is_noted_once(store: Store) -> None:
     """A shifted page may show it twice."""
-    rejections.note(store, hours(0, 3), [BAD, BAD], run())
+    rejected.note(store, hours(0, 3), [BAD, BAD], run())
     assert len(noted(store)) == 1
 
 
@@ -96,30 +96,30 @@ def test_an_entry_without_sequence_is_known_by_window_and_reason(store: Store) -
     """However often it is met; another reason or hour is another one."""
     nameless = [Rejection(None, None, "a"), Rejection(None, None, "b")]
     for by in (run(), DUE):
-        rejections.note(store, hours(0), nameless, by)
-    rejections.note(store, hours(1), nameless[:1], run())
+        rejected.note(store, hours(0), nameless, by)
+    rejected.note(store, hours(1), nameless[:1], run())
     columns = ("window_start", "reason", "attempts")
     assert contents(store, REJECTED, *columns) == [
         (at(0), "a", 1),
         (at(0), "b", 1),
         (at(60), "a", 1),
     ]
-    assert rejections.waiting(store, DUE.now) == (set(), set())
+    assert rejected.waiting(store, DUE.now) == (set(), set())
 
 
 def test_a_pause_ends_at_its_moment(store: Store) -> None:
     """Until then the sequence rests, from then on it is due."""
-    rejections.note(store, hours(0, 3), [BAD], run())
-    assert rejections.waiting(store, SOON.now) == ({7}, set())
-    assert rejections.waiting(store, DUE.now) == (set(), {7})
+    rejected.note(store, hours(0, 3), [BAD], run())
+    assert rejected.waiting(store, SOON.now) == ({7}, set())
+    assert rejected.waiting(store, DUE.now) == (set(), {7})
 
 
 def test_what_is_cleared_is_gone_and_the_rest_stays(store: Store) -> None:
     """By sequence."""
     more = [BAD, Rejection(8, ticks(71), "r"), Rejection(9, ticks(72), "r")]
-    rejections.note(store, hours(0, 3), more, run())
-    rejections.clear(store, [9, 7, 100], run())
-    assert rejections.sequences(store) == [8]
+    rejected.note(store, hours(0, 3), more, run())
+    rejected.clear(store, [9, 7, 100], run())
+    assert rejected.sequences(store) == [8]
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_due_header_that_fails_again_rests_longer(broken: Bench) -> None:
 def test_a_rejection_is_cleared_when_both_rollups_agree(
     broken: Bench, order: tuple[Table, Table]
 ) -> None:
-    """Whichever comes last; before, its study still counts as touched in every run."""
+    """In either order. Before, its study counts as touched in every run."""
     broken.archive.unreadable = {}
     broken.change(hours(5), DUE)
     broken.instance(hours(5), DUE)
@@ -224,11 +224,11 @@ def test_an_entry_that_the_light_read_rejected_is_cleared_once_it_can_be_used(be
     """Reading its hour again brings it into the log, and from there into the tables."""
     bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
     bench.sync(hours(0))
-    assert rejections.sequences(bench.store) == [1]
+    assert rejected.sequences(bench.store) == [1]
     bench.archive.unusable = []
     bench.archive.create(10)
     bench.sync(hours(0), DUE)
-    assert rejections.sequences(bench.store) == []
+    assert rejected.sequences(bench.store) == []
     assert live(bench) == [(1,), (1, 1)]
 
 
@@ -240,7 +240,7 @@ def test_an_entry_of_another_hour_is_tried_again_by_any_run(bench: Bench) -> Non
     bench.archive.create(10)
     bench.sync(hours(5), DUE)
     assert live(bench) == [(1,), (1, 1)]
-    assert rejections.sequences(bench.store) == []
+    assert rejected.sequences(bench.store) == []
 
 
 def test_an_entry_of_another_hour_rests_until_its_pause_is_over(bench: Bench) -> None:
@@ -251,7 +251,7 @@ def test_an_entry_of_another_hour_rests_until_its_pause_is_over(bench: Bench) ->
     bench.archive.create(10)
     bench.sync(hours(5))
     assert contents(bench.store, INSTANCE, "sequence") == []
-    assert rejections.sequences(bench.store) == [1]
+    assert rejected.sequences(bench.store) == [1]
 
 
 def test_an_entry_that_is_no_longer_served_says_so_and_rests_longer(bench: Bench) -> None:
@@ -283,7 +283,7 @@ def test_a_rejected_header_whose_instance_is_gone_is_cleared(bench: Bench) -> No
     bench.archive.unreadable = {}
     bench.archive.expire()
     bench.sync(hours(5), DUE)
-    assert rejections.sequences(bench.store) == []
+    assert rejected.sequences(bench.store) == []
     bench.archive.asked.clear()
     bench.sync(hours(5), DUE)
     assert bench.archive.asked == []

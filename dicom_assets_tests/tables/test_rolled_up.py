@@ -229,7 +229,7 @@ def test_a_difference_has_new_changed_and_gone_rows() -> None:
 
 
 def test_a_deleted_row_is_named_by_its_key() -> None:
-    """Which is all that a delete needs."""
+    """A delete needs nothing else."""
     assert differs([study()], []).deletes == pa.table(
         {"partitionName": ["a"], "studyInstanceUid": ["1.1"]}
     )

@@ -9,8 +9,8 @@ from deltalake import write_deltalake
 from dicom_assets.errors import DoubledRowsError
 from dicom_assets.schema import INSTANCE, INT64, SERIES, STUDY, SYNC, Table
 from dicom_assets.schema.tables import rolled
-from dicom_assets.tables import rollup as rollups
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.rollup import touched_studies
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.tables import (
     NOW,
@@ -147,9 +147,9 @@ def test_the_studies_of_a_window_are_those_of_its_log_rows(bench: Bench) -> None
     bench.archive.create(20, of=key(study="1"))
     bench.archive.delete(70, of=key(study="2"))
     bench.change(hours(0, 2))
-    assert rollups.touched_studies(bench.store, hours(0)) == ["1.1", "1.2"]
-    assert rollups.touched_studies(bench.store, hours(1)) == ["1.2"]
-    assert rollups.touched_studies(bench.store, hours(5)) == []
+    assert touched_studies(bench.store, hours(0)) == ["1.1", "1.2"]
+    assert touched_studies(bench.store, hours(1)) == ["1.2"]
+    assert touched_studies(bench.store, hours(5)) == []
 
 
 @pytest.fixture

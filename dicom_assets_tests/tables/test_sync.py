@@ -9,7 +9,7 @@ import pytest
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, SERIES, STUDY, SYNC
-from dicom_assets.tables import sync as seals
+from dicom_assets.tables import sync
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.window import TICKS_PER_SECOND, Window
 from dicom_assets_tests.support.tables import (
@@ -31,9 +31,9 @@ MARKS = ("instanceAt", "seriesAt", "studyAt")
 
 
 def found(rows: list[Row], *rejections: Rejection, first: float = 0, last: float = 1) -> list[Row]:
-    """What the hours of a window say, given log rows and rejections."""
+    """Return the seals of the hours of a window, for log rows and rejections."""
     changes = pa.Table.from_pylist(rows, schema=CHANGE.arrow())
-    return [hour.seal_columns() for hour in seals.hours_of(hours(first, last), changes, rejections)]
+    return [hour.seal_columns() for hour in sync.hours_of(hours(first, last), changes, rejections)]
 
 
 def marks(bench: Bench) -> list[tuple[object, ...]]:
@@ -163,15 +163,15 @@ def test_series_and_study_do_not_mark_before_instance(bench: Bench) -> None:
 
 
 def test_a_seal_that_changed_meanwhile_is_not_marked(bench: Bench) -> None:
-    """What was found when the run began is not what the hour is now."""
+    """The hour is not the same as when the run began."""
     bench.archive.create(10)
     bench.change(hours(0))
-    begun = seals.seals_of(bench.store, hours(0))
+    begun = sync.seals_of(bench.store, hours(0))
     bench.archive.create(20, of=key("2"))
     bench.change(hours(0))
     assert begun.mark(bench.store, "instanceAt", run()) == 0
     assert marks(bench) == [(None, None, None)]
-    assert seals.seals_of(bench.store, hours(0)).mark(bench.store, "instanceAt", run()) == 1
+    assert sync.seals_of(bench.store, hours(0)).mark(bench.store, "instanceAt", run()) == 1
 
 
 def test_an_hour_that_is_not_in_the_log_is_said_to_be_missing(bench: Bench) -> None:
@@ -205,7 +205,7 @@ def test_a_seal_that_was_taken_away_counts_as_missing(bench: Bench) -> None:
 
 def test_a_window_without_hours_needs_and_marks_nothing(bench: Bench) -> None:
     """It lies outside of start and end."""
-    assert seals.seals_of(bench.store, hours(1, 1)).mark(bench.store, "instanceAt", run()) == 0
+    assert sync.seals_of(bench.store, hours(1, 1)).mark(bench.store, "instanceAt", run()) == 0
     assert bench.change(hours(1, 1)).hours == {}
     assert bench.store.version(SYNC) == -1
 
@@ -214,9 +214,9 @@ def test_followed_are_the_hours_that_all_tables_show(bench: Bench) -> None:
     """An hour without a seal, or without the mark of one table, is not among them."""
     bench.archive.create(10)
     bench.sync(hours(0, 3))
-    assert seals.followed(bench.store, hours(0, 3)) == {at(0), at(60), at(120)}
-    seals.unmark(bench.store, hours(1), run())
-    assert seals.followed(bench.store, hours(0, 3)) == {at(0), at(120)}
+    assert sync.followed(bench.store, hours(0, 3)) == {at(0), at(60), at(120)}
+    sync.unmark(bench.store, hours(1), run())
+    assert sync.followed(bench.store, hours(0, 3)) == {at(0), at(120)}
 
 
 def test_an_hour_that_was_read_in_part_is_followed_as_far_as_reading_goes(bench: Bench) -> None:
@@ -224,5 +224,5 @@ def test_an_hour_that_was_read_in_part_is_followed_as_far_as_reading_goes(bench:
     bench.archive.create(10)
     part = Window(hours(0).start, hours(0).end - TICKS_PER_SECOND)
     bench.sync(part)
-    assert seals.followed(bench.store, part) == {at(0)}
-    assert seals.followed(bench.store, hours(0, 3)) == set()
+    assert sync.followed(bench.store, part) == {at(0)}
+    assert sync.followed(bench.store, hours(0, 3)) == set()

@@ -1,4 +1,4 @@
-"""What an hour touched, as assets that come after ours receive it: rows as they stand now."""
+"""The rows that an hour touched, as they are now, for assets downstream of ours."""
 
 import pytest
 

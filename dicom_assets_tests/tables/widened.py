@@ -1,4 +1,4 @@
-"""What the tests of backfills are made of: a small table of headers, and columns added to it.
+"""Parts of the tests of backfills: a small table of headers, and columns added to it.
 
 A header here is a JSON object by column name. Run as a module, it fills the table at a path and
 kills itself where it is told to.
@@ -23,7 +23,7 @@ from dicom_assets.tables.delta.commit import FILLED
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome
-from dicom_assets.tables.upkeep import column_backfill as backfill
+from dicom_assets.tables.upkeep import column_backfill
 
 Row = dict[str, Any]
 
@@ -131,12 +131,12 @@ def _header(text: object) -> Row | None:
     return found if isinstance(found, dict) else None
 
 
-EXTRACT = backfill.Extract(read)
+EXTRACT = column_backfill.Extract(read)
 
 
-def fill(store: Store, extract: backfill.Extract = EXTRACT, run_id: str = "r") -> Outcome:
+def fill(store: Store, extract: column_backfill.Extract = EXTRACT, run_id: str = "r") -> Outcome:
     """The table is filled by one run."""
-    return backfill.fill(store, WIDE, extract, Run(run_id, NOW))
+    return column_backfill.fill(store, WIDE, extract, Run(run_id, NOW))
 
 
 def _killed(step: Callable[..., Any], number: int, *, after: bool) -> Callable[..., Any]:
@@ -158,9 +158,9 @@ def _killed(step: Callable[..., Any], number: int, *, after: bool) -> Callable[.
 
 def main(root: str, when: str, step: str, number: str) -> None:
     """Fill the table under the root, and die before or after a call of `rewrite` or `commit`."""
-    backfill.GROUP_ROWS = 20  # type: ignore[misc]  # several commits of a small table
-    killed = _killed(getattr(backfill, step), int(number), after=when == "after")
-    setattr(backfill, step, killed)
+    column_backfill.GROUP_ROWS = 20  # type: ignore[misc]  # several commits of a small table
+    killed = _killed(getattr(column_backfill, step), int(number), after=when == "after")
+    setattr(column_backfill, step, killed)
     fill(store_at(Path(root)))
 
 

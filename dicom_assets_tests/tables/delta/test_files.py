@@ -59,7 +59,7 @@ def made(store: Store, *groups: list[Row]) -> list[Row]:
 
 
 def values(piece: pa.RecordBatch) -> pa.RecordBatch:
-    """What the headers of a piece say."""
+    """Return the values in the headers of a piece."""
     table, _ = read(piece, COLUMNS)
     return table.combine_chunks().to_batches()[0]
 
@@ -87,7 +87,7 @@ def paths(store: Store) -> list[Path]:
 
 
 def parquet(store: Store) -> pq.FileMetaData:
-    """What the only data file of the table says of itself."""
+    """Return the metadata of the only data file of the table."""
     (path,) = paths(store)
     return pq.read_metadata(path)
 
@@ -99,7 +99,7 @@ def told(store: Store) -> list[dict[str, Any]]:
 
 
 def statistics(store: Store) -> dict[str, Any]:
-    """What the newest commit tells of the only file that it adds."""
+    """Return the statistics of the only file that the newest commit adds."""
     (add,) = [action["add"] for action in told(store) if "add" in action]
     found: dict[str, Any] = json.loads(add["stats"])
     return found
@@ -185,7 +185,7 @@ def test_nothing_is_written_when_nothing_changes(store: Store) -> None:
 def test_other_columns_and_the_order_of_rows_stay(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever piece is the first to change; each is asked about once."""
+    """Any piece may be the first to change, and each is read once."""
     monkeypatch.setattr(files, "PIECE_ROWS", 3)
     rows = made(store, [row(n) for n in (5, 3, 9, 1, 8, 2, 7, 6, 4, 0)])
     asked: list[list[int]] = []
@@ -313,7 +313,7 @@ def test_a_file_of_another_engine_becomes_one_of_ours(store: Store, variant: str
 
 
 def test_a_file_whose_rows_the_log_does_not_tell_is_counted(store: Store) -> None:
-    """What is written in its place tells them."""
+    """The file that replaces it has a count."""
     foreign_file(store, theirs())
     assert [file.rows for file in data_files(opened(store))] == [None, 1]
     exchange(store)
@@ -507,7 +507,7 @@ def test_of_several_who_exchange_the_same_files_at_once_one_succeeds(store: Stor
 
 
 def test_an_uncommitted_file_shows_nowhere_and_a_full_vacuum_takes_it(store: Store) -> None:
-    """What a killed run leaves behind."""
+    """A killed run leaves such a file."""
     rows = made(store, [row(1)])
     (replacement,) = written(store)
     assert held(store) == [r | {"age": None, "room": None} for r in rows]
@@ -574,7 +574,7 @@ def test_counts_and_extremes_of_the_columns_are_those_of_the_rows(store: Store) 
 
 
 def held_of(store: Store, sql: str) -> list[Row]:
-    """What a query finds, by the engine and by Polars."""
+    """Return the result of a query, by the engine and by Polars."""
     url = store.urls["kept"]
     engine = pa.table(files_query(url, sql)).to_pylist()
     assert pl.SQLContext(t=pl.scan_delta(url)).execute(sql).collect().to_dicts() == engine
@@ -582,7 +582,7 @@ def held_of(store: Store, sql: str) -> list[Row]:
 
 
 def files_query(url: str, sql: str) -> Any:  # noqa: ANN401 - the engine's own table
-    """What the engine finds."""
+    """Return the result of the engine."""
     return QueryBuilder().register("t", DeltaTable(url)).execute(sql).read_all()
 
 

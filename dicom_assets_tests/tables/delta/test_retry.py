@@ -3,14 +3,15 @@
 import pytest
 
 from dicom_assets.errors import ConflictError, TableUnavailableError
-from dicom_assets.tables.delta import retry as converge
+from dicom_assets.tables.delta import retry
+from dicom_assets.tables.delta.retry import converge, settle
 from dicom_assets_tests.support.tables import run
 
 
 @pytest.fixture(autouse=True)
 def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test waits."""
-    monkeypatch.setattr(converge, "LONGEST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 0.0)
 
 
 def conflicting(times: int) -> list[Exception]:
@@ -29,14 +30,14 @@ def attempt(errors: list[Exception], made: list[int]) -> int:
 def test_an_attempt_that_succeeds_is_made_once() -> None:
     """And what it returned is returned."""
     made: list[int] = []
-    assert converge.converge(lambda: attempt([], made)) == 1
+    assert converge(lambda: attempt([], made)) == 1
 
 
 def test_an_attempt_that_conflicts_is_made_again() -> None:
     """As a whole, as often as needed."""
     made: list[int] = []
     errors = conflicting(5)
-    assert converge.converge(lambda: attempt(errors, made)) == 6
+    assert converge(lambda: attempt(errors, made)) == 6
 
 
 def test_other_errors_end_it_at_once() -> None:
@@ -44,23 +45,23 @@ def test_other_errors_end_it_at_once() -> None:
     made: list[int] = []
     errors: list[Exception] = [TableUnavailableError("gone")]
     with pytest.raises(TableUnavailableError):
-        converge.converge(lambda: attempt(errors, made))
+        converge(lambda: attempt(errors, made))
     assert len(made) == 1
 
 
 def test_conflicts_without_end_end_with_the_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Red within the time allowed, as our own error."""
-    monkeypatch.setattr(converge, "CONFLICT_SECONDS", 0.05)
+    monkeypatch.setattr(retry, "CONFLICT_SECONDS", 0.05)
     made: list[int] = []
     with pytest.raises(ConflictError, match="first"):
-        converge.converge(lambda: attempt(conflicting(1), made))
+        converge(lambda: attempt(conflicting(1), made))
     assert len(made) > 1
 
 
 def settled(versions: list[int]) -> tuple[list[int], list[int]]:
-    """What the attempts returned, and what is left of the versions that were to be seen."""
+    """Return the results of the attempts, and the versions that were not read."""
     made: list[int] = []
-    return converge.settle(lambda: versions.pop(0), lambda: attempt([], made)), versions
+    return settle(lambda: versions.pop(0), lambda: attempt([], made)), versions
 
 
 def test_an_upstream_at_rest_needs_one_attempt() -> None:
@@ -82,7 +83,7 @@ def test_a_conflict_inside_is_not_a_move() -> None:
     """It is settled where it happened."""
     made: list[int] = []
     errors = conflicting(2)
-    assert converge.settle(lambda: 4, lambda: attempt(errors, made)) == [3]
+    assert settle(lambda: 4, lambda: attempt(errors, made)) == [3]
 
 
 def test_a_run_says_nothing_unless_it_was_given_a_voice() -> None:
@@ -93,6 +94,6 @@ def test_a_run_says_nothing_unless_it_was_given_a_voice() -> None:
 
 def test_an_attempt_longer_than_all_patience_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backfill that reads for an hour and meets one other commit does not end with it."""
-    monkeypatch.setattr(converge, "CONFLICT_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "CONFLICT_SECONDS", 0.0)
     errors, made = conflicting(4), list[int]()
-    assert converge.converge(lambda: attempt(errors, made)) == 5
+    assert converge(lambda: attempt(errors, made)) == 5

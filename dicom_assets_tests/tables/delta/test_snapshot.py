@@ -70,7 +70,7 @@ def test_an_absent_table_is_version_minus_one_without_rows(store: Store, table: 
 
 
 def test_an_absent_table_cannot_be_handed_on(store: Store) -> None:
-    """Who wants the table itself is told what has to run before."""
+    """The error says what has to run before."""
     with pytest.raises(TableUnavailableError, match="does not exist yet: materialize an hour"):
         store.delta(INSTANCE)
     insert(store, INSTANCE, [row(1)])
@@ -129,7 +129,7 @@ def test_times_are_utc_and_stay_exact(store: Store) -> None:
 
 
 def told(store: Store, table: Table) -> dict[str, Any]:
-    """What the newest commit says of itself."""
+    """Return the note of the newest commit."""
     (entry,) = store.delta(table).history(1)
     found: dict[str, Any] = json.loads(entry["dicom_assets"])
     return found
@@ -175,7 +175,7 @@ def test_each_part_works_alone(store: Store) -> None:
 
 
 def test_an_update_writes_every_column(store: Store) -> None:
-    """What the new row does not have becomes null."""
+    """A column without a value in the new row becomes null."""
     insert(store, INSTANCE, [row(1, patientid="a", patientname="b", received_timestamp=at(1))])
     change(store, updates=instances(row(2, patientname="c")))
     columns = ("patientid", "patientname", "received_timestamp")
@@ -580,7 +580,7 @@ def test_addresses_options_and_rows_do_not_show_in_a_printed_store(tmp_path: Pat
 
 
 def test_a_note_may_hold_a_time_as_text(store: Store) -> None:
-    """What is told is JSON."""
+    """The note is JSON."""
     moment = str(NOW + timedelta(hours=1))
     store.open(INSTANCE).commit(Difference(INSTANCE, inserts=instances(row(1))), {"at": moment})
     assert told(store, INSTANCE)["at"] == moment
