@@ -99,7 +99,7 @@ def build_definitions(
         )
     with quiet_betas():
         names = Names.of(name, key_prefix)
-        built = _build(settings, names, io_manager(settings, storage, tables, names))
+        built = _build(settings, names, io_manager(settings, storage, tuple(tables), names))
         alerts = alerts_sensor(settings, built, names, running=not settings.is_embedded)
         return dg.Definitions.merge(built, dg.Definitions(sensors=[alerts]))
 

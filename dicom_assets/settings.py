@@ -293,7 +293,7 @@ class Settings:
     change_table_path: str = _table("change")
     sync_table_path: str = _table("sync")
     rejected_table_path: str = _table("rejected")
-    further_table_paths: Mapping[str, str] = field(default_factory=dict)
+    further_table_paths: Mapping[str, str] = field(default_factory=dict, hash=False)
     retention_hours: int = _setting(
         "DICOM_RETENTION_HOURS",
         _whole(LEAST_RETENTION_HOURS),

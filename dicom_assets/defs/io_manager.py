@@ -71,7 +71,9 @@ class DeltaTables(DeltaLakeIOManager):
     @classmethod
     def over(cls, tables: tuple[Table, ...]) -> "type[DeltaTables]":
         """Return the IO manager's class for other tables than TABLES."""
-        return cls if tables == cls.tables else type(cls.__name__, (cls,), {"tables": tables})
+        if tables == cls.tables:
+            return cls
+        return type(cls.__name__, (cls,), {"tables": tables, "__module__": cls.__module__})
 
     @staticmethod
     def type_handlers() -> Sequence[DbTypeHandler[Any]]:
@@ -93,7 +95,7 @@ class DeltaTables(DeltaLakeIOManager):
         """Return the tables themselves."""
         places = {table.name: table.root or self.root_uri for table in self.tables}
         return Store(
-            urls={n: f"{root.rstrip('/')}/{self.paths[n]}" for n, root in places.items()},
+            urls={n: f"{root.rstrip('/')}/{self.paths.get(n, n)}" for n, root in places.items()},
             tables=catalogue(self.tables, self.columns_file),
             retention_hours=self.retention_hours,
             options=options(self.storage_options) | options(self.client_options),

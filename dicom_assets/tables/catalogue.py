@@ -1,4 +1,4 @@
-"""Every table, one name each in `TABLES`, and what a root holds of them.
+"""Every table, one name each in `_TABLES`, and what a root holds of them.
 
 A further table is one module that declares it (columns, key, how it is derived from `instance`),
 and one name here. Code that works on all tables gets them as an argument, or from the store.

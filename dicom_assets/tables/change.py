@@ -165,7 +165,7 @@ def _add(store: Store, before: Snapshot, window: Window, entries: Entries, run: 
     tombstones = _tombstones(before, log, entries.changes)
     if tombstones.num_rows:
         # Before the commit: a run that dies between the two leaves hours open, never false marks.
-        sync.unmark(store, window, run)
+        sync.unmark(store, window, run, seals=True)
     difference = Difference(CHANGE, inserts=fresh, patches=tombstones)
     after = log.commit(difference, {"run_id": run.run_id, "window": str(window)})
     return _Added(difference, log.version, after)

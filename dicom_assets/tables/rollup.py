@@ -32,7 +32,7 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
 from dicom_assets.tables.readings import converted
-from dicom_assets.tables.sync import marks_of, seals_of
+from dicom_assets.tables.sync import forget_switched_off, marks_of, seals_of
 from dicom_assets.window import Window
 
 
@@ -112,10 +112,12 @@ def _clear_settled(store: Store, run: Run) -> None:
     """
     known = rejected.sequences(store)
     settled = _applied(store, known) if known else {}
-    derived = owing_derived(store) if settled else []
+    # Tables that are not filled yet, too: their step still has to see the study as touched.
+    derived = [table for table in store.tables.values() if table.is_derived] if settled else []
     for study in sorted(set(settled.values())):
         targets = [store.open(table) for table in derived]
         if all(difference_of(store, target, [study]).is_empty for target in targets):
+            forget_switched_off(store, run)
             rejected.clear(store, [s for s, owner in settled.items() if owner == study], run)
 
 

@@ -16,9 +16,9 @@ from operator import itemgetter
 
 import pyarrow as pa
 
-from dicom_assets.errors import NotYetError
+from dicom_assets.errors import NotYetError, SettingsError
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, SYNC, TIMESTAMP, Column, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TIMESTAMP, Column, Table
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
@@ -29,13 +29,29 @@ _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
 _SEAL_COLUMNS = [c for c in SYNC.names if c not in {"hour", CHANGE.mark}]
 
 
+# The tables whose marks `sync` has had from the first release on.
+_FIRST_FOLLOWERS = {INSTANCE.name, SERIES.name, STUDY.name}
+# By this a mark is known of a table that is switched off.
+_MARK_ENDS = "At"
+
+
 def with_marks(tables: Iterable[Table]) -> Table:
-    """Return `sync` with a mark for each table that follows the feed."""
-    marks = tuple(
-        Column(t.mark, TIMESTAMP, f"when {t.name} was brought to this seal", mark=True)
-        for t in tables
-        if t.mark and t.mark not in SYNC.names
-    )
+    """Return `sync` with a mark for each table that follows the feed.
+
+    The marks of the first tables are always there, those of further ones come when these are
+    filled. Raises SettingsError for a mark that cannot be one.
+    """
+    marks: list[Column] = []
+    for table in (table for table in tables if table.mark and table.name != CHANGE.name):
+        taken = {*SYNC.names, *(mark.name for mark in marks)}
+        if not table.mark.endswith(_MARK_ENDS) or table.mark in taken:
+            raise SettingsError(
+                f"table {table.name}: its mark needs a name that no column of sync has and that "
+                f"ends in {_MARK_ENDS}, such as {table.name}{_MARK_ENDS}"
+            )
+        meaning = f"when {table.name} was brought to this seal"
+        added = table.name not in _FIRST_FOLLOWERS
+        marks.append(Column(table.mark, TIMESTAMP, meaning, added=added, mark=True))
     return replace(SYNC, columns=(*SYNC.columns, *marks))
 
 
@@ -158,7 +174,8 @@ def lagging(store: Store) -> dict[datetime, frozenset[str]]:
 
 def marks_switched_off(sync: Snapshot) -> list[str]:
     """Return the marks in `sync` of tables that are switched off here."""
-    return sorted(name for name in sync.column_names - set(sync.table.names) if name.endswith("At"))
+    unknown = sync.column_names - set(sync.table.names)
+    return sorted(name for name in unknown if name.endswith(_MARK_ENDS))
 
 
 def _with_every_mark(store: Store) -> Snapshot:
@@ -188,11 +205,31 @@ def _rows(sync: Snapshot, first: datetime, last: datetime) -> list[dict[str, obj
     return rows
 
 
+def forget_switched_off(store: Store, run: Run) -> None:
+    """Remove the marks of tables that are switched off, because `instance` changed without a seal.
+
+    Such a table may be switched on again. Then it owes all hours.
+    """
+
+    def attempt() -> None:
+        sync = _with_every_mark(store)
+        off = marks_switched_off(store.open(SYNC))
+        rows = sync.rows(["hour", *off]).to_pylist() if off else []
+        marked = [row["hour"] for row in rows if any(row[mark] for mark in off)]
+        _set(sync, [{"hour": hour, **dict.fromkeys(off)} for hour in marked], run)
+
+    converge(attempt)
+
+
 @dataclass(frozen=True)
 class Seals:
-    """The seals of hours as they were when a run began."""
+    """The seals of hours as they were when a run began.
+
+    With `same_instance` an hour counts as another one, too, when `instance` followed it again.
+    """
 
     rows: tuple[Mapping[str, object], ...]
+    same_instance: bool = False
 
     def mark(self, store: Store, column: str, run: Run) -> int:
         """Set the mark of a table in the hours whose seals have not changed; return how many.
@@ -200,33 +237,37 @@ class Seals:
         Marks of derived tables come after that of `instance`: an hour that `instance` did not show
         when the run began is not marked, because the run may have derived from older rows.
         """
-        digests = {
-            row["hour"]: row["digest"]
+        known = {
+            row["hour"]: self._identity(row)
             for row in self.rows
             if column == INSTANCE.mark or row[INSTANCE.mark] is not None
         }
-        if waiting := len(self.rows) - len(digests):
+        if waiting := len(self.rows) - len(known):
             run.say(f"{waiting} hours stay open until instance shows them: materialize it first")
 
         def attempt() -> int:
             sync = store.open(SYNC)
-            hours = [h for h in digests if isinstance(h, datetime) and column in sync.column_names]
+            hours = [h for h in known if isinstance(h, datetime) and column in sync.column_names]
             rows = _rows(sync, min(hours), max(hours)) if hours else []
             sealed = [r for r in rows if r[column] is None and r[CHANGE.mark] is not None]
-            same = [r["hour"] for r in sealed if digests.get(r["hour"]) == r["digest"]]
+            same = [r["hour"] for r in sealed if known.get(r["hour"]) == self._identity(r)]
             _set(sync, [{"hour": hour, column: run.now} for hour in same], run)
             return len(same)
 
         return converge(attempt)
 
+    def _identity(self, row: Mapping[str, object]) -> tuple[object, ...]:
+        return row["digest"], row[INSTANCE.mark] if self.same_instance else None
 
-def unmark(store: Store, window: Window, run: Run) -> None:
-    """Remove the marks of all tables from the hours of a window; their seals stay."""
+
+def unmark(store: Store, window: Window, run: Run, *, seals: bool = False) -> None:
+    """Remove the marks of all tables from the hours of a window, and with `seals` their seals."""
     starts = _starts(window)
 
     def attempt() -> None:
         sync = _with_every_mark(store)
         marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.column_names]
+        marks += [CHANGE.mark] if seals else []
         rows = _rows(sync, starts[0], starts[-1])
         marked = [row["hour"] for row in rows if any(row[mark] for mark in marks)]
         _set(sync, [{"hour": hour, **dict.fromkeys(marks)} for hour in marked], run)
@@ -295,7 +336,7 @@ def _starts(window: Window) -> list[datetime]:
 def all_seals(store: Store) -> Seals:
     """Return the seals of every hour."""
     rows = store.open(SYNC).rows().to_pylist()
-    return Seals(tuple(row for row in rows if row[CHANGE.mark] is not None))
+    return Seals(tuple(row for row in rows if row[CHANGE.mark] is not None), same_instance=True)
 
 
 def seals_of(store: Store, window: Window) -> Seals:

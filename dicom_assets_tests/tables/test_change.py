@@ -91,14 +91,14 @@ def test_hours_may_come_in_any_order_and_overlap(bench: Bench) -> None:
 def test_a_row_that_is_now_served_as_deleted_learns_it_when_nothing_else_says_so(
     bench: Bench,
 ) -> None:
-    """Expiry leaves no Delete entry; reading the hour again finds out."""
+    """Expiry leaves no Delete entry; reading the hour again finds out, and seals it anew."""
     bench.archive.create(10)
     bench.archive.create(20, of=key("2"))
     bench.change(hours(0))
     bench.archive.expire()
     outcome = bench.change(hours(0))
     assert states(bench) == [(1, "Create", "Deleted"), (2, "Create", "Current")]
-    assert (outcome.totals["patches"], outcome.totals["sealed"]) == (1, 0)
+    assert (outcome.totals["patches"], outcome.totals["sealed"]) == (1, 1)
 
 
 def test_a_row_that_a_delete_explains_is_left_as_it_was(bench: Bench) -> None:

@@ -2,26 +2,33 @@
 
 import hashlib
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from dicom_assets.errors import SettingsError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
-from dicom_assets.tables.catalogue import TABLES
+from dicom_assets.tables import rejected
+from dicom_assets.tables.catalogue import TABLES, catalogue
 from dicom_assets.tables.delta.commit import FILLED
+from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import (
     followed,
     lagging,
     marks_of,
     showing,
+    shown_hours,
     unfilled_tables,
 )
+from dicom_assets.tables.upkeep import rederive
 from dicom_assets.tables.upkeep.rederive import refill
 from dicom_assets.window import Window, datetime_of
 from dicom_assets_tests.support.steps import derive, store_in
-from dicom_assets_tests.support.tables import Bench, hours, key, run
+from dicom_assets_tests.support.tables import NOW, Bench, hours, key, run
 from dicom_assets_tests.support.toy import TOY, WITH_TOY, expected
 
 WHOLE = Window(hours(0).start, hours(1).end)
@@ -95,8 +102,8 @@ def test_it_owes_no_hour_before_it_is_filled(added: Bench) -> None:
 def test_a_fill_needs_no_feed_and_marks_the_hours(added: Bench) -> None:
     """From `instance` alone; from then on the table owes hours, and no row counts as unfilled."""
     asked = len(added.archive.asked)
-    _, shown = refill(added.store, TOY, run())
-    assert [hour.hour for hour in shown] == [datetime_of(hours(n).start).hour for n in (0, 1)]
+    refill(added.store, TOY, run())
+    assert shown_hours(added.store)["toy"] == [datetime_of(hours(n).start) for n in (0, 1)]
     assert len(added.archive.asked) == asked
     assert holds_what_it_must(added.store)
     assert (unfilled_tables(added.store), lagging(added.store)) == ([], {})
@@ -118,9 +125,7 @@ def test_an_hour_that_comes_while_it_is_filled_is_owed(
     added: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its studies may have been derived before: it is not marked, so the schedule asks for it."""
-    from dicom_assets.tables.upkeep import rederive as module
-
-    derive_all = module.rederive
+    derive_all = rederive.rederive
 
     def overtaken(*given: object) -> object:
         outcome = derive_all(*given)  # type: ignore[arg-type]  # handed on
@@ -128,7 +133,7 @@ def test_an_hour_that_comes_while_it_is_filled_is_owed(
         follow(added, 2, with_toy=False)
         return outcome
 
-    monkeypatch.setattr(module, "rederive", overtaken)
+    monkeypatch.setattr(rederive, "rederive", overtaken)
     refill(added.store, TOY, run())
     (owed,) = lagging(added.store).values()
     assert owed == {"toy"}
@@ -207,3 +212,80 @@ def written(store: Store, name: str) -> tuple[list[str], list[dict[str, object]]
     notes = [info["dicom_assets"] for info in told if "dicom_assets" in info]
     schemas = [json.loads(c["metaData"]["schemaString"]) for c in commits if "metaData" in c]
     return sorted(files), [{"notes": notes, "schemas": schemas}]
+
+
+def test_a_rejection_that_heals_before_the_fill_stays_until_the_table_has_seen_it(
+    before: Bench, tmp_path: Path
+) -> None:
+    """Else no step of the table would count its study as touched."""
+    before.archive.create(63, of=key("7", study="2"))
+    healing = max(before.archive.entries_, key=lambda entry: str(entry["sequence"]))["sequence"]
+    assert isinstance(healing, int)
+    before.archive.unreadable = {healing: "header cannot be decoded"}
+    before.sync(hours(1))
+    bench = Bench(store_in(tmp_path, WITH_TOY), before.archive)
+    bench.archive.unreadable = {}
+    later = run(now=NOW + timedelta(hours=2))
+    bench.change(hours(2), later)
+    bench.instance(hours(2), later)
+    for table in (SERIES, STUDY):
+        bench.rollup(table, hours(2), later)
+    assert rejected.sequences(bench.store) == [healing]
+    derive(bench.store, TOY, hours(2), later)
+    assert rejected.sequences(bench.store) == []
+    refill(bench.store, TOY, later)
+    assert holds_what_it_must(bench.store)
+
+
+def test_an_hour_that_is_followed_again_while_it_is_filled_is_owed(
+    added: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seal says the same as before; only the mark of `instance` is another."""
+    derive_all = rederive.rederive
+
+    def overtaken(*given: object) -> object:
+        outcome = derive_all(*given)  # type: ignore[arg-type]  # handed on
+        added.archive.expire(of=key("2"))
+        added.sync(hours(0), run(now=NOW + timedelta(hours=1)))
+        return outcome
+
+    monkeypatch.setattr(rederive, "rederive", overtaken)
+    refill(added.store, TOY, run())
+    assert list(lagging(added.store).values()) == [{"toy"}]
+    derive(added.store, TOY, hours(0), run())
+    assert (lagging(added.store), holds_what_it_must(added.store)) == ({}, True)
+
+
+def test_what_heals_while_it_is_switched_off_makes_it_owe_all_hours(
+    added: Bench, tmp_path: Path
+) -> None:
+    """A rejection that is settled changes `instance`, and no seal."""
+    refill(added.store, TOY, run())
+    off = Bench(store_in(tmp_path), added.archive)
+    off.archive.create(63, of=key("7", study="2"))
+    healing = max(int(str(entry["sequence"])) for entry in off.archive.entries_)
+    off.archive.unreadable = {healing: "header cannot be decoded"}
+    follow(off, 1, with_toy=False)
+    off.archive.unreadable = {}
+    off.sync(hours(2), run(now=NOW + timedelta(hours=2)))
+    on = store_in(tmp_path, WITH_TOY)
+    assert list(lagging(on).values()) == [{"toy"}] * 3
+    for hour in range(3):
+        derive(on, TOY, hours(hour), run())
+    assert (lagging(on), holds_what_it_must(on)) == ({}, True)
+
+
+@pytest.mark.parametrize("mark", ["toyDone", "hour", "studyAt", "sealedAt"])
+def test_a_mark_that_could_not_be_told_from_others_is_refused(mark: str) -> None:
+    """At start, with an example."""
+    with pytest.raises(SettingsError, match="such as toyAt"):
+        catalogue((*TABLES, replace(TOY, mark=mark)))
+
+
+def test_a_place_of_its_own_is_used_throughout(tmp_path: Path) -> None:
+    """Root and storage options, by what commits and by what looks into the folder."""
+    toy = replace(TOY, root=str(tmp_path / "other"), storage_options={"timeout": "7s"})
+    store = store_in(tmp_path, (*TABLES, toy))
+    assert store.options_of(toy)["timeout"] == "7s"
+    assert Folder.of(store, toy).options["timeout"] == "7s"
+    assert "timeout" not in Folder.of(store, STUDY).options

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from dicom_assets.errors import NotYetError
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.snapshot import Snapshot
+from dicom_assets.tables.sync import lagging
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import NOW, Bench, contents, hours, key
 
@@ -91,3 +93,25 @@ def test_a_run_that_ended_after_a_commit_is_finished_by_the_next(
     bench.sync(hours(1))
     assert state(bench) == undisturbed
     assert contents(bench.store, SYNC, "studyAt") == [(NOW,), (NOW,)]
+
+
+def test_a_run_that_ended_before_its_tombstones_are_logged_leaves_the_hour_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An expired instance has no entry: no other table may show the hour before the log has it."""
+    bench = Bench(store_in(tmp_path))
+    bench.archive.create(10)
+    bench.archive.create(20, of=key("2"))
+    bench.sync(hours(0))
+    bench.archive.expire(of=key("2"))
+    with monkeypatch.context() as patched:
+        kill_after(patched, 1)
+        with pytest.raises(KilledError):
+            bench.change(hours(0))
+    (owing,) = lagging(bench.store).values()
+    assert "change" in owing
+    with pytest.raises(NotYetError):
+        bench.instance(hours(0))
+    bench.sync(hours(0))
+    assert contents(bench.store, INSTANCE, "sequence") == [(1,)]
+    assert lagging(bench.store) == {}

@@ -11,10 +11,12 @@ import dagster as dg
 from dicom_assets.defs.adoption import unreported
 from dicom_assets.defs.io_manager import store_of
 from dicom_assets.defs.resources import service_of
+from dicom_assets.defs.run_tags import TABLES_ONLY_TAG
 from dicom_assets.defs.schedules.missing_hours import HourlyLoad
 from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.sync import unfilled_tables
+from dicom_assets.tables.rollup import owing_derived
+from dicom_assets.tables.sync import forget_switched_off, shown_hours, unfilled_tables
 from dicom_assets.tables.upkeep.column_backfill import fill
 from dicom_assets.tables.upkeep.kept_headers import extract_of
 from dicom_assets.tables.upkeep.rederive import rederive, refill
@@ -38,19 +40,19 @@ def columns_job(load: HourlyLoad) -> dg.JobDefinition:
         """Fill every column and every table."""
         store = store_of(context, names)
         run = Run(context.run_id, datetime.now(UTC), context.log.info)
-        table = store.tables[INSTANCE.name]
-        extract = extract_of(table, service_of(context, names).site_time_zone)
-        outcomes = {INSTANCE.name: fill(store, table, extract, run)}
-        unfilled = unfilled_tables(store)
-        for derived in (table for table in store.tables.values() if table.is_derived):
-            if derived in unfilled:
-                outcomes[derived.name], hours = refill(store, derived, run)
-                keys = {derived.name: load.tables[derived.name]}
-                shown = {derived.name: hours}
-                for event in unreported(context.instance, keys, load.partitions, shown):
-                    context.instance.report_runless_asset_event(event)
-            else:
+        outcomes = {}
+        if TABLES_ONLY_TAG not in context.run.tags:
+            table = store.tables[INSTANCE.name]
+            extract = extract_of(table, service_of(context, names).site_time_zone)
+            outcomes[table.name] = fill(store, table, extract, run)
+            forget_switched_off(store, run)
+            for derived in owing_derived(store):
                 outcomes[derived.name] = rederive(store, derived, run)
+        for table in unfilled_tables(store):
+            outcomes[table.name] = refill(store, table, run)
+        # Those of an earlier run, too, that ended before it had reported all hours.
+        for event in unreported(context.instance, load.tables, load.partitions, shown_hours(store)):
+            context.instance.report_runless_asset_event(event)
         context.add_output_metadata(
             {
                 f"{name}_{part}": count

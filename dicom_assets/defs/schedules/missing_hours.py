@@ -18,7 +18,7 @@ import dagster as dg
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import closed, hour_key
 from dicom_assets.defs.resources import DicomService
-from dicom_assets.defs.run_tags import ATTEMPT_TAG, tags_of
+from dicom_assets.defs.run_tags import ATTEMPT_TAG, TABLES_ONLY_TAG, tags_of
 from dicom_assets.defs.schedules.past_runs import PastRuns
 from dicom_assets.defs.schedules.slices import Gap, Owed, Slice, gaps, slices
 from dicom_assets.errors import DicomAssetsError
@@ -265,6 +265,7 @@ def unfilled_sensor(
         if load.past_runs(context.instance).is_running(job.name):
             return dg.SkipReason(f"a run fills {', '.join(unfilled)}")
         # At most one run an hour: after a failure the next one continues the fill.
-        return dg.RunRequest(f"{'/'.join(unfilled)}/{datetime.now(UTC):%Y-%m-%dT%H}")
+        key = f"{'/'.join(unfilled)}/{datetime.now(UTC):%Y-%m-%dT%H}"
+        return dg.RunRequest(key, tags={TABLES_ONLY_TAG: "true"})
 
     return request_fill

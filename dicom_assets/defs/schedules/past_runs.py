@@ -85,4 +85,6 @@ class PastRuns:
 def _failure(hours: Span, record: dg.RunRecord) -> Failure:
     ended = record.end_time or record.update_timestamp.timestamp()
     attempt = max(1, attempt_of(record.dagster_run.tags))
-    return Failure(hours, attempt, datetime.fromtimestamp(ended, UTC))
+    selection = record.dagster_run.asset_selection
+    tables = frozenset(key.path[-1] for key in selection) if selection else None
+    return Failure(hours, attempt, datetime.fromtimestamp(ended, UTC), tables)

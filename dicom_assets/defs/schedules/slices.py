@@ -23,11 +23,19 @@ SLICE_ENTRIES = 50_000
 
 
 class Failure(NamedTuple):
-    """A failed run over hours: the number of the attempt, from 1, and its end."""
+    """A failed run over hours: the number of the attempt, from 1, its end, and its tables.
+
+    `tables` is None for a run over all tables.
+    """
 
     hours: Span
     attempt: int
     ended: datetime
+    tables: frozenset[str] | None = None
+
+    def delays(self, hour: datetime, tables: frozenset[str]) -> bool:
+        """True when the run was over the hour, and over every table that owes it."""
+        return self.hours.holds(hour) and (self.tables is None or tables <= self.tables)
 
     @property
     def rests_until(self) -> datetime:
@@ -65,7 +73,7 @@ def gaps(owed: Owed, failures: Sequence[Failure], now: datetime) -> tuple[list[G
     alike = defaultdict[tuple[Failure | None, frozenset[str]], list[datetime]](list)
     resting = 0
     for hour, tables in owed.items():
-        failure = next((failure for failure in latest if failure.hours.holds(hour)), None)
+        failure = next((failure for failure in latest if failure.delays(hour, tables)), None)
         if failure and failure.rests_until > now:
             resting += 1
         else:

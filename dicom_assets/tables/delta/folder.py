@@ -66,7 +66,7 @@ class Folder:
     @classmethod
     def of(cls, store: Store, table: Table) -> "Folder":
         """Return the folder of one of the tables of a root."""
-        return cls(table, store.urls[table.name], store.options)
+        return cls(table, store.urls[table.name], store.options_of(table))
 
     @cached_property
     def _storage(self) -> pyarrow.fs.PyFileSystem:

@@ -253,7 +253,7 @@ def mark_filled(snapshot: Snapshot, columns: Collection[str], run: Run) -> None:
 def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
     """Raise ForeignTableError unless the table has its columns, in their types and layout."""
     types = {f.name: f.type for f in arrow_schema(delta)}
-    required = [column for column in table.columns if not column.added and not column.mark]
+    required = [column for column in table.columns if not column.added]
     differing = [c for c in table.columns if c.name in types and not types[c.name].equals(c.type)]
     if missing := [column.name for column in required if column.name not in types]:
         share = f"{len(missing)} of {len(required)} columns are missing"

@@ -37,7 +37,7 @@ def deviations(store: Store) -> dict[str, list[str]]:
 
 def _columns(table: Table, delta: Delta) -> Iterator[str]:
     types = {f.name: f.type for f in arrow_schema(delta)}
-    own = [c.name for c in table.columns if not c.added and not c.mark]
+    own = [c.name for c in table.columns if not c.added]
     missing = [name for name in own if name not in types]
     wrong = [c.name for c in table.columns if c.name in types and not types[c.name].equals(c.type)]
     if missing:

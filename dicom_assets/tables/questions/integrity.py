@@ -113,7 +113,8 @@ def _comparison(store: Store, table: Table) -> str:
         WITH by_series AS (SELECT {series}, count(*) AS n FROM t GROUP BY {series}),
         l AS (SELECT {_names(ours)}, sum(n) AS "instanceCount", count(*) AS "seriesCount"
               FROM by_series GROUP BY {_names(ours)}),
-        moving AS (SELECT DISTINCT "{_STUDY_COLUMN}" AS study FROM c WHERE {_is_moving(store)})
+        moving AS (SELECT DISTINCT "{_STUDY_COLUMN}" AS study FROM c
+                   WHERE {_is_moving(store, table)})
         SELECT count(*) AS compared,
                count(*) FILTER (WHERE {missing}) AS missing,
                count(*) FILTER (WHERE {live} IS NULL) AS surplus,
@@ -123,9 +124,11 @@ def _comparison(store: Store, table: Table) -> str:
         WHERE moving.study IS NULL"""  # noqa: S608 - names of columns and numbers only
 
 
-def _is_moving(store: Store) -> str:
-    """Return the SQL condition of the log's rows whose studies have an open hour."""
-    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in lagging(store)]
+def _is_moving(store: Store, table: Table) -> str:
+    """Return the SQL condition of the log's rows whose studies have an hour open in the table."""
+    needed = {INSTANCE.name, table.name}
+    open_hours = (hour for hour, tables in lagging(store).items() if needed & tables)
+    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in open_hours]
     return (
         f'"timestamp_ticks" / {TICKS_PER_HOUR} IN ({_numbers(hours)}) '
         f'OR "sequence" IN ({_numbers(rejections.sequences(store))})'

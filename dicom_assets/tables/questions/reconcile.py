@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from dicom_assets.schema import CHANGE, INSTANCE, INT64, STRING, STUDY, SYNC
+from dicom_assets.schema import CHANGE, INSTANCE, INT64, SERIES, STRING, STUDY, SYNC
 from dicom_assets.schema.columns import DEFAULT_PARTITION
 from dicom_assets.tables.delta.arrow import (
     Values,
@@ -29,7 +29,6 @@ from dicom_assets.tables.delta.arrow import (
 )
 from dicom_assets.tables.delta.snapshot import VALUES_PER_QUERY, Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, newest_of
-from dicom_assets.tables.sync import marks_of
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
 
 SAMPLE = 100
@@ -302,7 +301,7 @@ class Followed:
     @classmethod
     def of(cls, store: Store) -> "Followed":
         """Read the spans from `sync`."""
-        marks = list(marks_of(store).values())
+        marks = [INSTANCE.mark, SERIES.mark, STUDY.mark]
         rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *marks]).to_pylist()
         sealed = [row for row in rows if row["sealedAt"] is not None]
         done = [row for row in sealed if all(row[mark] is not None for mark in marks)]

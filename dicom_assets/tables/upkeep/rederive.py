@@ -7,7 +7,6 @@ many studies there are.
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 from functools import partial, reduce
 from typing import Any
 
@@ -17,7 +16,7 @@ from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Store, add_mark, mark_filled
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 from dicom_assets.tables.rollup import difference_of
-from dicom_assets.tables.sync import all_seals, shown_hours
+from dicom_assets.tables.sync import all_seals
 
 # Instances whose columns are read at once.
 SLICE_INSTANCES = 200_000
@@ -47,17 +46,17 @@ def rederive(store: Store, table: Table, run: Run) -> Outcome:
     return outcome
 
 
-def refill(store: Store, table: Table, run: Run) -> tuple[Outcome, list[datetime]]:
+def refill(store: Store, table: Table, run: Run) -> Outcome:
     """Fill an added table from `instance` alone, and mark the hours that it has followed then.
 
     From then on the table owes hours. An hour that `instance` follows meanwhile is not marked,
-    because its studies may have been derived before. Returns the outcome and the marked hours.
+    because its studies may have been derived before.
     """
     seals = all_seals(store)
     outcome = rederive(store, table, run)
     converge(lambda: add_mark(store.open(SYNC), store.tables[SYNC.name][table.mark]))
     seals.mark(store, table.mark, run)
-    return outcome, shown_hours(store)[table.name]
+    return outcome
 
 
 def _slices(sizes: dict[str, int]) -> Iterator[list[str]]:

@@ -194,7 +194,7 @@ def test_another_type_is_refused_with_the_remedy(busy: Service, tmp_path: Path) 
     result = other.run(KEYS[1], raise_on_error=False)
     assert not result.success
     (failed,) = result.get_step_failure_events()[:1]
-    assert "give the new one another name in DICOM_COLUMNS_FILE" in str(failed.event_specific_data)
+    assert "give the new column another name" in str(failed.event_specific_data)
     assert made.versions()["instance"] == versions["instance"]
 
 

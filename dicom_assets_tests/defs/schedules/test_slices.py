@@ -187,3 +187,11 @@ def test_hours_that_other_tables_owe_are_another_gap() -> None:
     )
     tables = [one.tables for gap in found for one in slices(gap, quiet, newest_first=False)]
     assert tables == [EVERY, frozenset({"study"})]
+
+
+def test_a_failure_delays_only_the_tables_that_its_run_was_over() -> None:
+    """A further table that always fails delays no other."""
+    failure = Failure(span(0, 0), 1, NOW, frozenset({"study"}))
+    assert gaps({at(0): frozenset({"study"})}, [failure], NOW) == ([], 1)
+    (due,), resting = gaps({at(0): EVERY}, [failure], NOW)
+    assert (due.failure, resting) == (None, 0)
