@@ -8,6 +8,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -108,12 +109,14 @@ def _print_tables(console: Console, settings: Settings, store: Store) -> None:
     _print_refusals(console)
     root = Path(settings.tables_root)
     shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
-    console.print(f"The tables lie in [bold]{shown}[/]. Ask DuckDB (paste this line):\n")
+    console.print(f"The tables lie in [bold]{shown}[/].")
+    if find_spec("duckdb"):
+        line = _duckdb_line(f"{shown}/{settings.study_table_path}")
+        console.print("Ask DuckDB (paste this line):\n")
+        console.print(line, style="cyan", soft_wrap=True)
     console.print(
-        _duckdb_line(f"{shown}/{settings.study_table_path}"), style="cyan", soft_wrap=True
-    )
-    console.print(
-        "\nNext: [bold]make dev[/] opens the same in Dagster's page, http://127.0.0.1:3000"
+        "\nNext: [bold]make dev[/], or [bold]dicom-assets dev[/], opens the same in Dagster's "
+        "page, http://127.0.0.1:3000"
     )
 
 

@@ -77,6 +77,18 @@ def test_the_output_of_the_demo_is_real(clone: tuple[Path, str]) -> None:
     assert [line for line in rows if line not in clone[1]] == []
 
 
+def test_the_demo_names_duckdb_only_where_it_is_installed(clone: tuple[Path, str]) -> None:
+    """`pip install .` brings no DuckDB: then the demo does not print a line that needs it."""
+    folder, output = clone
+    assert "import deltalake, duckdb" in output
+    hidden = "import sys; sys.modules['duckdb'] = None; sys.argv = ['dicom-assets', 'demo']"
+    run = "from dicom_assets.cli import main; main()"
+    alone = run_in(folder, sys.executable, "-c", f"{hidden}; {run}")
+    assert "DuckDB" not in alone
+    for printed in ("The tables lie in", "make dev", "dicom-assets dev"):
+        assert printed in alone
+
+
 def test_hours_are_launched_as_the_page_says(clone: tuple[Path, str]) -> None:
     """`dg launch` with a range, here over an hour of the demo, makes one green run."""
     folder, output = clone
