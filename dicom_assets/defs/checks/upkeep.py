@@ -108,7 +108,7 @@ UPKEEP_CHECKS: Final = (
 CONFLICT_RATE, LEAST_COMMITS = 0.2, 20
 # A merge that touches every file writes a table once more before the old files go.
 ROOM_BYTES = 1 << 30
-# Each file costs a reader milliseconds: with a thousand, a look-up takes seconds (performance.md).
+# Each file costs a reader milliseconds: with a thousand, a look-up takes seconds.
 SMALL_FILES = 1_000
 # Three times the interval of checkpoints: a reader opens each version after the last checkpoint.
 UNCHECKED_VERSIONS = 300
