@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+import pytest
+
 from dicom_assets_tests.support.layout import PACKAGE, ROOT, pyproject
 from dicom_assets_tests.support.pages import blocks, text_of
 
@@ -45,3 +47,15 @@ def test_the_layers_are_those_that_are_held() -> None:
     (held,) = [one["layers"] for one in contracts if one["id"] == "layers"]
     (drawn,) = blocks(PAGE, "text layers")
     assert drawn.splitlines() == held
+
+
+@pytest.mark.parametrize("library", ["deltalake", "dagster", "httpx"])
+def test_the_importers_are_those_that_are_allowed(library: str) -> None:
+    """A library's row names each module that a contract in pyproject.toml lets import it."""
+    contracts = pyproject()["tool"]["importlinter"]["contracts"]
+    ignored = [entry for one in contracts for entry in one.get("ignore_imports", ())]
+    pairs = [entry.split(" -> ") for entry in ignored]
+    allowed = {module.split(".", 1)[1] for module, imported in pairs if imported == library}
+    (row,) = re.findall(rf"^\| {library} \| (.+) \|$", PAGE, re.MULTILINE)
+    named = {name.replace("/", ".") for name in re.findall(r"`([a-z_/]+)(?:\.py)?`", row)}
+    assert {f"{name}**" if name.endswith(".") else name for name in named} == allowed
