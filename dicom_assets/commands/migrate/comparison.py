@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
@@ -64,13 +65,15 @@ UNEXPLAINED: Final = (NOT_READ, MISSING)
 DELAY: Final = timedelta(minutes=15)
 COMPARED_ROWS: Final = 200_000
 # The template cuts the time of a change to milliseconds.
-_SAME: Final = timedelta(milliseconds=1)
+_APART: Final = timedelta(milliseconds=1)
 _AT: Final = "lastModifiedTimestamp"
 _NOT_COMPARED: Final = (*INSTANCE.key, _AT, "metadata", "metadata_string", "created_date")
 _NAMES: Final = ("patientname", "referringphysicianname")
 
 # Rows of differences: the key's columns, `day`, `cause`, and `columns` that differ, as text.
 Differences: TypeAlias = pa.Table
+# Rows that differ, and their number by column and form.
+_Compared: TypeAlias = tuple[Differences, Counter[tuple[str, str]]]
 # Takes the name of each table and its differences, part by part.
 Tell: TypeAlias = Callable[[str, Differences], None]
 
@@ -113,21 +116,15 @@ def compare_tables(
         comparison.rows[name] = sides.theirs[name].count(), sides.ours[name].count()
     most = max(comparison.rows[INSTANCE.name])
     for part in study_parts(most, COMPARED_ROWS):
-        for name, differences, forms in sides.differences(part):
-            _add(comparison, name, differences, forms)
+        for name, (differences, forms) in sides.differences(part):
+            groups = differences.group_by(["day", "cause"]).aggregate([([], "count_all")])
+            for row in groups.to_pylist():
+                comparison.counts[name, row["day"], row["cause"]] += row["count_all"]
+            for (column, form), count in forms.items():
+                comparison.columns[name, column, form] += count
             if tell is not None and len(differences):
                 tell(name, differences)
     return comparison
-
-
-def _add(
-    comparison: Comparison, table: str, differences: Differences, forms: Counter[tuple[str, str]]
-) -> None:
-    groups = differences.group_by(["day", "cause"]).aggregate([([], "count_all")])
-    for row in groups.to_pylist():
-        comparison.counts[table, row["day"], row["cause"]] += row["count_all"]
-    for (column, form), count in forms.items():
-        comparison.columns[table, column, form] += count
 
 
 # --- the two sides --------------------------------------------------------------------------------
@@ -141,17 +138,11 @@ class _Sides:
     ours: dict[str, TableReader]
     new: Store
     until: datetime
-    partitions: frozenset[str] | None
-    followed: "pa.Array[Any]"
-    rejected: "pa.Array[Any]"
+    knowledge: Callable[[pa.Table], "Knowledge"]
 
     @classmethod
     def of(
-        cls,
-        old: Store,
-        new: Store,
-        until: datetime | None,
-        partitions: Collection[str] | None,
+        cls, old: Store, new: Store, until: datetime | None, partitions: Collection[str] | None
     ) -> "_Sides":
         theirs, ours = _readers(old, "template's"), _readers(new, "own")
         log, sync = new.open(CHANGE), new.open(SYNC)
@@ -163,33 +154,29 @@ class _Sides:
         hours = sync.rows(["hour", "instanceAt"])
         followed = hours.filter(pc.is_valid(hours["instanceAt"]))["hour"]
         rejected = log.rows_of("sequence", rejections.sequences(new), LOG_COLUMNS)
-        return cls(
-            theirs,
-            ours,
-            new,
-            until or _read_until(theirs[INSTANCE.name]),
-            None if partitions is None else frozenset(partitions),
-            flat(followed, SYNC["hour"].type),
-            flat(key_of(rejected), pa.string()),
+        until = until or _read_until(theirs[INSTANCE.name])
+        knowledge = partial(
+            Knowledge,
+            until=until,
+            followed=flat(followed, SYNC["hour"].type),
+            rejected=flat(key_of(rejected), pa.string()),
+            partitions=partitions,
         )
+        return cls(theirs, ours, new, until, knowledge)
 
-    def differences(
-        self, part: StudyPart
-    ) -> Iterator[tuple[str, Differences, Counter[tuple[str, str]]]]:
+    def differences(self, part: StudyPart) -> Iterator[tuple[str, _Compared]]:
         """Yield the differences of the three tables in a part of the studies."""
-        instances, forms = self._instances(part)
-        yield INSTANCE.name, instances, forms
+        compared = self._instances(part)
+        yield INSTANCE.name, compared
         reader = self.ours[INSTANCE.name]
         live = reader.rows(INSTANCE.key, reader.within(part))
         for table in (SERIES, STUDY):
-            yield table.name, *_rollups(*self._both(table, part), table, instances, live)
+            names = [column.name for column in template_columns(table)]
+            readers = self.theirs[table.name], self.ours[table.name]
+            theirs, ours = (reader.rows(names, reader.within(part)) for reader in readers)
+            yield table.name, _rollups(theirs, ours, table, compared[0], live)
 
-    def _both(self, table: Table, part: StudyPart) -> tuple[pa.Table, pa.Table]:
-        names = [column.name for column in template_columns(table)]
-        theirs, ours = self.theirs[table.name], self.ours[table.name]
-        return theirs.rows(names, theirs.within(part)), ours.rows(names, ours.within(part))
-
-    def _instances(self, part: StudyPart) -> tuple[Differences, Counter[tuple[str, str]]]:
+    def _instances(self, part: StudyPart) -> _Compared:
         theirs, ours = self.theirs[INSTANCE.name], self.ours[INSTANCE.name]
         present = theirs.layout.own_names
         names = [
@@ -199,14 +186,9 @@ class _Sides:
         ]
         shown = [*INSTANCE.key, _AT, *names]
         where = in_part(INSTANCE.key[1], part)
-        log = self.new.open(CHANGE).rows(LOG_COLUMNS, where)
-        knowledge = Knowledge.of(log, self.until, self.followed, self.rejected, self.partitions)
-        return instances(
-            theirs.rows(shown, where),
-            ours.rows([*shown, "received_timestamp"], where),
-            names,
-            knowledge,
-        )
+        knowledge = self.knowledge(newest_of(self.new.open(CHANGE).rows(LOG_COLUMNS, where)))
+        received = ours.rows([*shown, "received_timestamp"], where)
+        return instances(theirs.rows(shown, where), received, names, knowledge)
 
 
 def _readers(store: Store, whose: str) -> dict[str, TableReader]:
@@ -223,7 +205,7 @@ def _readers(store: Store, whose: str) -> dict[str, TableReader]:
 
 
 def _read_until(reader: TableReader) -> datetime:
-    newest = newest_of_others(reader.snapshot)
+    newest = newest_of_others(reader)
     if newest is None:
         raise NotYetError(
             f"the log of the table at {reader.snapshot.url} does not say when the template wrote "
@@ -239,38 +221,22 @@ def _read_until(reader: TableReader) -> datetime:
 class Knowledge:
     """Our log's facts about the keys of a part, and those about all hours.
 
-    `keys` are those that the log has, `gone` and `moments` (of the newest entry) stand beside
-    them. `followed` are the hours that have run, `rejected` the keys with unusable entries.
+    `newest` are the newest entries of the keys in the log (LOG_COLUMNS). `followed` are the hours
+    that have run, `rejected` the keys with unusable entries.
     """
 
-    keys: "pa.Array[Any]"
-    gone: "pa.Array[Any]"
-    moments: "pa.Array[Any]"
+    newest: pa.Table
     until: datetime
     followed: "pa.Array[Any]"
     rejected: "pa.Array[Any]"
-    partitions: frozenset[str] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        log: pa.Table,
-        until: datetime,
-        followed: "pa.Array[Any]",
-        rejected: "pa.Array[Any]",
-        partitions: frozenset[str] | None = None,
-    ) -> "Knowledge":
-        """Return the facts in rows of the log (LOG_COLUMNS)."""
-        newest = newest_of(log)
-        gone, moments = flat(is_gone(newest), pa.bool_()), flat(newest["timestamp"], _type(_AT))
-        keys = flat(key_of(newest), pa.string())
-        return cls(keys, gone, moments, until, followed, rejected, partitions)
+    partitions: Collection[str] | None = None
 
     def lacking(self, rows: pa.Table) -> Values:
         """Return the cause for which ours lack rows of theirs, or have them less new."""
-        at = position(key_of(rows), self.keys)
-        known, gone = pc.is_valid(at), pc.fill_null(self.gone.take(at), False)  # noqa: FBT003 - Arrow's own signature
-        moment = pc.coalesce(self.moments.take(at), rows[_AT])
+        at = position(key_of(rows), key_of(self.newest))
+        newest = self.newest.take(at)
+        gone = _filled(is_gone(newest), null=False)
+        moment = pc.coalesce(newest["timestamp"], rows[_AT])
         followed = is_in(pc.floor_temporal(moment, unit="hour"), self.followed)
         names = pa.array(sorted(self.partitions or ()), pa.string())
         elsewhere = pc.invert(is_in(rows["partitionName"], names))
@@ -279,7 +245,7 @@ class Knowledge:
             (GHOST, pc.and_(gone, self._readable(moment))),
             (LATER, gone),
             (REJECTED_HERE, is_in(key_of(rows), self.rejected)),
-            (MISSING, pc.and_(known, followed)),
+            (MISSING, pc.and_(pc.is_valid(at), followed)),
             (GHOST, followed),
             (NOT_READ, True),
         )
@@ -289,63 +255,40 @@ class Knowledge:
         return _first_that_holds((cause, self._readable(moment)), (LATER, True))
 
     def _readable(self, moment: Values) -> Values:
-        early = pc.less(moment, pa.scalar(self.until, _type(_AT)))
-        mask: Values = pc.fill_null(early, True)  # noqa: FBT003 - Arrow's own signature
-        return mask
+        early = pc.less(moment, pa.scalar(self.until, INSTANCE[_AT].type))
+        return _filled(early, null=True)
 
 
 def instances(
     theirs: pa.Table, ours: pa.Table, names: Sequence[str], knowledge: Knowledge
-) -> tuple[Differences, Counter[tuple[str, str]]]:
+) -> _Compared:
     """Return the rows of `instance` that differ, and the count by column and form."""
-    their_keys, our_keys = key_of(theirs), key_of(ours)
-    at = position(their_keys, our_keys)
-    only_theirs = theirs.filter(pc.is_null(at))
-    only_ours = ours.filter(pc.invert(is_in(our_keys, their_keys)))
+    only_theirs, only_ours, theirs, ours = _matched(theirs, ours, INSTANCE.key)
     received = pc.coalesce(only_ours["received_timestamp"], only_ours[_AT])
-    both = theirs.filter(pc.is_valid(at)), ours.take(pc.drop_null(at))
-    shared, forms = _shared(*both, names, knowledge)
-    return pa.concat_tables(
-        [
-            _differences(only_theirs, knowledge.lacking(only_theirs), INSTANCE),
-            _differences(only_ours, knowledge.exceeding(received, LOST), INSTANCE),
-            shared,
-        ]
-    ), forms
-
-
-def _shared(
-    theirs: pa.Table, ours: pa.Table, names: Sequence[str], knowledge: Knowledge
-) -> tuple[Differences, Counter[tuple[str, str]]]:
-    """Return the differences of rows that both sides have, in the same order."""
-    apart = pc.subtract(ours[_AT], theirs[_AT])
-    newer = pc.fill_null(pc.greater_equal(apart, _SAME), False)  # noqa: FBT003 - Arrow's own signature
-    older = pc.fill_null(pc.less_equal(apart, -_SAME), False)  # noqa: FBT003 - the same
+    newer = _filled(_is_later(ours[_AT], theirs[_AT]), null=False)
+    older = _filled(_is_later(theirs[_AT], ours[_AT]), null=False)
     same = pc.invert(pc.or_(newer, older))
     ahead, behind = ours.filter(newer), theirs.filter(older)
     valued, forms = _by_value(theirs.filter(same), ours.filter(same), names)
-    return pa.concat_tables(
-        [
-            _differences(ahead, knowledge.exceeding(ahead[_AT], UPDATE_LOST), INSTANCE),
-            _differences(behind, knowledge.lacking(behind), INSTANCE),
-            valued,
-        ]
-    ), forms
+    parts = [
+        _differences(only_theirs, knowledge.lacking(only_theirs), INSTANCE),
+        _differences(only_ours, knowledge.exceeding(received, LOST), INSTANCE),
+        _differences(ahead, knowledge.exceeding(ahead[_AT], UPDATE_LOST), INSTANCE),
+        _differences(behind, knowledge.lacking(behind), INSTANCE),
+        valued,
+    ]
+    return pa.concat_tables(parts), forms
 
 
-def _by_value(
-    theirs: pa.Table, ours: pa.Table, names: Sequence[str]
-) -> tuple[Differences, Counter[tuple[str, str]]]:
+def _by_value(theirs: pa.Table, ours: pa.Table, names: Sequence[str]) -> _Compared:
     """Return the rows of the same change whose values differ."""
     forms_by_name = {name: _forms(name, theirs[name], ours[name]) for name in names}
-    counts = _counted(forms_by_name)
     differs = _any(pc.equal(forms, DIFFERS) for forms in forms_by_name.values())
     cause = _first_that_holds(
         (DIFFERS, differs),
         (OTHER_FORM, _any(pc.is_valid(forms) for forms in forms_by_name.values())),
     )
-    rows = _differences(ours, cause, INSTANCE, _named(forms_by_name))
-    return rows.filter(pc.is_valid(rows["cause"])), counts
+    return _differences(ours, cause, INSTANCE, _named(forms_by_name)), _counted(forms_by_name)
 
 
 def _forms(name: str, theirs: Values, ours: Values) -> Values:
@@ -361,14 +304,14 @@ def _forms(name: str, theirs: Values, ours: Values) -> Values:
             ("date not read", pc.and_(apart, pc.and_(absent, given))), (DIFFERS, apart)
         )
     trimmed = pc.utf8_rtrim(theirs, " \0")
-    empty = pc.fill_null(pc.equal(trimmed, ""), True)  # noqa: FBT003 - Arrow's own signature
+    empty = _filled(pc.equal(trimmed, ""), null=True)
     first = pc.utf8_rtrim(pc.replace_substring_regex(ours, r"\\.*$", ""), " ")
     cases: list[tuple[str, Any]] = [
         ("padding", pc.or_(_equal(trimmed, ours), pc.and_(pc.is_null(ours), empty))),
         ("first value only", _equal(trimmed, first)),
     ]
     if name in _NAMES:
-        cut = pc.fill_null(pc.match_substring(ours, '"'), False)  # noqa: FBT003 - the same
+        cut = _filled(pc.match_substring(ours, '"'), null=False)
         cases += [("name not found", empty), ("name cut at a quote", cut)]
     return _first_that_holds(
         *((form, pc.and_(apart, holds)) for form, holds in cases), (DIFFERS, apart)
@@ -380,14 +323,11 @@ def _forms(name: str, theirs: Values, ours: Values) -> Values:
 
 def _rollups(
     theirs: pa.Table, ours: pa.Table, table: Table, instances: Differences, live: pa.Table
-) -> tuple[Differences, Counter[tuple[str, str]]]:
+) -> _Compared:
     """Return the rows of `series` or `study` that differ; `live` are keys of our instances."""
     key, above = list(table.key), list(INSTANCE.key[: len(table.key)])
     touched, alive = joined_key(instances, above), joined_key(live, above)
-    at = position(joined_key(theirs, key), joined_key(ours, key))
-    only_theirs = theirs.filter(pc.is_null(at))
-    only_ours = ours.filter(pc.invert(is_in(joined_key(ours, key), joined_key(theirs, key))))
-    theirs, ours = theirs.filter(pc.is_valid(at)), ours.take(pc.drop_null(at))
+    only_theirs, only_ours, theirs, ours = _matched(theirs, ours, key)
 
     def cause(rows: pa.Table, *cases: tuple[str, Any]) -> Values:
         return _first_that_holds((FOLLOWS, is_in(joined_key(rows, key), touched)), *cases)
@@ -396,35 +336,24 @@ def _rollups(
     moved = {n: _moved(theirs[n], ours[n]) for n in ours.column_names if n not in key}
     apart = _any(pc.is_valid(forms) for forms in moved.values())
     counted = _equal(ours["instanceCount"], _count(ours, key, alive))
-    shared = _first_that_holds(
-        (FOLLOWS, pc.and_(apart, is_in(joined_key(ours, key), touched))),
-        (COUNTED_OTHERWISE, pc.and_(apart, counted)),
-        (MISSING, apart),
-    )
-    rows = pa.concat_tables(
-        [
-            _differences(only_theirs, cause(only_theirs, (MISSING, backed), (GHOST, True)), table),
-            _differences(only_ours, cause(only_ours, (LOST, True)), table),
-            _differences(ours, shared, table, _named(moved)),
-        ]
-    )
+    shared = pc.if_else(apart, cause(ours, (COUNTED_OTHERWISE, counted), (MISSING, True)), None)
+    parts = [
+        _differences(only_theirs, cause(only_theirs, (MISSING, backed), (GHOST, True)), table),
+        _differences(only_ours, cause(only_ours, (LOST, True)), table),
+        _differences(ours, shared, table, _named(moved)),
+    ]
     mine = pc.equal(shared, COUNTED_OTHERWISE)
     forms = {name: pc.if_else(mine, values, None) for name, values in moved.items()}
-    return rows.filter(pc.is_valid(rows["cause"])), _counted(forms)
+    return pa.concat_tables(parts), _counted(forms)
 
 
 def _moved(theirs: Values, ours: Values) -> Values:
     """Return DIFFERS where a value differs, else null; a time differs from a millisecond on."""
     apart = pc.invert(_equal(theirs, ours))
     if pa.types.is_timestamp(ours.type):
-        far = pc.greater_equal(
-            pc.abs(pc.cast(pc.subtract(ours, theirs), pa.int64())), _MICROSECONDS
-        )
-        apart = pc.and_(apart, pc.fill_null(far, True))  # noqa: FBT003 - Arrow's own signature
+        far = pc.or_(_is_later(ours, theirs), _is_later(theirs, ours))
+        apart = pc.and_(apart, _filled(far, null=True))
     return _first_that_holds((DIFFERS, apart))
-
-
-_MICROSECONDS: Final = _SAME // timedelta(microseconds=1)
 
 
 def _count(rows: pa.Table, key: list[str], alive: Values) -> Values:
@@ -438,13 +367,32 @@ def _count(rows: pa.Table, key: list[str], alive: Values) -> Values:
 # --- Arrow ----------------------------------------------------------------------------------------
 
 
-def _type(column: str) -> pa.DataType:
-    return INSTANCE[column].type
+def _matched(
+    theirs: pa.Table, ours: pa.Table, key: Sequence[str]
+) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
+    """Return the rows of theirs only, of ours only, and those of both with the same keys."""
+    their_keys, our_keys = joined_key(theirs, key), joined_key(ours, key)
+    at = position(their_keys, our_keys)
+    only_ours = ours.filter(pc.invert(is_in(our_keys, their_keys)))
+    both = theirs.filter(pc.is_valid(at)), ours.take(pc.drop_null(at))
+    return theirs.filter(pc.is_null(at)), only_ours, *both
+
+
+def _is_later(one: Values, other: Values) -> Values:
+    """Return a mask of rows in which a time is later than the other, by a millisecond or more."""
+    mask: Values = pc.greater_equal(pc.subtract(one, other), _APART)
+    return mask
+
+
+def _filled(mask: Values, *, null: bool) -> Values:
+    """Return a mask that has the given value where it was null."""
+    filled: Values = pc.fill_null(mask, null)
+    return filled
 
 
 def _equal(one: Values, other: Values) -> Values:
     """Return a mask of rows in which two columns are equal; null equals null only."""
-    same = pc.fill_null(pc.equal(one, other), False)  # noqa: FBT003 - Arrow's own signature
+    same = _filled(pc.equal(one, other), null=False)
     both: Values = pc.or_(same, pc.and_(pc.is_null(one), pc.is_null(other)))
     return both
 
@@ -452,7 +400,7 @@ def _equal(one: Values, other: Values) -> Values:
 def _any(masks: Any) -> Values:  # noqa: ANN401 - an iterable of what pc gives
     union: Any = False
     for mask in masks:
-        union = pc.or_(union, pc.fill_null(mask, False))  # noqa: FBT003 - Arrow's own signature
+        union = pc.or_(union, _filled(mask, null=False))
     result: Values = union
     return result
 
@@ -494,10 +442,11 @@ _TYPES: Final[dict[str, pa.DataType]] = {
 def _differences(
     rows: pa.Table, cause: Values, table: Table, columns: "Values | None" = None
 ) -> Differences:
-    """Return rows as differences: their keys under the names of `instance`, day and cause."""
+    """Return the rows that have a cause as differences, with keys under the names of `instance`."""
     none: Values = pa.nulls(len(rows), pa.string())
     named = dict(zip(INSTANCE.key, table.key, strict=False))
     columns_by_name = {name: rows[named[name]] if name in named else none for name in INSTANCE.key}
     columns_by_name |= {"day": pc.cast(rows[_AT], pa.date32()), "cause": cause}
     columns_by_name |= {"columns": none if columns is None else columns}
-    return pa.table({name: flat(columns_by_name[name], type_) for name, type_ in _TYPES.items()})
+    arrays = {name: flat(columns_by_name[name], type_) for name, type_ in _TYPES.items()}
+    return pa.table(arrays).filter(pc.is_valid(arrays["cause"]))

@@ -24,8 +24,6 @@ from deltalake.schema import Field
 
 from dicom_assets.commands.migrate.template import (
     Commit,
-    Layout,
-    StudyPart,
     TableReader,
     newest_of_others,
     open_reader,
@@ -44,7 +42,7 @@ from dicom_assets.tables.delta.commit import (
     unfilled_field,
 )
 from dicom_assets.tables.delta.retry import Run, silent
-from dicom_assets.tables.delta.snapshot import ABSENT, Delta, Store
+from dicom_assets.tables.delta.snapshot import ABSENT, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.instance import BOTH, HEADER_FORM
 from dicom_assets.tables.outcome import Progress
@@ -185,20 +183,8 @@ def _readers(store: Store) -> dict[str, TableReader]:
     return {name: reader for name, reader in readers.items() if reader is not None}
 
 
-@dataclass(frozen=True)
-class _Faults:
-    """The keys of rows to be deleted: those without an instance, and those in several rows."""
-
-    stale: pa.Table
-    doubled: pa.Table
-
-    def keys(self) -> pa.Table:
-        both = pa.concat_tables([self.stale, self.doubled])
-        return both.group_by(both.column_names).aggregate([]).select(both.column_names)
-
-
-def _faults(readers: Mapping[str, TableReader], name: str) -> _Faults:
-    """Return the stale and doubled keys among a table's rows without a sequence.
+def _faults(readers: Mapping[str, TableReader], name: str) -> tuple[pa.Table, pa.Table]:
+    """Return the keys, of rows without a sequence, that no instance has, and those in several rows.
 
     A row with a sequence was written by a run of this project, which keeps it in step.
     """
@@ -210,23 +196,17 @@ def _faults(readers: Mapping[str, TableReader], name: str) -> _Faults:
         where = f"{reader.within(part)} AND {reader.unnumbered}"
         doubled.append(reader.distinct(key, where, "count(*) > 1"))
         if instance is not None and instance is not reader:
-            stale.append(_without_instance(reader.distinct(key, where), instance, part))
-    return _Faults(pa.concat_tables(stale), pa.concat_tables(doubled))
-
-
-def _without_instance(rows: pa.Table, instance: TableReader, part: StudyPart) -> pa.Table:
-    """Return the keys of series or studies that no row of `instance` has."""
-    above = INSTANCE.key[: rows.num_columns]
-    live = instance.distinct(above, instance.within(part))
-    backed = is_in(joined_key(rows, rows.column_names), joined_key(live, above))
-    return rows.filter(pc.invert(backed))
+            rows, above = reader.distinct(key, where), INSTANCE.key[: len(key)]
+            live = joined_key(instance.distinct(above, instance.within(part)), above)
+            stale.append(rows.filter(pc.invert(is_in(joined_key(rows, key), live))))
+    return pa.concat_tables(stale), pa.concat_tables(doubled)
 
 
 def _inspect(readers: Mapping[str, TableReader], name: str) -> Inspection:
-    reader, faults = readers[name], _faults(readers, name)
+    reader, (stale, doubled) = readers[name], _faults(readers, name)
     layout, snapshot = reader.layout, reader.snapshot
-    delta = cast("Delta", snapshot.delta)
-    before = delta.metadata().configuration.get(BEFORE)
+    before = reader.delta.metadata().configuration.get(BEFORE)
+    filled = 'SELECT true AS filled FROM r WHERE "metadata" IS NOT NULL LIMIT 1'
     return Inspection(
         layout.table.name,
         snapshot.url,
@@ -237,22 +217,16 @@ def _inspect(readers: Mapping[str, TableReader], name: str) -> Inspection:
         added=tuple(column.name for column in layout.missing),
         others=layout.others,
         unnumbered=reader.count(reader.unnumbered),
-        stale=len(faults.stale),
-        doubled=len(faults.doubled),
-        has_map="metadata" in layout.expressions and _has_map(reader),
-        newest=newest_of_others(snapshot),
+        stale=len(stale),
+        doubled=len(doubled),
+        has_map="metadata" in layout.expressions and len(reader.query(filled)) > 0,
+        newest=newest_of_others(reader),
         before=None if before is None else int(before),
-        obstacles=tuple(_obstacles(reader, delta)),
+        obstacles=tuple(_obstacles(reader)),
     )
 
 
-def _has_map(reader: TableReader) -> bool:
-    return bool(
-        len(reader.query('SELECT true AS found FROM r WHERE "metadata" IS NOT NULL LIMIT 1'))
-    )
-
-
-def _obstacles(reader: TableReader, delta: Delta) -> Iterator[str]:
+def _obstacles(reader: TableReader) -> Iterator[str]:
     """Yield each thing to be done by hand before the table can be taken over."""
     layout = reader.layout
     for name in layout.wrong:
@@ -260,7 +234,7 @@ def _obstacles(reader: TableReader, delta: Delta) -> Iterator[str]:
             f"column {name} is not of the type, or not of the case, that this project's column of "
             "that name has: rename or drop it with the engine that added it"
         )
-    if delta.protocol().min_reader_version > 1:
+    if reader.delta.protocol().min_reader_version > 1:
         yield (
             "it asks its readers for more than plain Delta (deletion vectors or mapped column "
             "names): drop these features with the engine that added them"
@@ -274,7 +248,8 @@ def _obstacles(reader: TableReader, delta: Delta) -> Iterator[str]:
 
 
 def _take_over(store: Store, inspection: Inspection, run: Run) -> Takeover:
-    table = store.tables.get(inspection.name, _table(inspection.name))
+    default = next(table for table in TAKEN_OVER if table.name == inspection.name)
+    table = store.tables.get(inspection.name, default)
     added = rewritten = 0
     if inspection.generation is not None:
         _open_hours_again(store, run)
@@ -290,10 +265,6 @@ def _take_over(store: Store, inspection: Inspection, run: Run) -> Takeover:
     after = store.version(table)
     before = inspection.version if inspection.before is None else inspection.before
     return Takeover(table.name, inspection.url, before, after, rewritten, added, removed)
-
-
-def _table(name: str) -> Table:
-    return next(table for table in TAKEN_OVER if table.name == name)
 
 
 def _same(store: Store, table: Table, version: int | None = None) -> TableReader:
@@ -319,7 +290,7 @@ def _set_properties(reader: TableReader, inspection: Inspection) -> None:
 
     Properties that its owner has set stay.
     """
-    snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
+    snapshot, delta = reader.snapshot, reader.delta
     wanted = table_properties(snapshot.table, snapshot.retention_hours)
     wanted |= {BEFORE: str(snapshot.version)}
     if inspection.has_map:
@@ -328,9 +299,8 @@ def _set_properties(reader: TableReader, inspection: Inspection) -> None:
     unset = {name: value for name, value in wanted.items() if name not in present}
     if unset:
         with raise_table_errors(snapshot.table, snapshot.url):
-            note = once({"migrate": "properties"})
             delta.alter.set_table_properties(
-                unset, raise_if_not_exists=False, commit_properties=note
+                unset, raise_if_not_exists=False, commit_properties=once({"migrate": "properties"})
             )
 
 
@@ -340,22 +310,20 @@ def _field(column: Column) -> "pa.Field[Any]":
 
 
 def _add_columns(reader: TableReader) -> None:
-    snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
     fields = [Field.from_arrow(_field(column)) for column in reader.layout.missing]
     if fields:
-        with raise_table_errors(snapshot.table, snapshot.url):
-            delta.alter.add_columns(fields, commit_properties=once({"migrate": "columns"}))
+        with raise_table_errors(reader.snapshot.table, reader.snapshot.url):
+            reader.delta.alter.add_columns(fields, commit_properties=once({"migrate": "columns"}))
 
 
 def _rewrite(reader: TableReader, rows: int, run: Run) -> None:
     """Write all rows under our names, in one commit. A few files at a time are in memory."""
-    snapshot, delta = reader.snapshot, cast("Delta", reader.snapshot.delta)
-    schema = _widened(reader.layout, delta)
+    snapshot, schema = reader.snapshot, _widened(reader)
     progress = Progress(run.say, f"{reader.layout.table.name}: wrote {{}} of {rows:,} rows")
-    pieces = _pieces(reader.layout, delta, schema, progress)
+    pieces = _pieces(reader, schema, progress)
     with raise_table_errors(snapshot.table, snapshot.url):
         write_deltalake(
-            delta,
+            reader.delta,
             pa.RecordBatchReader.from_batches(schema, pieces),
             mode="overwrite",
             schema_mode="overwrite",
@@ -366,17 +334,15 @@ def _rewrite(reader: TableReader, rows: int, run: Run) -> None:
         )
 
 
-def _pieces(
-    layout: Layout, delta: Delta, schema: pa.Schema, progress: Progress
-) -> Iterator[pa.RecordBatch]:
+def _pieces(reader: TableReader, schema: pa.Schema, progress: Progress) -> Iterator[pa.RecordBatch]:
     """Yield all rows of a table under our names and in our types."""
-    kept = {name: f'"{name}"' for name in layout.others}
-    columns = (f'{what} AS "{name}"' for name, what in (layout.expressions | kept).items())
+    kept = {name: f'"{name}"' for name in reader.layout.others}
+    columns = (f'{what} AS "{name}"' for name, what in (reader.layout.expressions | kept).items())
     sql = f"SELECT {', '.join(columns)} FROM t"  # noqa: S608 - names of the table's own columns
     count = 0
     # The writer asks for pieces inside its own runtime, where the reader may not start another.
     with ThreadPoolExecutor(1, thread_name_prefix="dicom-rows") as outside:
-        batches = outside.submit(QueryBuilder().register("t", delta).execute, sql).result()
+        batches = outside.submit(QueryBuilder().register("t", reader.delta).execute, sql).result()
         while (batch := outside.submit(next, batches, None).result()) is not None:
             piece = padded(pa.table(batch), schema)
             count += len(piece)
@@ -384,9 +350,9 @@ def _pieces(
             yield from piece.to_batches()
 
 
-def _widened(layout: Layout, delta: Delta) -> pa.Schema:
+def _widened(reader: TableReader) -> pa.Schema:
     """Return the schema under our names: our columns, then those that somebody else added."""
-    present = arrow_schema(delta)
+    layout, present = reader.layout, arrow_schema(reader.delta)
     missing = {column.name for column in layout.missing}
     ours = [_field(c) if c.name in missing else c.field() for c in layout.table.columns]
     return pa.schema([*ours, *(present.field(name) for name in layout.others)])
@@ -396,6 +362,7 @@ def _remove_faults(store: Store, table: Table) -> int:
     """Delete the stale and doubled rows; returns the number of their keys."""
     readers = _readers(store)
     snapshot = readers[table.name].snapshot
-    keys = _faults(readers, table.name).keys()
+    both = pa.concat_tables(_faults(readers, table.name))
+    keys = both.group_by(both.column_names).aggregate([]).select(both.column_names)
     snapshot.commit(Difference(snapshot.table, deletes=keys), {"migrate": "stale"})
     return len(keys)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 
@@ -116,15 +116,11 @@ def layout_of(table: Table, schema: pa.Schema) -> Layout | None:
         own_names[n] for n in own_names if not schema.field(own_names[n]).type.equals(table[n].type)
     ]
     wrong += [name for name in others if name.lower() in taken]
-    generation = _generation(table, own_names, is_old=is_old)
-    return Layout(table, generation, own_names, others, tuple(wrong))
-
-
-def _generation(table: Table, own_names: Mapping[str, str], *, is_old: bool) -> int | None:
-    if is_old:
-        return 2 if "filepath" in own_names else 1
     required = {column.name for column in table.columns if not column.added}
-    return None if required <= own_names.keys() else NEWEST
+    generation = None if required <= own_names.keys() else NEWEST
+    if is_old:
+        generation = 2 if "filepath" in own_names else 1
+    return Layout(table, generation, own_names, others, tuple(wrong))
 
 
 @dataclass(frozen=True)
@@ -133,6 +129,7 @@ class TableReader:
 
     snapshot: Snapshot
     layout: Layout
+    delta: Delta
 
     def query(self, sql: str) -> pa.Table:
         """Return the rows of a query over `r`: the table, each column under our name."""
@@ -169,11 +166,10 @@ class TableReader:
         return in_part(self.layout.table.key[1], part)
 
 
-def newest_of_others(snapshot: Snapshot) -> Commit | None:
+def newest_of_others(reader: TableReader) -> Commit | None:
     """Return the newest commit that is not this project's, None when there is none."""
-    delta = cast("Delta", snapshot.delta)
-    with raise_table_errors(snapshot.table, snapshot.url):
-        history = delta.history(_COMMITS_LOOKED_AT)
+    with raise_table_errors(reader.snapshot.table, reader.snapshot.url):
+        history = reader.delta.history(_COMMITS_LOOKED_AT)
     for commit in history:
         if NOTE not in commit and "timestamp" in commit:
             at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
@@ -220,4 +216,4 @@ def open_reader(store: Store, table: Table) -> TableReader | None:
             f"DICOM_{table.name.upper()}_TABLE_PATH"
         )
     snapshot = Snapshot(table, url, store.options, delta, delta.version(), store.retention_hours)
-    return TableReader(snapshot, layout)
+    return TableReader(snapshot, layout, delta)
