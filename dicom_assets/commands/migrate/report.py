@@ -18,6 +18,7 @@ from typing import Final
 
 import click
 from rich.console import Console
+from rich.table import Column as GridColumn
 from rich.table import Table as Grid
 
 from dicom_assets.commands.json_output import print_json
@@ -100,9 +101,8 @@ def print_inspections(
     if not any(inspection.is_due for inspection in inspections):
         console.print("Nothing to do: the tables have the form of this project.")
     elif ready:
-        command = f"dicom-assets migrate apply {settings.tables_url}"
         console.print("Nothing was changed. To take the tables over:")
-        console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False)
+        _print_command(console, f"dicom-assets migrate apply {settings.tables_url}")
     else:
         console.print("Nothing was changed, and nothing can be yet.")
     return ready
@@ -113,10 +113,8 @@ def _is_waiting(inspection: Inspection, now: datetime) -> bool:
 
 
 def _inspections_grid(inspections: Sequence[Inspection]) -> Grid:
-    grid = Grid("table", title="tables")
-    grid.add_column("written by", no_wrap=True)
-    for name in ("version", "rows", "without sequence", "stale", "columns to add"):
-        grid.add_column(name)
+    titles = ("version", "rows", "without sequence", "stale", "columns to add")
+    grid = Grid("table", GridColumn("written by", no_wrap=True), *titles, title="tables")
     for one in inspections:
         if one.version == ABSENT:
             grid.add_row(one.name, "nobody yet", *["-"] * 5)
@@ -184,19 +182,22 @@ def print_takeovers(takeovers: Sequence[Takeover], *, as_json: bool = False) -> 
     if not takeovers:
         console.print("Nothing to do: the tables have the form of this project.")
         return
-    grid = Grid("table", "version before", "version now", title="taken over")
-    for name in ("columns added", "rows written anew", "rows removed"):
-        grid.add_column(name)
+    titles = ("version before", "version now", "columns added", "rows written anew", "rows removed")
+    grid = Grid("table", *titles, title="taken over")
     for t in takeovers:
         counts = (t.added, t.rewritten, t.removed)
         grid.add_row(t.name, str(t.before), str(t.after), *(f"{count:,}" for count in counts))
     console.print(grid)
     console.print("To go back, with nobody writing (Python, `from deltalake import DeltaTable`):")
     for t in takeovers:
-        console.print(f"  {_back(t.url, t.before)}", style="cyan", soft_wrap=True, highlight=False)
+        _print_command(console, _back(t.url, t.before))
     console.print("Rows get their sequences when their hours run, in ranges as long as you like:")
     select = "--select change,instance,series,study --partition-range FIRST...LAST"
-    console.print(f"  {_NEXT} {select}", style="cyan", soft_wrap=True, highlight=False)
+    _print_command(console, f"{_NEXT} {select}")
+
+
+def _print_command(console: Console, command: str) -> None:
+    console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False)
 
 
 def _back(url: str, version: int) -> str:
@@ -235,21 +236,18 @@ def _sizes_grid(result: Comparison) -> Grid:
 
 
 def _causes_grid(result: Comparison) -> Grid:
-    rows = sorted(result.counts.items(), key=lambda item: (item[0][1] or date.min, item[0]))
-    title = "differences"
-    if len(rows) > DAYS_SHOWN:
-        title, rows = f"differences by cause ({len(rows)} by day: see --json)", _by_cause(result)
+    """Return the rows by day, table and cause; over many days by table and cause only."""
+    counts, title = result.counts, "differences"
+    if len(counts) > DAYS_SHOWN:
+        title = f"differences by cause ({len(counts)} by day: see --json)"
+        counts = Counter[tuple[str, date | None, str]]()
+        for (table, _, cause), count in result.counts.items():
+            counts[table, None, cause] += count
     grid = Grid("day", "table", "cause", "rows", title=title)
-    for (table, day, cause), count in rows:
-        grid.add_row("-" if day is None else day.isoformat(), table, cause, f"{count:,}")
+    for row in sorted(counts, key=lambda row: (row[1] or date.min, row[0], row[2])):
+        table, day, cause = row
+        grid.add_row("-" if day is None else day.isoformat(), table, cause, f"{counts[row]:,}")
     return grid
-
-
-def _by_cause(result: Comparison) -> list[tuple[tuple[str, date | None, str], int]]:
-    totals = Counter[tuple[str, date | None, str]]()
-    for (table, _, cause), count in result.counts.items():
-        totals[table, None, cause] += count
-    return sorted(totals.items(), key=lambda item: (item[0][0], item[0][2]))
 
 
 def _columns_grid(result: Comparison) -> Grid:
