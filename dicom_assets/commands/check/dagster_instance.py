@@ -6,11 +6,11 @@ the lines that are needed there. A home that is not there is not made.
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 import dagster as dg
 import yaml
@@ -41,19 +41,11 @@ _MONITORING: Final = "run_monitoring: {enabled: true, free_slots_after_run_end_s
 
 @dataclass
 class InstanceProbe:
-    """The probes of the instance in a home; a context manager that closes it."""
+    """The probes of the instance in a home; the first opens it, and `closing` closes it."""
 
     home: Path
-    _open: ExitStack = field(default_factory=ExitStack)
+    closing: ExitStack
     _instance: dg.DagsterInstance | None = None
-
-    def __enter__(self) -> Self:
-        """Return the probes; the first of them opens the instance."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the instance."""
-        self._open.close()
 
     def probes(self, settings: Settings | None) -> list[Probe]:
         """Return the probes; without settings those that do not depend on them."""
@@ -75,7 +67,7 @@ class InstanceProbe:
     def open(self) -> Finding:
         """Red unless the instance opens with its dagster.yaml and its database."""
         try:
-            opened = self._open.enter_context(dg.DagsterInstance.from_config(str(self.home)))
+            opened = self.closing.enter_context(dg.DagsterInstance.from_config(str(self.home)))
             opened.get_runs_count()
         except _REFUSALS as error:
             failure = f"the instance in {self.home} cannot be opened ({type(error).__name__})"

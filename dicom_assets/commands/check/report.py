@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -52,7 +52,8 @@ _PLUS: Final = "DAGSTER_CLOUD_DEPLOYMENT_NAME"
 def run_probes(environment: Mapping[str, str], *, as_json: bool = False) -> bool:
     """Print a line for each probe, with a remedy where it is red; True when none is."""
     console, printed = Console(), list[Line]()
-    with _Check(environment) as check, working("looking", "{}: {}") as progress:
+    with ExitStack() as closing, working("looking", "{}: {}") as progress:
+        check = _Check(environment, closing)
         for line in lines(check.probes(), lambda probe: progress(probe.group, probe.name)):
             if not as_json:
                 _show(console, line, is_first=not printed or printed[-1].group != line.group)
@@ -88,17 +89,11 @@ def _sum_up(console: Console, printed: list[Line], start_time: str | None) -> No
 
 @dataclass
 class _Check:
-    """The probes for an environment; a context manager that closes what they open."""
+    """The probes for an environment; `closing` closes what they open."""
 
     environment: Mapping[str, str]
+    closing: ExitStack
     _service: ServiceProbe | None = None
-    _opened: ExitStack = field(default_factory=ExitStack)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
 
     @property
     def start_time(self) -> str | None:
@@ -110,12 +105,8 @@ class _Check:
         """Yield the probes in their order; those that need valid settings come after them."""
         given = self.environment
         yield Probe(_SETTINGS, _SETTINGS, partial(configuration.probe_settings, given))
-        yield Probe(
-            _SETTINGS,
-            "complete",
-            partial(configuration.probe_completeness, given),
-            (_SETTINGS,),
-        )
+        completeness = partial(configuration.probe_completeness, given)
+        yield Probe(_SETTINGS, "complete", completeness, (_SETTINGS,))
         yield Probe(_SETTINGS, "versions", configuration.probe_versions)
         settings: Settings | None = None
         with suppress(SettingsError):
@@ -160,7 +151,7 @@ class _Check:
             which = "DAGSTER_HOME" if given else "as `dicom-assets dev` makes it"
             yield _left_out(DAGSTER_GROUP, f"there is no instance yet in {home} ({which})")
             return
-        yield from self._opened.enter_context(InstanceProbe(home)).probes(settings)
+        yield from InstanceProbe(home, self.closing).probes(settings)
 
 
 _IN_THE_CLOUD: Final = (

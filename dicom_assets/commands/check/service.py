@@ -48,7 +48,10 @@ _PROXIED: Final = "HTTPS_PROXY names a proxy, and it is the proxy that does this
 
 @dataclass(frozen=True)
 class _Answer:
-    """The service's answer to the request for one entry; without a failure it is a success."""
+    """The service's answer to the request for one entry.
+
+    Without a failure it is a success; status 0 stands for no answer.
+    """
 
     status: int
     headers: httpx.Headers
@@ -148,8 +151,6 @@ class ServiceProbe:
     def answer(self) -> Finding:
         """Red unless the service answers the request for one entry, if only to refuse it."""
         answer = self._answer
-        if isinstance(answer, RequestFailure):
-            return red(str(answer), answer.meaning.remedy)
         if answer.failure and answer.status not in {*_OF_THE_ROLE, *_OF_THE_VERSION}:
             return red(str(answer.failure), answer.failure.meaning.remedy)
         return ok(f"{answers.status_text(answer.status)} to the question for one entry")
@@ -170,7 +171,7 @@ class ServiceProbe:
 
     def role(self) -> Finding:
         """Red unless the identity may read the feed."""
-        answer = self._answered
+        answer = self._answer
         if answer.status == HTTPStatus.UNAUTHORIZED:
             if self._token is None:
                 return red("the service wants a token", answers.NO_TOKEN_SENT.remedy)
@@ -186,7 +187,7 @@ class ServiceProbe:
 
     def version(self) -> Finding:
         """Red unless the service has the version of the API that the settings name."""
-        answer = self._answered
+        answer = self._answer
         versions = answer.headers.get("api-supported-versions", "")
         named = f"; the service names {versions}" if _VERSIONS.fullmatch(versions) else ""
         if answer.failure is None:
@@ -221,7 +222,7 @@ class ServiceProbe:
         )
 
     @cached_property
-    def _answer(self) -> _Answer | RequestFailure:
+    def _answer(self) -> _Answer:
         with new_client(self._address, 1, None, GLANCE) as client:
             request = client.build_request(
                 "GET",
@@ -234,7 +235,7 @@ class ServiceProbe:
                 with within(GLANCE.request_seconds):
                     return self._read(client.send(request, stream=True))
             except (httpx.TransportError, httpx.DecodingError) as error:
-                return answers.failure_of(error)
+                return _Answer(0, httpx.Headers(), answers.failure_of(error))
 
     def _read(self, response: httpx.Response) -> _Answer:
         served = answers.served_at(response)
@@ -247,10 +248,3 @@ class ServiceProbe:
             failure = refused
         response.close()
         return _Answer(response.status_code, response.headers, failure)
-
-    @property
-    def _answered(self) -> _Answer:
-        answer = self._answer
-        if isinstance(answer, RequestFailure):
-            raise answer
-        return answer

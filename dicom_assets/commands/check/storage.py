@@ -142,17 +142,15 @@ class StorageProbe:
 
     def access(self) -> Finding:
         """Red unless a file can be written, listed, read and deleted."""
-        name = f"{FOLDER}/{uuid.uuid4()}"
-        left = [*_STEPS]
+        name, step = f"{FOLDER}/{uuid.uuid4()}", next(iter(_STEPS))
         try:
             with _root_made(self._path):
                 storage = self._storage()
-                while left:
-                    _STEPS[left[0]](storage, name)
-                    left.pop(0)
+                for step, take in _STEPS.items():  # noqa: B007 - the message names it
+                    take(storage, name)
         except _REFUSALS as error:
             reason, remedy = _meaning(error)
-            return red(f"a file cannot be {left[0]}: {reason}", remedy)
+            return red(f"a file cannot be {step}: {reason}", remedy)
         return ok(f"a file was {', '.join(_STEPS)}")
 
     def _storage(self) -> pyarrow.fs.PyFileSystem:
@@ -215,15 +213,11 @@ def _require_content(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
         raise OSError("what was written reads differently")
 
 
-def _delete(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
-    storage.delete_file(name)
-
-
 _STEPS: Final = {
     "written": _write,
     "listed": _require_listed,
     "read": _require_content,
-    "deleted": _delete,
+    "deleted": pyarrow.fs.PyFileSystem.delete_file,
 }
 
 
