@@ -14,11 +14,10 @@ was tried: docs/decisions/fabric-shortcuts.md.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
 import msgspec
@@ -92,21 +91,6 @@ class Lakehouse:
     item: LakehouseItem
     client: httpx.Client
     retry_seconds: float
-
-    @classmethod
-    @contextmanager
-    def connect(
-        cls,
-        item: LakehouseItem,
-        address: str,
-        credential: "TokenCredential | None",
-        retry_seconds: float,
-    ) -> Iterator[Self]:
-        """Get a token, and yield the Lakehouse; no request is sent yet."""
-        quieten()
-        headers = {"Accept": "application/json", "Authorization": f"Bearer {_token(credential)}"}
-        with httpx.Client(base_url=address, headers=headers, timeout=_REQUEST_SECONDS) as client:
-            yield cls(item, client, retry_seconds)
 
     def default_schema(self) -> str:
         """Return the Lakehouse's default schema; "" when it has no schemas.
@@ -182,7 +166,9 @@ class Lakehouse:
                 )
 
         answer = tenacity.Retrying(
-            retry=tenacity.retry_if_result(_may_pass),
+            retry=tenacity.retry_if_result(
+                lambda answer: isinstance(answer, FabricError) or answer.status_code in _PASSING
+            ),
             wait=_pause,
             stop=tenacity.stop_before_delay(self.retry_seconds),
             retry_error_callback=lambda state: state.outcome and state.outcome.result(),
@@ -213,7 +199,10 @@ def settle_shortcuts(  # noqa: PLR0913 - the options of the command, and a test'
     for table in tables:
         item.shortcut(settings, table, schema)
     is_settled = True
-    with Lakehouse.connect(item, address, credential, retry_seconds) as lakehouse:
+    quieten()
+    headers = {"Accept": "application/json", "Authorization": f"Bearer {_token(credential)}"}
+    with httpx.Client(base_url=address, headers=headers, timeout=_REQUEST_SECONDS) as client:
+        lakehouse = Lakehouse(item, client, retry_seconds)
         schema = schema or lakehouse.default_schema()
         for table in tables:
             shortcut = item.shortcut(settings, table, schema)
@@ -222,10 +211,6 @@ def settle_shortcuts(  # noqa: PLR0913 - the options of the command, and a test'
             for line in result.splitlines():
                 say(line)
     return is_settled
-
-
-def _may_pass(answer: httpx.Response | FabricError) -> bool:
-    return isinstance(answer, FabricError) or answer.status_code in _PASSING
 
 
 def _pause(state: tenacity.RetryCallState) -> float:
@@ -269,7 +254,7 @@ def _read(answer: httpx.Response, form: type[T], subject: str) -> T:
     try:
         return msgspec.json.decode(answer.content, type=form)
     except msgspec.DecodeError:
-        pass
+        pass  # raised outside, so that no traceback quotes the answer
     raise FabricError(
         f"Fabric's answer for {subject} has not the form that its API describes: if it stays so, "
         "look at what stands between this machine and Fabric"
