@@ -14,7 +14,6 @@ from typing import Final
 import click
 
 from dicom_assets.defs.check_words import ReaderRole
-from dicom_assets.defs.checks.description import Check
 from dicom_assets.defs.checks.service import SERVICE_CHECKS
 from dicom_assets.defs.checks.tables import TABLE_CHECKS
 from dicom_assets.defs.checks.upkeep import UPKEEP_CHECKS
@@ -147,22 +146,20 @@ def columns_page() -> str:
     """Return every column of every table as Markdown."""
     packs = ", ".join(f"`{name}`" for name in added.packs())
     letters = _grid(("letter", "what is asked"), _LETTERS)
-    pages = [f"## `{table.name}`\n\n{_key(table)}\n\n{_columns_of(table)}" for table in TABLES]
+    pages = [_columns_of(table) for table in TABLES]
     return "\n\n".join([_COLUMNS.format(packs=packs, letters=letters), *pages])
 
 
-def _key(table: Table) -> str:
-    return "Key: " + ", ".join(f"`{name}`" for name in table.key) + "."
-
-
 def _columns_of(table: Table) -> str:
-    """Return a table's columns; the template's first, where it has the table too."""
+    """Return a table's key and columns; the template's first, where it has the table too."""
     rows = [_column(table, column) for column in table.columns]
+    key = ", ".join(f"`{name}`" for name in table.key)
+    head = f"## `{table.name}`\n\nKey: {key}.\n\n"
     if table.name not in _TEMPLATES:
-        return _without_empty(rows)
+        return f"{head}{_without_empty(rows)}"
     theirs = table.names.index(_FIRST_ADDED)
     return (
-        f"### The template's columns of `{table.name}`\n\n{_without_empty(rows[:theirs])}\n\n"
+        f"{head}### The template's columns of `{table.name}`\n\n{_without_empty(rows[:theirs])}\n\n"
         f"### The columns that `{table.name}` has beside them\n\n{_without_empty(rows[theirs:])}"
     )
 
@@ -248,15 +245,12 @@ def checks_page() -> str:
     every = [*SERVICE_CHECKS, *UPKEEP_CHECKS, *TABLE_CHECKS]
     rows = [(f"`{c.name}`", c.reader, _RUNS[c.runs]) for c in every]
     head = ("check", "reader", "runs (UTC)")
-    chapters = [
-        f"## {title}\n\n" + "\n\n".join(_check(c) for c in every if c.reader is reader)
-        for reader, title in _READERS.items()
-    ]
-    return "\n\n".join([_CHECKS, _grid(head, rows), *chapters])
-
-
-def _check(check: Check) -> str:
-    return f"### `{check.name}`\n\n{check.means}\n\n*When it fails:* {check.remedy}"
+    parts = [_CHECKS, _grid(head, rows)]
+    for reader, title in _READERS.items():
+        parts.append(f"## {title}")
+        for c in (c for c in every if c.reader is reader):
+            parts += [f"### `{c.name}`", c.means, f"*When it fails:* {c.remedy}"]
+    return "\n\n".join(parts)
 
 
 def _without_empty(rows: list[dict[str, str]]) -> str:

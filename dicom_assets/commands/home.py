@@ -27,14 +27,9 @@ def initialise_home(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".initialising"):
         if not (home / DAGSTER_YAML).exists():
-            shutil.copyfile(_own_yaml(), home / DAGSTER_YAML)
+            # In a wheel it is beside the code, in a checkout above it.
+            paths = [folder / DAGSTER_YAML for folder in Path(__file__).parents[1:3]]
+            shutil.copyfile(next(path for path in paths if path.exists()), home / DAGSTER_YAML)
         with DagsterInstance.from_config(str(home)) as instance:
             instance.get_runs_count()
     return home
-
-
-def _own_yaml() -> Path:
-    """Return dagster.yaml beside the code in a wheel, above it in a checkout."""
-    package = Path(__file__).parents[1]
-    beside = package / DAGSTER_YAML
-    return beside if beside.exists() else package.parent / DAGSTER_YAML

@@ -8,8 +8,7 @@ from rich.console import Console
 
 def print_json(facts: Mapping[str, object]) -> None:
     """Print facts as JSON. Moments and days are in ISO 8601, other objects are their text."""
-    Console().print_json(data=facts, default=_text)
-
-
-def _text(value: object) -> str:
-    return value.isoformat() if isinstance(value, date) else str(value)
+    Console().print_json(
+        data=facts,
+        default=lambda value: value.isoformat() if isinstance(value, date) else str(value),
+    )

@@ -15,12 +15,7 @@ from dicom_assets.commands.json_output import print_json
 from dicom_assets.definitions import io_manager
 from dicom_assets.schema import CHANGE
 from dicom_assets.settings import Settings
-from dicom_assets.tables.questions.erasure import (
-    Remains,
-    Traces,
-    judge_traces,
-    traces_of,
-)
+from dicom_assets.tables.questions.erasure import Remains, Traces, judge_traces, traces_of
 
 _MEGABYTE = 1_000_000
 

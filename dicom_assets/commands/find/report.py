@@ -16,13 +16,7 @@ from dicom_assets.definitions import dicom_service, io_manager
 from dicom_assets.defs.partitions import hour_key
 from dicom_assets.feed.search import StudyCounts
 from dicom_assets.settings import Settings
-from dicom_assets.tables.questions.find import (
-    Facts,
-    Limits,
-    Verdict,
-    gather_facts,
-    judge_facts,
-)
+from dicom_assets.tables.questions.find import Facts, Limits, Verdict, gather_facts, judge_facts
 from dicom_assets.window import Span, spans_of
 
 # A person waits for the answer, and the tables' part of it needs no service.
