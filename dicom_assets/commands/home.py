@@ -28,8 +28,8 @@ def initialise_home(home: Path) -> Path:
     with FileLock(home / ".initialising"):
         if not (home / DAGSTER_YAML).exists():
             # In a wheel it is beside the code, in a checkout above it.
-            paths = [folder / DAGSTER_YAML for folder in Path(__file__).parents[1:3]]
-            shutil.copyfile(next(path for path in paths if path.exists()), home / DAGSTER_YAML)
+            beside, above = (folder / DAGSTER_YAML for folder in Path(__file__).parents[1:3])
+            shutil.copyfile(beside if beside.exists() else above, home / DAGSTER_YAML)
         with DagsterInstance.from_config(str(home)) as instance:
             instance.get_runs_count()
     return home
