@@ -34,7 +34,6 @@ from dicom_assets.tables.questions.find import Verdict
 from dicom_assets.tables.sync import marks_switched_off
 from dicom_assets.tables.upkeep.maintenance import CHECKPOINT_AGE
 
-# The tables with values of headers, which an erasure has to remove.
 _LOG_RETENTION: Final = "delta.logRetentionDuration"
 _INTERVAL: Final = re.compile(r"interval (\d+) (hour|day|week)s?")
 _DEFAULT_LOG_RETENTION: Final = timedelta(days=30)
@@ -263,13 +262,10 @@ def _actions(commit: bytes) -> Sequence[Mapping[str, Any]]:
 def _entry(version: int, file: Stored, actions: Sequence[Mapping[str, Any]]) -> _Entry:
     adds = [action["add"] for action in actions if action.get("add")]
     removes = [action["remove"] for action in actions if action.get("remove")]
-    return _Entry(
-        version,
-        file.modified,
-        {stored_path(add["path"]): json.loads(add.get("stats") or "{}") for add in adds},
-        {
-            stored_path(remove["path"]): datetime.fromtimestamp(when / 1_000, UTC)
-            for remove in removes
-            if (when := remove.get("deletionTimestamp"))
-        },
-    )
+    added = {stored_path(add["path"]): json.loads(add.get("stats") or "{}") for add in adds}
+    removed = {
+        stored_path(remove["path"]): datetime.fromtimestamp(when / 1_000, UTC)
+        for remove in removes
+        if (when := remove.get("deletionTimestamp"))
+    }
+    return _Entry(version, file.modified, added, removed)

@@ -34,7 +34,7 @@ import pyarrow as pa
 from dicom_assets.errors import ServiceError
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
 from dicom_assets.schema.columns import DEFAULT_PARTITION
-from dicom_assets.tables.delta.arrow import distinct, filter_out, ints, is_in, pc
+from dicom_assets.tables.delta.arrow import distinct, filter_out, ints, is_in, pc, texts
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, newest_of
 from dicom_assets.tables.questions.reconcile import Counts, Followed, Reading, backwards
@@ -212,9 +212,9 @@ class _Known:
         """Read the tables for a UID, or for a sequence, which stands for its instance."""
         uid, sequences = asked, list[int]()
         if is_sequence(asked):
-            uid, sequences = "", [int(asked)]
-            for row in store.open(CHANGE).rows_of("sequence", sequences, LOG_COLUMNS).to_pylist():
-                uid = row["sopinstanceuid"]
+            sequences = [int(asked)]
+            logged = store.open(CHANGE).rows_of("sequence", sequences, ["sopinstanceuid"])
+            uid = next(iter(texts(logged["sopinstanceuid"])), "")
         for level, column in _COLUMN.items() if uid else ():
             log = store.open(CHANGE).rows_of(column, [uid], LOG_COLUMNS)
             names = [*INSTANCE.key, "sequence", "received_timestamp"]
@@ -227,7 +227,6 @@ class _Known:
         return cls(store, None, "", nothing, INSTANCE.arrow().empty_table(), rejected)
 
     def facts(self, asked: str) -> Facts:
-        """Return the facts from the tables."""
         newest = newest_of(self.log)
         plan = make_plan(self.log, self.stored, pc.unique(key_of(self.log)))
         behind = {*ints(plan.read["sequence"]), *ints(plan.deletes["sequence"])}
@@ -238,7 +237,11 @@ class _Known:
             self.level,
             entries,
             expected=newest.num_rows - newest.filter(is_gone(newest)).num_rows,
-            rows={"instance": self.stored.num_rows, **self._rollups()},
+            rows={
+                "instance": self.stored.num_rows,
+                "series": self._count(SERIES),
+                "study": self._count(STUDY),
+            },
             behind=tuple(e for e in entries if e.sequence in behind),
             stale=tuple(t.name for t in owing_derived(self.store) if self._is_stale(t)),
             rejected=tuple(
@@ -250,14 +253,10 @@ class _Known:
         """Return the values of a column in the log and in `instance`, in order."""
         return sorted({*distinct(self.log[column]), *distinct(self.stored[column])})
 
-    def _rollups(self) -> dict[str, int]:
-        series = self.store.open(SERIES).rows_of(
-            "seriesInstanceUid", self.values(_COLUMN["series"]), list(SERIES.key)
-        )
-        studies = self.store.open(STUDY).rows_of(
-            "studyInstanceUid", self.values(_COLUMN["study"]), list(STUDY.key)
-        )
-        return {"series": series.num_rows, "study": studies.num_rows}
+    def _count(self, table: Table) -> int:
+        """Return the number of rows of `series` or `study`."""
+        uids = self.values(table.key[-1].lower())
+        return self.store.open(table).rows_of(table.key[-1], uids, table.key).num_rows
 
     def _is_stale(self, table: Table) -> bool:
         studies = self.values(_COLUMN["study"])
@@ -322,9 +321,7 @@ def _places(known: _Known, limits: Limits) -> list[str | None]:
     met = known.values("partitionName")
     listed = distinct(known.store.open(STUDY).rows(["partitionName"])["partitionName"])
     kept = {*listed, *met, *(limits.data_partitions or ())}
-    if not kept - {DEFAULT_PARTITION}:
-        return [None]
-    return [*(met or sorted(kept))]
+    return [*(met or sorted(kept))] if kept - {DEFAULT_PARTITION} else [None]
 
 
 def _served(
@@ -359,8 +356,18 @@ def _unlogged(reading: Reading, uid: str, log: pa.Table) -> pa.Table:
 
 def judge_facts(facts: Facts, limits: Limits) -> Verdict:
     """Return the verdict of the first rule that applies."""
-    verdicts = (rule(facts, limits) for rule in _RULES)
-    return next(verdict for verdict in verdicts if verdict is not None)
+    return (
+        _is_rejected(facts, limits)
+        or _has_no_seal(facts)
+        or _is_left_out(facts, limits)
+        or _is_not_read(facts, limits)
+        or _is_behind(facts)
+        or _is_stale(facts)
+        or _differs(facts, limits)
+        or _is_removed(facts)
+        or _is_unknown(facts)
+        or _is_in_step(facts)
+    )
 
 
 def _at(moment: datetime) -> str:
@@ -386,7 +393,7 @@ def _is_rejected(facts: Facts, limits: Limits) -> Verdict | None:
     )
 
 
-def _has_no_seal(facts: Facts, _limits: Limits) -> Verdict | None:
+def _has_no_seal(facts: Facts) -> Verdict | None:
     logged = {entry.hour for entry in facts.entries}
     hours = tuple(s.hour for s in facts.seals if not s.is_sealed and s.hour in logged)
     if not hours:
@@ -448,7 +455,7 @@ def _is_not_read(facts: Facts, limits: Limits) -> Verdict | None:
     return Verdict("no seal", f"{lies} has no seal: run it", hours=hours)
 
 
-def _is_behind(facts: Facts, _limits: Limits) -> Verdict | None:
+def _is_behind(facts: Facts) -> Verdict | None:
     if not facts.behind:
         return None
     hours, count = _hours(facts.behind), len(facts.behind)
@@ -468,7 +475,7 @@ def _is_behind(facts: Facts, _limits: Limits) -> Verdict | None:
     )
 
 
-def _is_stale(facts: Facts, _limits: Limits) -> Verdict | None:
+def _is_stale(facts: Facts) -> Verdict | None:
     if not facts.stale:
         return None
     hours = _hours(facts.entries[-1:])
@@ -512,7 +519,7 @@ def _search_result(facts: Facts, limits: Limits) -> str:
     return f"the feed does not name it between {start} and now: tell the service's owner"
 
 
-def _is_removed(facts: Facts, _limits: Limits) -> Verdict | None:
+def _is_removed(facts: Facts) -> Verdict | None:
     if not facts.entries or facts.expected or facts.rows.get("instance"):
         return None
     last = facts.entries[-1]
@@ -527,42 +534,27 @@ def _is_removed(facts: Facts, _limits: Limits) -> Verdict | None:
     )
 
 
-def _is_unknown(facts: Facts, _limits: Limits) -> Verdict | None:
+def _is_unknown(facts: Facts) -> Verdict | None:
     if facts.entries or facts.rows.get("instance"):
         return None
     if facts.failure is not None:
-        return Verdict(
-            "unknown",
+        sentence = (
             "the tables do not know it, and the service could not be asked: remove the cause "
-            "above, then ask again",
+            "above, then ask again"
         )
-    if is_sequence(facts.asked):
-        return Verdict(
-            "unknown",
+    elif is_sequence(facts.asked):
+        sentence = (
             "neither the log nor the feed has an entry with this sequence. Sequences have gaps: "
-            "ask by the StudyInstanceUID",
+            "ask by the StudyInstanceUID"
         )
-    return Verdict(
-        "unknown",
-        "neither the tables nor the service know it: check the UID, and whether the PACS has sent "
-        "it to this service",
-    )
+    else:
+        sentence = (
+            "neither the tables nor the service know it: check the UID, and whether the PACS has "
+            "sent it to this service"
+        )
+    return Verdict("unknown", sentence)
 
 
-def _is_in_step(facts: Facts, _limits: Limits) -> Verdict:
+def _is_in_step(facts: Facts) -> Verdict:
     same = "as the service does" if facts.failure is None else "as the log says"
     return Verdict("in step", f"the tables hold it {same}: nothing to do", is_fine=True)
-
-
-_RULES: tuple[Callable[[Facts, Limits], Verdict | None], ...] = (
-    _is_rejected,
-    _has_no_seal,
-    _is_left_out,
-    _is_not_read,
-    _is_behind,
-    _is_stale,
-    _differs,
-    _is_removed,
-    _is_unknown,
-    _is_in_step,
-)

@@ -129,15 +129,9 @@ def _is_moving(store: Store, table: Table) -> str:
     needed = {INSTANCE.name, table.name}
     open_hours = (hour for hour, tables in lagging(store).items() if needed & tables)
     hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in open_hours]
-    return (
-        f'"timestamp_ticks" / {TICKS_PER_HOUR} IN ({_numbers(hours)}) '
-        f'OR "sequence" IN ({_numbers(rejections.sequences(store))})'
-    )
-
-
-def _numbers(values: Sequence[int]) -> str:
-    """Return numbers for an IN, which takes no empty list. -1 is neither hour nor sequence."""
-    return literals(values or [-1])
+    # An IN takes no empty list. -1 is neither an hour nor a sequence.
+    open_, rejected = (literals(v or [-1]) for v in (hours, rejections.sequences(store)))
+    return f'"timestamp_ticks" / {TICKS_PER_HOUR} IN ({open_}) OR "sequence" IN ({rejected})'
 
 
 def _names(columns: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ Only the newest hours are compared: due hours without a seal, and the last seale
 have got entries since. The audit reads whole hours again, six hours later.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -66,7 +67,7 @@ def measure_lag(store: Store, feed: LagFeed, due: Window, *, whole: bool = True)
     read_until = max([first, *(row["hour"] + HOUR for row in sealed)])
     # No seal counts entries whose time cannot be read.
     unplaced = store.open(REJECTED).rows(["timestamp_ticks"])["timestamp_ticks"].null_count
-    late = _late(feed, sealed) if whole and not unplaced else None
+    late = None if unplaced or not whole else [row for row in sealed if _has_more(feed, row)]
     behind = read_until < until
     return Lag(
         newest=None if latest is None else datetime_of(latest),
@@ -91,12 +92,7 @@ def _sealed(store: Store, due: Window) -> list[dict[str, Any]]:
     return seals[-HOURS_ASKED:]
 
 
-def _late(feed: LagFeed, sealed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the hours of which the service lists more entries than were read."""
-    return [
-        row
-        for row in sealed
-        if feed.holds_more(
-            Window.between(row["windowStart"], row["windowEnd"]), sum(row[c] for c in _COUNTED)
-        )
-    ]
+def _has_more(feed: LagFeed, row: Mapping[str, Any]) -> bool:
+    """True when the service lists more entries of an hour than were read."""
+    window = Window.between(row["windowStart"], row["windowEnd"])
+    return feed.holds_more(window, sum(row[name] for name in _COUNTED))

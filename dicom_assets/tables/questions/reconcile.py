@@ -19,7 +19,6 @@ import pyarrow as pa
 from dicom_assets.schema import CHANGE, INSTANCE, INT64, SERIES, STRING, STUDY, SYNC
 from dicom_assets.schema.columns import DEFAULT_PARTITION
 from dicom_assets.tables.delta.arrow import (
-    Values,
     filter_out,
     is_in,
     joined_key,
@@ -44,6 +43,7 @@ StudyKey: TypeAlias = tuple[str, str]
 _KEY = STUDY.key
 _LOGGED_KEY = ("partitionName", "studyinstanceuid")
 _COUNTS = ("instances", "series")
+_ROLLED_UP = (*_KEY, "instanceCount", "seriesCount")
 
 
 class StudySize(Protocol):
@@ -119,7 +119,7 @@ def reconcile(
     have no seal yet. Raises ServiceError when the service does not answer.
     """
     followed = Followed.of(store)
-    listed = store.open(STUDY).rows([*_KEY, "instanceCount", "seriesCount"])
+    listed = store.open(STUDY).rows(_ROLLED_UP)
     service = _Service(counts, frozenset(texts(pc.unique(listed["partitionName"]))))
     served = service.all() if sample is None else service.sample(listed, sample, seed)
     stored = _stored(store, served, listed if sample is None else None)
@@ -147,18 +147,14 @@ def differing_studies(served: pa.Table, stored: pa.Table) -> pa.Table:
     has the columns of both, those of `served` named `served_…`, with 0 for a side that lacks the
     study.
     """
-    keys = _union(served, stored)
-    at = joined_key(keys, _KEY)
-    served_at, stored_at = joined_key(served, _KEY), joined_key(stored, _KEY)
-    sides = {f"served_{name}": looked_up(at, served_at, served[name]) for name in _COUNTS}
-    for name in ("instances", "series", "instanceCount", "seriesCount"):
-        sides[name] = pc.fill_null(looked_up(at, stored_at, stored[name]), 0)
-    sides["served_instances"] = pc.fill_null(sides["served_instances"], 0)
+    theirs = served.rename_columns([*_KEY, *(f"served_{name}" for name in _COUNTS)])
+    ours = stored.select([*_ROLLED_UP, *_COUNTS])
+    both = theirs.join(ours, list(_KEY), join_type="full outer", use_threads=False)
     # Null series of a study that is served: the service does not count them.
-    series = pc.coalesce(sides["served_series"], sides["series"])
-    sides["served_series"] = pc.if_else(is_in(at, served_at), series, 0)
-    for name, values in sides.items():
-        keys = keys.append_column(name, values)
+    uncounted = pc.if_else(pc.is_valid(both["served_instances"]), both["series"], 0)
+    series = pc.coalesce(both["served_series"], uncounted)
+    both = both.drop_columns("served_series").append_column("served_series", series)
+    sides = {name: pc.fill_null(both[name], 0) for name in both.column_names[len(_KEY) :]}
     pairs = (
         ("served_instances", "instances"),
         ("served_series", "series"),
@@ -166,7 +162,8 @@ def differing_studies(served: pa.Table, stored: pa.Table) -> pa.Table:
         ("series", "seriesCount"),
     )
     unequal = (pc.not_equal(sides[one], sides[other]) for one, other in pairs)
-    return keys.filter(reduce(pc.or_, unequal))
+    keys = {name: both[name] for name in _KEY}
+    return pa.table(keys | sides).filter(reduce(pc.or_, unequal))
 
 
 def _union(served: pa.Table, stored: pa.Table) -> pa.Table:
@@ -179,30 +176,22 @@ def _stored(store: Store, served: pa.Table, listed: pa.Table | None) -> pa.Table
 
     `instance` is read in pieces of some thousand studies, because all of it may not fit in memory.
     """
-    keys = served.select(list(_KEY))
-    if listed is not None:
-        keys = _union(keys, listed)
+    keys = served.select(list(_KEY)) if listed is None else _union(served, listed)
     uids = sorted(set(texts(keys["studyInstanceUid"])))
-    live, rows = store.open(INSTANCE), store.open(STUDY)
+    live = store.open(INSTANCE)
     pieces = [uids[i : i + VALUES_PER_QUERY] for i in range(0, len(uids), VALUES_PER_QUERY)]
     sizes = [_sizes(live.rows_of("studyinstanceuid", p, list(INSTANCE.key[:3]))) for p in pieces]
-    columns = [*_KEY, "instanceCount", "seriesCount"]
-    rollups = rows.rows_of("studyInstanceUid", uids, columns) if listed is None else listed
-    return _side_by_side(keys, pa.concat_tables([_sizes(_NO_INSTANCES), *sizes]), rollups)
-
-
-_NO_INSTANCES = INSTANCE.arrow(list(INSTANCE.key[:3])).empty_table()
+    sizes.append(_sizes(INSTANCE.arrow(list(INSTANCE.key[:3])).empty_table()))
+    if listed is None:
+        listed = store.open(STUDY).rows_of("studyInstanceUid", uids, _ROLLED_UP)
+    return _side_by_side(keys, pa.concat_tables(sizes), listed)
 
 
 def _sizes(live: pa.Table) -> pa.Table:
     counted = live.group_by(list(_LOGGED_KEY), use_threads=False).aggregate(
         [("seriesinstanceuid", "count"), ("seriesinstanceuid", "count_distinct")]
     )
-    return pa.table(
-        [counted[name] for name in counted.column_names[:2]]
-        + [counted[f"seriesinstanceuid_{how}"].cast(INT64) for how in ("count", "count_distinct")],
-        names=[*_KEY, *_COUNTS],
-    )
+    return counted.rename_columns([*_KEY, *_COUNTS])
 
 
 def _side_by_side(keys: pa.Table, sizes: pa.Table, rollups: pa.Table) -> pa.Table:
@@ -227,7 +216,6 @@ class _Service:
         return partition if self.partitions - {DEFAULT_PARTITION} else None
 
     def all(self) -> pa.Table:
-        """Return all studies."""
         return _table(
             ((partition, uid), size)
             for partition in sorted(self.partitions or {DEFAULT_PARTITION})
@@ -246,14 +234,14 @@ class _Service:
         ours = choice.sample(known, min(len(known), (count + 1) // 2))
         sizes = {key: self.counts.study(self._place(key[0]), key[1]) for key in ours}
         for partition, offset in _places(known, count // 2, choice):
-            page = self.counts.page(self._place(partition), offset)
-            sizes |= {(partition, uid): size for uid, size in page.items()}
+            for uid, size in self.counts.page(self._place(partition), offset).items():
+                sizes[partition, uid] = size
         return _table(sizes.items())
 
     def again(self, differing: pa.Table) -> pa.Table:
         """Return the differing studies as served now, if they are few, else as before."""
-        rows = differing.select([*_KEY, "served_instances", "served_series"])
-        if len(rows) > MOST_CONFIRMED:
+        if len(differing) > MOST_CONFIRMED:
+            rows = differing.select([*_KEY, "served_instances", "served_series"])
             return rows.rename_columns([*_KEY, *_COUNTS])
         keys = _keys(differing)
         return _table((key, self.counts.study(self._place(key[0]), key[1])) for key in keys)
@@ -282,13 +270,15 @@ def _keys(table: pa.Table) -> list[StudyKey]:
 
 
 def _table(sizes: Iterable[tuple[StudyKey, StudySize | None]]) -> pa.Table:
-    rows = [
-        (*key, size.instances if size else 0, size.series if size else 0) for key, size in sizes
+    """Return sizes as a table with one row per study, because a study may move between pages."""
+    known = dict(sizes)
+    columns = [
+        pa.array([partition for partition, _ in known], STRING),
+        pa.array([uid for _, uid in known], STRING),
+        pa.array([size.instances if size else 0 for size in known.values()], INT64),
+        pa.array([size.series if size else 0 for size in known.values()], INT64),
     ]
-    names = [*_KEY, *_COUNTS]
-    types = [STRING] * len(_KEY) + [INT64] * len(_COUNTS)
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
-    return pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], names=names)
+    return pa.table(columns, names=[*_KEY, *_COUNTS])
 
 
 @dataclass(frozen=True)
@@ -309,14 +299,13 @@ class Followed:
 
     def unread(self, now: datetime) -> list[Window]:
         """Return the spans without a seal from the first seal until MARGIN after `now`."""
-        bounds = [w.end for w in self.sealed]
-        nexts = [*(w.start for w in self.sealed[1:]), ticks_of(now + MARGIN)]
-        gaps = [Window(end, start) for end, start in zip(bounds, nexts, strict=True)]
-        return [gap for gap in gaps if gap.start < gap.end]
+        ends = [w.end for w in self.sealed]
+        starts = [*(w.start for w in self.sealed[1:]), ticks_of(now + MARGIN)]
+        return [Window(*gap) for gap in zip(ends, starts, strict=True) if gap[0] < gap[1]]
 
     def is_done(self, ticks: int) -> bool:
         """True when all tables have followed the hour of a timestamp."""
-        return any(w.start <= ticks < w.end for w in self.done)
+        return any(w.holds(ticks) for w in self.done)
 
 
 def _span(row: Mapping[str, Any]) -> Window:
@@ -349,9 +338,30 @@ def _judge(
     rest = _without(differing, open_)
     unread = Reading(counts, followed.unread(now))
     rest = _without(rest, unread.meet(rest))
-    rest = _with_expected(rest, log)
-    rest = rest.filter(pc.invert(_may_be_older(rest, counts, followed, cut=unread.is_cut)))
-    return rest, _hours(counts, rest, log, followed)
+    known, lost = _by_reason(rest, log, is_cut=unread.is_cut)
+    first = counts.first() if len(lost) else None
+    if first is not None and first < followed.sealed[0].start:
+        lost = lost.slice(0, 0)  # entries before the first seal may explain them
+    return pa.concat_tables([known, lost]), _hours(counts, known, lost, log, followed)
+
+
+def _by_reason(rest: pa.Table, log: pa.Table, *, is_cut: bool) -> tuple[pa.Table, pa.Table]:
+    """Return the studies that differ from the log, and those of which the service has more.
+
+    Log and tables agree on the latter. When the search was cut, entries that were not read may
+    explain every study on which log and tables agree, and none of them is returned.
+    """
+    newest = newest_of(log)
+    live = _sizes(newest.filter(pc.invert(is_gone(newest))))
+    expected = looked_up(joined_key(rest, _KEY), joined_key(live, _KEY), live["instances"])
+    agrees = pc.and_(
+        pc.equal(pc.fill_null(expected, 0), rest["instances"]),
+        pc.equal(rest["instances"], rest["instanceCount"]),
+    )
+    if is_cut:
+        return rest.filter(pc.invert(agrees)), rest.slice(0, 0)
+    is_lost = pc.and_(agrees, pc.greater(rest["served_instances"], rest["instances"]))
+    return rest.filter(pc.invert(is_lost)), rest.filter(is_lost)
 
 
 def _without(studies: pa.Table, explained: Collection[str]) -> pa.Table:
@@ -392,46 +402,10 @@ class Reading:
         return met
 
 
-def _with_expected(studies: pa.Table, log: pa.Table) -> pa.Table:
-    """Add the column `expected`: the number of live instances by the log."""
-    newest = newest_of(log)
-    live = newest.filter(pc.invert(is_gone(newest))).select(list(INSTANCE.key[:3]))
-    sizes = _sizes(live)
-    expected = looked_up(joined_key(studies, _KEY), joined_key(sizes, _KEY), sizes["instances"])
-    return studies.append_column("expected", pc.fill_null(expected, 0))
-
-
-def _agrees(rest: pa.Table) -> Values:
-    """Return by study: do both tables hold the number of instances that the log expects?"""
-    agrees: Values = pc.and_(
-        pc.equal(rest["expected"], rest["instances"]),
-        pc.equal(rest["instances"], rest["instanceCount"]),
-    )
-    return agrees
-
-
-def _may_be_older(rest: pa.Table, counts: Counts, followed: Followed, *, cut: bool) -> Values:
-    """Return by study: may entries that were not read explain the difference?
-
-    They may where the service has more than the log and the feed begins before the first seal.
-    After a cut search they may explain every difference.
-    """
-    more = pc.greater(rest["served_instances"], rest["instances"])
-    possible = pc.and_(_agrees(rest), pc.or_(more, pa.scalar(cut)))
-    if cut or not pc.any(possible).as_py():
-        return possible  # type: ignore[no-any-return]  # Arrow's functions are untyped
-    first = counts.first()
-    is_older = first is not None and first < followed.sealed[0].start
-    older: Values = pc.and_(possible, pa.scalar(is_older))
-    return older
-
-
 def _hours(
-    counts: Counts, rest: pa.Table, log: pa.Table, followed: Followed
+    counts: Counts, known: pa.Table, lost: pa.Table, log: pa.Table, followed: Followed
 ) -> tuple[datetime, ...]:
     """Return the hours of the studies' entries, those in the log and those that it lacks."""
-    is_lost = pc.and_(_agrees(rest), pc.greater(rest["served_instances"], rest["instances"]))
-    lost, known = rest.filter(is_lost), rest.filter(pc.invert(is_lost))
     entries = log.filter(is_in(joined_key(log, _LOGGED_KEY), joined_key(known, _KEY)))
     ticks = {*entries["timestamp_ticks"].to_pylist()}
     for span in backwards(followed.sealed) if len(lost) else ():
