@@ -70,11 +70,7 @@ def fill(store: Store, table: Table, extract: Extract, run: Run) -> Outcome:
             converge(job.finish)
     last = store.open(table)
     return Outcome(
-        version_before=first.version,
-        version_after=last.version,
-        rows=last.count(),
-        totals=job.totals,
-        seconds=watch.seconds,
+        first.version, last.version, last.count(), totals=job.totals, seconds=watch.seconds
     )
 
 
@@ -91,7 +87,6 @@ class _Job:
     """The backfill of one table: its columns, and the totals so far."""
 
     def __init__(self, store: Store, first: Snapshot, extract: Extract, run: Run) -> None:
-        """Take the unfilled columns that `extract` can fill."""
         names = [] if first.delta is None else unfilled(first.delta)
         # A header cannot fill columns of the feed, nor those of a newer version of this project.
         known = first.table.names if extract.makes is None else extract.makes

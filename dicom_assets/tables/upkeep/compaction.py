@@ -18,7 +18,7 @@ are skipped, and after repeated conflicts the rest is left for the next night.
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -56,19 +56,20 @@ def groups(files: Iterable[DataFile], before: int) -> list[list[DataFile]]:
     for file in files:
         if file.rows is not None and file.rows < SMALL_ROWS and file.since < before:
             by_partition[tuple(sorted(file.partition.items()))].append(file)
-    tiers = [group for small in by_partition.values() for group in _tiers(small)]
-    return sorted(tiers, key=len, reverse=True)
+    tiers = (tier for small in by_partition.values() for tier in _tiers(small))
+    due = (tier for tier in tiers if len(tier) >= LEAST_FILES)
+    by_age = (sorted(tier, key=lambda f: (f.since, f.path)) for tier in due)
+    return sorted(by_age, key=len, reverse=True)
 
 
-def _tiers(small: list[DataFile]) -> Iterator[list[DataFile]]:
-    """Yield groups of files of similar size, each ordered by when its files were added."""
-    group: list[DataFile] = []
+def _tiers(small: list[DataFile]) -> list[list[DataFile]]:
+    """Return groups of files of similar size."""
+    tiers: list[list[DataFile]] = []
     for file in sorted(small, key=lambda f: (f.rows or 0, f.since, f.path)):
-        if group and not _fits(file, group):
-            yield from _worthwhile(group)
-            group = []
-        group.append(file)
-    yield from _worthwhile(group)
+        if not tiers or not _fits(file, tiers[-1]):
+            tiers.append([])
+        tiers[-1].append(file)
+    return tiers
 
 
 def _fits(file: DataFile, group: Sequence[DataFile]) -> bool:
@@ -76,11 +77,6 @@ def _fits(file: DataFile, group: Sequence[DataFile]) -> bool:
     rows, size = _rows(group), sum(one.size for one in group)
     own = file.rows or 0
     return own <= max(rows, 1) and rows + own <= FULL_ROWS and size + file.size <= FULL_BYTES
-
-
-def _worthwhile(group: list[DataFile]) -> Iterator[list[DataFile]]:
-    if len(group) >= LEAST_FILES:
-        yield sorted(group, key=lambda f: (f.since, f.path))
 
 
 def _rows(files: Iterable[DataFile]) -> int:
@@ -101,7 +97,6 @@ class _Night:
     """The compaction of one table in one night: the groups that are due, and the totals so far."""
 
     def __init__(self, store: Store, table: Table, run: Run, due: list[list[DataFile]]) -> None:
-        """Start with all groups due."""
         self._store, self._table, self._run, self._due = store, table, run, due
         names = ("compacted", "written", "rows_written", "conflicts", "postponed")
         self._totals = Counter(dict.fromkeys(names, 0))

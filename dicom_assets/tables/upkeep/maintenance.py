@@ -19,7 +19,8 @@ never removed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +35,7 @@ from dicom_assets.tables.delta.commit import RETENTION, noted, once, table_prope
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.folder import Folder, Log, Stored
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.outcome import Outcome, Stopwatch
 from dicom_assets.tables.upkeep.compaction import compact
@@ -61,9 +62,12 @@ class _Care:
     def folder(self) -> Folder:
         return Folder.of(self.store, self.table)
 
-    def opened(self) -> tuple[Snapshot, Delta]:
+    @contextmanager
+    def opened(self) -> Iterator[Delta]:
+        """Yield the newest version. Errors of the engine leave the block as ours."""
         snapshot = self.store.open(self.table)
-        return snapshot, cast("Delta", snapshot.delta)
+        with raise_table_errors(self.table, snapshot.url):
+            yield cast("Delta", snapshot.delta)
 
 
 def maintain(store: Store, table: Table, run: Run) -> Outcome:
@@ -105,38 +109,34 @@ def _measured(care: _Care, when: str) -> Counter[str]:
 
 
 def _check_data(care: _Care) -> Counter[str]:
-    snapshot, _ = care.opened()
-    require_data(snapshot, care.folder.data())
+    require_data(care.store.open(care.table), care.folder.data())
     return Counter()
 
 
 def _set_properties(care: _Care) -> int:
     """Set missing properties, and the retention of the settings. Other values of the owner stay."""
-    snapshot, delta = care.opened()
-    properties = delta.metadata().configuration
-    due = {
-        name: value
-        for name, value in table_properties(snapshot.table, care.store.retention_hours).items()
-        if properties.get(name) != value and (name == RETENTION or name not in properties)
-    }
-    if due:
-        note = once({"run_id": care.run.run_id, "properties": len(due)})
-        with raise_table_errors(snapshot.table, snapshot.url):
+    with care.opened() as delta:
+        properties = delta.metadata().configuration
+        due = {
+            name: value
+            for name, value in table_properties(care.table, care.store.retention_hours).items()
+            if properties.get(name) != value and (name == RETENTION or name not in properties)
+        }
+        if due:
+            note = once({"run_id": care.run.run_id, "properties": len(due)})
             delta.alter.set_table_properties(due, commit_properties=note)
     return len(due)
 
 
 def _vacuum(care: _Care) -> Counter[str]:
-    snapshot, delta = care.opened()
     stored, hours = care.folder.data(), care.store.retention_hours
-    with raise_table_errors(snapshot.table, snapshot.url):
+    with care.opened() as delta:
         due = _again(lambda: delta.vacuum(hours, dry_run=True, full=True))
-    size = sum(stored[path].size for path in due if path in stored)
-    if due:
-        care.run.say(f"{care.table.name}: removing {len(due):,} old files of {size:,} bytes")
-        # A vacuum changes no row, so commits of other runs meanwhile do not matter.
-        note = noted({"run_id": care.run.run_id, "files": len(due)})
-        with raise_table_errors(snapshot.table, snapshot.url):
+        size = sum(stored[path].size for path in due if path in stored)
+        if due:
+            care.run.say(f"{care.table.name}: removing {len(due):,} old files of {size:,} bytes")
+            # A vacuum changes no row, so commits of other runs meanwhile do not matter.
+            note = noted({"run_id": care.run.run_id, "files": len(due)})
             _again(lambda: delta.vacuum(hours, dry_run=False, full=True, commit_properties=note))
     unfinished = _remove_unfinished(care)
     return Counter(
@@ -162,10 +162,9 @@ def _remove_unfinished(care: _Care) -> list[Stored]:
 
 
 def _checkpoint(care: _Care) -> Counter[str]:
-    snapshot, delta = care.opened()
-    is_due = _is_due(care.folder.log(), snapshot.version, care.run.now)
-    if is_due:
-        with raise_table_errors(snapshot.table, snapshot.url):
+    with care.opened() as delta:
+        is_due = _is_due(care.folder.log(), delta.version(), care.run.now)
+        if is_due:
             delta.create_checkpoint()
     return Counter(checkpoints=int(is_due))
 
@@ -182,8 +181,7 @@ def _is_due(log: Log, version: int, now: datetime) -> bool:
 
 
 def _clean_up(care: _Care) -> Counter[str]:
-    snapshot, delta = care.opened()
-    with raise_table_errors(snapshot.table, snapshot.url):
+    with care.opened() as delta:
         delta.cleanup_metadata()
     return Counter()
 
