@@ -18,8 +18,7 @@ from dicom_assets.errors import ConflictError, SettingsError
 from dicom_assets.feed_contract import Key
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
 from dicom_assets.tables.catalogue import TABLES
-from dicom_assets.tables.delta import files
-from dicom_assets.tables.delta import snapshot as stores
+from dicom_assets.tables.delta import commit, files
 from dicom_assets.tables.delta.commit import RETENTION, STATISTICS, Difference
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.retry import Run
@@ -135,7 +134,7 @@ def test_a_table_without_our_properties_gets_them_and_keeps_its_owners(
 ) -> None:
     """One that was taken over, or made by a release before."""
     monkeypatch.setattr(
-        stores, "configuration", lambda *_: {"delta.logRetentionDuration": "interval 400 days"}
+        commit, "table_properties", lambda *_: {"delta.logRetentionDuration": "interval 400 days"}
     )
     url = store.urls["instance"]
     shutil.rmtree(url)
