@@ -31,62 +31,44 @@ AUDIT_CHECK: Final = Check(
     name="audit",
     reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
-    means=(
-        "Reads the entries of the last closed hours again, without headers, and compares them with "
-        "the seals of these hours. An hour that differs (an entry came late, or was lost to a page "
-        "that shifted) loses its seal, and the sensor `dicom_reopened_hours` requests a run for it."
-    ),
-    remedy=(
-        "Late entries: nothing has to be done, unless the same hours are listed every time. "
-        "Entries that are no longer served do not come back by reading again: ask the operator of "
-        "the service what was removed from it. Overdue instances: run "
-        "`dicom-assets find SEQUENCE`."
-    ),
+    means="Reads the entries of the last closed hours again, without headers, and compares them "
+    "with the seals of these hours. An hour that differs (an entry came late, or was lost to a "
+    "page that shifted) loses its seal, and the sensor `dicom_reopened_hours` requests a run for "
+    "it.",
+    remedy="Late entries: nothing has to be done, unless the same hours are listed every time. "
+    "Entries that are no longer served do not come back by reading again: ask the operator of the "
+    "service what was removed from it. Overdue instances: run `dicom-assets find SEQUENCE`.",
 )
 RECONCILIATION_CHECK: Final = Check(
     name="reconciliation",
     reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
-    means=(
-        "Compares the number of instances per study in the tables with the search of the service "
-        "(QIDO-RS). Hours that the tables have not been asked to read yet make no difference."
-    ),
-    remedy=(
-        "Materialize the hours that the metadata of this result lists. For one study run "
-        "`dicom-assets find STUDY_UID`."
-    ),
+    means="Compares the number of instances per study in the tables with the search of the service "
+    "(QIDO-RS). Hours that the tables have not been asked to read yet make no difference.",
+    remedy="Materialize the hours that the metadata of this result lists. For one study run "
+    "`dicom-assets find STUDY_UID`.",
 )
 PARSING_CHECK: Final = Check(
     name="parsing",
     reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
-    means=(
-        "Reads the headers of the newest instances into columns again, and counts the values that "
-        "are null because they do not parse: a date that does not exist, a number out of range. "
-        "Such values are wrong in the files. The column `metadata_string` keeps the header as it "
-        "is."
-    ),
-    remedy=(
-        "A device or a person writes wrong values: list `manufacturer` and `stationname` of the "
-        "rows that are null, and inform the owner of the device."
-    ),
+    means="Reads the headers of the newest instances into columns again, and counts the values "
+    "that are null because they do not parse: a date that does not exist, a number out of range. "
+    "Such values are wrong in the files. The column `metadata_string` keeps the header as it is.",
+    remedy="A device or a person writes wrong values: list `manufacturer` and `stationname` of the "
+    "rows that are null, and inform the owner of the device.",
 )
 LAG_CHECK: Final = Check(
     name="lag",
     reader=ReaderRole.SERVICE,
     runs=Runs.HOURLY,
-    means=(
-        "Asks the service, in a few light requests, for its newest entry, for entries in hours "
-        "that are due and in no table, and for entries that the last hours got after they were "
-        "read. The last kind means that the service shows entries later than "
-        "`DICOM_DELAY_MINUTES`."
-    ),
-    remedy=(
-        "Entries in no table: read the failed runs of the job `dicom_tables`. The check "
-        "`freshness` lists the missing hours. Late entries: the audit reads their hours again by "
-        "itself. If late entries repeat, set `DICOM_DELAY_MINUTES` to more than the minutes given "
-        "here."
-    ),
+    means="Asks the service, in a few light requests, for its newest entry, for entries in hours "
+    "that are due and in no table, and for entries that the last hours got after they were read. "
+    "The last kind means that the service shows entries later than `DICOM_DELAY_MINUTES`.",
+    remedy="Entries in no table: read the failed runs of the job `dicom_tables`. The check "
+    "`freshness` lists the missing hours. Late entries: the audit reads their hours again by "
+    "itself. If late entries repeat, set `DICOM_DELAY_MINUTES` to more than the minutes given "
+    "here.",
 )
 SERVICE_CHECKS: Final = (AUDIT_CHECK, RECONCILIATION_CHECK, PARSING_CHECK, LAG_CHECK)
 HOURS_NAMED = 48

@@ -27,12 +27,10 @@ KEYS_CHECK: Final = Check(
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means="Counts the rows of each key of `change`, `instance`, `series`, `study`. One is right.",
-    remedy=(
-        "Most likely another program has written to the table: look in its history for commits "
-        "without the note `dicom_assets`, restore the version before them, and materialize the "
-        "hours since then again. Until then, runs over hours that touch a doubled instance fail, "
-        "and leave `series` and `study` as they are."
-    ),
+    remedy="Most likely another program has written to the table: look in its history for commits "
+    "without the note `dicom_assets`, restore the version before them, and materialize the hours "
+    "since then again. Until then, runs over hours that touch a doubled instance fail, and leave "
+    "`series` and `study` as they are.",
 )
 _DERIVE_AGAIN: Final = (
     "Another program has written to one of the tables, or a run was killed. Materialize the hours "
@@ -43,51 +41,38 @@ ORPHANS_CHECK: Final = Check(
     name="orphans",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
-    means=(
-        "Looks for rows of `series` and `study` without a live instance, and for instances without "
-        "such a row. Studies in hours that not all tables show yet are left out."
-    ),
+    means="Looks for rows of `series` and `study` without a live instance, and for instances "
+    "without such a row. Studies in hours that not all tables show yet are left out.",
     remedy=_DERIVE_AGAIN,
 )
 COUNTS_CHECK: Final = Check(
     name="counts",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
-    means=(
-        "Compares `instanceCount` and `seriesCount` in `series` and `study` with the rows of "
-        "`instance`. Studies in hours that not all tables show yet are left out."
-    ),
+    means="Compares `instanceCount` and `seriesCount` in `series` and `study` with the rows of "
+    "`instance`. Studies in hours that not all tables show yet are left out.",
     remedy=_DERIVE_AGAIN,
 )
 RATES_CHECK: Final = Check(
     name="rates",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
-    means=(
-        "Compares, for each column, the share of values that are missing or do not parse in the "
-        "newest week with the four weeks before. A series counts once, and is compared with series "
-        "of the same modality. A rise by more than ten points that chance does not explain is a "
-        "failure."
-    ),
-    remedy=(
-        "Something changed at the source: a device, its software, a worklist, a filter before the "
-        "archive. Count the rows that are null by `manufacturer`, `stationname` and "
-        "`institutionname`, and ask there. Until then, do not rely on these columns in a study."
-    ),
+    means="Compares, for each column, the share of values that are missing or do not parse in the "
+    "newest week with the four weeks before. A series counts once, and is compared with series of "
+    "the same modality. A rise by more than ten points that chance does not explain is a failure.",
+    remedy="Something changed at the source: a device, its software, a worklist, a filter before "
+    "the archive. Count the rows that are null by `manufacturer`, `stationname` and "
+    "`institutionname`, and ask there. Until then, do not rely on these columns in a study.",
 )
 FUTURE_CHECK: Final = Check(
     name="future",
     reader=ReaderRole.DATA,
     runs=Runs.DAILY,
-    means=(
-        "Counts the dates and times of `instance` that lie more than a day in the future: of the "
-        "study, the series, the acquisition, the content, the patient's birth."
-    ),
-    remedy=(
-        "The clock of a device is wrong, or a date was typed wrong: count the rows by "
-        "`stationname`, inform the owner of the device, and leave these rows out of questions "
-        "about time."
-    ),
+    means="Counts the dates and times of `instance` that lie more than a day in the future: of the "
+    "study, the series, the acquisition, the content, the patient's birth.",
+    remedy="The clock of a device is wrong, or a date was typed wrong: count the rows by "
+    "`stationname`, inform the owner of the device, and leave these rows out of questions about "
+    "time.",
 )
 TABLE_CHECKS: Final = (KEYS_CHECK, ORPHANS_CHECK, COUNTS_CHECK, RATES_CHECK, FUTURE_CHECK)
 

@@ -26,75 +26,55 @@ COLUMNS_CHECK: Final = Check(
     name="columns",
     reader=ReaderRole.PLATFORM,
     runs=Runs.AUDIT,
-    means=(
-        "Lists columns that were added to a table with rows and are null in the older rows, "
-        "because the job `dicom_columns` has not backfilled them yet."
-    ),
-    remedy=(
-        "Run the job `dicom_columns` once. It reads the headers that the table keeps, not the "
-        "service."
-    ),
+    means="Lists columns that were added to a table with rows and are null in the older rows, "
+    "because the job `dicom_columns` has not backfilled them yet.",
+    remedy="Run the job `dicom_columns` once. It reads the headers that the table keeps, not the "
+    "service.",
 )
 FRESHNESS_CHECK: Final = Check(
     name="freshness",
     reader=ReaderRole.PLATFORM,
     runs=Runs.HOURLY,
-    means=(
-        "Reads in `sync` whether all tables show every hour that a tick of the schedule has "
-        "requested. Rely on this check for freshness: Dagster's own sign on the assets counts any "
-        "hour as fresh, also an old one. During a first load the check is a warning with the "
-        "progress of the load, and alerts nobody."
-    ),
-    remedy=(
-        "Read the newest runs of the job `dicom_tables`. The daemon has to run, and the schedule "
-        "`dicom_tables_schedule` has to be on. Each tick requests every missing hour, so the hours "
-        "need no repair by hand once both run again."
-    ),
+    means="Reads in `sync` whether all tables show every hour that a tick of the schedule has "
+    "requested. Rely on this check for freshness: Dagster's own sign on the assets counts any hour "
+    "as fresh, also an old one. During a first load the check is a warning with the progress of "
+    "the load, and alerts nobody.",
+    remedy="Read the newest runs of the job `dicom_tables`. The daemon has to run, and the "
+    "schedule `dicom_tables_schedule` has to be on. Each tick requests every missing hour, so the "
+    "hours need no repair by hand once both run again.",
 )
 CONFLICTS_CHECK: Final = Check(
     name="conflicts",
     reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
-    means=(
-        "Counts, in the logs of the tables, the commits of the last day that were retried because "
-        "another commit came first. They cost time and lose nothing. With one writer at a time "
-        "there are none."
-    ),
-    remedy=(
-        "Another program writes, or two runs write at once. Check three things: `dagster.yaml` in "
-        "DAGSTER_HOME limits pools to 1, only one Dagster has these tables, and maintenance runs "
-        "in minutes of its own."
-    ),
+    means="Counts, in the logs of the tables, the commits of the last day that were retried "
+    "because another commit came first. They cost time and lose nothing. With one writer at a time "
+    "there are none.",
+    remedy="Another program writes, or two runs write at once. Check three things: `dagster.yaml` "
+    "in DAGSTER_HOME limits pools to 1, only one Dagster has these tables, and maintenance runs in "
+    "minutes of its own.",
 )
 SCHEMA_CHECK: Final = Check(
     name="schema",
     reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
-    means=(
-        "Compares each table with one that this version creates: columns, types, the template's "
-        "order, partition columns, reader 1 and writer 2 without deletion vectors or column "
-        "mapping, properties, and files kept for `DICOM_RETENTION_HOURS`."
-    ),
-    remedy=(
-        "Columns that are missing or of another type stop the next run: restore the version "
-        "before, or choose another root. Properties: set them with "
-        "`DeltaTable(path).alter.set_table_properties`. Features that are on cannot be turned off "
-        "again: find the program that turned them on, before engines without them fail."
-    ),
+    means="Compares each table with one that this version creates: columns, types, the template's "
+    "order, partition columns, reader 1 and writer 2 without deletion vectors or column mapping, "
+    "properties, and files kept for `DICOM_RETENTION_HOURS`.",
+    remedy="Columns that are missing or of another type stop the next run: restore the version "
+    "before, or choose another root. Properties: set them with "
+    "`DeltaTable(path).alter.set_table_properties`. Features that are on cannot be turned off "
+    "again: find the program that turned them on, before engines without them fail.",
 )
 GROWTH_CHECK: Final = Check(
     name="growth",
     reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
-    means=(
-        "Measures live bytes and files of each table, its Delta log, Dagster's own database, and "
-        "the free bytes where they lie on a disk of this machine."
-    ),
-    remedy=(
-        "Free bytes: get a larger disk, or set a smaller `DICOM_RETENTION_HOURS`. Files, "
-        "checkpoints and logs: the job `dicom_maintenance` has to run. Dagster's database: delete "
-        "old runs. Nothing is read again, because `sync` holds the hours that are done."
-    ),
+    means="Measures live bytes and files of each table, its Delta log, Dagster's own database, and "
+    "the free bytes where they lie on a disk of this machine.",
+    remedy="Free bytes: get a larger disk, or set a smaller `DICOM_RETENTION_HOURS`. Files, "
+    "checkpoints and logs: the job `dicom_maintenance` has to run. Dagster's database: delete old "
+    "runs. Nothing is read again, because `sync` holds the hours that are done.",
 )
 UPKEEP_CHECKS: Final = (
     COLUMNS_CHECK,
