@@ -19,21 +19,12 @@ _ConfigT = TypeVar("_ConfigT", bound=dg.Config)
 
 @dataclass(frozen=True)
 class CheckRun:
-    """One run of a check: its words, and the resources of the definitions that it belongs to."""
+    """One run of a check: its words, the DICOM service, and the tables."""
 
     check: Check
-    names: Names
     context: dg.AssetCheckExecutionContext
-
-    @property
-    def service(self) -> DicomService:
-        """The DICOM service."""
-        return service_of(self.context.op_execution_context, self.names)
-
-    @property
-    def store(self) -> Store:
-        """The tables."""
-        return store_of(self.context.op_execution_context, self.names)
+    service: DicomService
+    store: Store
 
     def config(self, kind: type[_ConfigT]) -> _ConfigT:
         """Return the configuration of this run."""
@@ -58,7 +49,8 @@ def define_check(
         config_schema=config.to_fields_dict() if config else None,
     )
     def run(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        return function(CheckRun(words, names, context))
+        op = context.op_execution_context
+        return function(CheckRun(words, context, service_of(op, names), store_of(op, names)))
 
     return run
 

@@ -29,23 +29,19 @@ class Check:
 
     def under(self, names: Names) -> "Check":
         """Return the check with the jobs, schedules and sensors that have these names."""
-        means, remedy = (
-            _OUR_NAME.sub(f"`{names.word}_", text) for text in (self.means, self.remedy)
-        )
+        means, remedy = (_OUR_NAME.sub(f"`{names.word}_", t) for t in (self.means, self.remedy))
         return replace(self, means=means, remedy=remedy)
 
     def result(
-        self,
-        sentence: str,
-        *,
-        passed: bool,
-        error: bool = False,
-        metadata: dict[str, Any] | None = None,
+        self, fault: str | None, good: str, metadata: dict[str, Any], *, error: bool = False
     ) -> dg.AssetCheckResult:
-        """Return a result of the check; the description of a failure ends with the remedy."""
+        """Return a failure that says the fault and the remedy, or the good result without a fault.
+
+        Metadata that are None are left out.
+        """
         return dg.AssetCheckResult(
-            passed=passed,
+            passed=not fault,
             severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
-            description=sentence if passed else f"{sentence} {self.remedy}",
-            metadata=metadata or {},
+            description=f"{fault} {self.remedy}" if fault else good,
+            metadata={name: value for name, value in metadata.items() if value is not None},
         )

@@ -99,10 +99,9 @@ def audit_hours(run: CheckRun) -> dg.AssetCheckResult:
     progress = Progress(say, "read {} entries of the feed")
     audited = audit(run.store, window, feed, by, progress)
     return run.check.result(
-        _audit_sentence(audited, window),
-        passed=audited.passed,
-        error=True,
-        metadata={
+        None if audited.passed else _audit_fault(audited),
+        f"{audited.compared} hours from {window} are as they were sealed.",
+        {
             "hours_compared": audited.compared,
             "hours_without_seal": audited.unsealed,
             "hours_reopened": len(audited.reopened),
@@ -112,6 +111,7 @@ def audit_hours(run: CheckRun) -> dg.AssetCheckResult:
             "instances_overdue": audited.overdue,
             REPAIRS_ITSELF: not audited.passed and not audited.lost and not audited.overdue,
         },
+        error=True,
     )
 
 
@@ -122,9 +122,7 @@ def _closed_hours(service: DicomService, count: int) -> Window:
     return service.clip(Window.between(floor_hour(newest - count * HOUR), newest))
 
 
-def _audit_sentence(audited: Audit, window: Window) -> str:
-    if audited.passed:
-        return f"{audited.compared} hours from {window} are as they were sealed."
+def _audit_fault(audited: Audit) -> str:
     sentences = []
     if audited.reopened or audited.lost:
         sentences.append(
@@ -157,15 +155,15 @@ def compare_studies(run: CheckRun) -> dg.AssetCheckResult:
             drift = reconcile(run.store, counts, now, sample=sample, seed=int(now.timestamp()))
     except ServiceError as error:
         return unknown_result(error)
-    return run.check.result(
-        f"{drift.compared} studies have as many instances as in the service."
-        if drift.passed
-        else f"{drift.drift} of {drift.compared} studies do not have as many instances as in the "
+    fault = (
+        f"{drift.drift} of {drift.compared} studies do not have as many instances as in the "
         f"service: {drift.missing} are missing, {drift.surplus} are too many, {drift.different} "
-        "differ in size.",
-        passed=drift.passed,
-        error=True,
-        metadata={
+        "differ in size."
+    )
+    return run.check.result(
+        None if drift.passed else fault,
+        f"{drift.compared} studies have as many instances as in the service.",
+        {
             "studies_compared": drift.compared,
             "studies_missing": drift.missing,
             "studies_surplus": drift.surplus,
@@ -173,6 +171,7 @@ def compare_studies(run: CheckRun) -> dg.AssetCheckResult:
             "studies_not_due": drift.not_due,
             "hours": [hour_key(hour) for hour in drift.hours[:HOURS_NAMED]],
         },
+        error=True,
     )
 
 
@@ -193,15 +192,12 @@ def parse_headers(run: CheckRun) -> dg.AssetCheckResult:
     config = run.config(ParsingConfig)
     parsed = parse_newest(run.store, run.service.site_time_zone, config.instances)
     rates = parsed.rates()
-    above = [name for name, rate in rates.items() if rate > config.rate]
+    above = ", ".join(name for name, rate in rates.items() if rate > config.rate)
+    part = f"{config.rate:.0%} of the values of {parsed.headers} headers do not parse"
     return run.check.result(
-        f"In each column at most {config.rate:.0%} of the values of {parsed.headers} headers do "
-        "not parse."
-        if not above
-        else f"More than {config.rate:.0%} of the values of {parsed.headers} headers do not parse "
-        f"in {', '.join(above)}. These values are null in the tables.",
-        passed=not above,
-        metadata={
+        above and f"More than {part} in {above}. These values are null in the tables.",
+        f"In each column at most {part}.",
+        {
             "headers": parsed.headers,
             **{f"rate_{name}": round(rate, 4) for name, rate in rates.items()},
             **{f"unparsable_{name}": count for name, count in parsed.unparsable.items()},
@@ -220,34 +216,33 @@ def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
         return unknown_result(error)
     shown = freshness.freshness_of(store, window, now)
     newest, late = behind.newest, behind.late_minutes
-    age = {} if newest is None else {"newest_entry_minutes": round((now - newest) / _MINUTE)}
+    until = f"{behind.read_until:%Y-%m-%d %H:%M}"
     return run.check.result(
-        _lag_sentence(behind),
-        passed=behind.passed,
-        error=bool(behind.missing) and not shown.first_load,
-        metadata={
+        None if behind.passed else _lag_fault(behind, until),
+        f"The tables have every entry that the service shows to {until} UTC.",
+        {
             "entries_missing": behind.missing,
-            "read_until": f"{behind.read_until:%Y-%m-%d %H:%M}",
+            "read_until": until,
             "hours_with_late_entries": [hour_key(hour) for hour in behind.late or ()],
             "late_is_known": behind.late is not None,
-            **age,
-            **({} if late is None else {"late_minutes": round(late)}),
+            "newest_entry_minutes": newest and round((now - newest) / _MINUTE),
+            "late_minutes": None if late is None else round(late),
             FIRST_LOAD: shown.first_load,
         },
+        error=bool(behind.missing) and not shown.first_load,
     )
 
 
-def _lag_sentence(behind: Lag) -> str:
-    until = f"{behind.read_until:%Y-%m-%d %H:%M} UTC"
+def _lag_fault(behind: Lag, until: str) -> str:
     sentences = []
     if behind.missing:
         sentences.append(
-            f"The service has about {behind.missing} entries from {until} on that are due and in "
-            "no table."
+            f"The service has about {behind.missing} entries from {until} UTC on that are due and "
+            "in no table."
         )
     if behind.late:
         sentences.append(
             f"{len(behind.late)} of the last hours got entries after they were read, "
             f"{behind.late_minutes:.0f} minutes after their end."
         )
-    return " ".join(sentences) or f"The tables have every entry that the service shows to {until}."
+    return " ".join(sentences)

@@ -95,10 +95,10 @@ def count_keys(run: CheckRun) -> dg.AssetCheckResult:
     repeated = {table.name: integrity.duplicates(store, table) for table in keyed}
     listed = ", ".join(f"{count} of {name}" for name, count in repeated.items() if count)
     return run.check.result(
-        f"Keys have several rows: {listed}." if listed else "Every key has one row.",
-        passed=not listed,
+        listed and f"Keys have several rows: {listed}.",
+        "Every key has one row.",
+        {f"keys_repeated_{name}": count for name, count in repeated.items()},
         error=True,
-        metadata={f"keys_repeated_{name}": count for name, count in repeated.items()},
     )
 
 
@@ -112,14 +112,14 @@ def find_orphans(run: CheckRun) -> dg.AssetCheckResult:
     )
     compared = _compared(agreements)
     return run.check.result(
-        f"Of {compared} {listed}." if listed else f"{compared} have their rows.",
-        passed=not listed,
-        error=True,
-        metadata={
+        listed and f"Of {compared} {listed}.",
+        f"{compared} have their rows.",
+        {
             f"{kind}_{name}": count
             for name, one in agreements.items()
             for kind, count in (("missing", one.missing), ("surplus", one.surplus))
         },
+        error=True,
     )
 
 
@@ -131,12 +131,10 @@ def recount_instances(run: CheckRun) -> dg.AssetCheckResult:
     )
     compared = _compared(agreements)
     return run.check.result(
-        f"Of {compared} some rows have other counts than their instances: {listed}."
-        if listed
-        else f"{compared} have the counts of their instances.",
-        passed=not listed,
+        listed and f"Of {compared} some rows have other counts than their instances: {listed}.",
+        f"{compared} have the counts of their instances.",
+        {f"different_{name}": one.different for name, one in agreements.items()},
         error=True,
-        metadata={f"different_{name}": one.different for name, one in agreements.items()},
     )
 
 
@@ -162,29 +160,20 @@ class RatesConfig(dg.Config):
 def compare_weeks(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless every column has as many values in the newest weeks as in the weeks before."""
     config = run.config(RatesConfig)
+    store, zone = run.store, run.service.site_time_zone
     jumps = plausibility.compare_rates(
-        run.store,
-        run.service.site_time_zone,
-        weeks=config.weeks,
-        weeks_before=config.weeks_before,
-        points=config.points,
+        store, zone, weeks=config.weeks, weeks_before=config.weeks_before, points=config.points
     )
     compared = f"{jumps.series} series of the newest weeks with {jumps.series_before} before"
-    rises = [
-        f"{what} more often in {_shares(columns)}"
-        for what, columns in (
-            ("values are missing", jumps.nulls),
-            ("values do not parse", jumps.unparsable),
-        )
-        if columns
-    ]
+    kinds = (("are missing", jumps.nulls), ("do not parse", jumps.unparsable))
+    rises = " and ".join(
+        f"values {kind} more often in {_shares(columns)}" for kind, columns in kinds if columns
+    )
     none = "No column lacks more values than before" if jumps.series else "Too few series yet"
     return run.check.result(
-        f"Comparing {compared}, {' and '.join(rises)}."
-        if rises
-        else f"{none}, comparing {compared}.",
-        passed=jumps.passed,
-        metadata={
+        None if jumps.passed else f"Comparing {compared}, {rises}.",
+        f"{none}, comparing {compared}.",
+        {
             "series": jumps.series,
             "series_before": jumps.series_before,
             **{f"missing_{name}": round(jump.now, 4) for name, jump in jumps.nulls.items()},
@@ -204,9 +193,7 @@ def find_future_dates(run: CheckRun) -> dg.AssetCheckResult:
     rows = plausibility.count_future_dates(run.store, datetime.now(UTC))
     listed = ", ".join(f"{count} in {name}" for name, count in rows.items())
     return run.check.result(
-        f"Dates lie more than a day in the future: {listed}."
-        if listed
-        else "No date lies in the future.",
-        passed=not listed,
-        metadata={f"future_{name}": count for name, count in rows.items()},
+        listed and f"Dates lie more than a day in the future: {listed}.",
+        "No date lies in the future.",
+        {f"future_{name}": count for name, count in rows.items()},
     )

@@ -76,13 +76,7 @@ GROWTH_CHECK: Final = Check(
     "checkpoints and logs: the job `dicom_maintenance` has to run. Dagster's database: delete old "
     "runs. Nothing is read again, because `sync` holds the hours that are done.",
 )
-UPKEEP_CHECKS: Final = (
-    COLUMNS_CHECK,
-    FRESHNESS_CHECK,
-    CONFLICTS_CHECK,
-    SCHEMA_CHECK,
-    GROWTH_CHECK,
-)
+UPKEEP_CHECKS: Final = (COLUMNS_CHECK, FRESHNESS_CHECK, CONFLICTS_CHECK, SCHEMA_CHECK, GROWTH_CHECK)
 
 # A run that overtakes another makes it retry once. A greater share means a second writer.
 CONFLICT_RATE, LEAST_COMMITS = 0.2, 20
@@ -112,12 +106,11 @@ def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]
 def find_unfilled_columns(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless added columns are filled in old rows."""
     unfilled = unfilled_columns(run.store)
+    listed = _by_table(unfilled)
     return run.check.result(
-        f"Older rows are null in columns that were added ({_by_table(unfilled)})."
-        if unfilled
-        else "Every column has its values in every row.",
-        passed=not unfilled,
-        metadata={f"columns_{table}": len(names) for table, names in unfilled.items()},
+        listed and f"Older rows are null in columns that were added ({listed}).",
+        "Every column has its values in every row.",
+        {f"columns_{table}": len(names) for table, names in unfilled.items()},
     )
 
 
@@ -133,27 +126,25 @@ def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     shown = freshness.freshness_of(run.store, window, now)
     newest, first = shown.newest, shown.first_open
     return run.check.result(
-        _freshness_sentence(shown),
-        passed=shown.passed,
-        error=not shown.first_load,
-        metadata={
+        None if shown.passed else _freshness_fault(shown),
+        f"All tables show the {shown.due} hours that are due."
+        if shown.due
+        else "No hour is due yet.",
+        {
             "hours_due": shown.due,
             "hours_followed": shown.followed,
             "hours_behind": shown.behind,
             "hours_open_before": shown.holes,
             "percent": shown.percent,
-            **({} if newest is None else {"newest_hour": hour_key(newest)}),
-            **({} if first is None else {"first_open_hour": hour_key(first)}),
+            "newest_hour": newest and hour_key(newest),
+            "first_open_hour": first and hour_key(first),
             FIRST_LOAD: shown.first_load,
         },
+        error=not shown.first_load,
     )
 
 
-def _freshness_sentence(shown: Freshness) -> str:
-    if not shown.due:
-        return "No hour is due yet."
-    if shown.passed:
-        return f"All tables show the {shown.due} hours that are due."
+def _freshness_fault(shown: Freshness) -> str:
     if shown.newest is None or shown.first_open is None:
         return f"No hour is in all tables, and {shown.due} are due."
     newest, first = hour_key(shown.newest), hour_key(shown.first_open)
@@ -171,11 +162,14 @@ def count_conflicts(run: CheckRun) -> dg.AssetCheckResult:
     commits = conflicts.conflicts_since(run.store, datetime.now(UTC) - timedelta(days=1))
     lost = commits.conflicts.total()
     attempts = commits.commits + lost
-    return run.check.result(
+    share = (
         f"Of {attempts} attempts to commit since yesterday {lost} conflicted with another commit "
-        f"({commits.rate:.0%}).",
-        passed=commits.rate <= CONFLICT_RATE or attempts < LEAST_COMMITS,
-        metadata={
+        f"({commits.rate:.0%})."
+    )
+    return run.check.result(
+        share if commits.rate > CONFLICT_RATE and attempts >= LEAST_COMMITS else None,
+        share,
+        {
             "commits": commits.commits,
             "rate": round(commits.rate, 4),
             **{f"conflicts_{table}": count for table, count in commits.conflicts.items()},
@@ -186,12 +180,11 @@ def count_conflicts(run: CheckRun) -> dg.AssetCheckResult:
 def compare_schemas(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless the tables are as this version creates them."""
     differences = conformity.deviations(run.store)
+    listed = _by_table(differences)
     return run.check.result(
-        f"Tables are not as this version creates them ({_by_table(differences)})."
-        if differences
-        else "The tables are as this version creates them.",
-        passed=not differences,
-        metadata={f"differences_{table}": len(listed) for table, listed in differences.items()},
+        listed and f"Tables are not as this version creates them ({listed}).",
+        "The tables are as this version creates them.",
+        {f"differences_{table}": len(lines) for table, lines in differences.items()},
     )
 
 
@@ -204,13 +197,11 @@ def measure_growth(run: CheckRun) -> dg.AssetCheckResult:
     if database > DATABASE_BYTES:
         faults.append(f"Dagster's database has {database:,} bytes")
     return run.check.result(
-        f"The storage needs a look: {'; '.join(faults)}."
-        if faults
-        else "There is free space, and maintenance keeps up.",
-        passed=not faults,
-        metadata={
+        f"The storage needs a look: {'; '.join(faults)}." if faults else None,
+        "There is free space, and maintenance keeps up.",
+        {
             "bytes_dagster": database,
-            **{f"free_bytes_{place}": left for place, left in free.items() if left is not None},
+            **{f"free_bytes_{place}": left for place, left in free.items()},
             **{
                 f"{measure}_{name}": number
                 for name, size in sizes.items()
