@@ -33,29 +33,27 @@ _LASTING = (
 
 @dataclass(frozen=True)
 class Cause:
-    """The class of an error by its name, and the text for the alert; `error` if it is ours."""
+    """The name of an error's class, and the text for the alert; `error` is the class of ours."""
 
     name: str
     text: str
-    error: type[Exception] | None = None
+    error: type[Exception] = Exception
 
     @property
     def passes(self) -> bool:
         """True when the next attempt may succeed without a person."""
-        return self.name == "" or self._is(_PASSING)
+        return self.name == "" or issubclass(self.error, _PASSING)
 
     @property
     def lasts(self) -> bool:
         """True when the next attempt fails in the same way."""
-        return self._is(_LASTING)
+        return issubclass(self.error, _LASTING)
 
     @property
     def reader(self) -> ReaderRole:
         """The role of those who have to act."""
-        return ReaderRole.SERVICE if self._is((errors.ServiceError,)) else ReaderRole.PLATFORM
-
-    def _is(self, kinds: tuple[type[Exception], ...]) -> bool:
-        return self.error is not None and issubclass(self.error, kinds)
+        is_service = issubclass(self.error, errors.ServiceError)
+        return ReaderRole.SERVICE if is_service else ReaderRole.PLATFORM
 
 
 KILLED = Cause(

@@ -54,9 +54,9 @@ def channels_of(settings: Settings) -> dict[str, tuple[Channel, ...]]:
 
 
 def _channels(settings: Settings, name: str) -> tuple[Channel, ...]:
-    urls: tuple[str, ...] = getattr(settings, name)
     variable = next(f.metadata["variable"] for f in fields(settings) if f.name == name)
-    return tuple(_channel(variable, number, url) for number, url in enumerate(urls, 1))
+    urls = enumerate(getattr(settings, name), 1)
+    return tuple(_channel(variable, number, url) for number, url in urls)
 
 
 def _channel(variable: str, number: int, url: str) -> Channel:
@@ -85,12 +85,8 @@ def deliver(messages: Mapping[Channel, Sequence[Message]]) -> dict[Channel, list
     if not messages:
         return {}
     with _silenced_loggers(), ThreadPoolExecutor(len(messages)) as pool:
-        delivered = pool.map(_send_all, messages.keys(), messages.values())
-        return dict(zip(messages, delivered, strict=True))
-
-
-def _send_all(channel: Channel, messages: Sequence[Message]) -> list[Message]:
-    return list(takewhile(partial(_send, channel), messages))
+        sent = pool.map(lambda c: list(takewhile(partial(_send, c), messages[c])), messages)
+        return dict(zip(messages, sent, strict=True))
 
 
 def _send(channel: Channel, message: Message) -> bool:

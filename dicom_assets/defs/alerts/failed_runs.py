@@ -49,7 +49,9 @@ class RunWatch:
         """Bring the failures of the ledger up to date, and return the problems with runs."""
         since = (ledger.last_look or now - _FIRST_LOOK) - _OVERLAP
         for key, failure in self._failures(since):
-            ledger.failures[key] = _merged(ledger.failures.get(key), failure)
+            if known := ledger.failures.get(key):
+                failure.since, failure.hours = known.since, [*known.hours, *failure.hours]
+            ledger.failures[key] = failure
         open_failures = {key: self._still_open(one) for key, one in ledger.failures.items()}
         ledger.failures = {key: one for key, one in open_failures.items() if one}
         failed = [_problem(key, failure) for key, failure in ledger.failures.items()]
@@ -93,12 +95,9 @@ class RunWatch:
         if failure.hours:
             hours = self.watched.open_hours(self.instance, failure.hours)
             return msgspec.structs.replace(failure, hours=hours) if hours else None
-        succeeded = dg.RunsFilter(
-            job_name=failure.job,
-            statuses=[dg.DagsterRunStatus.SUCCESS],
-            updated_after=failure.latest,
-        )
-        return None if self.instance.get_runs(succeeded, limit=1) else failure
+        success = [dg.DagsterRunStatus.SUCCESS]
+        later = dg.RunsFilter(job_name=failure.job, statuses=success, updated_after=failure.latest)
+        return None if self.instance.get_runs(later, limit=1) else failure
 
     def _endless(self, now: datetime) -> Iterator[Problem]:
         """Yield a problem for each run without hours that has neither ended nor begun in time."""
@@ -135,23 +134,9 @@ def _failure(record: dg.RunRecord, hours: Span | None, cause: Cause) -> tuple[st
     )
 
 
-def _merged(known: RunFailure | None, failure: RunFailure) -> RunFailure:
-    """Return the later failure, with the hours and the beginning of the earlier one, if any."""
-    if known is None:
-        return failure
-    hours = [*known.hours, *failure.hours]
-    return msgspec.structs.replace(failure, since=known.since, hours=hours)
-
-
 def _problem(key: str, failure: RunFailure) -> Problem:
-    return Problem(
-        key=key,
-        reader=failure.reader,
-        title=failure.title,
-        text=f"{_open_hours(failure.hours)}{failure.text}",
-        page=f"runs/{failure.run_id}",
-        since=failure.since,
-    )
+    text, page = f"{_open_hours(failure.hours)}{failure.text}", f"runs/{failure.run_id}"
+    return Problem(key, failure.reader, failure.title, text, page, failure.since)
 
 
 def _open_hours(hours: list[Span]) -> str:

@@ -3,7 +3,7 @@
 In this order: a message that was sent and could not be noted is sent once more, and none is lost.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -15,7 +15,7 @@ from dicom_assets.defs.alerts.channels import Channel, channels_of, deliver
 from dicom_assets.defs.alerts.failed_checks import check_problems
 from dicom_assets.defs.alerts.failed_runs import RunWatch
 from dicom_assets.defs.alerts.heartbeat import beat
-from dicom_assets.defs.alerts.ledger import Ledger, Message, Problem, messages
+from dicom_assets.defs.alerts.ledger import Ledger, Problem, messages
 from dicom_assets.defs.alerts.silent_ticks import TICK_PATIENCE, TickWatch
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.names import Names
@@ -26,11 +26,7 @@ _LOCATION = "dicom_assets"
 
 
 def alerts_sensor(
-    settings: Settings,
-    definitions: dg.Definitions,
-    names: Names,
-    *,
-    running: bool,
+    settings: Settings, definitions: dg.Definitions, names: Names, *, running: bool
 ) -> dg.SensorDefinition:
     """Return the sensor that sends alerts about problems with definitions.
 
@@ -99,21 +95,14 @@ class _Alerts:
         """Send every channel its messages, and return the names of the channels that failed."""
         names = {role: [c.name for c in channels] for role, channels in self.channels.items()}
         ledger.update(problems, names, now)
-        due = {
-            channel: list(self._messages(ledger, channel, location, now))
-            for channel in dict.fromkeys(chain.from_iterable(self.channels.values()))
-            if ledger.due(channel.name, now)
-        }
+        url, due = self.settings.web_url, {}
+        for channel in dict.fromkeys(chain.from_iterable(self.channels.values())):
+            if alerts := {key: ledger.alerts[key] for key in ledger.due(channel.name, now)}:
+                due[channel] = messages(alerts, location, url, bundled=channel.is_bundled)
         delivered = deliver(due)
         keys = {c.name: [k for m in sent for k in m.keys] for c, sent in delivered.items()}
         ledger.mark_sent(keys, now)
         return [channel.name for channel in due if len(delivered[channel]) < len(due[channel])]
-
-    def _messages(
-        self, ledger: Ledger, channel: Channel, location: str, now: datetime
-    ) -> Iterator[Message]:
-        due = {key: ledger.alerts[key] for key in ledger.due(channel.name, now)}
-        yield from messages(due, location, self.settings.web_url, bundled=channel.is_bundled)
 
 
 def _origin(context: dg.SensorEvaluationContext) -> RemoteRepositoryOrigin | None:

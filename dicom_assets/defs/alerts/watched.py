@@ -9,8 +9,6 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from dicom_assets.defs.partitions import hour_key
 from dicom_assets.window import Span, spans_of
 
-_MATERIALIZED = AssetPartitionStatus.MATERIALIZED
-
 
 @dataclass(frozen=True)
 class Watched:
@@ -67,5 +65,6 @@ class Watched:
         missing: set[str] = set()
         for asset in self.keys:
             statuses = instance.get_status_by_partition(asset, list(hours), self.partitions) or {}
-            missing |= {key for key in hours if statuses.get(key) is not _MATERIALIZED}
+            done = {k for k, s in statuses.items() if s is AssetPartitionStatus.MATERIALIZED}
+            missing |= hours.keys() - done
         return spans_of(hours[key] for key in missing)
