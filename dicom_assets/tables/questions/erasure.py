@@ -81,7 +81,12 @@ class Traces:
 
     @property
     def is_erased(self) -> bool:
-        """True when nothing is left outside of `change` and `rejected`."""
+        """True when nothing is left outside of `change` and `rejected`, in any table of the root."""
+        return self.is_gone and not self.unknown
+
+    @property
+    def is_gone(self) -> bool:
+        """True when the tables known here hold nothing outside of `change` and `rejected`."""
         return all(remains.is_empty for remains in self._shown())
 
     def _shown(self) -> list[Remains]:
@@ -97,7 +102,7 @@ def judge_traces(traces: Traces) -> Verdict:
             "removes its rows.",
             select=(),
         )
-    if traces.is_erased and traces.unknown:
+    if traces.is_gone and traces.unknown:
         return Verdict(
             "unknown",
             f"the tables known here do not hold it, but {', '.join(traces.unknown)} may. They were "

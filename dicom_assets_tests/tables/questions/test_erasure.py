@@ -247,7 +247,7 @@ def test_a_further_table_is_searched_and_one_that_is_not_known_is_named(tmp_path
     steps.derive(bench.store, TOY, hours(0), run())
     assert traces_of(bench.store, GONE).tables["toy"].rows == 1
     plain = traces_of(store_in(tmp_path), "1.9")
-    assert (plain.is_erased, plain.unknown) == (True, ("toy",))
+    assert (plain.is_gone, plain.is_erased, plain.unknown) == (True, False, ("toy",))
     verdict = judge_traces(plain)
     assert (verdict.name, verdict.is_fine) == ("unknown", False)
     assert "toy" in verdict.sentence
