@@ -81,7 +81,7 @@ class Traces:
 
     @property
     def is_erased(self) -> bool:
-        """True when nothing is left outside of `change` and `rejected`, in any table of the root."""
+        """True when no table of the root holds anything outside of `change` and `rejected`."""
         return self.is_gone and not self.unknown
 
     @property
