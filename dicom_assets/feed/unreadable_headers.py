@@ -18,6 +18,7 @@ fails.
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
@@ -71,9 +72,11 @@ class HeaderListing(Listing):
         try:
             return self.read(position, window, limit, since=began, tries=QUICK_TRIES)
         except HeaderSuspectedError:
-            page = _Split(self, position, window, limit, began).page()
+            split = _Split(self, position, window, limit, began)
+        with suppress(_OutageError):
+            return split.page()
         # In an outage this raises the error of the outage, after `retry_seconds`.
-        return page or self.read(position, window, limit, since=began)
+        return self.read(position, window, limit, since=began)
 
     def read(
         self,
@@ -110,8 +113,15 @@ class _Part:
         return [_Part(start, end - start) for start, end in pairwise(cuts)]
 
 
+class _OutageError(Exception):
+    """Pages fail for another reason than a bad header."""
+
+
 class _Split:
-    """The split of one page, to separate the rows with unreadable headers."""
+    """The split of one page, to separate the rows with unreadable headers.
+
+    Its methods raise _OutageError when it turns out to be an outage.
+    """
 
     def __init__(
         self, listing: HeaderListing, position: Position, window: Window, limit: int, began: float
@@ -121,23 +131,17 @@ class _Split:
         self._window = window
         self._limit = limit
         self._timeouts = listing.connection.timeouts
-        self._ends = began + listing.connection.retry_seconds
         self._began = began
         self._suspected_at = self._timeouts.now()
         self._pages: list[Page] = []
         # The smallest part whose headers were read, to be read again as a control.
         self._control: _Part | None = None
 
-    def page(self) -> Page | None:
-        """Return the page with rejections for unreadable headers, None in an outage."""
+    def page(self) -> Page:
+        """Return the page with rejections for unreadable headers."""
         light = self._without_headers(_Part(0, self._limit))
-        if light is None:
-            return None
         parts = self._retry(self._bisect(_Part(0, len(light.rows) + len(light.strays))))
-        rejected = None if parts is None else self._reject(parts)
-        if rejected is None:
-            return None
-        pages = [*self._pages, *rejected]
+        pages = [*self._pages, *self._reject(parts)]
         return Page(
             [row for page in pages for row in page.rows],
             [stray for page in pages for stray in page.strays],
@@ -145,25 +149,21 @@ class _Split:
             light.is_full,
         )
 
-    def _bisect(self, whole: _Part) -> list[_Part] | None:
-        """Read all rows but the failing ones. Return those as single rows, None in an outage."""
+    def _bisect(self, whole: _Part) -> list[_Part]:
+        """Read all rows but the failing ones. Return those as single rows."""
         parts = [whole] if whole.count else []
         while not all(part.is_alone for part in parts):
             parts = self._failing([half for part in parts for half in part.halves()])
-            if self._is_outage(parts):
-                return None
         return parts
 
-    def _retry(self, parts: list[_Part] | None) -> list[_Part] | None:
-        """Return the single rows that fail in every round, None in an outage."""
+    def _retry(self, parts: list[_Part]) -> list[_Part]:
+        """Return the single rows that fail in every round."""
         for _ in range(ROUNDS):
-            if not parts or all(part.is_certain for part in parts):
+            if all(part.is_certain for part in parts):
                 break
             self._timeouts.sleep(self._timeouts.doubt_seconds / ROUNDS, self._listing.stop)
             self._suspected_at = self._timeouts.now()
             parts = self._failing(parts)
-            if self._is_outage(parts):
-                return None
         return parts
 
     def _failing(self, parts: list[_Part]) -> list[_Part]:
@@ -171,10 +171,16 @@ class _Split:
         failed = [
             part if part.is_certain or self._is_late() else self._read(part) for part in parts
         ]
-        return [part for part in failed if part is not None]
+        failing = [part for part in failed if part is not None]
+        if self._is_late() or len(failing) > MOST_UNREADABLE:
+            raise _OutageError
+        if len(failing) >= DOUBTFUL and not self._are_others_readable():
+            raise _OutageError
+        return failing
 
     def _is_late(self) -> bool:
-        return self._listing.stop.is_set() or self._timeouts.now() > self._ends
+        ends = self._began + self._listing.connection.retry_seconds
+        return self._listing.stop.is_set() or self._timeouts.now() > ends
 
     def _read(self, part: _Part) -> _Part | None:
         """Keep the part's page, or return the part with the reason why it is unreadable."""
@@ -188,11 +194,6 @@ class _Split:
         if has_header(page) and (self._control is None or part.count < self._control.count):
             self._control = part
         return None
-
-    def _is_outage(self, parts: list[_Part]) -> bool:
-        if self._is_late() or len(parts) > MOST_UNREADABLE:
-            return True
-        return len(parts) >= DOUBTFUL and not self._are_others_readable()
 
     def _are_others_readable(self) -> bool:
         """True when another header was read since this one last failed, or can be read now.
@@ -213,24 +214,22 @@ class _Split:
         ticks = self._position.ticks if ticks is None else ticks
         return Position(ticks, 0), Window(ticks, ticks + 1), 1
 
-    def _reject(self, parts: list[_Part]) -> list[Page] | None:
-        """Return the pages of the unreadable rows as rejections, None in an outage."""
+    def _reject(self, parts: list[_Part]) -> list[Page]:
+        """Return the pages of the unreadable rows as rejections."""
         if not (all(part.is_certain for part in parts) or self._are_others_readable()):
-            return None
+            raise _OutageError
         pages = [self._without_headers(part) for part in parts]
-        served = [page for page in pages if page is not None]
-        identities = {row.identity for page in served for row in page.rows}
-        if len(served) < len(pages) or not self._listing.health.add(identities):
-            return None
-        return [_rejected(page, part.reason) for page, part in zip(served, parts, strict=True)]
+        if not self._listing.health.add({row.identity for page in pages for row in page.rows}):
+            raise _OutageError
+        return [_rejected(page, part.reason) for page, part in zip(pages, parts, strict=True)]
 
-    def _without_headers(self, part: _Part) -> Page | None:
-        """Return the part's page without headers, None when that fails as well."""
+    def _without_headers(self, part: _Part) -> Page:
+        """Return the part's page without headers. It is an outage when that fails as well."""
         at = self._place(part)
         try:
             return self._listing.attempt(*at, headers=False, since=self._began, tries=QUICK_TRIES)
         except HeaderSuspectedError:
-            return None
+            raise _OutageError from None
 
     def _place(self, part: _Part) -> tuple[Position, Window, int]:
         position = Position(self._position.ticks, self._position.offset + part.start)
