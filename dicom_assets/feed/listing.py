@@ -137,9 +137,8 @@ class Listing:
     def first(self) -> list[Row]:
         """Return a list of the feed's first row. It is empty for an empty feed."""
         parameters: dict[str, str | int] = {"limit": 1, "includeMetadata": "false"}
-        query = ServiceQuery(self.path, parameters, _read_page, "the first entry")
-        rows, _ = self.connection.get(query, stop=self.stop)
-        return rows
+        query = ServiceQuery(self.path, parameters, decode_page, "the first entry")
+        return self.connection.get(query, stop=self.stop)
 
     def latest(self) -> list[Row]:
         """Return a list of the feed's newest row. It is empty for an empty feed."""

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
@@ -19,35 +20,31 @@ from dicom_assets.schema import CHANGE, INSTANCE, Table
 from dicom_assets.settings import HEADER_COLUMNS
 from dicom_assets.window import TICKS_PER_MICROSECOND
 
-# The columns of `instance` that are made of the entry, not of its header.
-_FROM_ENTRY: Final[dict[str, Callable[[Entry], object]]] = {
-    "partitionName": lambda entry: entry.partition,
-    "studyinstanceuid": lambda entry: entry.study,
-    "seriesinstanceuid": lambda entry: entry.series,
-    "sopinstanceuid": lambda entry: entry.sop,
-    "lastModifiedTimestamp": lambda entry: entry.ticks // TICKS_PER_MICROSECOND,
-    "filepath": lambda entry: entry.file_path,
-    "sequence": lambda entry: entry.sequence,
+_Sources: TypeAlias = dict[str, Callable[[Entry], Any]]
+_OF_BOTH: Final[_Sources] = {
+    "partitionName": attrgetter("partition"),
+    "studyinstanceuid": attrgetter("study"),
+    "seriesinstanceuid": attrgetter("series"),
+    "sopinstanceuid": attrgetter("sop"),
+    "filepath": attrgetter("file_path"),
+    "sequence": attrgetter("sequence"),
 }
+_OF_CHANGE: Final[_Sources] = _OF_BOTH | {
+    "action": attrgetter("action"),
+    "timestamp": lambda entry: entry.ticks // TICKS_PER_MICROSECOND,
+    "timestamp_ticks": attrgetter("ticks"),
+    "state": attrgetter("state"),
+}
+# The columns of `instance` that are made of the entry, not of its header.
+_FROM_ENTRY: Final[_Sources] = _OF_BOTH | {"lastModifiedTimestamp": _OF_CHANGE["timestamp"]}
 
 
 def change_rows(entries: Iterable[Entry]) -> pa.Table:
     """Return entries as rows of `change`, ordered by (timestamp_ticks, sequence)."""
-    entries = sorted(entries, key=lambda entry: (entry.ticks, entry.sequence))
-    columns: dict[str, list[int | str | None]] = {
-        "sequence": [e.sequence for e in entries],
-        "partitionName": [e.partition for e in entries],
-        "studyinstanceuid": [e.study for e in entries],
-        "seriesinstanceuid": [e.series for e in entries],
-        "sopinstanceuid": [e.sop for e in entries],
-        "action": [e.action for e in entries],
-        "timestamp": [e.ticks // TICKS_PER_MICROSECOND for e in entries],
-        "timestamp_ticks": [e.ticks for e in entries],
-        "filepath": [e.file_path for e in entries],
-        "state": [e.state for e in entries],
-    }
+    entries = sorted(entries, key=attrgetter("ticks", "sequence"))
     schema = CHANGE.arrow()
-    return pa.table([pa.array(columns[f.name], f.type) for f in schema], schema=schema)
+    arrays = [pa.array(list(map(_OF_CHANGE[f.name], entries)), f.type) for f in schema]
+    return pa.table(arrays, schema=schema)
 
 
 @dataclass(frozen=True)
@@ -106,17 +103,12 @@ class RowReader:
         entries = [entry for entry, _, _ in usable]
         columns, unparsable = self._extraction.columns([header for _, _, header in usable])
         for name, of_entry in _FROM_ENTRY.items():
-            columns[name] = [of_entry(entry) for entry in entries]
-        columns |= self._headers(usable)
+            columns[name] = list(map(of_entry, entries))
+        if self.header_columns != "map":
+            columns["metadata_string"] = [text for _, text, _ in usable]
+        if self.header_columns != "string":
+            columns["metadata"] = [header_map(entry.header or b"") for entry in entries]
         schema = self._schema
         nothing: list[Any] = [None] * len(usable)
         arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in schema]
         return pa.table(arrays, schema=schema), unparsable
-
-    def _headers(self, usable: list[tuple[Entry, str, Header]]) -> dict[str, list[Any]]:
-        kept: dict[str, list[Any]] = {}
-        if self.header_columns != "map":
-            kept["metadata_string"] = [text for _, text, _ in usable]
-        if self.header_columns != "string":
-            kept["metadata"] = [header_map(entry.header or b"") for entry, _, _ in usable]
-        return kept

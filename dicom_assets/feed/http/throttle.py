@@ -23,7 +23,7 @@ class Throttle:
         self._timeouts = timeouts
         self._is_storm = False
         self._running = 0
-        self._started: float | None = None
+        self._started = float("-inf")
         self._lock = threading.Lock()
 
     @contextmanager
@@ -51,18 +51,13 @@ class Throttle:
         """Take a turn and return 0, or return the seconds until the next try."""
         with self._lock:
             now = self._timeouts.now()
-            seconds = self._seconds_to_wait(now)
-            if seconds <= 0:
-                self._running += 1
-                self._started = now
-            return seconds
-
-    def _seconds_to_wait(self, now: float) -> float:
-        if self._running >= self.limit:
-            return _STEP_SECONDS
-        if self._is_storm and self._started is not None:
-            return self._started + self._timeouts.storm_seconds - now
-        return 0.0
+            if self._running >= self.limit:
+                return _STEP_SECONDS
+            if self._is_storm and now < self._started + self._timeouts.storm_seconds:
+                return self._started + self._timeouts.storm_seconds - now
+            self._running += 1
+            self._started = now
+            return 0.0
 
     def slow_down(self) -> None:
         """Halve the limit. If it was one already, start a storm."""
