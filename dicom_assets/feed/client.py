@@ -7,8 +7,9 @@ rows is decided in `tables`.
 
 import threading
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import httpx
 import pyarrow as pa
@@ -37,7 +38,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class ChangeFeed:
+class ChangeFeed(AbstractContextManager["ChangeFeed", None]):
     """The change feed of one DICOM service: a context manager, safe to share between threads."""
 
     def __init__(  # noqa: PLR0913 - one argument per setting
@@ -72,10 +73,6 @@ class ChangeFeed:
         )
         path = f"v{api_version}/changefeed"
         self._listing = Listing(self._connection, path, batch_size, self._closed)
-
-    def __enter__(self) -> Self:
-        """Return the feed."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close the feed, as `close` does."""

@@ -7,7 +7,9 @@ search, or offer none: then the feed's errors are raised, and nothing was compar
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Self
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 
 import httpx
 import msgspec
@@ -25,6 +27,8 @@ from dicom_assets.window import Window
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+
+T = TypeVar("T")
 
 PAGE_STUDIES: Final = 200
 WHERE: Final = "the search for studies (QIDO-RS)"
@@ -57,20 +61,12 @@ class _Study(msgspec.Struct):
     series: _Numbers = msgspec.field(name=_STUDY_SERIES, default_factory=_Numbers)
 
 
-_PAGE: Final = msgspec.json.Decoder(list[_Study])
-_ANY: Final = msgspec.json.Decoder(list[dict[str, Any]])
+_STUDIES: Final = msgspec.json.Decoder(list[_Study])
+_OBJECTS: Final = msgspec.json.Decoder(list[dict[str, Any]])
 _UID_PARAMETERS: Final = {"series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
 
 
-class _Search(Connection):
-    """A connection that accepts DICOM JSON, the only media type of a search's answer."""
-
-    def __init__(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - passed on
-        super().__init__(*arguments, **settings)
-        self._client.headers["Accept"] = "application/dicom+json"
-
-
-class StudyCounts:
+class StudyCounts(AbstractContextManager["StudyCounts", None]):
     """The search of one DICOM service: a context manager, safe to share between threads.
 
     In all methods `partition` is None for a service without data partitions.
@@ -89,24 +85,17 @@ class StudyCounts:
     ) -> None:
         self._root = f"v{api_version}"
         self._closed = threading.Event()
-
-        def connect(kind: type[Connection]) -> Connection:
-            return kind(
-                url,
-                retry_seconds=retry_seconds,
-                connections=_CONNECTIONS,
-                credential=credential,
-                transport=transport,
-                timeouts=timeouts,
-                on_date=lambda _: None,
-            )
-
-        self._search, self._feed = connect(_Search), connect(Connection)
-        self._listing = Listing(self._feed, f"{self._root}/changefeed", batch_size, self._closed)
-
-    def __enter__(self) -> Self:
-        """Return the search."""
-        return self
+        self._connection = Connection(
+            url,
+            retry_seconds=retry_seconds,
+            connections=_CONNECTIONS,
+            credential=credential,
+            transport=transport,
+            timeouts=timeouts,
+            on_date=lambda _: None,
+        )
+        path = f"{self._root}/changefeed"
+        self._listing = Listing(self._connection, path, batch_size, self._closed)
 
     def __exit__(self, *_: object) -> None:
         """Close the search, as `close` does."""
@@ -115,8 +104,7 @@ class StudyCounts:
     def close(self) -> None:
         """End every wait for the service and close the connections."""
         self._closed.set()
-        self._search.close()
-        self._feed.close()
+        self._connection.close()
 
     def studies(self, partition: str | None) -> Iterator[Mapping[str, Related]]:
         """Yield the studies of a data partition by UID, page by page, each once.
@@ -149,21 +137,30 @@ class StudyCounts:
     ) -> Mapping[str, Related]:
         # Both fields in one parameter: PS3.18 8.3.4 allows that as well as one parameter each.
         fields = {"includefield": f"{_STUDY_INSTANCES},{_STUDY_SERIES}"}
-        path = f"{self._path(partition)}/studies"
-        query = ServiceQuery(path, fields | dict(parameters), _read_studies, WHERE)
-        rows = self._search.get(query, stop=self._closed)
-        if any(instances is None for _, instances, _ in rows):
-            raise _no_search("it does not give the number of instances of a study")
-        return {uid: Related(n, series) for uid, n, series in rows if n is not None}
+        related = {}
+        for study in self._matches(partition, "studies", fields | dict(parameters), _STUDIES):
+            instances = _number(study.instances)
+            if instances is None:
+                raise _no_search("it does not give the number of instances of a study")
+            related[study.uid.value[0]] = Related(instances, _number(study.series))
+        return related
 
-    def _path(self, partition: str | None) -> str:
-        return self._root if partition is None else f"{self._root}/partitions/{partition}"
+    def _matches(
+        self,
+        partition: str | None,
+        level: str,
+        parameters: Mapping[str, str | int],
+        decoder: "msgspec.json.Decoder[list[T]]",
+    ) -> list[T]:
+        root = self._root if partition is None else f"{self._root}/partitions/{partition}"
+        read = partial(_read_matches, decoder)
+        query = ServiceQuery(f"{root}/{level}", parameters, read, WHERE, "application/dicom+json")
+        return self._connection.get(query, stop=self._closed)
 
     def holders(self, partition: str | None, level: str, uid: str) -> int:
         """Return how many `series` or `instances` (the level) with that UID the service has."""
-        path = f"{self._path(partition)}/{level}"
-        query = ServiceQuery(path, {_UID_PARAMETERS[level]: uid, "limit": 2}, _count_rows, WHERE)
-        return self._search.get(query, stop=self._closed)
+        parameters: dict[str, str | int] = {_UID_PARAMETERS[level]: uid, "limit": 2}
+        return len(self._matches(partition, level, parameters, _OBJECTS))
 
     def first(self) -> int | None:
         """Return the ticks of the feed's first entry, None when the feed is empty."""
@@ -189,7 +186,7 @@ class StudyCounts:
         parameters: dict[str, str | int] = {"offset": sequence - 1, "limit": 1}
         parameters["includeMetadata"] = "false"
         query = ServiceQuery("v1/changefeed", parameters, decode_page, f"sequence {sequence}")
-        rows = self._feed.get(query, stop=self._closed)
+        rows = self._connection.get(query, stop=self._closed)
         return _logged(row for _, row in rows if row.sequence == sequence)
 
 
@@ -199,20 +196,10 @@ def _no_search(why: str) -> ServiceAnswerError:
     )
 
 
-def _read_studies(body: bytes) -> list[tuple[str, int | None, int | None]]:
+def _read_matches(decoder: "msgspec.json.Decoder[list[T]]", body: bytes) -> list[T]:
     # Without a match the answer is 204, without a body.
     try:
-        studies = _PAGE.decode(body) if body else []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedError("it is not a list of studies") from None
-    return [
-        (study.uid.value[0], _number(study.instances), _number(study.series)) for study in studies
-    ]
-
-
-def _count_rows(body: bytes) -> int:
-    try:
-        return len(_ANY.decode(body)) if body else 0
+        return decoder.decode(body) if body else []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise MalformedError("it is not a list of DICOM objects") from None
 

@@ -213,7 +213,7 @@ def test_an_answer_of_another_form_is_refused(
 ) -> None:
     """It is not used, and no part of it is in the message."""
     search.answer = lambda _: httpx.Response(200, headers=JSON, content=body)
-    with pytest.raises(ServiceAnswerError, match="it is not a list of studies") as raised:
+    with pytest.raises(ServiceAnswerError, match="it is not a list of DICOM objects") as raised:
         counts.study(None, "1.2")
     assert raised.value.__context__ is None or "OR" not in str(raised.value.__context__)
 

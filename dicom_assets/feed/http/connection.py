@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LOG: Final = logging.getLogger(__name__)
 
+JSON: Final = "application/json"
 # The last attempt has at least this part of `retry_seconds`.
 _LAST_PART: Final = 0.1
 
@@ -40,13 +41,15 @@ _LAST_PART: Final = 0.1
 class ServiceQuery(Generic[T]):
     """A GET request, and `read`, which parses the body. Its MalformedError leads to a retry.
 
-    `path` is relative to the service's address. `where` names the window in messages.
+    `path` is relative to the service's address. `where` names the window in messages. `accept` is
+    the media type of the answer.
     """
 
     path: str
     parameters: Mapping[str, str | int]
     read: Callable[[bytes], T]
     where: str
+    accept: str = JSON
 
     @property
     def has_headers(self) -> bool:
@@ -115,7 +118,7 @@ class Connection:
         began = self.timeouts.now() if since is None else since
         attempts = _Attempts(query, stop, began, self.retry_seconds, self.timeouts, tries)
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_may_pass),
+            retry=tenacity.retry_if_exception_type(RequestFailure),
             wait=attempts.pause,
             stop=attempts.is_over,
             sleep=attempts.sleep,
@@ -133,7 +136,8 @@ class Connection:
     def _attempt(self, attempts: "_Attempts[T]") -> T:
         attempts.count += 1
         query = attempts.query
-        request = self._client.build_request("GET", query.path, params=dict(query.parameters))
+        parameters, accept = dict(query.parameters), {"Accept": query.accept}
+        request = self._client.build_request("GET", query.path, params=parameters, headers=accept)
         self._tokens.sign(request)
         throttle = self._throttles[query.has_headers]
         with throttle.turn(attempts.stop, attempts.ends) as has_turn:
@@ -253,7 +257,8 @@ class _Attempts(Generic[T]):
     def is_over(self, state: tenacity.RetryCallState) -> bool:
         """True when this attempt is the last."""
         failure = _failure_in(state)
-        if self.stop.is_set() or self._is_header_suspected(failure):
+        may_pass = failure.meaning.may_pass
+        if not may_pass or self.stop.is_set() or self._is_header_suspected(failure):
             return True
         if failure.is_renewed and self.count == 1:
             return False
@@ -301,10 +306,6 @@ class _Attempts(Generic[T]):
         )
 
 
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, RequestFailure) and error.meaning.may_pass
-
-
 def _failure_in(state: tenacity.RetryCallState) -> RequestFailure:
     return cast("RequestFailure", state.outcome.exception() if state.outcome else None)
 
@@ -325,7 +326,7 @@ def new_client(
     quieten()
     client = httpx.Client(
         base_url=address,
-        headers={"Accept": "application/json", "Accept-Encoding": "gzip"},
+        headers={"Accept": JSON, "Accept-Encoding": "gzip"},
         timeout=httpx.Timeout(timeouts.read_seconds, connect=timeouts.connect_seconds),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=False,
