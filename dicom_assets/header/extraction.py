@@ -55,7 +55,9 @@ class Extraction:
         public = [step.attribute.tag for step in self._first.values() if not step.creator]
         # In the order of a header: msgspec searches for a key from the one before it on.
         self._tags = sorted({*UID_TAGS, *public})
-        self._decoder = msgspec.json.Decoder(_struct(self._tags))
+        fields = [(f"t{tag}", msgspec.Raw, None) for tag in self._tags]
+        struct = msgspec.defstruct("Attributes", fields, rename=lambda name: name[1:], gc=False)
+        self._decoder = msgspec.json.Decoder(struct)
         self._values = {column.name: (column.paths, _Values(column, zone)) for column in columns}
 
     def decode(self, raw: bytes) -> Header | None:
@@ -85,7 +87,10 @@ class Extraction:
         """Return the bytes of the attribute that each path starts with, header by header."""
         rows = (msgspec.structs.astuple(header.attributes) for header in headers)
         columns = zip(*rows, strict=True) if headers else ((),) * len(self._tags)
-        of_tag = dict(zip(self._tags, map(_as_bytes, columns), strict=True))
+        of_tag = {
+            tag: [None if raw is None else bytes(raw) for raw in column]
+            for tag, column in zip(self._tags, columns, strict=True)
+        }
         return {
             path: [_private(header.whole, step) for header in headers]
             if step.creator
@@ -95,15 +100,6 @@ class Extraction:
 
 
 _WHOLE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def _struct(tags: Iterable[str]) -> type[msgspec.Struct]:
-    fields = [(f"t{tag}", msgspec.Raw, None) for tag in tags]
-    return msgspec.defstruct("Attributes", fields, rename=lambda field: field[1:], gc=False)
-
-
-def _as_bytes(column: Sequence[msgspec.Raw | None]) -> Sequence[Raw]:
-    return [None if raw is None else bytes(raw) for raw in column]
 
 
 def _is_uid(raw: msgspec.Raw | None, uid: str) -> bool:

@@ -16,7 +16,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 PADDING: Final = " \0"
@@ -67,6 +67,7 @@ class Unparsable(enum.Enum):
 
 AttributeValues: TypeAlias = Sequence[object] | None
 Group: TypeAlias = Literal["Alphabetic", "Ideographic", "Phonetic"]
+T = TypeVar("T")
 _Parts: TypeAlias = tuple[date, int, timezone | None]
 
 
@@ -236,16 +237,15 @@ def _integral(number: float) -> int | Unparsable:
     return int(number) if abs(number) < _EXACT_FLOAT else Unparsable.OUT_OF_RANGE
 
 
-def _form(values: AttributeValues) -> str | Unparsable | None:
-    """Return the text of a date, time, offset or age without surrounding spaces, cut in length."""
+def _parsed(values: AttributeValues, parse: Callable[[str], T]) -> T | Unparsable | None:
+    """Return a date, time, offset or age parsed from its text without surrounding spaces."""
     stored = text(values)
-    return stored.strip()[:_CHARACTERS] if isinstance(stored, str) else stored
+    return parse(stored.strip()[:_CHARACTERS]) if isinstance(stored, str) else stored
 
 
 def day(values: AttributeValues) -> date | Unparsable | None:
     """Return the date: YYYYMMDD, or YYYY.MM.DD as before DICOM 3 (PS3.5 6.2, DA)."""
-    stored = _form(values)
-    return _day_of(stored) if isinstance(stored, str) else stored
+    return _parsed(values, _day_of)
 
 
 @functools.lru_cache(_CACHED)
@@ -268,8 +268,7 @@ def clock(values: AttributeValues) -> int | Unparsable | None:
     before DICOM 3 (PS3.5 6.2, TM). A leap second, 60, becomes the last microsecond of second 59,
     because neither Python nor Arrow has it. So it stays in its day and in its order.
     """
-    stored = _form(values)
-    return _clock_of(stored) if isinstance(stored, str) else stored
+    return _parsed(values, _clock_of)
 
 
 @functools.lru_cache(_CACHED)
@@ -312,8 +311,7 @@ def instant(
 
     A DT may end after its year, month or day (PS3.5 6.2). That is valid and not a moment, so None.
     """
-    stored = _form(values)
-    parts = _parts_of(stored) if isinstance(stored, str) else stored
+    parts = _parsed(values, _parts_of)
     if not isinstance(parts, tuple):
         return parts
     on, at, own = parts
@@ -345,10 +343,8 @@ def _coarse(stored: str) -> Unparsable | None:
 
 def _zone_of(offset: AttributeValues, zone: ZoneInfo | None) -> tzinfo | Unparsable | None:
     """Return an offset as a zone, or `zone` if it is absent. Unparsable stays Unparsable."""
-    stored = _form(offset)
-    if stored is None:
-        return zone
-    return _offset_of(stored) if isinstance(stored, str) else stored
+    own = _parsed(offset, _offset_of)
+    return zone if own is None else own
 
 
 @functools.lru_cache(_CACHED)
@@ -379,8 +375,7 @@ def _utc(on: date, at: int, zone: tzinfo) -> datetime | Unparsable:
 
 def years(values: AttributeValues) -> float | Unparsable | None:
     """Return an age nnnD, nnnW, nnnM or nnnY (PS3.5 6.2, AS) in years of 365.2425 days."""
-    stored = _form(values)
-    return _years_of(stored) if isinstance(stored, str) else stored
+    return _parsed(values, _years_of)
 
 
 @functools.lru_cache(_CACHED)

@@ -121,28 +121,24 @@ def tables(
     return by_name
 
 
-def packs() -> list[str]:
-    """Return the names of the ready packs."""
-    return sorted(_packs())
+def packs() -> dict[str, Traversable]:
+    """Return the files of the ready packs by name, in the order of the names."""
+    files = (resources.files(__package__ or "") / "packs").iterdir()
+    return dict(sorted((file.name.removesuffix(".toml"), file) for file in files))
 
 
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _packs() -> dict[str, Traversable]:
-    folder = resources.files(__package__ or "") / "packs"
-    return {entry.name.removesuffix(".toml"): entry for entry in folder.iterdir()}
-
-
 def _entries(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the fields of each column with their place in the files, packs first."""
-    ready = _packs()
+    ready = packs()
     own = _read(file, File(file))
     for name in own.packs:
         if name not in ready:
             raise SettingsError(
                 f"DICOM_COLUMNS_FILE {file}: there is no pack {name!r}; there are "
-                f"{', '.join(sorted(ready))}"
+                f"{', '.join(ready)}"
             )
         yield from _numbered(f"pack {name}, column", _read(file, ready[name]))
     yield from _numbered("column", own)

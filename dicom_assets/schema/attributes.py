@@ -118,12 +118,10 @@ _LISTED: Final = """
 """
 
 
-def _listed(line: str) -> Attribute:
-    tag, vr, vm, ps315, keyword = line.split()
-    return Attribute(keyword, tag, vr, vm, ps315)
-
-
-ATTRIBUTES: Final = {a.keyword: a for a in map(_listed, _LISTED.strip().splitlines())}
+ATTRIBUTES: Final = {
+    keyword: Attribute(keyword, *facts)
+    for *facts, keyword in map(str.split, _LISTED.strip().splitlines())
+}
 _BY_TAG: Final = {a.tag: a for a in ATTRIBUTES.values()}
 
 _STEP: Final = re.compile(
@@ -206,21 +204,23 @@ def _step(match: re.Match[str], text: str) -> Step:
 
 
 def _checked(steps: list[Step], text: str, vr: str | None) -> tuple[Step, ...]:
-    last = steps[-1].attribute
+    *outer, last = steps
     if vr is not None:
-        if not steps[-1].creator:
-            raise SettingsError(f"{text!r} has the VR {last.vr} (PS3.6): leave out the `vr`")
-        last = replace(last, vr=vr)
-    steps = [
-        replace(s, attribute=replace(s.attribute, vr="SQ")) if s.creator else s for s in steps[:-1]
-    ] + [replace(steps[-1], attribute=last)]
-    if wrong := [
-        s.attribute.keyword or s.attribute.tag for s in steps[:-1] if s.attribute.vr != "SQ"
-    ]:
-        raise SettingsError(f"{text!r}: {wrong[0]} is not a sequence, so nothing lies inside it")
-    if why := _why_no_value(steps[0].attribute.tag, last.vr):
+        if not last.creator:
+            was = last.attribute.vr
+            raise SettingsError(f"{text!r} has the VR {was} (PS3.6): leave out the `vr`")
+        last = _with_vr(last, vr)
+    outer = [_with_vr(step, "SQ") if step.creator else step for step in outer]
+    if wrong := [step.attribute for step in outer if step.attribute.vr != "SQ"]:
+        name = wrong[0].keyword or wrong[0].tag
+        raise SettingsError(f"{text!r}: {name} is not a sequence, so nothing lies inside it")
+    if why := _why_no_value(steps[0].attribute.tag, last.attribute.vr):
         raise SettingsError(f"{text!r} {why}")
-    return tuple(steps)
+    return *outer, last
+
+
+def _with_vr(step: Step, vr: str) -> Step:
+    return replace(step, attribute=replace(step.attribute, vr=vr))
 
 
 def _why_no_value(tag: str, vr: str) -> str | None:

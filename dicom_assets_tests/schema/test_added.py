@@ -328,7 +328,7 @@ def test_a_name_of_its_own_makes_a_second_column(add: Add) -> None:
 
 def test_the_packs_are_these() -> None:
     """A line each in docs/use/own-columns.md."""
-    assert added.packs() == [
+    assert list(added.packs()) == [
         "ct", "dose", "geometry", "mg", "mr", "names", "patient", "pet", "sm", "sr", "trial",
     ]  # fmt: skip
 
@@ -375,7 +375,7 @@ def test_packs_come_before_columns_and_may_share_attributes(write: Write) -> Non
 
 def test_all_packs_go_together(write: Write) -> None:
     """No two of them want one name for different things."""
-    columns = new(added.tables(write(f"packs = {added.packs()}")))
+    columns = new(added.tables(write(f"packs = {list(added.packs())}")))
     assert {c.name for c in columns} == {n for names in PACKS.values() for n in names.split()}
 
 
