@@ -175,15 +175,13 @@ def _failure(name: str, error: BaseException) -> RequestFailure:
 
     It has the class of the error only, because Azure's text may name tenants, users and addresses.
     """
-    from azure.core.exceptions import (  # noqa: PLC0415 - see the module's docstring
-        AzureError,
-        ClientAuthenticationError,
-    )
+    from azure.core import exceptions  # noqa: PLC0415 - see the module's docstring
 
     what = f"{name} gave no token ({type(error).__name__})"
-    if isinstance(error, ClientAuthenticationError):
+    if isinstance(error, exceptions.ClientAuthenticationError):
         return RequestFailure(what, NO_IDENTITY)
-    return RequestFailure(what, NO_TOKEN if isinstance(error, AzureError) else BROKEN_CREDENTIAL)
+    is_azure = isinstance(error, exceptions.AzureError)
+    return RequestFailure(what, NO_TOKEN if is_azure else BROKEN_CREDENTIAL)
 
 
 def _expires_within(token: "AccessToken", seconds: float) -> bool:

@@ -116,7 +116,8 @@ class Connection:
         after so many attempts, if a header may be the cause.
         """
         began = self.timeouts.now() if since is None else since
-        attempts = _Attempts(query, stop, began, self.retry_seconds, self.timeouts, tries)
+        stopped = RequestFailure("the read of the DICOM service was stopped", answers.STOPPED)
+        attempts = _Attempts(query, stop, began, self.retry_seconds, self.timeouts, tries, stopped)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(RequestFailure),
             wait=attempts.pause,
@@ -211,38 +212,30 @@ class Connection:
         return RequestFailure(what, answers.TOKEN_REFUSED, is_renewed=is_renewed)
 
 
+@dataclass
 class _Attempts(Generic[T]):
     """The attempts of one query: when to stop, how long to pause, which error to raise."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - all that one query has
-        self,
-        query: ServiceQuery[T],
-        stop: threading.Event,
-        began: float,
-        retry_seconds: float,
-        timeouts: Timeouts,
-        tries: int | None,
-    ) -> None:
-        self.query = query
-        self.stop = stop
-        self.ends = began + retry_seconds
-        self.count = 0
-        # The failure to report when no further attempt gets its turn.
-        self.failure = RequestFailure("the read of the DICOM service was stopped", answers.STOPPED)
-        self._began = began
-        self._retry_seconds = retry_seconds
-        self._timeouts = timeouts
-        self._tries = tries
-        most = timeouts.backoff_most_seconds
-        self._backoff = tenacity.wait_random_exponential(timeouts.backoff_seconds, most)
-        self._spread = tenacity.wait_random(0, timeouts.spread_seconds)
+    query: ServiceQuery[T]
+    stop: threading.Event
+    began: float
+    retry_seconds: float
+    timeouts: Timeouts
+    tries: int | None
+    # The failure to report when no further attempt gets its turn.
+    failure: RequestFailure
+    count: int = 0
+
+    @property
+    def ends(self) -> float:
+        return self.began + self.retry_seconds
 
     def seconds(self) -> float:
         """Return the deadline of this attempt: the time left, but for a first one its full time."""
-        now, whole = self._timeouts.now(), self._timeouts.request_seconds
-        if self.count == 1 and now - self._began < whole:
+        now, whole = self.timeouts.now(), self.timeouts.request_seconds
+        if self.count == 1 and now - self.began < whole:
             return whole
-        return min(whole, max(self.ends - now, _LAST_PART * self._retry_seconds))
+        return min(whole, max(self.ends - now, _LAST_PART * self.retry_seconds))
 
     def telling(self, failure: RequestFailure) -> RequestFailure:
         """Return the earlier failure in place of a timeout: a last, short attempt is often late."""
@@ -251,8 +244,8 @@ class _Attempts(Generic[T]):
 
     def _most_seconds(self, failure: RequestFailure) -> float:
         if failure.meaning.is_about_identity:
-            return min(self._retry_seconds, self._timeouts.refused_seconds)
-        return self._retry_seconds
+            return min(self.retry_seconds, self.timeouts.refused_seconds)
+        return self.retry_seconds
 
     def is_over(self, state: tenacity.RetryCallState) -> bool:
         """True when this attempt is the last."""
@@ -262,26 +255,29 @@ class _Attempts(Generic[T]):
             return True
         if failure.is_renewed and self.count == 1:
             return False
-        return self._timeouts.now() - self._began >= self._most_seconds(failure)
+        return self.timeouts.now() - self.began >= self._most_seconds(failure)
 
     def _is_header_suspected(self, failure: RequestFailure) -> bool:
-        if self._tries is None or not failure.meaning.may_be_header:
+        if self.tries is None or not failure.meaning.may_be_header:
             return False
-        return failure.meaning.is_certain or self.count >= self._tries
+        return failure.meaning.is_certain or self.count >= self.tries
 
     def pause(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds to wait: the service's Retry-After, or a random, growing backoff."""
         failure = _failure_in(state)
         if failure.is_renewed:
             return 0.0
-        after = failure.after_seconds
-        pause = self._backoff(state) if after is None else after + self._spread(state)
-        left = self._began + self._most_seconds(failure) - self._timeouts.now()
+        times, after = self.timeouts, failure.after_seconds
+        most = times.backoff_most_seconds
+        backoff = tenacity.wait_random_exponential(times.backoff_seconds, most)
+        spread = tenacity.wait_random(0, times.spread_seconds)
+        pause = backoff(state) if after is None else after + spread(state)
+        left = self.began + self._most_seconds(failure) - times.now()
         return max(0.0, min(pause, left))
 
     def sleep(self, seconds: float) -> None:
         """Wait so many seconds, or until the read is stopped."""
-        self._timeouts.sleep(seconds, self.stop)
+        self.timeouts.sleep(seconds, self.stop)
 
     def log(self, state: tenacity.RetryCallState) -> None:
         """Log the failure and the pause before the retry."""
@@ -299,7 +295,7 @@ class _Attempts(Generic[T]):
             return meaning.error(f"{failure}, for {self.query.where}: {meaning.remedy}")
         times = f"{self.count} time{'s' if self.count > 1 else ''}"
         seconds = self._most_seconds(failure)
-        setting = " (DICOM_RETRY_SECONDS)" if seconds == self._retry_seconds else ""
+        setting = " (DICOM_RETRY_SECONDS)" if seconds == self.retry_seconds else ""
         return meaning.error(
             f"{failure}, for {self.query.where}; requested {times} in {seconds:g} s{setting}: "
             f"{meaning.remedy}. Running again is safe"
