@@ -72,7 +72,8 @@ class HeaderListing(Listing):
         try:
             return self.read(position, window, limit, since=began, tries=QUICK_TRIES)
         except HeaderSuspectedError:
-            split = _Split(self, position, window, limit, began)
+            now = self.connection.timeouts.now()
+            split = _Split(self, position, window, limit, began, suspected_at=now)
         with suppress(_OutageError):
             return split.page()
         # In an outage this raises the error of the outage, after `retry_seconds`.
@@ -117,31 +118,28 @@ class _OutageError(Exception):
     """Pages fail for another reason than a bad header."""
 
 
+@dataclass
 class _Split:
     """The split of one page, to separate the rows with unreadable headers.
 
     Its methods raise _OutageError when it turns out to be an outage.
     """
 
-    def __init__(
-        self, listing: HeaderListing, position: Position, window: Window, limit: int, began: float
-    ) -> None:
-        self._listing = listing
-        self._position = position
-        self._window = window
-        self._limit = limit
-        self._timeouts = listing.connection.timeouts
-        self._began = began
-        self._suspected_at = self._timeouts.now()
-        self._pages: list[Page] = []
-        # The smallest part whose headers were read, to be read again as a control.
-        self._control: _Part | None = None
+    listing: HeaderListing
+    position: Position
+    window: Window
+    limit: int
+    began: float
+    suspected_at: float
+    pages: list[Page] = field(default_factory=list)
+    # The smallest part whose headers were read, to be read again as a control.
+    control: _Part | None = None
 
     def page(self) -> Page:
         """Return the page with rejections for unreadable headers."""
-        light = self._without_headers(_Part(0, self._limit))
+        light = self._without_headers(_Part(0, self.limit))
         parts = self._retry(self._bisect(_Part(0, len(light.rows) + len(light.strays))))
-        pages = [*self._pages, *self._reject(parts)]
+        pages = [*self.pages, *self._reject(parts)]
         return Page(
             [row for page in pages for row in page.rows],
             [stray for page in pages for stray in page.strays],
@@ -158,11 +156,12 @@ class _Split:
 
     def _retry(self, parts: list[_Part]) -> list[_Part]:
         """Return the single rows that fail in every round."""
+        timeouts = self.listing.connection.timeouts
         for _ in range(ROUNDS):
             if all(part.is_certain for part in parts):
                 break
-            self._timeouts.sleep(self._timeouts.doubt_seconds / ROUNDS, self._listing.stop)
-            self._suspected_at = self._timeouts.now()
+            timeouts.sleep(timeouts.doubt_seconds / ROUNDS, self.listing.stop)
+            self.suspected_at = timeouts.now()
             parts = self._failing(parts)
         return parts
 
@@ -179,20 +178,21 @@ class _Split:
         return failing
 
     def _is_late(self) -> bool:
-        ends = self._began + self._listing.connection.retry_seconds
-        return self._listing.stop.is_set() or self._timeouts.now() > ends
+        connection = self.listing.connection
+        is_over = connection.timeouts.now() > self.began + connection.retry_seconds
+        return is_over or self.listing.stop.is_set()
 
     def _read(self, part: _Part) -> _Part | None:
         """Keep the part's page, or return the part with the reason why it is unreadable."""
         at = self._place(part)
         try:
-            page = self._listing.read(*at, since=self._began, tries=1)
+            page = self.listing.read(*at, since=self.began, tries=1)
         except HeaderSuspectedError as error:
             is_certain = error.is_certain and part.is_alone
             return replace(part, reason=error.reason, is_certain=is_certain)
-        self._pages.append(page)
-        if has_header(page) and (self._control is None or part.count < self._control.count):
-            self._control = part
+        self.pages.append(page)
+        if has_header(page) and (self.control is None or part.count < self.control.count):
+            self.control = part
         return None
 
     def _are_others_readable(self) -> bool:
@@ -200,18 +200,18 @@ class _Split:
 
         Reads one of this page if any of it was readable, otherwise the newest of the feed.
         """
-        if self._listing.health.read_at >= self._suspected_at:
+        if self.listing.health.read_at >= self.suspected_at:
             return True
         try:
-            at = self._newest() if self._control is None else self._place(self._control)
-            return has_header(self._listing.read(*at, since=self._began, tries=QUICK_TRIES))
+            at = self._newest() if self.control is None else self._place(self.control)
+            return has_header(self.listing.read(*at, since=self.began, tries=QUICK_TRIES))
         except HeaderSuspectedError:
             return False
 
     def _newest(self) -> tuple[Position, Window, int]:
-        newest = self._listing.latest()
+        newest = self.listing.latest()
         ticks = newest[0][1].ticks if newest else None
-        ticks = self._position.ticks if ticks is None else ticks
+        ticks = self.position.ticks if ticks is None else ticks
         return Position(ticks, 0), Window(ticks, ticks + 1), 1
 
     def _reject(self, parts: list[_Part]) -> list[Page]:
@@ -219,7 +219,7 @@ class _Split:
         if not (all(part.is_certain for part in parts) or self._are_others_readable()):
             raise _OutageError
         pages = [self._without_headers(part) for part in parts]
-        if not self._listing.health.add({row.identity for page in pages for row in page.rows}):
+        if not self.listing.health.add({row.identity for page in pages for row in page.rows}):
             raise _OutageError
         return [_rejected(page, part.reason) for page, part in zip(pages, parts, strict=True)]
 
@@ -227,13 +227,13 @@ class _Split:
         """Return the part's page without headers. It is an outage when that fails as well."""
         at = self._place(part)
         try:
-            return self._listing.attempt(*at, headers=False, since=self._began, tries=QUICK_TRIES)
+            return self.listing.attempt(*at, headers=False, since=self.began, tries=QUICK_TRIES)
         except HeaderSuspectedError:
             raise _OutageError from None
 
     def _place(self, part: _Part) -> tuple[Position, Window, int]:
-        position = Position(self._position.ticks, self._position.offset + part.start)
-        return position, self._window, part.count
+        position = Position(self.position.ticks, self.position.offset + part.start)
+        return position, self.window, part.count
 
 
 def has_header(page: Page) -> bool:
