@@ -7,7 +7,7 @@
 - `views`: SQL views with DICOM's keywords as column names.
 """
 
-from dicom_assets.schema.attributes import ATTRIBUTES, Attribute, Path, Step, path
+from dicom_assets.schema.attributes import Attribute, Path, Step
 from dicom_assets.schema.columns import (
     DATE,
     DOUBLE,
@@ -18,13 +18,11 @@ from dicom_assets.schema.columns import (
     TIMESTAMP,
     Aggregate,
     Column,
-    Form,
     Table,
 )
 from dicom_assets.schema.tables import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 
 __all__ = [
-    "ATTRIBUTES",
     "CHANGE",
     "DATE",
     "DOUBLE",
@@ -41,9 +39,7 @@ __all__ = [
     "Aggregate",
     "Attribute",
     "Column",
-    "Form",
     "Path",
     "Step",
     "Table",
-    "path",
 ]

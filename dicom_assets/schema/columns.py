@@ -189,12 +189,9 @@ class Table:
         return next(column for column in self.columns if column.name == name)
 
 
-def type_of(attribute: Attribute, steps: int = 1, *, single: bool = True) -> pa.DataType:
-    """Return the Arrow type of a column of an attribute: that of its VR for a single value.
-
-    Several values, or a path of several steps, give text.
-    """
-    return _TYPES.get(attribute.vr, STRING) if single and steps == 1 else STRING
+def type_of(attribute: Attribute, *, single: bool = True) -> pa.DataType:
+    """Return the Arrow type of a column of an attribute: of its VR, or text for several values."""
+    return _TYPES.get(attribute.vr, STRING) if single else STRING
 
 
 def form_of(attribute: Attribute, type_: pa.DataType) -> Form:

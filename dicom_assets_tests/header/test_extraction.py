@@ -21,13 +21,11 @@ from dicom_assets.schema import (
     STRING,
     TIMESTAMP,
     Column,
-    Form,
     Step,
     Table,
-    path,
 )
-from dicom_assets.schema.attributes import ALL
-from dicom_assets.schema.columns import form_of
+from dicom_assets.schema.attributes import ALL, path
+from dicom_assets.schema.columns import Form, form_of
 
 Json = dict[str, Any]
 

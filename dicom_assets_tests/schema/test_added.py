@@ -11,7 +11,8 @@ import pytest
 from pydicom.datadict import keyword_for_tag, tag_for_keyword
 
 from dicom_assets.errors import SettingsError
-from dicom_assets.schema import INSTANCE, SERIES, STUDY, Column, Table, added, path
+from dicom_assets.schema import INSTANCE, SERIES, STUDY, Column, Table, added
+from dicom_assets.schema.attributes import path
 from dicom_assets.tables.catalogue import TABLES
 
 TIMESTAMP = pa.timestamp("us", "UTC")

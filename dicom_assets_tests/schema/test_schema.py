@@ -7,7 +7,6 @@ import pytest
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 from dicom_assets.schema import (
-    ATTRIBUTES,
     CHANGE,
     INSTANCE,
     REJECTED,
@@ -17,11 +16,10 @@ from dicom_assets.schema import (
     Aggregate,
     Attribute,
     Column,
-    Form,
     Table,
-    path,
 )
-from dicom_assets.schema.columns import camel
+from dicom_assets.schema.attributes import ATTRIBUTES, path
+from dicom_assets.schema.columns import Form, camel
 from dicom_assets.tables.catalogue import TABLES
 
 TIMESTAMP = "timestamp[us, tz=UTC]"
