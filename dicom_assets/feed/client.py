@@ -7,9 +7,8 @@ rows is decided in `tables`.
 
 import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import httpx
 import pyarrow as pa
@@ -38,7 +37,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class ChangeFeed(AbstractContextManager["ChangeFeed", None]):
+class ChangeFeed:
     """The change feed of one DICOM service: a context manager, safe to share between threads."""
 
     def __init__(  # noqa: PLR0913 - one argument per setting
@@ -71,8 +70,13 @@ class ChangeFeed(AbstractContextManager["ChangeFeed", None]):
             timeouts=timeouts,
             on_date=self._compare_clocks,
         )
-        path = f"v{api_version}/changefeed"
+        self._version = f"v{api_version}"
+        path = f"{self._version}/changefeed"
         self._listing = Listing(self._connection, path, batch_size, self._closed)
+
+    def __enter__(self) -> Self:
+        """Return the feed."""
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Close the feed, as `close` does."""

@@ -5,36 +5,27 @@ comparison is in `tables.questions.reconcile` and `tables.questions.find`. A ser
 search, or offer none: then the feed's errors are raised, and nothing was compared.
 """
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
-import httpx
 import msgspec
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.feed.client import ChangeFeed
 from dicom_assets.feed.decode import MAX_INT64, Entry, MalformedError, Uid, decode_page
-from dicom_assets.feed.http.connection import Connection, ServiceQuery
-from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Timeouts
+from dicom_assets.feed.http.connection import ServiceQuery
 from dicom_assets.feed.light_read import LightRead
-from dicom_assets.feed.listing import Listing
+from dicom_assets.feed.listing import MOST_STALE_PAGES
 from dicom_assets.feed.rows import change_rows
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import Window
-
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
 
 T = TypeVar("T")
 
 PAGE_STUDIES: Final = 200
 WHERE: Final = "the search for studies (QIDO-RS)"
-# As in the feed: on one page without a new study, studies may have moved while they were listed.
-_MOST_STALE_PAGES: Final = 2
-_CONNECTIONS: Final = 4
 # StudyInstanceUID, NumberOfStudyRelatedSeries, NumberOfStudyRelatedInstances.
 _STUDY, _STUDY_SERIES, _STUDY_INSTANCES = "0020000D", "00201206", "00201208"
 
@@ -66,53 +57,19 @@ _OBJECTS: Final = msgspec.json.Decoder(list[dict[str, Any]])
 _UID_PARAMETERS: Final = {"series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
 
 
-class StudyCounts(AbstractContextManager["StudyCounts", None]):
-    """The search of one DICOM service: a context manager, safe to share between threads.
+class StudyCounts(ChangeFeed):
+    """A change feed with the search of its service.
 
     In all methods `partition` is None for a service without data partitions.
     """
 
-    def __init__(  # noqa: PLR0913 - one argument per setting
-        self,
-        url: str,
-        *,
-        api_version: int,
-        batch_size: int,
-        retry_seconds: float,
-        credential: "TokenCredential | None" = None,
-        transport: httpx.BaseTransport | None = None,
-        timeouts: Timeouts = DEFAULT_TIMEOUTS,
-    ) -> None:
-        self._root = f"v{api_version}"
-        self._closed = threading.Event()
-        self._connection = Connection(
-            url,
-            retry_seconds=retry_seconds,
-            connections=_CONNECTIONS,
-            credential=credential,
-            transport=transport,
-            timeouts=timeouts,
-            on_date=lambda _: None,
-        )
-        path = f"{self._root}/changefeed"
-        self._listing = Listing(self._connection, path, batch_size, self._closed)
-
-    def __exit__(self, *_: object) -> None:
-        """Close the search, as `close` does."""
-        self.close()
-
-    def close(self) -> None:
-        """End every wait for the service and close the connections."""
-        self._closed.set()
-        self._connection.close()
-
     def studies(self, partition: str | None) -> Iterator[Mapping[str, Related]]:
         """Yield the studies of a data partition by UID, page by page, each once.
 
-        The second page in a row without a new study is the last.
+        The second page in a row without a new study is the last: studies may have moved meanwhile.
         """
         met, offset, stale_pages = set[str](), 0, 0
-        while stale_pages < _MOST_STALE_PAGES:
+        while stale_pages < MOST_STALE_PAGES:
             page = self.page(partition, offset, PAGE_STUDIES)
             fresh = {uid: related for uid, related in page.items() if uid not in met}
             if fresh:
@@ -152,7 +109,7 @@ class StudyCounts(AbstractContextManager["StudyCounts", None]):
         parameters: Mapping[str, str | int],
         decoder: "msgspec.json.Decoder[list[T]]",
     ) -> list[T]:
-        root = self._root if partition is None else f"{self._root}/partitions/{partition}"
+        root = self._version if partition is None else f"{self._version}/partitions/{partition}"
         read = partial(_read_matches, decoder)
         query = ServiceQuery(f"{root}/{level}", parameters, read, WHERE, "application/dicom+json")
         return self._connection.get(query, stop=self._closed)
@@ -163,7 +120,7 @@ class StudyCounts(AbstractContextManager["StudyCounts", None]):
         return len(self._matches(partition, level, parameters, _OBJECTS))
 
     def first(self) -> int | None:
-        """Return the ticks of the feed's first entry, None when the feed is empty."""
+        """Return the ticks of the feed's first entry, None if it has none or there is no entry."""
         rows = self._listing.first()
         return rows[0][1].ticks if rows else None
 
