@@ -168,7 +168,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
 
 
 def _have_further(tables: tuple[Table, ...]) -> bool:
-    """Return whether tables were added to those of the first releases, which fill themselves."""
+    """Return True if there are tables beyond the first four, which have to be filled."""
     return any(table.is_derived and table.name not in {SERIES.name, STUDY.name} for table in tables)
 
 
@@ -249,6 +249,5 @@ def _first_hour(settings: Settings) -> datetime:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions for the settings of the environment, all steps in one process."""
-    names = [table.name for table in TABLES]
-    ours = build_definitions(Settings.from_environment(further_tables=names))
+    ours = build_definitions(Settings.from_environment())
     return dg.Definitions.merge(ours, dg.Definitions(executor=dg.in_process_executor))

@@ -17,7 +17,7 @@ from dicom_assets.commands.progress import working
 from dicom_assets.definitions import build_definitions, io_manager
 from dicom_assets.defs.adoption import unreported
 from dicom_assets.settings import Settings
-from dicom_assets.tables.sync import shown_hours
+from dicom_assets.tables.sync import marked_hours
 
 
 @click.command()
@@ -40,7 +40,7 @@ def report_hours(settings: Settings, home: Path, progress: Callable[[int, int], 
     assets = [asset for asset in built if isinstance(asset, dg.AssetsDefinition)]
     keys = {asset.key.path[-1]: asset.key for asset in assets}
     partitions = cast("dg.HourlyPartitionsDefinition", assets[0].partitions_def)
-    hours = shown_hours(io_manager(settings).store())
+    hours = marked_hours(io_manager(settings).store())
     with dg.DagsterInstance.from_config(str(home)) as instance:
         unknown = list(unreported(instance, keys, partitions, hours))
         for number, materialization in enumerate(unknown, start=1):

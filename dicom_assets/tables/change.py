@@ -171,7 +171,7 @@ def _add(store: Store, before: Snapshot, window: Window, entries: Entries, run: 
     return _Added(difference, log.version, after)
 
 
-def bury(store: Store, sequences: set[int], run: Run) -> None:
+def mark_deleted(store: Store, sequences: set[int], run: Run) -> None:
     """Mark the rows of entries as Deleted whose headers were served as Deleted."""
 
     def attempt() -> None:

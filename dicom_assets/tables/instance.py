@@ -56,7 +56,7 @@ class _Planned:
 
 
 @dataclass(frozen=True)
-class _HeaderRead:
+class _ReadHeaders:
     """The pieces of a heavy read, put together."""
 
     rows: pa.Table
@@ -68,7 +68,7 @@ class _HeaderRead:
     bytes: int
 
     @classmethod
-    def of(cls, pieces: Iterable[Headers], *, reads_on: bool) -> "_HeaderRead":
+    def of(cls, pieces: Iterable[Headers], *, reads_on: bool) -> "_ReadHeaders":
         parts = list(pieces)
         rows = pa.concat_tables([p.rows for p in parts] or [INSTANCE.arrow().empty_table()])
         awaiting = frozenset(s for p in parts for s in p.replaced if reads_on)
@@ -120,7 +120,7 @@ def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
         if update.keeps_form and planned.target.property(HEADER_FORM) == BOTH:
             pieces = map(_with_map, pieces)
         counted = _counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers"))
-        read = _HeaderRead.of(counted, reads_on=update.reads_on)
+        read = _ReadHeaders.of(counted, reads_on=update.reads_on)
         _require_answers(read, wanted, window)
     with watch.stage("commit"):
         difference = _difference(planned, read, run.now)
@@ -128,7 +128,7 @@ def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
         rejected.note(store, window, read.rejections, run)
         # An instance that was rejected and is gone has no Delete entry. Nothing else settles it.
         if read.deleted:
-            change.bury(store, set(rejected.sequences(store)) & read.deleted, run)
+            change.mark_deleted(store, set(rejected.sequences(store)) & read.deleted, run)
     return Outcome(
         version_before=planned.target.version,
         version_after=after,
@@ -149,7 +149,7 @@ def _with_map(piece: Headers) -> Headers:
     return replace(piece, rows=piece.rows.set_column(at, field, pa.array(maps, HEADER_MAP)))
 
 
-def _require_answers(read: _HeaderRead, wanted: list[int], window: Window) -> None:
+def _require_answers(read: _ReadHeaders, wanted: list[int], window: Window) -> None:
     """Raise ServiceAnswerError unless the service answered for every wanted sequence."""
     answered = {*ints(read.rows["sequence"]), *read.deleted, *read.awaiting}
     answered |= {r.sequence for r in read.rejections if r.sequence is not None}
@@ -196,7 +196,7 @@ def _neighbours(log: Snapshot, inside: pa.Table, wanted: pa.Table) -> pa.Table:
     return rows.group_by(columns).aggregate([]).select(columns)
 
 
-def _difference(planned: _Planned, read: _HeaderRead, now: datetime) -> Difference:
+def _difference(planned: _Planned, read: _ReadHeaders, now: datetime) -> Difference:
     plan = planned.plan
     at = position(read.rows["sequence"], plan.read["sequence"])
     rows = _stamped(read.rows, plan.read["received_timestamp"].take(at), now)
@@ -220,7 +220,7 @@ def _stamped(rows: pa.Table, received: Values, now: datetime) -> pa.Table:
     return rows
 
 
-def _by_hour(window: Window, planned: _Planned, read: _HeaderRead) -> dict[int, Counter[str]]:
+def _by_hour(window: Window, planned: _Planned, read: _ReadHeaders) -> dict[int, Counter[str]]:
     fates = _fates(planned.plan, read)
     starts = (hour.start // TICKS_PER_HOUR * TICKS_PER_HOUR for hour in window.hours())
     hours = {start: Counter(dict.fromkeys(FATES, 0)) for start in starts}
@@ -230,7 +230,7 @@ def _by_hour(window: Window, planned: _Planned, read: _HeaderRead) -> dict[int, 
     return hours
 
 
-def _fates(plan: Plan, read: _HeaderRead) -> dict[int, str]:
+def _fates(plan: Plan, read: _ReadHeaders) -> dict[int, str]:
     """Return the result of the newest entry of each touched key, by sequence."""
     fates = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
     fates |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")

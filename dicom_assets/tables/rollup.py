@@ -121,7 +121,7 @@ def _clear_settled(store: Store, run: Run) -> None:
             rejected.clear(store, [s for s, owner in settled.items() if owner == study], run)
 
 
-def owing_derived(store: Store) -> list[Table]:
+def filled_derived(store: Store) -> list[Table]:
     """Return the derived tables that owe hours: all except those that are not filled yet."""
     owing = marks_of(store)
     return [table for table in store.tables.values() if table.is_derived and table.name in owing]

@@ -31,7 +31,8 @@ _SEAL_COLUMNS = [c for c in SYNC.names if c not in {"hour", CHANGE.mark}]
 
 # The tables whose marks `sync` has had from the first release on.
 _FIRST_FOLLOWERS = {INSTANCE.name, SERIES.name, STUDY.name}
-# By this a mark is known of a table that is switched off.
+# A column of `sync` with this ending that no table here has is the mark of a table that is switched
+# off.
 _MARK_ENDS = "At"
 
 
@@ -139,7 +140,7 @@ def seal(store: Store, hours: list[Hour], run: Run) -> int:
         fresh = [hour for hour in hours if hour.start not in known]
         changed = [h for h in hours if h.start in known and _differs(known[h.start], h)]
         difference = Difference(
-            sync.table, inserts=_sealed(fresh, run.now), updates=_sealed(changed, run.now)
+            sync.table, inserts=_seal_rows(fresh, run.now), updates=_seal_rows(changed, run.now)
         )
         sync.commit(difference, {"run_id": run.run_id})
         return len(fresh) + len(changed)
@@ -153,7 +154,7 @@ def unfilled_tables(store: Store) -> list[Table]:
     return [table for table in store.tables.values() if table.mark and table.name not in owing]
 
 
-def lagging(store: Store) -> dict[datetime, frozenset[str]]:
+def open_hours(store: Store) -> dict[datetime, frozenset[str]]:
     """Return the hours that were read once, with the tables that do not show them.
 
     The audit has removed their seals, or a run ended before the last table. No table shows an hour
@@ -193,7 +194,7 @@ def _differs(row: Mapping[str, object], hour: Hour) -> bool:
     return row[CHANGE.mark] is None or any(row[c] != seal_columns[c] for c in _SEAL_COLUMNS)
 
 
-def _sealed(hours: list[Hour], now: datetime) -> pa.Table:
+def _seal_rows(hours: list[Hour], now: datetime) -> pa.Table:
     rows = [{"hour": hour.start, **hour.seal_columns(), CHANGE.mark: now} for hour in hours]
     return pa.Table.from_pylist(rows, schema=SYNC.arrow())
 
@@ -206,9 +207,10 @@ def _rows(sync: Snapshot, first: datetime, last: datetime) -> list[dict[str, obj
 
 
 def forget_switched_off(store: Store, run: Run) -> None:
-    """Remove the marks of tables that are switched off, because `instance` changed without a seal.
+    """Remove the marks of tables that are switched off.
 
-    Such a table may be switched on again. Then it owes all hours.
+    `instance` has changed and no seal has, so such a table would not learn of it. When it is
+    switched on again, it owes all hours.
     """
 
     def attempt() -> None:
@@ -225,7 +227,8 @@ def forget_switched_off(store: Store, run: Run) -> None:
 class Seals:
     """The seals of hours as they were when a run began.
 
-    With `same_instance` an hour counts as another one, too, when `instance` followed it again.
+    An hour is unchanged while its digest is. With `same_instance` the mark of `instance` has to be
+    the same, too.
     """
 
     rows: tuple[Mapping[str, object], ...]
@@ -283,7 +286,7 @@ def _set(sync: Snapshot, rows: list[dict[str, object]], run: Run) -> None:
     sync.commit(Difference(sync.table, patches=patch), {"run_id": run.run_id})
 
 
-def sealed(store: Store, window: Window) -> dict[datetime, str]:
+def digests_of(store: Store, window: Window) -> dict[datetime, str]:
     """Return the digest of each hour of the window that has a seal."""
     starts = _starts(window)
     rows = _rows(store.open(SYNC), starts[0], starts[-1]) if starts else []
@@ -294,8 +297,8 @@ def sealed(store: Store, window: Window) -> dict[datetime, str]:
     }
 
 
-def shown_hours(store: Store) -> dict[str, list[datetime]]:
-    """Return the hours that each table shows, ascending, by the name of the table."""
+def marked_hours(store: Store) -> dict[str, list[datetime]]:
+    """Return the hours that carry each table's mark, ascending, whatever their bounds."""
     sync = store.open(SYNC)
     marks = marks_of(store, sync)
     rows = sync.rows(["hour", *marks.values()]).sort_by("hour").to_pylist()

@@ -16,7 +16,7 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.questions.audit import reopen
-from dicom_assets.tables.sync import followed, lagging
+from dicom_assets.tables.sync import followed, open_hours
 from dicom_assets.window import HOUR, Span, Window, floor_hour, ticks_of
 from dicom_assets_tests.support.daemon import daemon
 from dicom_assets_tests.support.history import alive, header
@@ -80,7 +80,7 @@ class Clinic:
 
     def is_whole(self) -> bool:
         """Whether all tables show every hour that was read, and no run is at work."""
-        return not lagging(self.world.store) and not self.runs(UNFINISHED)
+        return not open_hours(self.world.store) and not self.runs(UNFINISHED)
 
 
 @pytest.fixture

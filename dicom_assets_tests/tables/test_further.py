@@ -18,10 +18,10 @@ from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import (
     followed,
-    lagging,
+    marked_hours,
     marks_of,
+    open_hours,
     showing,
-    shown_hours,
     unfilled_tables,
 )
 from dicom_assets.tables.upkeep import rederive
@@ -91,7 +91,7 @@ def test_a_new_root_has_it_from_the_first_hour(tmp_path: Path) -> None:
 def test_it_owes_no_hour_before_it_is_filled(added: Bench) -> None:
     """Else years of hours would be asked for; it may follow a new hour meanwhile."""
     assert unfilled_tables(added.store) == [TOY]
-    assert (lagging(added.store), len(followed(added.store, WHOLE))) == ({}, 2)
+    assert (open_hours(added.store), len(followed(added.store, WHOLE))) == ({}, 2)
     added.archive.create(121, of=key("9"))
     follow(added, 2, with_toy=True)
     assert unfilled_tables(added.store) == [TOY]
@@ -103,10 +103,10 @@ def test_a_fill_needs_no_feed_and_marks_the_hours(added: Bench) -> None:
     """From `instance` alone; from then on the table owes hours, and no row counts as unfilled."""
     asked = len(added.archive.asked)
     refill(added.store, TOY, run())
-    assert shown_hours(added.store)["toy"] == [datetime_of(hours(n).start) for n in (0, 1)]
+    assert marked_hours(added.store)["toy"] == [datetime_of(hours(n).start) for n in (0, 1)]
     assert len(added.archive.asked) == asked
     assert holds_what_it_must(added.store)
-    assert (unfilled_tables(added.store), lagging(added.store)) == ([], {})
+    assert (unfilled_tables(added.store), open_hours(added.store)) == ([], {})
     assert all("toy" in showing(added.store, WHOLE) for _ in range(2))
     sync = added.store.open(SYNC).delta
     assert sync is not None
@@ -135,10 +135,10 @@ def test_an_hour_that_comes_while_it_is_filled_is_owed(
 
     monkeypatch.setattr(rederive, "rederive", overtaken)
     refill(added.store, TOY, run())
-    (owed,) = lagging(added.store).values()
+    (owed,) = open_hours(added.store).values()
     assert owed == {"toy"}
     derive(added.store, TOY, hours(2), run())
-    assert (lagging(added.store), holds_what_it_must(added.store)) == ({}, True)
+    assert (open_hours(added.store), holds_what_it_must(added.store)) == ({}, True)
 
 
 def test_it_follows_ranges(added: Bench) -> None:
@@ -163,12 +163,12 @@ def test_switched_off_and_on_again_it_owes_what_came_meanwhile(
     follow(off, 0, with_toy=False)
     off.archive.create(121, of=key("5"))
     follow(off, 2, with_toy=False)
-    assert lagging(off.store) == {}
+    assert open_hours(off.store) == {}
     on = store_in(tmp_path, WITH_TOY)
-    assert list(lagging(on).values()) == [{"toy"}, {"toy"}]
+    assert list(open_hours(on).values()) == [{"toy"}, {"toy"}]
     for hour in (0, 2):
         derive(on, TOY, hours(hour), run())
-    assert (lagging(on), holds_what_it_must(on)) == ({}, True)
+    assert (open_hours(on), holds_what_it_must(on)) == ({}, True)
 
 
 def test_without_it_nothing_is_written_differently(tmp_path: Path) -> None:
@@ -251,9 +251,9 @@ def test_an_hour_that_is_followed_again_while_it_is_filled_is_owed(
 
     monkeypatch.setattr(rederive, "rederive", overtaken)
     refill(added.store, TOY, run())
-    assert list(lagging(added.store).values()) == [{"toy"}]
+    assert list(open_hours(added.store).values()) == [{"toy"}]
     derive(added.store, TOY, hours(0), run())
-    assert (lagging(added.store), holds_what_it_must(added.store)) == ({}, True)
+    assert (open_hours(added.store), holds_what_it_must(added.store)) == ({}, True)
 
 
 def test_what_heals_while_it_is_switched_off_makes_it_owe_all_hours(
@@ -269,10 +269,10 @@ def test_what_heals_while_it_is_switched_off_makes_it_owe_all_hours(
     off.archive.unreadable = {}
     off.sync(hours(2), run(now=NOW + timedelta(hours=2)))
     on = store_in(tmp_path, WITH_TOY)
-    assert list(lagging(on).values()) == [{"toy"}] * 3
+    assert list(open_hours(on).values()) == [{"toy"}] * 3
     for hour in range(3):
         derive(on, TOY, hours(hour), run())
-    assert (lagging(on), holds_what_it_must(on)) == ({}, True)
+    assert (open_hours(on), holds_what_it_must(on)) == ({}, True)
 
 
 @pytest.mark.parametrize("mark", ["toyDone", "hour", "studyAt", "sealedAt"])

@@ -9,7 +9,7 @@ from dicom_assets.errors import NotYetError
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.snapshot import Snapshot
-from dicom_assets.tables.sync import lagging
+from dicom_assets.tables.sync import open_hours
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import NOW, Bench, contents, hours, key
 
@@ -108,10 +108,10 @@ def test_a_run_that_ended_before_its_tombstones_are_logged_leaves_the_hour_to_ch
         kill_after(patched, 1)
         with pytest.raises(KilledError):
             bench.change(hours(0))
-    (owing,) = lagging(bench.store).values()
+    (owing,) = open_hours(bench.store).values()
     assert "change" in owing
     with pytest.raises(NotYetError):
         bench.instance(hours(0))
     bench.sync(hours(0))
     assert contents(bench.store, INSTANCE, "sequence") == [(1,)]
-    assert lagging(bench.store) == {}
+    assert open_hours(bench.store) == {}

@@ -20,7 +20,7 @@ from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions import integrity, plausibility
 from dicom_assets.tables.questions.integrity import Agreement
 from dicom_assets.tables.questions.plausibility import Jump
-from dicom_assets.tables.rollup import owing_derived
+from dicom_assets.tables.rollup import filled_derived
 
 KEYS_CHECK: Final = Check(
     name="keys",
@@ -139,7 +139,7 @@ def recount_instances(run: CheckRun) -> dg.AssetCheckResult:
 
 
 def _agreements(store: Store) -> dict[str, Agreement]:
-    return {table.name: integrity.agreement(store, table) for table in owing_derived(store)}
+    return {table.name: integrity.agreement(store, table) for table in filled_derived(store)}
 
 
 def _compared(agreements: Mapping[str, Agreement]) -> str:

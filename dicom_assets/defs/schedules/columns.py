@@ -15,8 +15,8 @@ from dicom_assets.defs.run_tags import TABLES_ONLY_TAG
 from dicom_assets.defs.schedules.missing_hours import HourlyLoad
 from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.rollup import owing_derived
-from dicom_assets.tables.sync import forget_switched_off, shown_hours, unfilled_tables
+from dicom_assets.tables.rollup import filled_derived
+from dicom_assets.tables.sync import forget_switched_off, marked_hours, unfilled_tables
 from dicom_assets.tables.upkeep.column_backfill import fill
 from dicom_assets.tables.upkeep.kept_headers import extract_of
 from dicom_assets.tables.upkeep.rederive import rederive, refill
@@ -46,12 +46,13 @@ def columns_job(load: HourlyLoad) -> dg.JobDefinition:
             extract = extract_of(table, service_of(context, names).site_time_zone)
             outcomes[table.name] = fill(store, table, extract, run)
             forget_switched_off(store, run)
-            for derived in owing_derived(store):
+            for derived in filled_derived(store):
                 outcomes[derived.name] = rederive(store, derived, run)
         for table in unfilled_tables(store):
             outcomes[table.name] = refill(store, table, run)
         # Those of an earlier run, too, that ended before it had reported all hours.
-        for event in unreported(context.instance, load.tables, load.partitions, shown_hours(store)):
+        marked = marked_hours(store)
+        for event in unreported(context.instance, load.tables, load.partitions, marked):
             context.instance.report_runless_asset_event(event)
         context.add_output_metadata(
             {

@@ -25,7 +25,7 @@ from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.sync import lagging, showing, unfilled_tables
+from dicom_assets.tables.sync import open_hours, showing, unfilled_tables
 from dicom_assets.window import HOUR, Span, Window, datetime_of
 
 SENSOR_SECONDS = 60
@@ -232,7 +232,7 @@ def reopened_sensor(
     ) -> list[dg.RunRequest] | dg.SkipReason:
         owed = {
             hour: load.with_below(tables)
-            for hour, tables in lagging(load.store()).items()
+            for hour, tables in open_hours(load.store()).items()
             if hour >= load.partitions.start
             and (load.partitions.end is None or hour < load.partitions.end)
         }

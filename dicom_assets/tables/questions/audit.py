@@ -68,7 +68,7 @@ def audit(
     if window.start == window.end:
         return Audit(0, 0, (), 0, 0, 0)
     # Seals are read first: an hour that is sealed again meanwhile is only requested once more.
-    sealed = seals.sealed(store, window)
+    sealed = seals.digests_of(store, window)
     change_log.require_archive(store.open(CHANGE), feed)
     entries = feed.entries(window, progress)
     served = {h.start: h for h in seals.hours_of(window, entries.changes, entries.rejections)}

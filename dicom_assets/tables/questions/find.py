@@ -38,7 +38,7 @@ from dicom_assets.tables.delta.arrow import distinct, filter_out, ints, is_in, p
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, newest_of
 from dicom_assets.tables.questions.reconcile import Counts, Followed, Reading, backwards
-from dicom_assets.tables.rollup import difference_of, owing_derived
+from dicom_assets.tables.rollup import difference_of, filled_derived
 from dicom_assets.tables.sync import marks_of
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, Window, datetime_of
 
@@ -243,7 +243,7 @@ class _Known:
                 "study": self._count(STUDY),
             },
             behind=tuple(e for e in entries if e.sequence in behind),
-            stale=tuple(t.name for t in owing_derived(self.store) if self._is_stale(t)),
+            stale=tuple(t.name for t in filled_derived(self.store) if self._is_stale(t)),
             rejected=tuple(
                 Rejected(*(row[name] for name in names)) for row in self.rejected.to_pylist()
             ),

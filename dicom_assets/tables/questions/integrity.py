@@ -12,7 +12,7 @@ from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables.delta.arrow import ints
 from dicom_assets.tables.delta.retry import settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals
-from dicom_assets.tables.sync import lagging
+from dicom_assets.tables.sync import open_hours
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
 # The aggregates that count, and their columns in the comparison.
@@ -127,8 +127,8 @@ def _comparison(store: Store, table: Table) -> str:
 def _is_moving(store: Store, table: Table) -> str:
     """Return the SQL condition of the log's rows whose studies have an hour open in the table."""
     needed = {INSTANCE.name, table.name}
-    open_hours = (hour for hour, tables in lagging(store).items() if needed & tables)
-    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in open_hours]
+    starts = (hour for hour, tables in open_hours(store).items() if needed & tables)
+    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in starts]
     # An IN takes no empty list. -1 is neither an hour nor a sequence.
     open_, rejected = (literals(v or [-1]) for v in (hours, rejections.sequences(store)))
     return f'"timestamp_ticks" / {TICKS_PER_HOUR} IN ({open_}) OR "sequence" IN ({rejected})'

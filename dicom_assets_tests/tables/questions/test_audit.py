@@ -8,7 +8,7 @@ from dicom_assets.errors import ForeignArchiveError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import INSTANCE, SYNC
 from dicom_assets.tables.questions.audit import Audit, audit
-from dicom_assets.tables.sync import lagging
+from dicom_assets.tables.sync import open_hours
 from dicom_assets_tests.support.tables import Bench, at, contents, hours, key, run, ticks
 
 
@@ -43,7 +43,7 @@ def test_a_late_entry_opens_its_hour_and_only_that(bench: Bench) -> None:
     found = audited(bench, 0, 2)
     assert (found.reopened, found.late, found.lost, found.passed) == ((at(0),), 1, 0, False)
     assert seals(bench) == [(at(0), False), (at(60), True)]
-    assert list(lagging(bench.store)) == [at(0)]
+    assert list(open_hours(bench.store)) == [at(0)]
 
 
 def test_an_opened_hour_is_whole_after_it_was_read_again(bench: Bench) -> None:
@@ -53,7 +53,7 @@ def test_an_opened_hour_is_whole_after_it_was_read_again(bench: Bench) -> None:
     bench.archive.create(20, of=key("2"))
     audited(bench)
     bench.sync(hours(0))
-    assert list(lagging(bench.store)) == []
+    assert list(open_hours(bench.store)) == []
     assert audited(bench).passed
 
 
@@ -136,7 +136,7 @@ def test_an_entry_that_is_lost_is_reported_and_not_asked_for(bench: Bench) -> No
     bench.sync(hours(0))
     del bench.archive.entries_[0]
     assert audited(bench).reopened == ()
-    assert list(lagging(bench.store)) == []
+    assert list(open_hours(bench.store)) == []
 
 
 def test_an_hour_that_only_the_log_has_is_open(bench: Bench) -> None:
@@ -144,9 +144,9 @@ def test_an_hour_that_only_the_log_has_is_open(bench: Bench) -> None:
     bench.archive.create(10)
     bench.change(hours(0))
     assert audited(bench).reopened == ()
-    assert list(lagging(bench.store)) == [at(0)]
+    assert list(open_hours(bench.store)) == [at(0)]
     bench.sync(hours(0))
-    assert list(lagging(bench.store)) == []
+    assert list(open_hours(bench.store)) == []
 
 
 def test_an_expiry_that_only_the_log_has_leaves_the_hour_open(bench: Bench) -> None:
@@ -155,7 +155,7 @@ def test_an_expiry_that_only_the_log_has_leaves_the_hour_open(bench: Bench) -> N
     bench.sync(hours(0))
     bench.archive.expire()
     bench.change(hours(0))
-    assert list(lagging(bench.store)) == [at(0)]
+    assert list(open_hours(bench.store)) == [at(0)]
     bench.sync(hours(0))
-    assert list(lagging(bench.store)) == []
+    assert list(open_hours(bench.store)) == []
     assert contents(bench.store, INSTANCE, "sequence") == []
