@@ -45,10 +45,12 @@ STORED_COLUMNS = [*INSTANCE.key, "sequence", "received_timestamp"]
 class Plan:
     """The changes that the touched keys need; each table has one row per key.
 
-    `read`: sequence, timestamp_ticks, received_timestamp, held (the sequence in the table, may be
-    null) and exists (the table has a row), of the entries whose headers are to be read. `deletes`:
-    key columns and sequence. `patches`: key columns, sequence and received_timestamp. `newest`: the
-    newest sequence of every touched key. `paused`: those of them that wait for their next attempt.
+    `read`: sequence, timestamp_ticks, received_timestamp, stored (the sequence in the table, may be
+    null) and exists (the table has a row), of the entries whose headers are to be read.
+    `deletes`: key columns and sequence.
+    `patches`: key columns, sequence and received_timestamp.
+    `newest`: the newest sequence of every touched key.
+    `paused`: those of them that wait for their next attempt.
     """
 
     read: pa.Table
@@ -87,12 +89,12 @@ def make_plan(
     next attempt.
     """
     log = log.filter(is_in(key_of(log), touched))
-    newest = _with_held(newest_of(log), stored)
+    newest = _with_stored(newest_of(log), stored)
     gone, exists = is_gone(newest), newest["exists"]
-    held = pc.fill_null(newest["held"], -1)
+    applied = pc.fill_null(newest["stored"], -1)
     waiting = is_in(newest["sequence"], numbers(paused))
-    unread = pc.and_(pc.invert(gone), pc.less(held, newest["sequence"]))
-    deletes = pc.and_(gone, pc.and_(exists, pc.less_equal(held, newest["sequence"])))
+    unread = pc.and_(pc.invert(gone), pc.less(applied, newest["sequence"]))
+    deletes = pc.and_(gone, pc.and_(exists, pc.less_equal(applied, newest["sequence"])))
     kept = pc.and_(exists, pc.invert(pc.or_(deletes, unread)))
     return Plan(
         read=_with_received(newest.filter(pc.and_(unread, pc.invert(waiting))), log, "sequence"),
@@ -103,11 +105,11 @@ def make_plan(
     )
 
 
-def _with_held(newest: pa.Table, stored: pa.Table) -> pa.Table:
-    """Add the table's row of each key: `held` and `received`, and `exists` if there is one."""
+def _with_stored(newest: pa.Table, stored: pa.Table) -> pa.Table:
+    """Add the table's row of each key: `stored` and `received`, and `exists` if there is one."""
     row = position(key_of(newest), key_of(stored))
-    held, received = stored["sequence"].take(row), stored["received_timestamp"].take(row)
-    newest = newest.append_column("held", held).append_column("received", received)
+    newest = newest.append_column("stored", stored["sequence"].take(row))
+    newest = newest.append_column("received", stored["received_timestamp"].take(row))
     return newest.append_column("exists", pc.is_valid(row))
 
 
@@ -134,8 +136,8 @@ def _received(keys: Values, upto: Values, log: pa.Table) -> Values:
 
 
 def _patches(kept: pa.Table, log: pa.Table) -> pa.Table:
-    rows = _with_received(kept.filter(pc.is_valid(kept["held"])), log, "held")
+    rows = _with_received(kept.filter(pc.is_valid(kept["stored"])), log, "stored")
     new, old = rows["received_timestamp"], rows["received"]
     moved = pc.and_(pc.is_valid(new), pc.fill_null(pc.not_equal(new, old), True))  # noqa: FBT003 - Arrow's own signature
-    patches = rows.filter(moved).select([*INSTANCE.key, "held", "received_timestamp"])
+    patches = rows.filter(moved).select([*INSTANCE.key, "stored", "received_timestamp"])
     return patches.rename_columns([*INSTANCE.key, "sequence", "received_timestamp"])

@@ -83,8 +83,8 @@ def _nothing_is_gone(_: object) -> Any:  # noqa: ANN401 - a function
 def _without_guard(with_held: Any) -> Any:  # noqa: ANN401 - a function
     def unguarded(newest: pa.Table, stored: pa.Table) -> pa.Table:
         found = with_held(newest, stored)
-        at = found.schema.get_field_index("held")
-        forgotten: pa.Table = found.set_column(at, "held", pa.nulls(len(found), pa.int64()))
+        at = found.schema.get_field_index("stored")
+        forgotten: pa.Table = found.set_column(at, "stored", pa.nulls(len(found), pa.int64()))
         return forgotten
 
     return unguarded
@@ -147,7 +147,7 @@ def _oldest(latest: Any) -> Any:  # noqa: ANN401 - a function
 PURE: dict[str, Plant] = {
     "order by timestamp": _replacing(plan, "newest_of", _newest_by_time),
     "ignore tombstones": _replacing(plan, "is_gone", _nothing_is_gone),
-    "no sequence guard": _replacing(plan, "_with_held", _without_guard),
+    "no sequence guard": _replacing(plan, "_with_stored", _without_guard),
     "received from any entry": _replacing(plan, "_received", _received_by_any),
     "received never found": _replacing(plan, "_received", _received_unbounded),
     "a key without its data partition": _replacing(plan, "key_of", _without_partition),

@@ -100,7 +100,7 @@ def test_what_is_read_says_what_the_table_holds(
     """A row without sequence exists all the same: it is updated, not inserted beside."""
     planned = plan([logged(5)], holds(held)).read
     assert planned["exists"].to_pylist() == [exists]
-    assert planned["held"].to_pylist() == [shown]
+    assert planned["stored"].to_pylist() == [shown]
 
 
 def test_a_paused_entry_is_neither_read_nor_patched_but_named() -> None:

@@ -78,8 +78,8 @@ def gaps(owed: Owed, failures: Sequence[Failure], now: datetime) -> tuple[list[G
             resting += 1
         else:
             alike[failure, tables].append(hour)
-    found = [Gap(span, *key) for key, hours in alike.items() for span in spans_of(hours)]
-    return sorted(found, key=lambda gap: gap.hours.first), resting
+    due = [Gap(span, *key) for key, hours in alike.items() for span in spans_of(hours)]
+    return sorted(due, key=lambda gap: gap.hours.first), resting
 
 
 def slices(gap: Gap, entries_of: Callable[[Span], int], *, newest_first: bool) -> Iterator[Slice]:
