@@ -291,9 +291,9 @@ class Followed:
     @classmethod
     def of(cls, store: Store) -> "Followed":
         """Read the spans from `sync`."""
-        marks = [INSTANCE.mark, SERIES.mark, STUDY.mark]
+        marks = [table.mark for table in (CHANGE, INSTANCE, SERIES, STUDY)]
         rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *marks]).to_pylist()
-        sealed = [row for row in rows if row["sealedAt"] is not None]
+        sealed = [row for row in rows if row[CHANGE.mark] is not None]
         done = [row for row in sealed if all(row[mark] is not None for mark in marks)]
         return cls(_merged(map(_span, sealed)), _merged(map(_span, done)))
 
