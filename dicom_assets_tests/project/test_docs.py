@@ -74,7 +74,8 @@ def _naming_files() -> Iterator[Path]:
     for pattern in NAMING:
         yield from ROOT.glob(pattern)
         for folder in ("dicom_assets", "dicom_assets_tests", "deploy", "docs"):
-            yield from (ROOT / folder).rglob(pattern)
+            found = (ROOT / folder).rglob(pattern)
+            yield from (path for path in found if "node_modules" not in path.parts)
 
 
 def test_the_index_has_every_page_once() -> None:
