@@ -27,7 +27,8 @@ STUDY = "1.4711"
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with one study, which the next hour has deleted."""
-    root = tmp_path_factory.mktemp("erased")
+    root = tmp_path_factory.mktemp("erased") / "tables"
+    root.mkdir()
     bench = Bench(store_in(root))
     bench.archive.create(1, of=key(study="4711"), patientname=PATIENT)
     bench.sync(hours(0))
