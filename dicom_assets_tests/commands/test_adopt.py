@@ -3,26 +3,16 @@
 from pathlib import Path
 
 import dagster as dg
-import pytest
 from click.testing import CliRunner
 
 from dicom_assets.cli import main
 from dicom_assets.schema import SERIES
 from dicom_assets_tests.support.canary import overhear
-from dicom_assets_tests.support.history import FIRST, KEYS, LAST, at, header, tell
+from dicom_assets_tests.support.history import KEYS, at, header
 from dicom_assets_tests.support.processes import copy_home, environment
 from dicom_assets_tests.support.ticks import evaluate, spans, tick
 from dicom_assets_tests.support.watched_service import Service
-from dicom_assets_tests.support.world import ASSETS, World, world
-
-
-@pytest.fixture
-def followed(own_service: Service, tmp_path: Path) -> World:
-    """Tables that another Dagster has filled, which is gone."""
-    tell(own_service.archive)
-    made = world(own_service, tmp_path / "tables")
-    made.run(FIRST, LAST)
-    return made
+from dicom_assets_tests.support.world import ASSETS, World
 
 
 def adopt(folder: Path, service: Service) -> str:

@@ -23,6 +23,7 @@ from dicom_assets_tests.support.world import World, world
 __all__ = [
     "clinic",
     "filled",
+    "followed",
     "fresh_home",
     "home_instance",
     "instance",
@@ -63,6 +64,15 @@ def filled(service: Service, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Tables that one run over all six hours has filled; nobody changes them."""
     made = world(service, tmp_path_factory.mktemp("filled"))
     made.run(FIRST, LAST, instance=dg.DagsterInstance.ephemeral())
+    return made
+
+
+@pytest.fixture
+def followed(own_service: Service, tmp_path: Path) -> World:
+    """Tables in `tables` that have followed a service of their own, for one test to spoil."""
+    tell(own_service.archive)
+    made = world(own_service, tmp_path / "tables")
+    made.run(FIRST, LAST)
     return made
 
 

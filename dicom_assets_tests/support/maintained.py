@@ -27,6 +27,7 @@ from dicom_assets_tests.support.tables import Archive, Bench, Row, hours, key, t
 LATER = datetime.now(UTC) + timedelta(days=8)
 """What is written now has rested by then."""
 PATIENT = "PHI-Doe^Jane"
+HOURS = 12
 HOURS_WRITTEN = 6
 
 

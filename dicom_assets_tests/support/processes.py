@@ -24,8 +24,12 @@ ASSETS: Final = ("change", "instance", "series", "study")
 def environment(folder: Path, service: Service) -> dict[str, str]:
     """An environment without settings of the user's, with ours for the service and the folder."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("DICOM_", "DAGSTER_"))}
-    return clean | {
-        "PYTHONPATH": str(ROOT),
+    return clean | {"PYTHONPATH": str(ROOT)} | settings_of(folder, service)
+
+
+def settings_of(folder: Path, service: Service) -> dict[str, str]:
+    """The settings for the six hours of a service, with home and tables in the folder."""
+    return {
         "DAGSTER_HOME": str(folder / "home"),
         "DICOM_SERVICE_URL": service.url,
         "DICOM_TABLES_URL": str(folder / "tables"),

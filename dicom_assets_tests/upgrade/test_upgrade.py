@@ -21,7 +21,8 @@ from dicom_assets.defs.run_tags import attempt_of, tagged_hours
 from dicom_assets.settings import Settings
 from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
 from dicom_assets.window import HOUR, TICKS_PER_HOUR, ticks_of
-from dicom_assets_tests.support.history import END, START, alive
+from dicom_assets_tests.support.history import START, alive
+from dicom_assets_tests.support.processes import settings_of
 from dicom_assets_tests.support.sinks import Sink, http_sink
 from dicom_assets_tests.support.watched_service import Asked, Service
 from dicom_assets_tests.support.world import Rows, World
@@ -177,13 +178,7 @@ def upgraded(release: str, folder: Path, service: Service, left: timedelta) -> I
 
 def _settings(folder: Path, service: Service, sink: Sink) -> dict[str, str]:
     """Return the settings as the release had them."""
-    return {
-        "DAGSTER_HOME": str(folder / "home"),
-        "DICOM_SERVICE_URL": service.url,
-        "DICOM_TABLES_URL": str(folder / "tables"),
-        "DICOM_START_TIME": START.isoformat(),
-        "DICOM_END_TIME": END.isoformat(),
-        "DICOM_RETRY_SECONDS": "0",
+    return settings_of(folder, service) | {
         "DICOM_SCHEDULE": "* * * * *",
         "DICOM_ALERTS": f"json://{sink.address}",
     }

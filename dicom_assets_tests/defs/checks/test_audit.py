@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from dicom_assets.defs.checks.service import AUDIT_CHECK, RECONCILIATION_CHECK
 from dicom_assets.defs.pool import OWNER_TAG, owner_of
@@ -32,15 +31,6 @@ from dicom_assets_tests.support.world import World, world
 LATE = 2
 LATE_HOUR = Span(START + LATE * HOUR, START + LATE * HOUR)
 EARLIER = Span(START, START + HOUR)
-
-
-@pytest.fixture
-def followed(own_service: Service, tmp_path: Path) -> World:
-    """Tables that have followed a service which a test may change."""
-    tell(own_service.archive)
-    made = world(own_service, tmp_path / "tables")
-    made.run(FIRST, LAST)
-    return made
 
 
 def _audited(

@@ -37,7 +37,6 @@ from dicom_assets_tests.support.history import (
     at,
     header,
     study_uid,
-    tell,
 )
 from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, SERVICE
 from dicom_assets_tests.support.processes import copy_home
@@ -47,15 +46,6 @@ from dicom_assets_tests.support.world import ASSETS, RANGE_END, RANGE_START, Wor
 LOOKS = (HOURLY, AUDIT, DAILY)
 CHECKS = (*SERVICE_CHECKS, *platform.UPKEEP_CHECKS, *data.TABLE_CHECKS)
 Told = Mapping[str, dg.AssetCheckEvaluation]
-
-
-@pytest.fixture
-def followed(own_service: Service, tmp_path: Path) -> World:
-    """Tables of the test's own, filled from a service of its own, which a test may spoil."""
-    tell(own_service.archive)
-    made = world(own_service, tmp_path / "tables")
-    made.run(FIRST, LAST)
-    return made
 
 
 def looked(

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.feed import ChangeFeed
-from dicom_assets_tests.adversary import Faults, breakable, serve
+from dicom_assets_tests.emulator.conftest import application, archive, faults, url
 from dicom_assets_tests.feed.faults.truth import fill
 from dicom_assets_tests.support.feed_service import QUICK
-from dicom_assets_tests.support.feeds import feed_of
+from dicom_assets_tests.support.feeds import opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from starlette.applications import Starlette
 
     from dicom_assets.feed import ChangeFeed
 
+__all__ = ["application", "archive", "faults", "url"]
 
 TIMES = int(os.environ.get("FAULTS", "1"))
 
@@ -45,19 +44,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def application(tmp_path_factory: pytest.TempPathFactory) -> Starlette:
-    """The service; each test puts its archive into it."""
-    return breakable(Archive(tmp_path_factory.mktemp("unused")), Faults())
-
-
-@pytest.fixture(scope="session")
-def url(application: Starlette) -> Iterator[str]:
-    """Where the service listens."""
-    with serve(application) as running:
-        yield running.url
-
-
-@pytest.fixture(scope="session")
 def resting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     """An archive of 130 entries, three at each tick, which no test may change."""
     archive = Archive(tmp_path_factory.mktemp("resting"))
@@ -74,36 +60,10 @@ def still(application: Starlette, resting: Archive) -> Archive:
 
 
 @pytest.fixture
-def archive(application: Starlette, tmp_path: Path) -> Iterator[Archive]:
-    """An empty archive of the test's own, which is served."""
-    archive = Archive(tmp_path / "archive")
-    application.state.archive = archive
-    yield archive
-    archive.close()
-
-
-@pytest.fixture
-def faults(application: Starlette) -> Iterator[Faults]:
-    """The faults of the service during a test. There are none until the test adds some."""
-    faults: Faults = application.state.faults
-    yield faults
-    faults.clear()
-
-
-@pytest.fixture
 def open_feed(url: str) -> Iterator[Callable[..., ChangeFeed]]:
     """A function that opens a feed of the service, in pages of 20. All are closed in the end."""
-    opened: list[ChangeFeed] = []
-
-    def open_(**settings: Any) -> ChangeFeed:  # noqa: ANN401 - whatever ChangeFeed takes
-        usual: dict[str, Any] = {"timeouts": QUICK, "batch_size": 20, "in_flight": 4}
-        usual["retry_seconds"] = 10.0
-        opened.append(feed_of(url, **(usual | settings)))
-        return opened[-1]
-
-    yield open_
-    for feed in opened:
-        feed.close()
+    with opening(url, retry_seconds=10.0, timeouts=QUICK, batch_size=20, in_flight=4) as open_:
+        yield open_
 
 
 @pytest.fixture

@@ -31,12 +31,11 @@ from dicom_assets.tables.upkeep.compaction import (
     compact,
     groups,
 )
-from dicom_assets_tests.support.maintained import LATER, filled, rows_of, write
+from dicom_assets_tests.support.maintained import HOURS, LATER, rows_of, write
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Row, insert, instances, key, row
 
 RUN = converge.Run("night", LATER)
-HOURS = 12
 
 
 def file(name: str, rows: int | None, since: int = 0, partition: str = "p") -> DataFile:
@@ -110,20 +109,6 @@ def test_a_row_is_written_anew_a_few_times_in_its_life() -> None:
 
 
 # --- what stays -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with twelve hours, for copies."""
-    root = tmp_path_factory.mktemp("template")
-    filled(root, HOURS)
-    return root
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Store:
-    """Tables after twelve hours, for one test."""
-    return store_in(shutil.copytree(template, tmp_path / "tables"))
 
 
 @pytest.fixture

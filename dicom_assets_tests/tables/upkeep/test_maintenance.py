@@ -25,26 +25,11 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep import maintenance
 from dicom_assets.tables.upkeep.maintenance import maintain
-from dicom_assets_tests.support.maintained import PATIENT, age, filled, rows_of
+from dicom_assets_tests.support.maintained import HOURS, PATIENT, age, rows_of
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import insert, instances, key, row
 
-HOURS = 12
 RETAINED_DAYS = 30
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with twelve hours, for copies."""
-    root = tmp_path_factory.mktemp("template")
-    filled(root, HOURS)
-    return root
-
-
-@pytest.fixture
-def store(template: Path, tmp_path: Path) -> Store:
-    """Tables after twelve hours, for one test."""
-    return store_in(shutil.copytree(template, tmp_path / "tables"))
 
 
 def night(store: Store, table: Table = INSTANCE, days: float = 0) -> dict[str, int]:
