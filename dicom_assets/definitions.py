@@ -6,7 +6,7 @@ definitions. Dagster loads `defs` for ours. Loading sends no request.
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -122,7 +122,9 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     service = dicom_service(settings)
     start = datetime.fromisoformat(str(service.start_time))
     partitions = hourly(start, settings.end_time)
-    assets = _assets(settings, names, partitions, manager.tables)
+    shown = catalogue(manager.tables, settings.columns_file)
+    further = _further(manager.tables)
+    assets = _assets(settings, names, partitions, shown, further)
     load = HourlyLoad(
         names=names,
         tables={asset.key.path[-1]: asset.key for asset in assets},
@@ -144,12 +146,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     backfill = columns_job(load)
     hourly_job = tables_job(load)
     jobs_of_checks = check_jobs(names)
-    unfilled = unfilled_sensor(load, backfill, sensing)
-    upstream = service_spec(
-        names,
-        settings.service_url or ARCHIVE_DIRECTORY,
-        catalogue(manager.tables, settings.columns_file)[INSTANCE.name],
-    )
+    upstream = service_spec(names, settings.service_url or ARCHIVE_DIRECTORY, shown[INSTANCE.name])
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(assets)],
         asset_checks=checks,
@@ -161,28 +158,30 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
         ],
         sensors=[
             reopened_sensor(load, hourly_job, sensing),
-            *([unfilled] if _have_further(manager.tables) else []),
+            *([unfilled_sensor(load, backfill, sensing)] if further else []),
         ],
         resources={names.service: service, names.tables: manager},
     )
 
 
-def _have_further(tables: tuple[Table, ...]) -> bool:
-    """Return True if there are tables beyond the first four, which have to be filled."""
-    return any(table.is_derived and table.name not in {SERIES.name, STUDY.name} for table in tables)
+def _further(tables: tuple[Table, ...]) -> list[Table]:
+    """Return the derived tables that the story does not have, which have to be filled."""
+    told = {SERIES.name, STUDY.name}
+    return [table for table in tables if table.is_derived and table.name not in told]
 
 
 def _assets(
     settings: Settings,
     names: Names,
     partitions: dg.HourlyPartitionsDefinition,
-    tables: tuple[Table, ...],
+    shown: Mapping[str, Table],
+    further: list[Table],
 ) -> list[dg.AssetsDefinition]:
-    """Return the story and the assets of further tables, with partitions, freshness and pages."""
-    shown = catalogue(tables, settings.columns_file)
-    assets = story(names)
-    known = {asset.key for asset in assets}
-    further = [t for t in tables if t.is_derived and names.key(t.name) not in known]
+    """Return the story and the assets of further tables, with partitions, freshness and pages.
+
+    `shown` are all tables by name, with the columns that a file adds.
+    """
+    assets = [*story(names), *(derived_asset(table, names) for table in further)]
     freshness = freshness_policy(settings)
 
     def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -190,9 +189,7 @@ def _assets(
         spec = described(spec, table, names, settings.table_path(table.name))
         return spec.replace_attributes(partitions_def=partitions, freshness_policy=freshness)
 
-    return list(
-        dg.map_asset_specs(complete, [*assets, *(derived_asset(t, names) for t in further)])
-    )
+    return list(dg.map_asset_specs(complete, assets))
 
 
 def io_manager(
