@@ -114,11 +114,14 @@ def _clear_settled(store: Store, run: Run) -> None:
     settled = _applied(store, known) if known else {}
     # Tables that are not filled yet, too: their step still has to see the study as touched.
     derived = [table for table in store.tables.values() if table.is_derived] if settled else []
-    for study in sorted(set(settled.values())):
-        targets = [store.open(table) for table in derived]
-        if all(difference_of(store, target, [study]).is_empty for target in targets):
-            forget_switched_off(store, run)
-            rejected.clear(store, [s for s, owner in settled.items() if owner == study], run)
+    shown = {
+        study
+        for study in set(settled.values())
+        if all(difference_of(store, store.open(table), [study]).is_empty for table in derived)
+    }
+    if shown:
+        forget_switched_off(store, run)
+        rejected.clear(store, [s for s, study in settled.items() if study in shown], run)
 
 
 def filled_derived(store: Store) -> list[Table]:

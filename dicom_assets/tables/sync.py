@@ -135,7 +135,7 @@ def seal(store: Store, hours: list[Hour], run: Run) -> int:
     """Write the seals of hours to `sync`; return how many are new or changed."""
 
     def attempt() -> int:
-        sync = _with_every_mark(store)
+        sync = _with_every_mark(store.open(SYNC))
         known = {row["hour"]: row for row in _rows(sync, hours[0].start, hours[-1].start)}
         fresh = [hour for hour in hours if hour.start not in known]
         changed = [h for h in hours if h.start in known and _differs(known[h.start], h)]
@@ -179,12 +179,11 @@ def marks_switched_off(sync: Snapshot) -> list[str]:
     return sorted(name for name in unknown if name.endswith(_MARK_ENDS))
 
 
-def _with_every_mark(store: Store) -> Snapshot:
+def _with_every_mark(sync: Snapshot) -> Snapshot:
     """Return `sync` with the marks of tables that are switched off, too.
 
     A seal that changes must remove those marks, because such a table may be switched on again.
     """
-    sync = store.open(SYNC)
     marks = tuple(Column(name, TIMESTAMP, "", mark=True) for name in marks_switched_off(sync))
     return replace(sync, table=replace(sync.table, columns=(*sync.table.columns, *marks)))
 
@@ -214,8 +213,8 @@ def forget_switched_off(store: Store, run: Run) -> None:
     """
 
     def attempt() -> None:
-        sync = _with_every_mark(store)
-        off = marks_switched_off(store.open(SYNC))
+        known = store.open(SYNC)
+        sync, off = _with_every_mark(known), marks_switched_off(known)
         rows = sync.rows(["hour", *off]).to_pylist() if off else []
         marked = [row["hour"] for row in rows if any(row[mark] for mark in off)]
         _set(sync, [{"hour": hour, **dict.fromkeys(off)} for hour in marked], run)
@@ -252,8 +251,8 @@ class Seals:
             sync = store.open(SYNC)
             hours = [h for h in known if isinstance(h, datetime) and column in sync.column_names]
             rows = _rows(sync, min(hours), max(hours)) if hours else []
-            sealed = [r for r in rows if r[column] is None and r[CHANGE.mark] is not None]
-            same = [r["hour"] for r in sealed if known.get(r["hour"]) == self._identity(r)]
+            bare = [row for row in _sealed(rows) if row[column] is None]
+            same = [r["hour"] for r in bare if known.get(r["hour"]) == self._identity(r)]
             _set(sync, [{"hour": hour, column: run.now} for hour in same], run)
             return len(same)
 
@@ -268,7 +267,7 @@ def unmark(store: Store, window: Window, run: Run, *, seals: bool = False) -> No
     starts = _starts(window)
 
     def attempt() -> None:
-        sync = _with_every_mark(store)
+        sync = _with_every_mark(store.open(SYNC))
         marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.column_names]
         marks += [CHANGE.mark] if seals else []
         rows = _rows(sync, starts[0], starts[-1])
@@ -292,8 +291,8 @@ def digests_of(store: Store, window: Window) -> dict[datetime, str]:
     rows = _rows(store.open(SYNC), starts[0], starts[-1]) if starts else []
     return {
         row["hour"]: str(row["digest"])
-        for row in rows
-        if row[CHANGE.mark] is not None and isinstance(row["hour"], datetime)
+        for row in _sealed(rows)
+        if isinstance(row["hour"], datetime)
     }
 
 
@@ -332,6 +331,10 @@ def _is_whole(row: Mapping[str, datetime], bounds: Window) -> bool:
     return read.start <= wanted.start and wanted.end <= read.end
 
 
+def _sealed(rows: Iterable[dict[str, object]]) -> tuple[dict[str, object], ...]:
+    return tuple(row for row in rows if row[CHANGE.mark] is not None)
+
+
 def _starts(window: Window) -> list[datetime]:
     return [datetime_of(h.start // TICKS_PER_HOUR * TICKS_PER_HOUR) for h in window.hours()]
 
@@ -339,7 +342,7 @@ def _starts(window: Window) -> list[datetime]:
 def all_seals(store: Store) -> Seals:
     """Return the seals of every hour."""
     rows = store.open(SYNC).rows().to_pylist()
-    return Seals(tuple(row for row in rows if row[CHANGE.mark] is not None), same_instance=True)
+    return Seals(_sealed(rows), same_instance=True)
 
 
 def seals_of(store: Store, window: Window) -> Seals:
@@ -348,7 +351,7 @@ def seals_of(store: Store, window: Window) -> Seals:
     if not starts:
         return Seals(())
     rows = _rows(store.open(SYNC), starts[0], starts[-1])
-    sealed = tuple(row for row in rows if row[CHANGE.mark] is not None)
+    sealed = _sealed(rows)
     if len(sealed) < len(starts):
         raise NotYetError(
             f"{len(starts) - len(sealed)} of the {len(starts)} hours from {window} are not in the "
