@@ -15,7 +15,7 @@ from dicom_assets.schema import REJECTED
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
+from dicom_assets.window import Window, datetime_of, floor_hour
 
 FIRST_PAUSE = timedelta(hours=1)
 LONGEST_PAUSE = timedelta(hours=24)
@@ -63,7 +63,7 @@ def _row(rejection: Rejection, window: Window, run: Run) -> dict[str, object]:
         "sequence": rejection.sequence,
         "timestamp_ticks": rejection.ticks,
         "reason": rejection.reason,
-        "window_start": datetime_of(at // TICKS_PER_HOUR * TICKS_PER_HOUR),
+        "window_start": floor_hour(datetime_of(at)),
         "run_id": run.run_id,
         "attempts": 1,
         "next_attempt": run.now + pause_after(1),

@@ -22,7 +22,7 @@ from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TIMESTAMP
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
+from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour, ticks_of
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
 # The columns of a seal itself. The others are its hour, its time, and the marks of tables.
@@ -78,7 +78,7 @@ class Hour:
     @property
     def start(self) -> datetime:
         """The start of the full hour, also when the window begins later."""
-        return datetime_of(self.window.start // TICKS_PER_HOUR * TICKS_PER_HOUR)
+        return floor_hour(datetime_of(self.window.start))
 
     def counts(self) -> Counter[str]:
         """Return the number of entries by action, and of those that were rejected."""
@@ -336,7 +336,7 @@ def _sealed(rows: Iterable[dict[str, object]]) -> tuple[dict[str, object], ...]:
 
 
 def _starts(window: Window) -> list[datetime]:
-    return [datetime_of(h.start // TICKS_PER_HOUR * TICKS_PER_HOUR) for h in window.hours()]
+    return [floor_hour(datetime_of(h.start)) for h in window.hours()]
 
 
 def all_seals(store: Store) -> Seals:

@@ -40,7 +40,7 @@ from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, ne
 from dicom_assets.tables.questions.reconcile import Counts, Followed, Reading, backwards
 from dicom_assets.tables.rollup import difference_of, filled_derived
 from dicom_assets.tables.sync import marks_of
-from dicom_assets.window import HOUR, TICKS_PER_HOUR, Window, datetime_of
+from dicom_assets.window import HOUR, Window, datetime_of, floor_hour
 
 Level: TypeAlias = Literal["study", "series", "instance"]
 _COLUMN: Mapping[Level, str] = {
@@ -78,7 +78,7 @@ class KnownEntry:
     @property
     def hour(self) -> datetime:
         """The hour of its timestamp."""
-        return datetime_of(self.ticks // TICKS_PER_HOUR * TICKS_PER_HOUR)
+        return floor_hour(datetime_of(self.ticks))
 
 
 @dataclass(frozen=True)
