@@ -39,7 +39,6 @@ STORAGE_HOSTS = (
     ".core.chinacloudapi.cn",
 )
 _CHANNELS = "addresses of Apprise, such as mailto://…, are needed (docs/operate/alerts.md)"
-_DATA_PARTITION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -49,6 +48,15 @@ def _whole(least: int, most: int | None = None) -> Callable[[str], int]:
             bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"
             raise SettingsError(f"a whole number {bounds} is needed")
         return number
+
+    return parse
+
+
+def _matching(pattern: str, message: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise SettingsError(message)
+        return value
 
     return parse
 
@@ -105,12 +113,8 @@ def _service_url(value: str) -> str:
 def _tables_url(value: str) -> str:
     if ".." in re.split(r"[/\\]", value):
         raise SettingsError("a path without '..' is needed")
-    if "://" in value:
-        _require_container(value)
-    return value.rstrip("/") or "/"
-
-
-def _require_container(value: str) -> None:
+    if "://" not in value:
+        return value.rstrip("/") or "/"
     such_as = f"a path, or a container by {', '.join(f'{s}://' for s in TABLE_SCHEMES)}, is needed"
     parts = _split(value, such_as)
     if parts.scheme not in TABLE_SCHEMES or not parts.netloc:
@@ -128,6 +132,7 @@ def _require_container(value: str) -> None:
             f"an account below one of {', '.join(h[1:] for h in STORAGE_HOSTS)} is needed; at "
             "another address: az://container/…, AZURE_STORAGE_ACCOUNT_NAME, AZURE_STORAGE_ENDPOINT"
         )
+    return value.rstrip("/")
 
 
 def _table_path(value: str) -> str:
@@ -140,15 +145,9 @@ def _table_path(value: str) -> str:
     return value
 
 
-def _schedule(value: str) -> str:
-    if len(value.split()) not in {5, 6}:
-        raise SettingsError("a cron schedule of five fields is needed, such as 15 * * * *")
-    return value
-
-
 def _data_partitions(value: str) -> tuple[str, ...] | None:
     names = tuple(sorted({name.strip() for name in value.split(",") if name.strip()}))
-    if not names or not all(_DATA_PARTITION.fullmatch(name) for name in names):
+    if not names or not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name) for name in names):
         raise SettingsError("names of data partitions, separated by commas, are needed")
     return names
 
@@ -161,23 +160,6 @@ def _zone(value: str) -> str:
             "a zone of the IANA database is needed, such as Europe/Vienna"
         ) from None
     return value
-
-
-def _header_columns(value: str) -> str:
-    if value not in HEADER_COLUMNS:
-        raise SettingsError(f"one of {', '.join(HEADER_COLUMNS)} is needed")
-    return value
-
-
-def _order(value: str) -> str:
-    if value not in {OLDEST_FIRST, NEWEST_FIRST}:
-        raise SettingsError(f"{OLDEST_FIRST} or {NEWEST_FIRST} is needed")
-    return value
-
-
-def _file(value: str) -> str:
-    # A run may have another working directory than the process that started it.
-    return str(Path(value).absolute())
 
 
 def _channels(value: str) -> tuple[str, ...]:
@@ -193,12 +175,6 @@ def _web_address(value: str) -> str:
     parts = _split(value, such_as)
     if parts.scheme not in {"https", "http"} or not parts.hostname or parts.fragment:
         raise SettingsError(such_as)
-    return value
-
-
-def _account(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9-]{3,}", value, re.ASCII):
-        raise SettingsError("the name of a storage account is needed: small letters and digits")
     return value
 
 
@@ -221,26 +197,22 @@ def _setting(  # noqa: PLR0913 - one line per setting is the point
     template: str = "",
     secret: bool = False,
 ) -> Any:  # noqa: ANN401 - a dataclass field, typed by the class it is in
+    shown = shown or ("unset" if default is None else str(default))
     metadata = {"variable": variable, "parse": parse, "meaning": meaning}
-    metadata |= {"shown": str(default) if shown is None else shown, "template": template}
+    metadata |= {"shown": shown, "template": template}
     return field(default=default, metadata=metadata, repr=not secret)
 
 
-def _path_variable(table: str) -> str:
-    return f"DICOM_{table.upper()}_TABLE_PATH"
-
-
 def _table(name: str, template: str = "") -> Any:  # noqa: ANN401 - as above
-    variable = _path_variable(name)
+    variable = f"DICOM_{name.upper()}_TABLE_PATH"
     meaning = f"path of the `{name}` table below the tables URL"
     return _setting(variable, _table_path, name, meaning, template=template)
 
 
-def _alerts(reader: str, meaning: str) -> Any:  # noqa: ANN401 - as above
-    variable = "_".join(filter(None, ("DICOM_ALERTS", reader.upper())))
-    shown = "as DICOM_ALERTS" if reader else "nobody is told"
+def _alerts(suffix: str, meaning: str) -> Any:  # noqa: ANN401 - as above
+    shown = "as DICOM_ALERTS" if suffix else "nobody is told"
     nobody: tuple[str, ...] = ()
-    return _setting(variable, _channels, nobody, meaning, shown=shown, secret=True)
+    return _setting(f"DICOM_ALERTS{suffix}", _channels, nobody, meaning, shown=shown, secret=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,14 +282,16 @@ class Settings:
     )
     schedule: str = _setting(
         "DICOM_SCHEDULE",
-        _schedule,
+        _matching(
+            r"\S+(\s+\S+){4,5}", "a cron schedule of five fields is needed, such as 15 * * * *"
+        ),
         "15 * * * *",
         "when the schedule ticks (cron, UTC)",
         template="tumbling window's recurrence",
     )
     missing_hours: str = _setting(
         "DICOM_MISSING_HOURS",
-        _order,
+        _matching(f"{OLDEST_FIRST}|{NEWEST_FIRST}", f"{OLDEST_FIRST} or {NEWEST_FIRST} is needed"),
         OLDEST_FIRST,
         "in which order the schedule asks for hours that are missing: `oldest-first` or "
         "`newest-first`; an hour that has just ended waits for neither",
@@ -342,18 +316,16 @@ class Settings:
         None,
         "zone of DICOM times without offset; unset, they give no UTC timestamp, never an assumed "
         "one",
-        shown="unset",
     )
     columns_file: str | None = _setting(
         "DICOM_COLUMNS_FILE",
-        _file,
+        lambda value: str(Path(value).absolute()),  # a run may have another working directory
         None,
         "a file that names columns of your own and ready packs (docs/use/own-columns.md)",
-        shown="unset",
     )
     header_columns: str | None = _setting(
         "DICOM_HEADER_COLUMNS",
-        _header_columns,
+        _matching("|".join(HEADER_COLUMNS), f"one of {', '.join(HEADER_COLUMNS)} is needed"),
         None,
         "in which form `instance` keeps the header: `string` (`metadata_string`), `map` "
         "(`metadata`, the template's form, which costs a merge four times as much) or `both`; "
@@ -365,9 +337,9 @@ class Settings:
         "who is told when something needs a person: addresses of Apprise (mail, Slack, Teams, "
         "PagerDuty, webhooks …), separated by white space or commas (docs/operate/alerts.md)",
     )
-    alerts_service: tuple[str, ...] = _alerts("service", "the same, for the PACS administrator")
-    alerts_platform: tuple[str, ...] = _alerts("platform", "the same, for the data engineer")
-    alerts_data: tuple[str, ...] = _alerts("data", "the same, for the researchers")
+    alerts_service: tuple[str, ...] = _alerts("_SERVICE", "the same, for the PACS administrator")
+    alerts_platform: tuple[str, ...] = _alerts("_PLATFORM", "the same, for the data engineer")
+    alerts_data: tuple[str, ...] = _alerts("_DATA", "the same, for the researchers")
     web_url: str = _setting(
         "DICOM_WEB_URL",
         _web_address,
@@ -380,15 +352,15 @@ class Settings:
         None,
         "asked (GET) once a minute while everything ticks; a monitor that is no longer asked tells "
         "somebody that nothing runs any more",
-        shown="unset",
         secret=True,
     )
     storage_account: str | None = _setting(
         "AZURE_STORAGE_ACCOUNT_NAME",
-        _account,
+        _matching(
+            r"[a-z0-9-]{3,}", "the name of a storage account is needed: small letters and digits"
+        ),
         None,
         "account of a tables URL that names a container only (`az://container/…`)",
-        shown="unset",
     )
     authority: str | None = _setting(
         "AZURE_AUTHORITY_HOST",
@@ -414,11 +386,10 @@ class Settings:
                 f"DICOM_START_TIME {self.start_time:%Y-%m-%dT%H:%M:%SZ} is not before "
                 f"DICOM_END_TIME {self.end_time:%Y-%m-%dT%H:%M:%SZ}: move one of them"
             )
-        self._refuse_nested_tables()
-
-    def _refuse_nested_tables(self) -> None:
-        own = {f.metadata["variable"]: getattr(self, f.name) for f in fields(self) if _is_path(f)}
-        paths = own | {_path_variable(t): path for t, path in self.further_table_paths.items()}
+        names = [f.name for f in fields(self) if f.name.endswith("_table_path")]
+        paths = {f"DICOM_{name.upper()}": getattr(self, name) for name in names}
+        for table, path in self.further_table_paths.items():
+            paths[f"DICOM_{table.upper()}_TABLE_PATH"] = path
         for (one, outer), (other, inner) in permutations(paths.items(), 2):
             if f"{inner}/".startswith(f"{outer}/"):
                 raise SettingsError(f"{one} and {other} lie in one another: choose two paths")
@@ -439,19 +410,14 @@ class Settings:
         the variable's value.
         """
         given = os.environ if environment is None else environment
-        values: dict[str, Any] = {f.name: _read(f, given) for f in fields(cls) if _is_set(f, given)}
-        own = {f.name for f in fields(cls) if _is_path(f)}
-        paths = {t: _table(t) for t in further_tables if f"{t}_table_path" not in own}
-        further = {n: str(_read(f, given)) if _is_set(f, given) else n for n, f in paths.items()}
-        settings = cls(**values, further_table_paths=further)
-        if complete:
-            settings._require_for_remote(given)
-        return settings
-
-    def _require_for_remote(self, given: Mapping[str, str]) -> None:
-        if self.service_url is None or is_loopback(urlsplit(self.service_url).hostname):
-            return
-        if self.start_time is None:
+        values: dict[str, Any] = {field.name: _read(field, given) for field in setting_fields()}
+        names = [name for name in further_tables if not hasattr(cls, f"{name}_table_path")]
+        paths = {name: str(_read(_table(name), given)) for name in names}
+        settings = cls(**values, further_table_paths=paths)
+        url = settings.service_url
+        if not complete or url is None or is_loopback(urlsplit(url).hostname):
+            return settings
+        if settings.start_time is None:
             raise SettingsError(
                 "DICOM_START_TIME is required with a DICOM service that is not on this machine; "
                 "`dicom-assets check` prints the feed's first hour"
@@ -461,6 +427,7 @@ class Settings:
                 "DICOM_TABLES_URL is required with a DICOM service that is not on this machine: "
                 "say where its tables shall lie"
             )
+        return settings
 
     def table_path(self, table: str) -> str:
         """Return the full path or URL of a table, given its name in `schema`."""
@@ -488,18 +455,11 @@ def setting_fields() -> list["Field[Any]"]:
     return [field for field in fields(Settings) if field.metadata]
 
 
-def _is_path(setting: "Field[Any]") -> bool:
-    return setting.name.endswith("_table_path")
-
-
-def _is_set(setting: "Field[Any]", given: Mapping[str, str]) -> bool:
-    return bool(given.get(setting.metadata.get("variable", ""), "").strip())
-
-
 def _read(setting: "Field[Any]", given: Mapping[str, str]) -> object:
     variable = setting.metadata["variable"]
+    value = given.get(variable, "").strip()
     try:
-        return setting.metadata["parse"](given[variable].strip())
+        return setting.metadata["parse"](value) if value else setting.default
     except SettingsError as error:
         raise SettingsError(f"{variable}: {error}") from None
 

@@ -41,14 +41,12 @@ def parse_timestamp(text: str) -> int:
     """
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
-        message = "not a timestamp with zone"
-        raise ValueError(message)
+        raise ValueError("not a timestamp with zone")
     seconds, fraction, zone = match.groups()
     try:
         whole = ticks_of(datetime.fromisoformat(seconds + zone).astimezone(UTC))
     except (ValueError, OverflowError):
-        message = "not a time that exists"
-        raise ValueError(message) from None
+        raise ValueError("not a time that exists") from None
     return whole + int((fraction or "").ljust(7, "0"))
 
 
