@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import dagster as dg
 import yaml
@@ -26,14 +26,7 @@ from dicom_assets.settings import Settings
 
 DAGSTER_GROUP: Final = "Dagster"
 _HOME: Final = "home"
-# Daemons send a heartbeat twice a minute, but not while one waits for a long tick.
-HEARTBEAT_AGE: Final = timedelta(minutes=5)
-Ticking: TypeAlias = dg.ScheduleDefinition | dg.SensorDefinition
-_Question: TypeAlias = Callable[[dg.DagsterInstance], Finding]
-_REFUSALS: Final = (
-    *(dg.DagsterError, CheckError, SQLAlchemyError, yaml.YAMLError),
-    *(OSError, ImportError),
-)
+_REFUSALS = (dg.DagsterError, CheckError, SQLAlchemyError, yaml.YAMLError, OSError, ImportError)
 _POOLS: Final = "concurrency: {pools: {default_limit: 1, granularity: op}}"
 _BUFFER: Final = "concurrency: {pools: {op_granularity_run_buffer: 1}}"
 _MONITORING: Final = "run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 10}"
@@ -49,7 +42,7 @@ class InstanceProbe:
 
     def probes(self, settings: Settings | None) -> list[Probe]:
         """Return the probes; without settings those that do not depend on them."""
-        questions: dict[str, _Question] = {
+        questions: dict[str, Callable[[dg.DagsterInstance], Finding]] = {
             "pool": partial(check_pool, self.home),
             "run buffer": partial(check_run_buffer, self.home),
             "run monitoring": partial(check_run_monitoring, self.home),
@@ -57,7 +50,14 @@ class InstanceProbe:
         }
         if settings is None or not settings.is_embedded:
             questions["daemon"] = partial(check_daemons, self.home, datetime.now(UTC))
-        questions |= {one.name: partial(check_switch, one) for one in _ticking(settings)}
+        # With the embedded service all are off by default, and definitions would fill its archive.
+        if settings is not None and not settings.is_embedded:
+            now = datetime.now(UTC)
+            start = settings.start_time or min(now, settings.end_time or now) - timedelta(days=1)
+            built = build_definitions(replace(settings, start_time=start))
+            for one in (*(built.schedules or ()), *(built.sensors or ())):
+                if isinstance(one, dg.ScheduleDefinition | dg.SensorDefinition):
+                    questions[one.name] = partial(check_switch, one)
         probes = [
             Probe(DAGSTER_GROUP, name, partial(self._answer, question), (_HOME,))
             for name, question in questions.items()
@@ -76,7 +76,7 @@ class InstanceProbe:
         has_own = (self.home / DAGSTER_YAML).exists()
         return ok(f"in {self.home}{'' if has_own else f', without a {DAGSTER_YAML}'}")
 
-    def _answer(self, question: _Question) -> Finding:
+    def _answer(self, question: Callable[[dg.DagsterInstance], Finding]) -> Finding:
         if self._instance is None:
             raise TypeError("the instance is not open yet")
         try:
@@ -129,11 +129,10 @@ def check_run_monitoring(home: Path, instance: dg.DagsterInstance) -> Finding:
 
 def check_telemetry(home: Path, instance: dg.DagsterInstance) -> Finding:
     """Warn unless Dagster's telemetry is off."""
-    if instance.telemetry_enabled:
-        return warn(
-            "Dagster tells its maker how it is used", _put("telemetry: {enabled: false}", home)
-        )
-    return ok("it is off")
+    if not instance.telemetry_enabled:
+        return ok("it is off")
+    remedy = _put("telemetry: {enabled: false}", home)
+    return warn("Dagster tells its maker how it is used", remedy)
 
 
 def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Finding:
@@ -143,15 +142,16 @@ def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Fi
         name: now - datetime.fromtimestamp(beats[name].timestamp, UTC) if name in beats else None
         for name in instance.get_required_daemon_types()
     }
-    dead = sorted(n.lower() for n, age in ages.items() if age is None or age > HEARTBEAT_AGE)
+    # Daemons send a heartbeat twice a minute, but not while one waits for a long tick.
+    dead = sorted(n.lower() for n, age in ages.items() if age is None or age > timedelta(minutes=5))
     start = (
         f"start `dagster-daemon run` with DAGSTER_HOME={home}, as a service of the machine; "
         "`dicom-assets dev` starts it too"
     )
     if len(dead) == len(ages):
-        youngest = min((age for age in ages.values() if age), default=None)
-        minutes = None if youngest is None else f"{int(youngest.total_seconds() // 60):,}"
-        since = "it has never lived here" if minutes is None else f"silent for {minutes} minutes"
+        since = "it has never lived here"
+        if lived := [age for age in ages.values() if age is not None]:
+            since = f"silent for {min(lived) // timedelta(minutes=1):,} minutes"
         return red(f"it does not run ({since})", start)
     if dead:
         return red(f"parts of it do not live: {', '.join(dead)}", f"look at its log; {start}")
@@ -161,7 +161,9 @@ def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Fi
     return ok(f"all {len(ages)} parts live")
 
 
-def check_switch(ours: Ticking, instance: dg.DagsterInstance) -> Finding:
+def check_switch(
+    ours: dg.ScheduleDefinition | dg.SensorDefinition, instance: dg.DagsterInstance
+) -> Finding:
     """Red when somebody has stopped a schedule or sensor of ours."""
     kind = "schedule" if isinstance(ours, dg.ScheduleDefinition) else "sensor"
     states = [state for state in instance.all_instigator_state() if state.name == ours.name]
@@ -178,15 +180,3 @@ def check_switch(ours: Ticking, instance: dg.DagsterInstance) -> Finding:
         "it has never ticked here",
         "it does as soon as a daemon in this instance has loaded the code location; look again",
     )
-
-
-def _ticking(settings: Settings | None) -> list[Ticking]:
-    """Return the schedules and sensors of the definitions that the settings give."""
-    # With the embedded service all are off by default, and definitions would fill its archive.
-    if settings is None or settings.is_embedded:
-        return []
-    now = datetime.now(UTC)
-    start = settings.start_time or min(now, settings.end_time or now) - timedelta(days=1)
-    built = build_definitions(replace(settings, start_time=start))
-    schedules = [one for one in built.schedules or () if isinstance(one, dg.ScheduleDefinition)]
-    return [*schedules, *(built.sensors or ())]

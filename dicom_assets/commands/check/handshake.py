@@ -11,7 +11,6 @@ import httpx
 from dicom_assets.commands.check.probe import Finding, ok, red, warn
 
 CLOCK_REMEDY: Final = "set this machine's clock from a time server (NTP)"
-_CERTIFICATE_DAYS: Final = 7
 _UNTRUSTED: Final = (
     "is not of an authority that is trusted here",
     "name a PEM file in SSL_CERT_FILE that holds the authorities, your own or the proxy's too",
@@ -77,6 +76,6 @@ def _shaken(
         certificate = secure.getpeercert() or {}
         ends = datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
         facts = f"{secure.version()}, its certificate is trusted and valid until {ends:%Y-%m-%d}"
-    if ends - now < timedelta(days=_CERTIFICATE_DAYS):
+    if ends - now < timedelta(days=7):
         return warn(facts, "remind the operator of the service to renew it in time")
     return ok(facts)

@@ -1,7 +1,6 @@
 """A probe: one question to settings, service, storage or Dagster, which changes nothing.
 
-Here: its line, and the rule that a probe is skipped when one that it needs has failed. The probes
-themselves are in `configuration`, `service`, `storage` and `dagster_instance`.
+Here: its line, and the rule that a probe is skipped when one that it needs has failed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -44,9 +43,9 @@ def red(found: str, remedy: str) -> Finding:
     return Finding(State.RED, found, remedy)
 
 
-def unseen(why: str, remedy: str = "") -> Finding:
+def unseen(why: str) -> Finding:
     """Return the reason why a probe has nothing to look at."""
-    return Finding(State.UNSEEN, why, remedy)
+    return Finding(State.UNSEEN, why)
 
 
 def explained(error: DicomAssetsError) -> Finding:

@@ -6,7 +6,6 @@ the versions that it names, never its body.
 """
 
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,7 +19,7 @@ import httpx
 from dicom_assets.commands.check import handshake
 from dicom_assets.commands.check import token as claims
 from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red, unseen, warn
-from dicom_assets.errors import ServiceError
+from dicom_assets.errors import DicomAssetsError, ServiceError
 from dicom_assets.feed.client import ChangeFeed, utc_now
 from dicom_assets.feed.http import answers
 from dicom_assets.feed.http.answers import RequestFailure
@@ -29,29 +28,23 @@ from dicom_assets.feed.http.body import read_beginning
 from dicom_assets.feed.http.connection import new_client, quieten
 from dicom_assets.feed.http.deadline import within
 from dicom_assets.feed.http.timeouts import GLANCE
+from dicom_assets.schema import CHANGE
+from dicom_assets.tables.change import require_archive
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import datetime_of, floor_hour
 
 if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
+    from azure.core.credentials import AccessToken
 
 SERVICE_GROUP: Final = "service"
 FEED: Final = "feed"
-# Microsoft Entra allows this difference between the times in a token and a clock.
-MOST_SKEW: Final = timedelta(minutes=5)
-NOTABLE_SKEW: Final = timedelta(minutes=1)
 _TIME: Final = "%Y-%m-%dT%H:%M:%SZ"
-_VERSIONS: Final = re.compile(r"[\w., -]{1,80}", re.ASCII)
-_OF_THE_ROLE: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-_OF_THE_VERSION: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
 _PROXIED: Final = "HTTPS_PROXY names a proxy, and it is the proxy that does this"
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """The service's answer to the request for one entry.
-
-    Without a failure it is a success; status 0 stands for no answer.
-    """
+    """The answer to the request for one entry. Status 0 stands for none, and is a failure."""
 
     status: int
     headers: httpx.Headers
@@ -70,21 +63,15 @@ class _Given:
 
 @dataclass
 class ServiceProbe:
-    """The probes of one service; `first_hour` is known once the feed was read.
-
-    Without a credential, azure-identity's default chain is used.
-    """
+    """The probes of one service; `first_hour` is known once the feed was read."""
 
     url: str
     api_version: int
     batch_size: int
     start_time: datetime | None = None
-    credential: "TokenCredential | None" = None
-    clock: Callable[[], datetime] = utc_now
     first_hour: datetime | None = None
     _token: "AccessToken | None" = field(default=None, repr=False)
-    # By how much this machine's clock is ahead of the service's.
-    _ahead: timedelta | None = None
+    _ahead: timedelta | None = None  # how far this machine's clock is ahead
 
     def probes(self) -> list[Probe]:
         """Return the probes, in the order in which one needs the other."""
@@ -127,14 +114,14 @@ class ServiceProbe:
             return unseen("http to this machine: nothing is encrypted, and no token is sent")
         if self._is_proxied:
             return unseen(_PROXIED)
-        return handshake.shake(*self._place, GLANCE.connect_seconds, self.clock())
+        return handshake.shake(*self._place, GLANCE.connect_seconds, utc_now())
 
     def token(self) -> Finding:
         """Red unless the identity of this process gets a token for the service."""
         if not self._is_https:
             return unseen("over http no token is sent")
         quieten()
-        credential = self.credential or default_credential()
+        credential = default_credential()
         executor = ThreadPoolExecutor(1, thread_name_prefix="dicom-token")
         future = executor.submit(credential.get_token, SCOPE)
         try:
@@ -146,12 +133,13 @@ class ServiceProbe:
         if error is not None:
             return claims.explain_absence(credential, error)
         self._token = future.result()
-        return claims.check_token(credential, self._token, SCOPE, self.clock())
+        return claims.check_token(credential, self._token, SCOPE, utc_now())
 
     def answer(self) -> Finding:
         """Red unless the service answers the request for one entry, if only to refuse it."""
         answer = self._answer
-        if answer.failure and answer.status not in {*_OF_THE_ROLE, *_OF_THE_VERSION}:
+        # The lines `role` and `API version` explain these.
+        if answer.failure and answer.status not in {400, 401, 403, 404}:
             return red(str(answer.failure), answer.failure.meaning.remedy)
         return ok(f"{answers.status_text(answer.status)} to the question for one entry")
 
@@ -162,10 +150,10 @@ class ServiceProbe:
         seconds = round(self._ahead.total_seconds())
         which = "ahead of" if seconds > 0 else "behind"
         facts = f"this machine's clock is {abs(seconds)} s {which} the service's"
-        if abs(self._ahead) > MOST_SKEW:
+        if abs(self._ahead) > timedelta(minutes=5):  # more than Microsoft Entra allows
             late = "with such a difference tokens are refused and hours are read late"
             return red(facts, f"{handshake.CLOCK_REMEDY}; {late}")
-        if abs(self._ahead) > NOTABLE_SKEW:
+        if abs(self._ahead) > timedelta(minutes=1):
             return warn(facts, handshake.CLOCK_REMEDY)
         return ok("the same as the service's, to the minute")
 
@@ -189,7 +177,8 @@ class ServiceProbe:
         """Red unless the service has the version of the API that the settings name."""
         answer = self._answer
         versions = answer.headers.get("api-supported-versions", "")
-        named = f"; the service names {versions}" if _VERSIONS.fullmatch(versions) else ""
+        is_plain = re.fullmatch(r"[\w., -]{1,80}", versions, re.ASCII)
+        named = f"; the service names {versions}" if is_plain else ""
         if answer.failure is None:
             return ok(f"v{self.api_version}{named}")
         facts = f"{answers.status_text(answer.status)} to v{self.api_version}{named}"
@@ -198,7 +187,7 @@ class ServiceProbe:
     def feed(self) -> Finding:
         """Red unless the first and the newest entry of the change feed can be read."""
         try:
-            with self.open() as feed:
+            with self._open() as feed:
                 first, newest = feed.first(), feed.latest()
         except ServiceError as error:
             return explained(error)
@@ -210,8 +199,19 @@ class ServiceProbe:
         older = "; entries before DICOM_START_TIME are not read" if is_late else ""
         return ok(f"first entry: {begin:{_TIME}}, newest entry: {end:{_TIME}}{older}")
 
-    def open(self) -> ChangeFeed:
-        """Return the feed for a few quick requests, with the token of the probe."""
+    def archive(self, store: Store) -> Finding:
+        """Red unless the newest entry of the log is in the service."""
+        try:
+            logged = store.open(CHANGE)
+            if not logged.count():
+                return ok("no entry is in the log yet; it fits any service")
+            with self._open() as feed:
+                require_archive(logged, feed)
+        except DicomAssetsError as error:
+            return explained(error)
+        return ok("the newest entry of the log is in the service")
+
+    def _open(self) -> ChangeFeed:
         return ChangeFeed(
             self.url,
             api_version=self.api_version,
@@ -223,28 +223,22 @@ class ServiceProbe:
 
     @cached_property
     def _answer(self) -> _Answer:
-        with new_client(self._address, 1, None, GLANCE) as client:
-            request = client.build_request(
-                "GET",
-                f"v{self.api_version}/changefeed",
-                params={"limit": 1, "offset": 0, "includeMetadata": "false"},
-            )
-            if self._token is not None:
-                request.headers["Authorization"] = f"Bearer {self._token.token}"
-            try:
-                with within(GLANCE.request_seconds):
-                    return self._read(client.send(request, stream=True))
-            except (httpx.TransportError, httpx.DecodingError) as error:
-                return _Answer(0, httpx.Headers(), answers.failure_of(error))
-
-    def _read(self, response: httpx.Response) -> _Answer:
-        served = answers.served_at(response)
-        self._ahead = None if served is None else self.clock() - served
+        path = f"v{self.api_version}/changefeed?limit=1&offset=0&includeMetadata=false"
+        token = {} if self._token is None else {"Authorization": f"Bearer {self._token.token}"}
         failure: RequestFailure | None = None
         try:
-            answers.check_status(response, GLANCE.retry_after_most_seconds)
-            answers.check_type(response, read_beginning(response))
-        except RequestFailure as refused:
-            failure = refused
-        response.close()
-        return _Answer(response.status_code, response.headers, failure)
+            with (
+                new_client(self._address, 1, None, GLANCE) as client,
+                within(GLANCE.request_seconds),
+                client.stream("GET", path, headers=token) as response,
+            ):
+                served = answers.served_at(response)
+                self._ahead = None if served is None else utc_now() - served
+                try:
+                    answers.check_status(response, GLANCE.retry_after_most_seconds)
+                    answers.check_type(response, read_beginning(response))
+                except RequestFailure as refused:
+                    failure = refused
+                return _Answer(response.status_code, response.headers, failure)
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            return _Answer(0, httpx.Headers(), answers.failure_of(error))

@@ -37,65 +37,52 @@ STORAGE_GROUP: Final = "storage"
 FOLDER: Final = "_dicom_assets_check"
 _CONTENT: Final = pa.table({"dicom-assets": ["check wrote this, and may delete it"]})
 # A storage that does not answer is red in seconds; runs retry for minutes.
-_QUICK: Final[Mapping[str, str]] = {
-    "max_retries": "1",
-    "retry_timeout": "10s",
-    "timeout": "15s",
-    "connect_timeout": "5s",
-}
+_QUICK = {"max_retries": "1", "retry_timeout": "10s", "timeout": "15s", "connect_timeout": "5s"}
 _REFUSALS: Final = (OSError, DeltaError, pa.ArrowException)
 _CONTRIBUTOR: Final = "give the identity the role `Storage Blob Data Contributor` on the container"
-# The meaning of a network storage's refusal, by words and numbers in the engine's message.
-_MEANINGS: Final = (
-    (
-        r"token request",
+# The meaning of a network storage's refusal, by words and numbers in the engine's message. The
+# last stands for all others.
+_MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
+    r"token request": (
         "no token was given for the storage",
         "give the process an identity that the engine can find (docs/operate/identity.md)",
     ),
-    (
-        r"invalid peer certificate",
+    r"invalid peer certificate": (
         "the certificate is not trusted",
         "name a PEM file in SSL_CERT_FILE that holds the authorities, your own or the proxy's too",
     ),
-    (
-        r"ContainerNotFound|FilesystemNotFound|status code\W+404",
+    r"ContainerNotFound|FilesystemNotFound|status code\W+404": (
         "the container is not there",
         "make the container (`az storage container create`), or correct DICOM_TABLES_URL",
     ),
-    (
-        r"AuthorizationFailure",
+    r"AuthorizationFailure": (
         "the storage lets nobody in from here",
         f"open its firewall to this network, or use its private endpoint; else {_CONTRIBUTOR}",
     ),
-    (r"status code\W+403", "the identity may not do it (403)", _CONTRIBUTOR),
-    (
-        r"status code\W+401",
+    r"status code\W+403": ("the identity may not do it (403)", _CONTRIBUTOR),
+    r"status code\W+401": (
         "the storage does not take the identity (401)",
         "sign in to the tenant of the storage; a key or SAS has to be valid and of this account",
     ),
-    (
-        r"Immutable|status code\W+409",
+    r"Immutable|status code\W+409": (
         "the storage does not let files change (409)",
         "take the immutability policy from the container: tables need to delete what they replace",
     ),
-    (
-        r"dns error",
+    r"dns error": (
         "the account's name cannot be resolved",
         "is the account in DICOM_TABLES_URL spelled right, and the network open to it?",
     ),
-)
-_SILENT: Final = (
-    "the storage does not answer as one",
-    "is DICOM_TABLES_URL right, and the network open to the storage?",
-)
+    r"": (
+        "the storage does not answer as one",
+        "is DICOM_TABLES_URL right, and the network open to the storage?",
+    ),
+}
 _NOT_ALLOWED: Final = (
     "this user may not write there",
     "give the user who runs Dagster the right to write there, or choose another root",
 )
 _ON_DISK: Final = {
-    errno.EACCES: _NOT_ALLOWED,
-    errno.EPERM: _NOT_ALLOWED,
-    errno.ENOENT: _NOT_ALLOWED,
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ENOENT), _NOT_ALLOWED),
     errno.EROFS: ("the disk is read-only", "mount it for writing, or choose another root"),
     errno.ENOSPC: ("no space is left", "make room, or choose another root"),
 }
@@ -133,7 +120,12 @@ class StorageProbe:
     def reach(self) -> Finding:
         """Red unless the root is there, or can be made."""
         if self._path is not None:
-            return _on_disk(self._path)
+            nearest = next(p for p in (self._path, *self._path.parents) if p.exists())
+            if not nearest.is_dir():
+                return red("a file lies where the root's folder should be", "choose another root")
+            if nearest == self._path:
+                return ok("the folder is there")
+            return ok("not there yet; the first run makes it")
         try:
             _listed(self._storage())
         except _REFUSALS as error:
@@ -142,20 +134,27 @@ class StorageProbe:
 
     def access(self) -> Finding:
         """Red unless a file can be written, listed, read and deleted."""
-        name, step = f"{FOLDER}/{uuid.uuid4()}", next(iter(_STEPS))
+        name, step = f"{FOLDER}/{uuid.uuid4()}", "written"
         try:
             with _root_made(self._path):
                 storage = self._storage()
-                for step, take in _STEPS.items():  # noqa: B007 - the message names it
-                    take(storage, name)
+                # Parquet, as tables are written: the engine's own stream takes no plain bytes.
+                pq.write_table(_CONTENT, name, filesystem=storage)
+                step = "listed"
+                if name not in _listed(storage):
+                    raise OSError("what was written is not listed")
+                step = "read"
+                if not pq.read_table(name, filesystem=storage).equals(_CONTENT):
+                    raise OSError("what was written reads differently")
+                step = "deleted"
+                storage.delete_file(name)
         except _REFUSALS as error:
             reason, remedy = _meaning(error)
             return red(f"a file cannot be {step}: {reason}", remedy)
-        return ok(f"a file was {', '.join(_STEPS)}")
+        return ok("a file was written, listed, read, deleted")
 
     def _storage(self) -> pyarrow.fs.PyFileSystem:
-        handler = DeltaStorageHandler(self.root, dict(self._quick.options))
-        return pyarrow.fs.PyFileSystem(handler)
+        return pyarrow.fs.PyFileSystem(DeltaStorageHandler(self.root, dict(self._quick.options)))
 
     def room(self) -> Finding:
         """Warn when the disk is nearly full."""
@@ -193,39 +192,9 @@ class StorageProbe:
         return ok("columns, features and properties are as this version makes them")
 
 
-def _write(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
-    # Parquet, as tables are written: the engine's own stream takes no plain bytes.
-    pq.write_table(_CONTENT, name, filesystem=storage)
-
-
 def _listed(storage: pyarrow.fs.PyFileSystem) -> list[str]:
     selector = pyarrow.fs.FileSelector(FOLDER, allow_not_found=True)
     return [file.path for file in storage.get_file_info(selector)]
-
-
-def _require_listed(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
-    if name not in _listed(storage):
-        raise OSError("what was written is not listed")
-
-
-def _require_content(storage: pyarrow.fs.PyFileSystem, name: str) -> None:
-    if not pq.read_table(name, filesystem=storage).equals(_CONTENT):
-        raise OSError("what was written reads differently")
-
-
-_STEPS: Final = {
-    "written": _write,
-    "listed": _require_listed,
-    "read": _require_content,
-    "deleted": pyarrow.fs.PyFileSystem.delete_file,
-}
-
-
-def _on_disk(path: Path) -> Finding:
-    nearest = next(p for p in (path, *path.parents) if p.exists())
-    if not nearest.is_dir():
-        return red("a file lies where the root's folder should be", "choose another root")
-    return ok("the folder is there" if nearest == path else "not there yet; the first run makes it")
 
 
 @contextmanager
@@ -252,7 +221,4 @@ def _meaning(error: Exception) -> tuple[str, str]:
     number = getattr(error, "errno", None) or (match and int(match[1]))
     if number in _ON_DISK:
         return _ON_DISK[number]
-    meanings = (
-        (meaning, remedy) for pattern, meaning, remedy in _MEANINGS if re.search(pattern, text)
-    )
-    return next(meanings, _SILENT)
+    return next(meaning for pattern, meaning in _MEANINGS.items() if re.search(pattern, text))

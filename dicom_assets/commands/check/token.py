@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 CLAIMS: Final = ("aud", "appid", "azp", "oid", "tid")
 _PLAIN: Final = re.compile(r"[\w.:/@-]{1,120}", re.ASCII)
 _GUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_CREDENTIAL: Final = re.compile(r"^\s*(\w+Credential)\b", re.MULTILINE)
-_NUMBER: Final = re.compile(r"AADSTS(\d+)")
-_IDENTITIES: Final = "a managed identity, the variables AZURE_…, or `az login`"
 # Microsoft Entra's refusals of a token, by their numbers.
 _ENTRA: Final[Mapping[str, tuple[str, str]]] = {
     "7000222": (
@@ -49,28 +46,21 @@ _ENTRA: Final[Mapping[str, tuple[str, str]]] = {
         "set AZURE_TENANT_ID to the tenant in which the service is",
     ),
 }
-# ASP.NET's reasons for refusing a token (error_description of WWW-Authenticate).
-_REFUSALS: Final = (
-    (
-        re.compile("issuer|tenant", re.IGNORECASE),
+# ASP.NET's reasons for refusing a token (error_description of WWW-Authenticate), by patterns.
+_REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
+    "issuer|tenant": (
         "it is of another tenant",
         "sign in to the tenant of the service: AZURE_TENANT_ID, or `az login --tenant`",
     ),
-    (
-        re.compile("audience", re.IGNORECASE),
+    "audience": (
         "it is for another audience",
         "is DICOM_SERVICE_URL a DICOM service, in the cloud in which the identity signs in?",
     ),
-    (
-        re.compile("expired|lifetime|not valid before|not yet", re.IGNORECASE),
+    "expired|lifetime|not valid before|not yet": (
         "by the service's clock it is not valid now",
         CLOCK_REMEDY,
     ),
-)
-_SILENT: Final = (
-    "the service refuses the token, and does not say why",
-    "tid in the line `token` is needed of the service's tenant; else see the line `clock`",
-)
+}
 
 
 def class_of(credential: "TokenCredential") -> str:
@@ -85,12 +75,13 @@ def explain_absence(credential: "TokenCredential", error: BaseException) -> Find
     from azure.core.exceptions import ClientAuthenticationError  # half a second
 
     text, name = str(error), class_of(credential)
-    number = _NUMBER.search(text)
+    number = re.search(r"AADSTS(\d+)", text)
     if number is None:
         refused = isinstance(error, ClientAuthenticationError)
-        remedy = f"{NO_IDENTITY.remedy}: {_IDENTITIES}" if refused else NO_TOKEN.remedy
+        sources = "a managed identity, the variables AZURE_…, or `az login`"
+        remedy = f"{NO_IDENTITY.remedy}: {sources}" if refused else NO_TOKEN.remedy
         return red(f"{name} gave no token ({type(error).__name__})", remedy)
-    inner = _CREDENTIAL.findall(text)
+    inner = re.findall(r"^\s*(\w+Credential)\b", text, re.MULTILINE)
     where = f"{name} ({inner[-1]})" if inner else name
     odd = ("Microsoft Entra refused", f"look up {number[0]} in Microsoft Entra's documentation")
     reason, remedy = _ENTRA.get(number[1], odd)
@@ -129,7 +120,10 @@ def claims_of(token: str) -> dict[str, str]:
 
 def explain_refusal(challenge: str) -> Finding:
     """Return the reason for which the service refuses a token, by the challenge of its answer."""
-    for pattern, reason, remedy in _REFUSALS:
-        if pattern.search(challenge):
+    for pattern, (reason, remedy) in _REFUSALS.items():
+        if re.search(pattern, challenge, re.IGNORECASE):
             return red(f"the service refuses the token: {reason}", remedy)
-    return red(*_SILENT)
+    return red(
+        "the service refuses the token, and does not say why",
+        "tid in the line `token` is needed of the service's tenant; else see the line `clock`",
+    )
