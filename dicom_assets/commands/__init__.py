@@ -1,8 +1,8 @@
 """The commands of `dicom-assets`, a module or a room for each. `cli` lists them.
 
-- `demo`, `dev`, `adopt`, `docs`, `alerts_test`, `emulator`, `view`: a module each.
-- `check`, `estimate`, `find`, `erasure`, `migrate`, `fabric`: a room each. The command and its
-  options are in `__init__`, sentences and grids in `report`.
+- `demo`, `dev`, `adopt`, `docs`, `alerts_test`, `emulator`, `erasure`, `view`: a module each.
+- `check`, `estimate`, `find`, `migrate`, `fabric`: a room each. The command and its options are in
+  `__init__`, sentences and grids in `report`.
 - `home`: DAGSTER_HOME for commands that start Dagster; `progress`: the line on stderr of a command
   at work; `json_output`: the option `--json`.
 
