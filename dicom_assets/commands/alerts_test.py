@@ -22,29 +22,26 @@ def alerts_test() -> None:
     """Send a test message to every channel, and print which of them took it."""
     settings = Settings.from_environment(complete=False)
     readers = channels_of(settings)
-    served = {c: [r for r in READERS if c in readers[r]] for cs in readers.values() for c in cs}
+    served = {
+        channel: ", ".join(title for name, title in READERS.items() if channel in readers[name])
+        for channels in readers.values()
+        for channel in channels
+    }
+    title = "dicom_assets: test of the alerts"
+    text = "This is a test, nothing is wrong. Alerts for {} come here."
     with working("sending the test messages"):
-        sent = deliver({channel: [_message(names)] for channel, names in served.items()})
+        tests = {
+            channel: [Message((), title, text.format(names), is_resolved=True)]
+            for channel, names in served.items()
+        }
+        sent = deliver(tests)
         heard = settings.heartbeat_url is None or beat(settings.heartbeat_url)
     for channel, names in served.items():
-        click.echo(f"{channel.name}, for {_joined(names)}: {_outcome(bool(sent[channel]))}")
+        click.echo(f"{channel.name}, for {names}: {'taken' if sent[channel] else 'NOT TAKEN'}")
     for reader in (reader for reader, channels in readers.items() if not channels):
         click.echo(f"nobody is told as {READERS[reader]}: set DICOM_ALERTS_{reader.upper()}")
     if settings.heartbeat_url is None:
         click.echo("nobody notices when nothing runs any more: set DICOM_HEARTBEAT_URL")
     else:
-        click.echo(f"DICOM_HEARTBEAT_URL: {_outcome(heard)}")
+        click.echo(f"DICOM_HEARTBEAT_URL: {'taken' if heard else 'NOT TAKEN'}")
     sys.exit(0 if heard and served and all(sent.values()) else 1)
-
-
-def _outcome(is_taken: bool) -> str:
-    return "taken" if is_taken else "NOT TAKEN"
-
-
-def _joined(readers: list[str]) -> str:
-    return ", ".join(READERS[reader] for reader in readers)
-
-
-def _message(readers: list[str]) -> Message:
-    text = f"This is a test, nothing is wrong. Alerts for {_joined(readers)} come here."
-    return Message((), "dicom_assets: test of the alerts", text, is_resolved=True)

@@ -17,21 +17,18 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
+from dicom_assets import errors
 from dicom_assets.commands.home import dagster_home
 from dicom_assets.commands.progress import working
 from dicom_assets.definitions import build_definitions, io_manager
 from dicom_assets.defs.partitions import hour_key
 from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.emulator import sample
-from dicom_assets.errors import DicomAssetsError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import ABSENT, Store
 from dicom_assets.window import HOUR, Span, datetime_of, floor_hour
-
-ASSETS = (CHANGE, INSTANCE, SERIES, STUDY)
-STUDIES_SHOWN = 8
 
 
 @click.command()
@@ -54,9 +51,14 @@ def demo() -> None:
         result = _materialize(settings, home, first, last)
     if not result.success:
         console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
-        console.print("\n".join(_own_errors(result)), markup=False)
+        failures = [event.step_failure_data.error for event in result.get_step_failure_events()]
+        causes = [error.cause or error for error in failures if error is not None]
+        # The messages of errors that are not ours may quote patients' values.
+        own = [cause.message for cause in causes if hasattr(errors, cause.cls_name or "")]
+        console.print("\n".join(own), markup=False)
         sys.exit(1)
     _print_tables(console, settings, io_manager(settings).store())
+    _print_hints(console, settings)
 
 
 def _hours(settings: Settings, progress: Callable[[int, int], None]) -> tuple[datetime, datetime]:
@@ -76,9 +78,8 @@ def _hours(settings: Settings, progress: Callable[[int, int], None]) -> tuple[da
 def _materialize(
     settings: Settings, home: Path, first: datetime, last: datetime
 ) -> dg.ExecuteInProcessResult:
-    """Materialize a range of hours in one run, as Dagster does."""
     repository = build_definitions(settings).get_repository_def()
-    keys = [dg.AssetKey(table.name) for table in ASSETS]
+    keys = [dg.AssetKey(table.name) for table in (CHANGE, INSTANCE, SERIES, STUDY)]
     job = repository.get_implicit_job_def_for_assets(keys)
     if job is None:
         raise dg.DagsterInvariantViolationError("the four assets do not share their hours")
@@ -92,81 +93,18 @@ def _materialize(
         )
 
 
-def _own_errors(result: dg.ExecuteInProcessResult) -> list[str]:
-    """Return the messages of our own errors; those of others may quote patients' values."""
-    failures = [event.step_failure_data.error for event in result.get_step_failure_events()]
-    causes = [error.cause or error for error in failures if error is not None]
-    own = {kind.__name__ for kind in _kinds(DicomAssetsError)}
-    return [cause.message for cause in causes if cause.cls_name in own]
-
-
-def _kinds(kind: type[Exception]) -> list[type[Exception]]:
-    return [kind, *(deeper for below in kind.__subclasses__() for deeper in _kinds(below))]
-
-
 def _print_tables(console: Console, settings: Settings, store: Store) -> None:
-    console.print(_hours_grid(store), _tables_grid(settings, store), _studies_grid(store))
-    _print_refusals(console)
-    root = Path(settings.tables_root)
-    shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
-    console.print(f"The tables lie in [bold]{shown}[/].")
-    if find_spec("duckdb"):
-        line = _duckdb_line(f"{shown}/{settings.study_table_path}")
-        console.print("Ask DuckDB (paste this line):\n")
-        console.print(line, style="cyan", soft_wrap=True)
-    console.print(
-        "\nNext: [bold]make dev[/], or [bold]dicom-assets dev[/], opens the same in Dagster's "
-        "page, http://127.0.0.1:3000"
-    )
-
-
-def _duckdb_line(path: str) -> str:
-    """Return a command that asks the study table with DuckDB, without downloads."""
-    running, here = Path(sys.executable), Path.cwd()
-    python = running.relative_to(here) if running.is_relative_to(here) else running
-    sql = "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
-    study = f"study = deltalake.DeltaTable('{path}').scan()"
-    return f"{python} -c \"import deltalake, duckdb; {study}; print(duckdb.sql('{sql}'))\""
-
-
-def _hours_grid(store: Store) -> Grid:
     hours = store.open(SYNC).rows(["creates", "updates", "deletes", "rejected"])
-    grid = Grid("hours sealed", "Create", "Update", "Delete", "rejected", title="change feed")
+    feed = Grid("hours sealed", "Create", "Update", "Delete", "rejected", title="change feed")
     sums = [pc.sum(hours[name]).as_py() or 0 for name in hours.column_names]
-    grid.add_row(str(hours.num_rows), *map(str, sums))
-    return grid
-
-
-def _tables_grid(settings: Settings, store: Store) -> Grid:
-    grid = Grid("table", "rows", "version", "path", title="tables")
+    feed.add_row(str(hours.num_rows), *map(str, sums))
+    tables = Grid("table", "rows", "version", "path", title="tables")
     for table in TABLES:
         snapshot = store.open(table)
         path = settings.table_relative_path(table.name)
         version = "none yet" if snapshot.version == ABSENT else str(snapshot.version)
-        grid.add_row(table.name, str(snapshot.count()), version, path)
-    return grid
-
-
-def _studies_grid(store: Store) -> Grid:
-    """Return the studies with the most instances, by date, modalities and counts.
-
-    A description may hold a name, so it is not printed.
-    """
-    columns = ["studyInstanceUid", "studyDate", "seriesCount", "instanceCount"]
-    studies = store.open(STUDY).rows(columns)
-    largest = studies.sort_by([("instanceCount", "descending"), ("studyInstanceUid", "ascending")])
-    modalities = defaultdict[str, set[str]](set)
-    for row in store.open(SERIES).rows(["studyInstanceUid", "modality"]).to_pylist():
-        modalities[row["studyInstanceUid"]] |= {row["modality"]} if row["modality"] else set()
-    grid = Grid("date", "modalities", "series", "instances", title="largest studies")
-    for row in largest.slice(0, STUDIES_SHOWN).to_pylist():
-        kinds = ", ".join(sorted(modalities[row["studyInstanceUid"]]))
-        counts = (str(row["seriesCount"]), str(row["instanceCount"]))
-        grid.add_row(str(row["studyDate"] or ""), kinds, *counts)
-    return grid
-
-
-def _print_refusals(console: Console) -> None:
+        tables.add_row(table.name, str(snapshot.count()), version, path)
+    console.print(feed, tables, _studies_grid(store))
     filling = sample.fill_report(Path(ARCHIVE_DIRECTORY))
     reasons = Counter(filling.refused)
     if reasons:
@@ -175,3 +113,39 @@ def _print_refusals(console: Console) -> None:
             f"Of pydicom's files the embedded service stored {filling.stored} and refused "
             f"{reasons.total()}, as a real one does: {each}.\n"
         )
+
+
+def _studies_grid(store: Store) -> Grid:
+    # Without descriptions, which may hold names.
+    columns = ["studyInstanceUid", "studyDate", "seriesCount", "instanceCount"]
+    studies = store.open(STUDY).rows(columns)
+    largest = studies.sort_by([("instanceCount", "descending"), ("studyInstanceUid", "ascending")])
+    modalities = defaultdict[str, set[str]](set)
+    for row in store.open(SERIES).rows(["studyInstanceUid", "modality"]).to_pylist():
+        modalities[row["studyInstanceUid"]] |= {row["modality"]} if row["modality"] else set()
+    grid = Grid("date", "modalities", "series", "instances", title="largest studies")
+    for row in largest.slice(0, 8).to_pylist():
+        kinds = ", ".join(sorted(modalities[row["studyInstanceUid"]]))
+        counts = (str(row["seriesCount"]), str(row["instanceCount"]))
+        grid.add_row(str(row["studyDate"] or ""), kinds, *counts)
+    return grid
+
+
+def _print_hints(console: Console, settings: Settings) -> None:
+    """Print where the tables lie, a command that asks the study table with DuckDB, and the page."""
+    root, running, here = Path(settings.tables_root), Path(sys.executable), Path.cwd()
+    shown = root.relative_to(here) if root.is_relative_to(here) else root
+    console.print(f"The tables lie in [bold]{shown}[/].")
+    if find_spec("duckdb"):
+        python = running.relative_to(here) if running.is_relative_to(here) else running
+        study = f"study = deltalake.DeltaTable('{shown}/{settings.study_table_path}').scan()"
+        sql = (
+            "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
+        )
+        code = f"import deltalake, duckdb; {study}; print(duckdb.sql('{sql}'))"
+        console.print("Ask DuckDB (paste this line):\n")
+        console.print(f'{python} -c "{code}"', style="cyan", soft_wrap=True)
+    console.print(
+        "\nNext: [bold]make dev[/], or [bold]dicom-assets dev[/], opens the same in Dagster's "
+        "page, http://127.0.0.1:3000"
+    )

@@ -4,7 +4,7 @@ The verdict comes from `tables.questions.find`. UIDs are printed here only, beca
 typed one. No other value of a header is printed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
@@ -17,12 +17,11 @@ from dicom_assets.defs.partitions import hour_key
 from dicom_assets.feed.search import StudyCounts
 from dicom_assets.settings import Settings
 from dicom_assets.tables.questions.find import Facts, Limits, Verdict, gather_facts, judge_facts
-from dicom_assets.window import Span, spans_of
+from dicom_assets.window import spans_of
 
 # A person waits for the answer, and the tables' part of it needs no service.
 SERVICE_SECONDS = 2.0
 ENTRIES_SHOWN = 20
-COMMANDS_SHOWN = 5
 _MATERIALIZE = "dagster asset materialize -m dicom_assets.definitions --select"
 
 
@@ -55,23 +54,43 @@ def find_out(
 def print_verdict(facts: Facts, verdict: Verdict, *, as_json: bool = False) -> None:
     """Print entries, hours, counts, the verdict and the next commands; or JSON."""
     if as_json:
-        print_json(_plain(facts, verdict))
+        plain = {**asdict(facts), "verdict": asdict(verdict), "commands": commands_for(verdict)}
+        for name in ("entries", "fresh", "behind"):
+            plain[name] = [{**asdict(e), "hour": e.hour} for e in getattr(facts, name)]
+        print_json(plain)
         return
     console = Console()
     console.print(f"[bold]{facts.level or 'sequence or UID'}[/] {facts.asked}", highlight=False)
-    if facts.entries or facts.fresh:
-        console.print(_entries_grid(facts))
-    if facts.seals:
-        console.print(_seals_grid(facts))
-    if facts.rejected:
-        console.print(_rejected_grid(facts))
-    console.print(_counts_grid(facts))
+    for grid in _grids(facts):
+        console.print(grid)
     if facts.failure:
         console.print(f"The service could not be asked: {facts.failure}", markup=False)
     colour = "green" if verdict.is_fine else "red"
     console.print(f"[bold {colour}]{verdict.name}[/]: {verdict.sentence}.", highlight=False)
     for command in commands_for(verdict):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False)
+
+
+def _grids(facts: Facts) -> Iterator[Grid]:
+    if facts.entries or facts.fresh:
+        yield _entries_grid(facts)
+    if facts.seals:
+        grid = Grid("hour", "sealed", "not followed by", title="hours")
+        for seal in facts.seals[-ENTRIES_SHOWN:]:
+            sealed = "yes" if seal.is_sealed else "no"
+            grid.add_row(hour_key(seal.hour), sealed, ", ".join(seal.lagging) or "-")
+        yield grid
+    if facts.rejected:
+        grid = Grid("sequence", "reason", "attempts", "next attempt (UTC)", title="rejected")
+        for one in facts.rejected[:ENTRIES_SHOWN]:
+            when = f"{one.next_attempt:%Y-%m-%d %H:%M}"
+            grid.add_row(str(one.sequence), one.reason, str(one.attempts), when)
+        yield grid
+    names = ("instance", "series", "study")
+    grid = Grid("by the log", *names, "in the service", title="live instances and rows")
+    served = "not asked" if facts.served is None else str(facts.served)
+    grid.add_row(str(facts.expected), *(str(facts.rows.get(n, 0)) for n in names), served)
+    yield grid
 
 
 def _entries_grid(facts: Facts) -> Grid:
@@ -87,46 +106,13 @@ def _entries_grid(facts: Facts) -> Grid:
     return grid
 
 
-def _seals_grid(facts: Facts) -> Grid:
-    grid = Grid("hour", "sealed", "not followed by", title="hours")
-    for seal in facts.seals[-ENTRIES_SHOWN:]:
-        sealed = "yes" if seal.is_sealed else "no"
-        grid.add_row(hour_key(seal.hour), sealed, ", ".join(seal.lagging) or "-")
-    return grid
-
-
-def _rejected_grid(facts: Facts) -> Grid:
-    grid = Grid("sequence", "reason", "attempts", "next attempt (UTC)", title="rejected")
-    for one in facts.rejected[:ENTRIES_SHOWN]:
-        when = f"{one.next_attempt:%Y-%m-%d %H:%M}"
-        grid.add_row(str(one.sequence), one.reason, str(one.attempts), when)
-    return grid
-
-
-def _counts_grid(facts: Facts) -> Grid:
-    names = ("instance", "series", "study")
-    grid = Grid("by the log", *names, "in the service", title="live instances and rows")
-    served = "not asked" if facts.served is None else str(facts.served)
-    grid.add_row(str(facts.expected), *(str(facts.rows.get(n, 0)) for n in names), served)
-    return grid
-
-
 def commands_for(verdict: Verdict) -> list[str]:
     """Return the commands that run the verdict's hours again, adjacent hours as one range."""
     spans, select = spans_of(verdict.hours), ",".join(verdict.select)
-    shown = [f"{_MATERIALIZE} {select} {_option(span)}" for span in spans[-COMMANDS_SHOWN:]]
+    shown = []
+    for span in spans[-5:]:
+        first, last = hour_key(span.first), hour_key(span.last)
+        option = f"--partition {first}" if first == last else f"--partition-range {first}...{last}"
+        shown.append(f"{_MATERIALIZE} {select} {option}")
     left = len(spans) - len(shown)
     return [*shown, f"# and {left} more, see --json"] if left else shown
-
-
-def _option(span: Span) -> str:
-    if span.count == 1:
-        return f"--partition {hour_key(span.first)}"
-    return f"--partition-range {hour_key(span.first)}...{hour_key(span.last)}"
-
-
-def _plain(facts: Facts, verdict: Verdict) -> dict[str, object]:
-    plain = {**asdict(facts), "verdict": asdict(verdict), "commands": commands_for(verdict)}
-    for name in ("entries", "fresh", "behind"):
-        plain[name] = [{**asdict(e), "hour": e.hour} for e in getattr(facts, name)]
-    return plain
