@@ -27,12 +27,13 @@ or metadata: `commands.find` prints them.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceError
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 from dicom_assets.schema.columns import DEFAULT_PARTITION
 from dicom_assets.tables.delta.arrow import distinct, filter_out, ints, is_in, pc, texts
 from dicom_assets.tables.delta.snapshot import Store
@@ -185,7 +186,7 @@ def gather_facts(
 
     `progress` takes the number of entries of the feed that were searched.
     """
-    known = _Known.of(store, asked)
+    known = _Known(store, asked)
     facts = known.facts(asked)
     if service is not None:
         try:
@@ -193,91 +194,78 @@ def gather_facts(
         except ServiceError as error:
             facts = replace(facts, failure=str(error))
     hours = {e.hour for e in (*facts.entries, *facts.fresh)} | {r.hour for r in facts.rejected}
-    return replace(facts, seals=tuple(_seals(store, sorted(hours))))
+    sync, seals = store.open(SYNC), list[Seal]()
+    marks = marks_of(store, sync)
+    rows = {row["hour"]: row for row in sync.rows().to_pylist()} if hours else {}
+    for hour in sorted(hours):
+        row = rows.get(hour, {})
+        is_sealed = row.get("sealedAt") is not None
+        lagging = (table for table, mark in marks.items() if is_sealed and row[mark] is None)
+        seals.append(Seal(hour, is_sealed, tuple(lagging)))
+    return replace(facts, seals=tuple(seals))
 
 
-@dataclass(frozen=True)
 class _Known:
-    """The rows of a UID in the log and in `instance`, and of its entries in `rejected`."""
+    """The rows of a UID, or of the instance of a sequence, in the log and in `instance`."""
 
-    store: Store
-    level: Level | None
-    uid: str
-    log: pa.Table
-    stored: pa.Table
-    rejected: pa.Table
-
-    @classmethod
-    def of(cls, store: Store, asked: str) -> "_Known":
-        """Read the tables for a UID, or for a sequence, which stands for its instance."""
-        uid, sequences = asked, list[int]()
+    def __init__(self, store: Store, asked: str) -> None:
+        self.store, self.uid = store, asked
+        self.level: Level | None = None
+        self.log = CHANGE.arrow(LOG_COLUMNS).empty_table()
+        self.stored = INSTANCE.arrow().empty_table()
+        uid = asked
         if is_sequence(asked):
-            sequences = [int(asked)]
-            logged = store.open(CHANGE).rows_of("sequence", sequences, ["sopinstanceuid"])
+            logged = store.open(CHANGE).rows_of("sequence", [int(asked)], ["sopinstanceuid"])
             uid = next(iter(texts(logged["sopinstanceuid"])), "")
         for level, column in _COLUMN.items() if uid else ():
             log = store.open(CHANGE).rows_of(column, [uid], LOG_COLUMNS)
             names = [*INSTANCE.key, "sequence", "received_timestamp"]
             stored = store.open(INSTANCE).rows_of(column, [uid], names)
             if log.num_rows or stored.num_rows:
-                rejected = store.open(REJECTED).rows_of("sequence", ints(log["sequence"]))
-                return cls(store, level, uid, log, stored, rejected)
-        rejected = store.open(REJECTED).rows_of("sequence", sequences)
-        nothing = CHANGE.arrow(LOG_COLUMNS).empty_table()
-        return cls(store, None, "", nothing, INSTANCE.arrow().empty_table(), rejected)
+                self.level, self.uid, self.log, self.stored = level, uid, log, stored
+                break
 
     def facts(self, asked: str) -> Facts:
         newest = newest_of(self.log)
         plan = make_plan(self.log, self.stored, pc.unique(key_of(self.log)))
         behind = {*ints(plan.read["sequence"]), *ints(plan.deletes["sequence"])}
         entries = _entries(self.log)
+        sequences = ints(self.log["sequence"])
+        if self.level is None and is_sequence(asked):
+            sequences = [int(asked)]
+        rejected = self.store.open(REJECTED).rows_of("sequence", sequences).to_pylist()
         names = ("sequence", "reason", "attempts", "next_attempt", "window_start")
+        rows = {"instance": self.stored.num_rows}
+        for table in (SERIES, STUDY):
+            uids = self.values(table.key[-1].lower())
+            shown = self.store.open(table).rows_of(table.key[-1], uids, table.key)
+            rows[table.name] = shown.num_rows
+        studies = self.values("studyinstanceuid")
+        stale = (
+            table.name
+            for table in filled_derived(self.store)
+            if not difference_of(self.store, self.store.open(table), studies).is_empty
+        )
         return Facts(
             asked,
             self.level,
             entries,
             expected=newest.num_rows - newest.filter(is_gone(newest)).num_rows,
-            rows={
-                "instance": self.stored.num_rows,
-                "series": self._count(SERIES),
-                "study": self._count(STUDY),
-            },
+            rows=rows,
             behind=tuple(e for e in entries if e.sequence in behind),
-            stale=tuple(t.name for t in filled_derived(self.store) if self._is_stale(t)),
-            rejected=tuple(
-                Rejected(*(row[name] for name in names)) for row in self.rejected.to_pylist()
-            ),
+            stale=tuple(stale),
+            rejected=tuple(Rejected(*(row[name] for name in names)) for row in rejected),
         )
 
     def values(self, column: str) -> list[str]:
         """Return the values of a column in the log and in `instance`, in order."""
         return sorted({*distinct(self.log[column]), *distinct(self.stored[column])})
 
-    def _count(self, table: Table) -> int:
-        """Return the number of rows of `series` or `study`."""
-        uids = self.values(table.key[-1].lower())
-        return self.store.open(table).rows_of(table.key[-1], uids, table.key).num_rows
-
-    def _is_stale(self, table: Table) -> bool:
-        studies = self.values(_COLUMN["study"])
-        return not difference_of(self.store, self.store.open(table), studies).is_empty
-
 
 def _entries(log: pa.Table) -> tuple[KnownEntry, ...]:
     names = ("sequence", "action", "state", "timestamp_ticks", "partitionName")
     rows = ({**row, "state": row["state"] or ""} for row in log.to_pylist())
     return tuple(sorted(KnownEntry(*(row[name] for name in names)) for row in rows))
-
-
-def _seals(store: Store, hours: list[datetime]) -> Iterator[Seal]:
-    sync = store.open(SYNC)
-    marks = marks_of(store, sync)
-    rows = {row["hour"]: row for row in sync.rows().to_pylist()} if hours else {}
-    for hour in hours:
-        row = rows.get(hour, {})
-        is_sealed = row.get("sealedAt") is not None
-        lagging = tuple(table for table, mark in marks.items() if is_sealed and row[mark] is None)
-        yield Seal(hour, is_sealed, lagging)
 
 
 def _ask(
@@ -293,20 +281,25 @@ def _ask(
     hours that were not read, then the sealed hours from the newest back.
     """
     if is_sequence(facts.asked) and not facts.entries:
-        fresh = _entries(service.entry(int(facts.asked)))
-        return replace(facts, fresh=fresh, is_searched=True)
-    level, served = _served(service, known, facts, _places(known, limits))
+        return replace(facts, fresh=_entries(service.entry(int(facts.asked))), is_searched=True)
+    level, served = _served(service, known, limits)
     facts = replace(facts, level=level, served=served)
     if (facts.entries or facts.stored) and served <= max(facts.stored, facts.live):
         return facts
-    followed = Followed.of(known.store)
+    followed = Followed(known.store)
     if followed.sealed:
         spans = [*followed.unread(limits.now), *backwards(followed.sealed)]
     else:
         start = limits.start or limits.now - _RECENT
         spans = [Window.between(start, limits.now + timedelta(days=1))]
-    reading = Reading(service, spans, progress)
-    fresh = _entries(_unlogged(reading, known.uid or facts.asked, known.log))
+    reading, fresh = Reading(service, spans, progress), tuple[KnownEntry, ...]()
+    wanted = pa.array([known.uid], pa.string())
+    for piece in reading.pieces():
+        study, series, sop = (is_in(piece[column], wanted) for column in _COLUMN.values())
+        entries = piece.filter(pc.or_(study, pc.or_(series, sop)))
+        fresh = _entries(filter_out(entries, "sequence", known.log["sequence"]))
+        if fresh:
+            break
     begins = service.first()
     return replace(
         facts,
@@ -316,58 +309,35 @@ def _ask(
     )
 
 
-def _places(known: _Known, limits: Limits) -> list[str | None]:
-    """Return the data partitions to ask: those of the known rows, else all that are kept."""
+def _served(service: Lookups, known: _Known, limits: Limits) -> tuple[Level | None, int]:
+    """Return the level of the UID in the service, and the number of its instances there.
+
+    Asked are the data partitions of the known rows, else all that are kept.
+    """
     met = known.values("partitionName")
     listed = distinct(known.store.open(STUDY).rows(["partitionName"])["partitionName"])
     kept = {*listed, *met, *(limits.data_partitions or ())}
-    return [*(met or sorted(kept))] if kept - {DEFAULT_PARTITION} else [None]
-
-
-def _served(
-    service: Lookups, known: _Known, facts: Facts, places: list[str | None]
-) -> tuple[Level | None, int]:
-    """Return the level of the UID in the service, and the number of its instances there."""
-    uid = known.uid or facts.asked
-    if facts.level in {None, "study"}:
-        sizes = [service.study(place, uid) for place in places]
+    places = [*(met or sorted(kept))] if kept - {DEFAULT_PARTITION} else [None]
+    if known.level in {None, "study"}:
+        sizes = [service.study(place, known.uid) for place in places]
         count = sum(size.instances for size in sizes if size is not None)
-        if count or facts.level == "study":
+        if count or known.level == "study":
             return "study", count
     for level, resource in _RESOURCE.items():
-        if facts.level in {None, level} and any(
-            service.holders(place, resource, uid) for place in places
+        if known.level in {None, level} and any(
+            service.holders(place, resource, known.uid) for place in places
         ):
             return level, 1
-    return facts.level, 0
-
-
-def _unlogged(reading: Reading, uid: str, log: pa.Table) -> pa.Table:
-    """Return the entries of the UID that are not in the log, of the first piece that has any."""
-    wanted = pa.array([uid], pa.string())
-    for piece in reading.pieces():
-        study, series, sop = (is_in(piece[column], wanted) for column in _COLUMN.values())
-        entries = piece.filter(pc.or_(study, pc.or_(series, sop)))
-        entries = filter_out(entries, "sequence", log["sequence"])
-        if entries.num_rows:
-            return entries
-    return CHANGE.arrow(LOG_COLUMNS).empty_table()
+    return known.level, 0
 
 
 def judge_facts(facts: Facts, limits: Limits) -> Verdict:
     """Return the verdict of the first rule that applies."""
-    return (
-        _is_rejected(facts, limits)
-        or _has_no_seal(facts)
-        or _is_left_out(facts, limits)
-        or _is_not_read(facts, limits)
-        or _is_behind(facts)
-        or _is_stale(facts)
-        or _differs(facts, limits)
-        or _is_removed(facts)
-        or _is_unknown(facts)
-        or _is_in_step(facts)
-    )
+    same = "as the service does" if facts.failure is None else "as the log says"
+    in_step = Verdict("in step", f"the tables hold it {same}: nothing to do", is_fine=True)
+    # Each yields its verdicts in the order of the rules, and only the first verdict is taken.
+    rules = (_not_in_log(facts, limits), _not_in_tables(facts), _not_as_served(facts, limits))
+    return next(chain(*rules), in_step)
 
 
 def _at(moment: datetime) -> str:
@@ -378,129 +348,124 @@ def _hours(entries: Iterable[KnownEntry | Rejected]) -> tuple[datetime, ...]:
     return tuple(sorted({entry.hour for entry in entries}))
 
 
-def _is_rejected(facts: Facts, limits: Limits) -> Verdict | None:
-    if not facts.rejected:
-        return None
-    last = max(facts.rejected, key=lambda entry: entry.next_attempt)
-    is_due = last.next_attempt <= limits.now
-    when = "next run of any hour" if is_due else f"first run after {_at(last.next_attempt)}"
-    more = f" ({len(facts.rejected)} entries in all)" if len(facts.rejected) > 1 else ""
-    return Verdict(
-        "rejected",
-        f"entry {last.sequence} was rejected: {last.reason}. It was tried {last.attempts} "
-        f"time{'s' if last.attempts > 1 else ''} and is retried by the {when}{more}",
-        hours=_hours(facts.rejected),
-    )
-
-
-def _has_no_seal(facts: Facts) -> Verdict | None:
+def _not_in_log(facts: Facts, limits: Limits) -> Iterator[Verdict]:
+    if facts.rejected:
+        last = max(facts.rejected, key=lambda entry: entry.next_attempt)
+        is_due = last.next_attempt <= limits.now
+        when = "next run of any hour" if is_due else f"first run after {_at(last.next_attempt)}"
+        more = f" ({len(facts.rejected)} entries in all)" if len(facts.rejected) > 1 else ""
+        yield Verdict(
+            "rejected",
+            f"entry {last.sequence} was rejected: {last.reason}. It was tried {last.attempts} "
+            f"time{'s' if last.attempts > 1 else ''} and is retried by the {when}{more}",
+            hours=_hours(facts.rejected),
+        )
     logged = {entry.hour for entry in facts.entries}
     hours = tuple(s.hour for s in facts.seals if not s.is_sealed and s.hour in logged)
-    if not hours:
-        return None
-    first = _at(hours[0])
-    sentence = (
-        f"the hour {first} has no seal (any more): run it again"
-        if len(hours) == 1
-        else f"{len(hours)} hours, the first {first}, have no seal (any more): run them again"
-    )
-    return Verdict("no seal", sentence, hours=hours)
+    if hours:
+        first = _at(hours[0])
+        sentence = (
+            f"the hour {first} has no seal (any more): run it again"
+            if len(hours) == 1
+            else f"{len(hours)} hours, the first {first}, have no seal (any more): run them again"
+        )
+        yield Verdict("no seal", sentence, hours=hours)
+    if facts.fresh:
+        yield from _not_read(facts, limits)
 
 
-def _is_left_out(facts: Facts, limits: Limits) -> Verdict | None:
-    if not facts.fresh:
-        return None
-    entry = facts.fresh[-1]
+def _not_read(facts: Facts, limits: Limits) -> Iterator[Verdict]:
+    entry, hours = facts.fresh[-1], _hours(facts.fresh)
     moment, hour = datetime_of(entry.ticks), _at(entry.hour)
     if limits.data_partitions is not None and entry.partition not in limits.data_partitions:
-        return Verdict(
+        yield Verdict(
             "data partition not kept",
             f"entry {entry.sequence} of {hour} belongs to the data partition {entry.partition}, "
             "which is not kept. Add it to DICOM_DATA_PARTITIONS, then run its hour",
             hours=(entry.hour,),
         )
     if limits.start is not None and moment < limits.start:
-        return Verdict(
+        yield Verdict(
             "before the start",
             f"entry {entry.sequence} lies before DICOM_START_TIME ({_at(limits.start)}). Set it to "
             f"{hour} or earlier, then run that hour",
             hours=(entry.hour,),
         )
     if limits.end is not None and moment >= limits.end:
-        return Verdict(
+        yield Verdict(
             "after the end",
             f"entry {entry.sequence} lies after DICOM_END_TIME ({_at(limits.end)}). Move or unset "
             "it, then run its hour",
             hours=(entry.hour,),
         )
-    return None
-
-
-def _is_not_read(facts: Facts, limits: Limits) -> Verdict | None:
-    if not facts.fresh:
-        return None
-    entry, hours = facts.fresh[-1], _hours(facts.fresh)
-    due = entry.hour + HOUR + limits.delay
     if entry.hour in {seal.hour for seal in facts.seals if seal.is_sealed}:
-        return Verdict(
+        yield Verdict(
             "late",
-            f"entry {entry.sequence} is not in the log, though its hour {_at(entry.hour)} is "
-            "sealed: it came late. Run the hour again",
+            f"entry {entry.sequence} is not in the log, though its hour {hour} is sealed: it came "
+            "late. Run the hour again",
             hours=hours,
         )
-    lies = f"entry {entry.sequence} lies in the hour {_at(entry.hour)}, which"
+    due = entry.hour + HOUR + limits.delay
+    lies = f"entry {entry.sequence} lies in the hour {hour}, which"
     if limits.now < due:
         sentence = f"{lies} is read after {_at(due)}. Wait until then, then run it"
-        return Verdict("too young", sentence, hours=hours)
-    return Verdict("no seal", f"{lies} has no seal: run it", hours=hours)
+        yield Verdict("too young", sentence, hours=hours)
+    yield Verdict("no seal", f"{lies} has no seal: run it", hours=hours)
 
 
-def _is_behind(facts: Facts) -> Verdict | None:
-    if not facts.behind:
-        return None
-    hours, count = _hours(facts.behind), len(facts.behind)
-    lagging = {s.hour for s in facts.seals if "instance" in s.lagging}
-    differs = f"instance does not show {count} instance{'s' if count > 1 else ''} as the log does"
-    if set(hours) <= lagging:
-        return Verdict(
-            "not followed",
-            f"{differs}, because it has not followed the hour {_at(hours[0])} yet: run it",
+def _not_in_tables(facts: Facts) -> Iterator[Verdict]:
+    if facts.behind:
+        hours, count = _hours(facts.behind), len(facts.behind)
+        lagging = {s.hour for s in facts.seals if "instance" in s.lagging}
+        shows = f"instance does not show {count} instance{'s' if count > 1 else ''} as the log does"
+        if set(hours) <= lagging:
+            yield Verdict(
+                "not followed",
+                f"{shows}, because it has not followed the hour {_at(hours[0])} yet: run it",
+                hours=hours,
+            )
+        yield Verdict(
+            "behind",
+            f"{shows}, though it has followed the hour {_at(hours[0])}. A later entry replaces it, "
+            "or the table was changed by somebody else: run the hour again",
             hours=hours,
         )
-    return Verdict(
-        "behind",
-        f"{differs}, though it has followed the hour {_at(hours[0])}. A later entry replaces it, "
-        "or the table was changed by somebody else: run the hour again",
-        hours=hours,
-    )
+    if facts.stale:
+        hours = _hours(facts.entries[-1:])
+        yield Verdict(
+            "not rolled up",
+            f"instance is right, and {' and '.join(facts.stale)} differ from it: run "
+            f"{'their newest hour' if hours else 'an hour that touches the study'} again",
+            hours=hours,
+            select=("series", "study"),
+        )
 
 
-def _is_stale(facts: Facts) -> Verdict | None:
-    if not facts.stale:
-        return None
-    hours = _hours(facts.entries[-1:])
-    return Verdict(
-        "not rolled up",
-        f"instance is right, and {' and '.join(facts.stale)} differ from it: run "
-        f"{'their newest hour' if hours else 'an hour that touches the study'} again",
-        hours=hours,
-        select=("series", "study"),
-    )
-
-
-def _differs(facts: Facts, limits: Limits) -> Verdict | None:
-    """Judge another number in the service than in the tables, without an entry that explains it."""
-    if facts.served is None or facts.served == facts.stored:
-        return None
-    if facts.served < facts.stored:
-        return Verdict(
+def _not_as_served(facts: Facts, limits: Limits) -> Iterator[Verdict]:
+    if facts.served is not None and facts.served < facts.stored:
+        yield Verdict(
             "expired unseen",
             f"the tables hold {facts.stored}, the service {facts.served}. The rest expired without "
             "an entry, or is deleted in an hour that is not read yet: run the hours again",
             hours=_hours(facts.entries),
         )
-    holds = f"the service holds {facts.served}, the tables {facts.stored}, and "
-    return Verdict("not in the feed", holds + _search_result(facts, limits))
+    if facts.served is not None and facts.served > facts.stored:
+        holds = f"the service holds {facts.served}, the tables {facts.stored}, and "
+        yield Verdict("not in the feed", holds + _search_result(facts, limits))
+    is_stored = bool(facts.rows.get("instance"))
+    if facts.entries and not facts.expected and not is_stored:
+        last = facts.entries[-1]
+        if last.action == "Delete":
+            deleted = f"deleted in the service in the hour {_at(last.hour)} (entry {last.sequence})"
+            yield Verdict("deleted", f"{deleted}: nothing to do", is_fine=True)
+        yield Verdict(
+            "expired",
+            "the service has removed it without a Delete entry, as it does when a study expires. "
+            f"Its last entry is {last.sequence} of the hour {_at(last.hour)}: nothing to do",
+            is_fine=True,
+        )
+    if not facts.entries and not is_stored:
+        yield Verdict("unknown", _unknown(facts))
 
 
 def _search_result(facts: Facts, limits: Limits) -> str:
@@ -519,42 +484,18 @@ def _search_result(facts: Facts, limits: Limits) -> str:
     return f"the feed does not name it between {start} and now: tell the service's owner"
 
 
-def _is_removed(facts: Facts) -> Verdict | None:
-    if not facts.entries or facts.expected or facts.rows.get("instance"):
-        return None
-    last = facts.entries[-1]
-    if last.action == "Delete":
-        sentence = f"deleted in the service in the hour {_at(last.hour)} (entry {last.sequence})"
-        return Verdict("deleted", f"{sentence}: nothing to do", is_fine=True)
-    return Verdict(
-        "expired",
-        "the service has removed it without a Delete entry, as it does when a study expires. Its "
-        f"last entry is {last.sequence} of the hour {_at(last.hour)}: nothing to do",
-        is_fine=True,
-    )
-
-
-def _is_unknown(facts: Facts) -> Verdict | None:
-    if facts.entries or facts.rows.get("instance"):
-        return None
+def _unknown(facts: Facts) -> str:
     if facts.failure is not None:
-        sentence = (
+        return (
             "the tables do not know it, and the service could not be asked: remove the cause "
             "above, then ask again"
         )
-    elif is_sequence(facts.asked):
-        sentence = (
+    if is_sequence(facts.asked):
+        return (
             "neither the log nor the feed has an entry with this sequence. Sequences have gaps: "
             "ask by the StudyInstanceUID"
         )
-    else:
-        sentence = (
-            "neither the tables nor the service know it: check the UID, and whether the PACS has "
-            "sent it to this service"
-        )
-    return Verdict("unknown", sentence)
-
-
-def _is_in_step(facts: Facts) -> Verdict:
-    same = "as the service does" if facts.failure is None else "as the log says"
-    return Verdict("in step", f"the tables hold it {same}: nothing to do", is_fine=True)
+    return (
+        "neither the tables nor the service know it: check the UID, and whether the PACS has "
+        "sent it to this service"
+    )

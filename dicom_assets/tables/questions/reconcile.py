@@ -18,14 +18,7 @@ import pyarrow as pa
 
 from dicom_assets.schema import CHANGE, INSTANCE, INT64, SERIES, STRING, STUDY, SYNC
 from dicom_assets.schema.columns import DEFAULT_PARTITION
-from dicom_assets.tables.delta.arrow import (
-    filter_out,
-    is_in,
-    joined_key,
-    looked_up,
-    pc,
-    texts,
-)
+from dicom_assets.tables.delta.arrow import filter_out, is_in, joined_key, looked_up, pc, texts
 from dicom_assets.tables.delta.snapshot import VALUES_PER_QUERY, Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, newest_of
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
@@ -118,7 +111,7 @@ def reconcile(
     Seals are read first, then the tables, then the service: changes meanwhile lie in hours that
     have no seal yet. Raises ServiceError when the service does not answer.
     """
-    followed = Followed.of(store)
+    followed = Followed(store)
     listed = store.open(STUDY).rows(_ROLLED_UP)
     service = _Service(counts, frozenset(texts(pc.unique(listed["partitionName"]))))
     served = service.all() if sample is None else service.sample(listed, sample, seed)
@@ -162,8 +155,7 @@ def differing_studies(served: pa.Table, stored: pa.Table) -> pa.Table:
         ("series", "seriesCount"),
     )
     unequal = (pc.not_equal(sides[one], sides[other]) for one, other in pairs)
-    keys = {name: both[name] for name in _KEY}
-    return pa.table(keys | sides).filter(reduce(pc.or_, unequal))
+    return pa.table({n: both[n] for n in _KEY} | sides).filter(reduce(pc.or_, unequal))
 
 
 def _union(served: pa.Table, stored: pa.Table) -> pa.Table:
@@ -184,7 +176,13 @@ def _stored(store: Store, served: pa.Table, listed: pa.Table | None) -> pa.Table
     sizes.append(_sizes(INSTANCE.arrow(list(INSTANCE.key[:3])).empty_table()))
     if listed is None:
         listed = store.open(STUDY).rows_of("studyInstanceUid", uids, _ROLLED_UP)
-    return _side_by_side(keys, pa.concat_tables(sizes), listed)
+    at = joined_key(keys, _KEY)
+    for side in (pa.concat_tables(sizes), listed):
+        for name in side.column_names[len(_KEY) :]:
+            values = looked_up(at, joined_key(side, _KEY), side[name])
+            keys = keys.append_column(name, pc.fill_null(values.cast(INT64), 0))
+    is_stored = pc.or_(pc.greater(keys["instances"], 0), pc.greater(keys["instanceCount"], 0))
+    return keys.filter(is_stored)
 
 
 def _sizes(live: pa.Table) -> pa.Table:
@@ -192,17 +190,6 @@ def _sizes(live: pa.Table) -> pa.Table:
         [("seriesinstanceuid", "count"), ("seriesinstanceuid", "count_distinct")]
     )
     return counted.rename_columns([*_KEY, *_COUNTS])
-
-
-def _side_by_side(keys: pa.Table, sizes: pa.Table, rollups: pa.Table) -> pa.Table:
-    at = joined_key(keys, _KEY)
-    for side in (sizes, rollups):
-        for name in side.column_names[len(_KEY) :]:
-            values = looked_up(at, joined_key(side, _KEY), side[name])
-            keys = keys.append_column(name, pc.fill_null(values.cast(INT64), 0))
-    return keys.filter(
-        pc.or_(pc.greater(keys["instances"], 0), pc.greater(keys["instanceCount"], 0))
-    )
 
 
 @dataclass(frozen=True)
@@ -226,8 +213,7 @@ class _Service:
     def sample(self, listed: pa.Table, count: int, seed: int) -> pa.Table:
         """Return a sample: half by UIDs of our tables, half by places in the service's list.
 
-        A study that the service does not have is in the sample with size 0. A place beyond the end
-        of the list adds none.
+        A study that the service lacks has size 0. A place beyond the end of the list adds none.
         """
         choice = random.Random(seed)  # noqa: S311 - a sample, no secret
         known = sorted(_keys(listed))
@@ -281,31 +267,22 @@ def _table(sizes: Iterable[tuple[StudyKey, StudySize | None]]) -> pa.Table:
     return pa.table(columns, names=[*_KEY, *_COUNTS])
 
 
-@dataclass(frozen=True)
 class Followed:
-    """The spans of time that are sealed, and those that all tables have followed, in order."""
+    """The spans of time that are `sealed`, and those that all tables have followed: `done`."""
 
-    sealed: tuple[Window, ...]
-    done: tuple[Window, ...]
-
-    @classmethod
-    def of(cls, store: Store) -> "Followed":
-        """Read the spans from `sync`."""
+    def __init__(self, store: Store) -> None:
+        """Read the spans from `sync`, in order."""
         marks = [table.mark for table in (CHANGE, INSTANCE, SERIES, STUDY)]
         rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *marks]).to_pylist()
         sealed = [row for row in rows if row[CHANGE.mark] is not None]
         done = [row for row in sealed if all(row[mark] is not None for mark in marks)]
-        return cls(_merged(map(_span, sealed)), _merged(map(_span, done)))
+        self.sealed, self.done = _merged(map(_span, sealed)), _merged(map(_span, done))
 
     def unread(self, now: datetime) -> list[Window]:
         """Return the spans without a seal from the first seal until MARGIN after `now`."""
         ends = [w.end for w in self.sealed]
         starts = [*(w.start for w in self.sealed[1:]), ticks_of(now + MARGIN)]
         return [Window(*gap) for gap in zip(ends, starts, strict=True) if gap[0] < gap[1]]
-
-    def is_done(self, ticks: int) -> bool:
-        """True when all tables have followed the hour of a timestamp."""
-        return any(w.holds(ticks) for w in self.done)
 
 
 def _span(row: Mapping[str, Any]) -> Window:
@@ -334,7 +311,8 @@ def _judge(
     log = store.open(CHANGE).rows_of("studyinstanceuid", uids, LOG_COLUMNS)
     log = log.filter(is_in(joined_key(log, _LOGGED_KEY), joined_key(differing, _KEY)))
     keys = zip(texts(joined_key(log, _LOGGED_KEY)), log["timestamp_ticks"].to_pylist(), strict=True)
-    open_ = {key for key, ticks in keys if ticks is not None and not followed.is_done(ticks)}
+    placed = ((key, t) for key, t in keys if t is not None)
+    open_ = {key for key, t in placed if not any(w.holds(t) for w in followed.done)}
     rest = _without(differing, open_)
     unread = Reading(counts, followed.unread(now))
     rest = _without(rest, unread.meet(rest))
@@ -371,10 +349,7 @@ def _without(studies: pa.Table, explained: Collection[str]) -> pa.Table:
 
 @dataclass
 class Reading:
-    """A search through spans of the feed that ends after MOST_ENTRIES entries.
-
-    `is_cut` says afterwards that it ended there.
-    """
+    """A search through spans of the feed. It is cut (`is_cut`) after MOST_ENTRIES entries."""
 
     counts: Counts
     spans: Iterable[Window]
@@ -407,26 +382,19 @@ def _hours(
 ) -> tuple[datetime, ...]:
     """Return the hours of the studies' entries, those in the log and those that it lacks."""
     entries = log.filter(is_in(joined_key(log, _LOGGED_KEY), joined_key(known, _KEY)))
-    ticks = {*entries["timestamp_ticks"].to_pylist()}
+    ticks, met = {*entries["timestamp_ticks"].to_pylist()}, set[str]()
     for span in backwards(followed.sealed) if len(lost) else ():
-        entries = _entries_of(lost, Reading(counts, [span]), log)
-        ticks |= {*entries["timestamp_ticks"].to_pylist()}
-        lost = _without(lost, texts(joined_key(entries, _LOGGED_KEY)))
+        wanted = joined_key(lost, _KEY)
+        for piece in Reading(counts, [span]).pieces():
+            entries = piece.filter(is_in(joined_key(piece, _LOGGED_KEY), wanted))
+            entries = filter_out(entries, "sequence", log["sequence"])
+            ticks |= {*entries["timestamp_ticks"].to_pylist()}
+            met |= {*texts(joined_key(entries, _LOGGED_KEY))}
+        lost = _without(lost, met)
         if not len(lost):
             break
     starts = {t // TICKS_PER_HOUR * TICKS_PER_HOUR for t in ticks if t is not None}
     return tuple(map(datetime_of, sorted(starts)))
-
-
-def _entries_of(lost: pa.Table, reading: Reading, log: pa.Table) -> pa.Table:
-    """Return the entries of studies that are in the feed and not in the log."""
-    wanted = joined_key(lost, _KEY)
-    pieces = [CHANGE.arrow(["sequence", *_LOGGED_KEY, "timestamp_ticks"]).empty_table()]
-    for piece in reading.pieces():
-        rows = piece.select(pieces[0].column_names)
-        rows = rows.filter(is_in(joined_key(rows, _LOGGED_KEY), wanted))
-        pieces.append(filter_out(rows, "sequence", log["sequence"]))
-    return pa.concat_tables(pieces)
 
 
 def backwards(sealed: Sequence[Window]) -> Iterator[Window]:
