@@ -18,6 +18,7 @@ other value of a header (docs/operate/erasure.md).
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -36,7 +37,6 @@ from dicom_assets.tables.upkeep.maintenance import CHECKPOINT_AGE
 
 _LOG_RETENTION: Final = "delta.logRetentionDuration"
 _INTERVAL: Final = re.compile(r"interval (\d+) (hour|day|week)s?")
-_DEFAULT_LOG_RETENTION: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,12 @@ def traces_of(
     """Return the traces of a study. `progress` takes the bytes read, and those of all files."""
     shown = [t for t in store.tables.values() if t.name == INSTANCE.name or t.is_derived]
     searches = [_Search(store, table, study) for table in (*shown, CHANGE)]
-    whole, done = sum(search.size for search in searches), 0
+    whole, done = sum(file.size for search in searches for file in search.files), 0
     remains: dict[str, Remains] = {}
     for search in searches:
-        for size in search.read():
-            done += size
+        for file in search.files:
+            search.read(file.path)
+            done += file.size
             progress(done, whole)
         remains[search.table.name] = search.remains()
     logged = ints(store.open(CHANGE).rows_of("studyinstanceuid", [study])["sequence"])
@@ -151,49 +152,31 @@ class _Search:
         self._snapshot: Snapshot = store.open(table)
         self._folder = Folder.of(store, table)
         self._active = {file.path for file in data_files(self._snapshot)}
-        self._files = [f for p, f in self._folder.data().items() if p.endswith(".parquet")]
+        self.files = [f for p, f in self._folder.data().items() if p.endswith(".parquet")]
         self._rows: dict[str, int | None] = {}
 
-    @property
-    def size(self) -> int:
-        """The bytes of all data files."""
-        return sum(file.size for file in self._files)
-
-    def read(self) -> Iterator[int]:
-        """Count the study's rows in file after file, and yield the bytes of each file."""
-        for file in self._files:
-            self._rows[file.path] = self._rows_in(file.path)
-            yield file.size
-
-    def _rows_in(self, path: str) -> int | None:
-        """Return the number of the study's rows in a file, None when it cannot be read."""
-        try:
-            with self._folder.parquet(path) as opened:
-                at = opened.schema.names.index(self._column)
-                groups = [
-                    number
-                    for number in range(opened.num_row_groups)
-                    if self._may_hold(opened.metadata.row_group(number).column(at).statistics)
-                ]
-                batches = opened.iter_batches(row_groups=groups, columns=[self._column])
-                # The type of texts differs between files. Some types, such as views, do not
-                # compare.
-                texts = (batch.column(0).cast(pa.string()) for batch in batches)
-                return sum(pc.sum(pc.equal(text, self._study)).as_py() or 0 for text in texts)
-        except (ValueError, *PARQUET_ERRORS):
-            return None
-
-    def _may_hold(self, statistics: Any) -> bool:  # noqa: ANN401 - Parquet's statistics, which may be None
-        if statistics is None or not statistics.has_min_max:
-            return True
-        return bool(statistics.min <= self._study <= statistics.max)
+    def read(self, path: str) -> None:
+        """Count the study's rows in a file, as None when it cannot be read."""
+        self._rows[path] = None
+        with suppress(ValueError, *PARQUET_ERRORS), self._folder.parquet(path) as opened:
+            at = opened.schema.names.index(self._column)
+            groups = map(opened.metadata.row_group, range(opened.num_row_groups))
+            statistics: Iterator[Any] = (group.column(at).statistics for group in groups)
+            may_hold = [
+                number
+                for number, known in enumerate(statistics)
+                if known is None or not known.has_min_max or known.min <= self._study <= known.max
+            ]
+            batches = opened.iter_batches(row_groups=may_hold, columns=[self._column])
+            # The type of texts differs between files. Some types, such as views, do not compare.
+            texts = (batch.column(0).cast(pa.string()) for batch in batches)
+            self._rows[path] = sum(pc.sum(pc.equal(t, self._study)).as_py() or 0 for t in texts)
 
     def remains(self) -> Remains:
-        """Return the remains in this table, once all files are read."""
         log = self._folder.log()
         every = list(_entries(self._folder, log))
-        old = [f for f in self._files if f.path not in self._active and self._rows[f.path]]
-        unreadable = [f for f in self._files if self._rows[f.path] is None]
+        old = [f for f in self.files if f.path not in self._active and self._rows[f.path]]
+        unreadable = [f for f in self.files if self._rows[f.path] is None]
         unreadable += self._folder.unfinished()
         entries = [entry for entry in every if any(map(self._may_describe, entry.added.items()))]
         removed = {path: when for entry in every for path, when in entry.removed.items()}
@@ -208,11 +191,8 @@ class _Search:
         )
 
     def _may_describe(self, added: tuple[str, Mapping[str, Any]]) -> bool:
-        """True when the statistics of a file in the log may come from rows of the study.
-
-        The rows of the file decide. When the file is gone, only its statistics can exclude that.
-        """
         path, statistics = added
+        # The rows of the file decide. When the file is gone, only its statistics can exclude them.
         if path in self._rows:
             return self._rows[path] != 0
         least = statistics.get("minValues", {}).get(self._column, self._study)
@@ -225,52 +205,39 @@ class _Search:
             return None
         newest = max(entry.version for entry in entries)
         later = [version for version in log.checkpoints if version > newest]
-        interval = _INTERVAL.fullmatch(self._snapshot.property(_LOG_RETENTION) or "")
-        retention = (
-            timedelta(**{f"{interval[2]}s": int(interval[1])})
-            if interval
-            else _DEFAULT_LOG_RETENTION
-        )
+        retention = timedelta(days=30)  # Delta's default
+        if interval := _INTERVAL.fullmatch(self._snapshot.property(_LOG_RETENTION) or ""):
+            retention = timedelta(**{f"{interval[2]}s": int(interval[1])})
         if later:
             return max(part.modified for part in log.checkpoints[min(later)]) + retention
         return max(entry.modified for entry in entries) + CHECKPOINT_AGE + retention
 
 
-@dataclass(frozen=True)
 class _Entry:
     """A commit or checkpoint: the statistics of the files it adds, and when it removed files."""
 
-    version: int
-    modified: datetime
-    added: Mapping[str, Mapping[str, Any]]
-    removed: Mapping[str, datetime]
+    def __init__(self, version: int, file: Stored, actions: Sequence[Mapping[str, Any]]) -> None:
+        self.version, self.modified = version, file.modified
+        adds = [action["add"] for action in actions if action.get("add")]
+        removes = [action["remove"] for action in actions if action.get("remove")]
+        self.added = {stored_path(a["path"]): json.loads(a.get("stats") or "{}") for a in adds}
+        self.removed = {
+            stored_path(remove["path"]): datetime.fromtimestamp(when / 1_000, UTC)
+            for remove in removes
+            if (when := remove.get("deletionTimestamp"))
+        }
 
 
 def _entries(folder: Folder, log: Log) -> Iterator[_Entry]:
     for version, commit in log.commits.items():
-        yield _entry(version, commit, _actions(folder.read(commit.path)))
+        content = folder.read(commit.path)
+        try:
+            actions = [json.loads(line) for line in content.splitlines() if line]
+        except ValueError:
+            actions = [{"add": {"path": ""}}]  # a cut commit may have held anything
+        yield _Entry(version, commit, actions)
     for version, parts in log.checkpoints.items():
         for part in parts:
             with raise_table_errors(folder.table, folder.url), folder.parquet(part.path) as opened:
                 actions = opened.read(columns=["add", "remove"]).to_pylist()
-            yield _entry(version, part, actions)
-
-
-def _actions(commit: bytes) -> Sequence[Mapping[str, Any]]:
-    try:
-        return [json.loads(line) for line in commit.splitlines() if line]
-    except ValueError:
-        # A cut commit may have held anything.
-        return [{"add": {"path": ""}}]
-
-
-def _entry(version: int, file: Stored, actions: Sequence[Mapping[str, Any]]) -> _Entry:
-    adds = [action["add"] for action in actions if action.get("add")]
-    removes = [action["remove"] for action in actions if action.get("remove")]
-    added = {stored_path(add["path"]): json.loads(add.get("stats") or "{}") for add in adds}
-    removed = {
-        stored_path(remove["path"]): datetime.fromtimestamp(when / 1_000, UTC)
-        for remove in removes
-        if (when := remove.get("deletionTimestamp"))
-    }
-    return _Entry(version, file.modified, added, removed)
+            yield _Entry(version, part, actions)
