@@ -36,8 +36,7 @@ class Audit:
 
     `compared` hours had a seal, `unsealed` hours had none. `reopened` hours lost their seal,
     because their entries differ: `late` entries are in the service only, `lost` entries in the log
-    only.
-    `overdue` instances have waited for a later hour for more than a day.
+    only. `overdue` instances have waited for a later hour for more than a day.
     """
 
     compared: int
@@ -62,8 +61,7 @@ def audit(
 ) -> Audit:
     """Remove the seal of every hour of the window whose entries differ from it.
 
-    `progress` takes the number of entries read. Raises ServiceError when the service does not
-    answer.
+    `progress` takes the number of entries read. Raises ServiceError when no answer comes.
     """
     if window.start == window.end:
         return Audit(0, 0, (), 0, 0, 0)
@@ -73,7 +71,14 @@ def audit(
     entries = feed.entries(window, progress)
     served = {h.start: h for h in seals.hours_of(window, entries.changes, entries.rejections)}
     differing = [hour for hour, digest in sealed.items() if served[hour].digest != digest]
-    late, lost = _moved(store, window, differing, served)
+    known = change_log.rows_in(
+        store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"]
+    )
+    logged = {hour.start: set(hour.sequences) for hour in seals.hours_of(window, known, ())}
+    rejected = set(rejections.sequences(store))
+    now = {hour: set(served[hour].sequences) for hour in differing}
+    late = Counter({hour: len(now[hour] - logged[hour] - rejected) for hour in differing})
+    lost = Counter({hour: len(logged[hour] - now[hour]) for hour in differing})
     # Entries that are no longer served do not come back by reading again: a person has to look.
     differing = [hour for hour in differing if late[hour] or not lost[hour]]
     reopen(store, differing, run)
@@ -85,20 +90,6 @@ def audit(
         lost=lost.total(),
         overdue=_overdue(store, window, run),
     )
-
-
-def _moved(
-    store: Store, window: Window, differing: list[datetime], served: dict[datetime, seals.Hour]
-) -> tuple[Counter[datetime], Counter[datetime]]:
-    """Return by differing hour the numbers of entries that the log lacks and the service lacks."""
-    known = change_log.rows_in(
-        store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"]
-    )
-    logged = {hour.start: set(hour.sequences) for hour in seals.hours_of(window, known, ())}
-    rejected = set(rejections.sequences(store))
-    now = {hour: set(served[hour].sequences) for hour in differing}
-    late = Counter({hour: len(now[hour] - logged[hour] - rejected) for hour in differing})
-    return late, Counter({hour: len(logged[hour] - now[hour]) for hour in differing})
 
 
 def reopen(store: Store, hours: list[datetime], run: Run) -> None:
@@ -123,7 +114,6 @@ def _overdue(store: Store, window: Window, run: Run) -> int:
     studies = distinct(inside["studyinstanceuid"])
     history = log.rows_of("studyinstanceuid", studies, LOG_COLUMNS)
     stored = store.open(INSTANCE).rows_of("studyinstanceuid", studies, STORED_COLUMNS)
-    known = rejections.sequences(store)
-    plan = make_plan(history, stored, pc.unique(key_of(inside)), known)
+    plan = make_plan(history, stored, pc.unique(key_of(inside)), rejections.sequences(store))
     before = ticks_of(run.now - OVERDUE_AFTER)
     return sum(ticks < before for ticks in ints(plan.read["timestamp_ticks"]))

@@ -27,11 +27,8 @@ def deviations(store: Store) -> dict[str, list[str]]:
         with raise_table_errors(table, store.urls[table.name]):
             delta = open_delta(store.urls[table.name], store.options_of(table))
             if delta is not None:
-                sentences[table.name] = [
-                    *_columns(table, delta),
-                    *_protocol(delta),
-                    *_properties(delta, store.retention_hours),
-                ]
+                settings = _settings(delta, store.retention_hours)
+                sentences[table.name] = [*_columns(table, delta), *settings]
     return {name: lines for name, lines in sentences.items() if lines}
 
 
@@ -50,7 +47,7 @@ def _columns(table: Table, delta: Delta) -> Iterator[str]:
         yield f"the files do not lie by {', '.join(table.partition_columns) or 'nothing'}"
 
 
-def _protocol(delta: Delta) -> Iterator[str]:
+def _settings(delta: Delta, retention_hours: int) -> Iterator[str]:
     protocol = delta.protocol()
     versions = (protocol.min_reader_version, protocol.min_writer_version)
     if versions != (READER, WRITER):
@@ -59,9 +56,6 @@ def _protocol(delta: Delta) -> Iterator[str]:
     features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
     if features:
         yield f"it asks for the features {', '.join(sorted(features))}"
-
-
-def _properties(delta: Delta, retention_hours: int) -> Iterator[str]:
     properties = delta.metadata().configuration
     kept = f"interval {retention_hours} hours"
     if properties.get(RETENTION, kept) != kept:

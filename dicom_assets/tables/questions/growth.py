@@ -3,13 +3,12 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pyarrow as pa
 
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.folder import Folder
-from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 SMALL_BYTES = 8 << 20
@@ -32,22 +31,21 @@ class TableSize:
 
 def sizes(store: Store) -> dict[str, TableSize]:
     """Return the size of each table that exists, by name."""
-    snapshots = (store.open(table) for table in store.tables.values())
-    return {s.table.name: _size(s, store) for s in snapshots if s.delta is not None}
-
-
-def _size(snapshot: Snapshot, store: Store) -> TableSize:
-    with raise_table_errors(snapshot.table, snapshot.url):
-        live = pa.table(cast("Delta", snapshot.delta).get_add_actions())["size_bytes"]
-    log = Folder.of(store, snapshot.table).log()
-    checked = log.newest_checkpoint
-    return TableSize(
-        bytes=pc.sum(live, min_count=0).as_py(),
-        files=len(live),
-        small_files=pc.sum(pc.less(live, SMALL_BYTES), min_count=0).as_py(),
-        log_entries=len(log.commits),
-        unchecked=snapshot.version - (-1 if checked is None else checked),
-    )
+    found = dict[str, TableSize]()
+    for snapshot in (store.open(table) for table in store.tables.values()):
+        if snapshot.delta is None:
+            continue
+        with raise_table_errors(snapshot.table, snapshot.url):
+            live = pa.table(snapshot.delta.get_add_actions())["size_bytes"]
+        log = Folder.of(store, snapshot.table).log()
+        found[snapshot.table.name] = TableSize(
+            bytes=pc.sum(live, min_count=0).as_py(),
+            files=len(live),
+            small_files=pc.sum(pc.less(live, SMALL_BYTES), min_count=0).as_py(),
+            log_entries=len(log.commits),
+            unchecked=snapshot.version - max(log.checkpoints, default=-1),
+        )
+    return found
 
 
 def free_bytes(store: Store) -> int | None:

@@ -11,7 +11,7 @@ from dicom_assets.schema import CHANGE, INSTANCE, SERIES, SYNC, Table
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables.delta.arrow import ints
 from dicom_assets.tables.delta.retry import settle
-from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals
+from dicom_assets.tables.delta.snapshot import Store, literals
 from dicom_assets.tables.sync import open_hours
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
@@ -21,7 +21,6 @@ _COUNTS = {"count": "instanceCount", "count_distinct": "seriesCount"}
 ROWS_AT_ONCE = 1_000_000
 # The portions are told apart by three hexadecimal digits.
 _DIGITS, _PORTIONS = 3, 16**3
-_STUDY_COLUMN = "studyinstanceuid"
 
 
 def duplicates(store: Store, table: Table) -> int:
@@ -29,14 +28,12 @@ def duplicates(store: Store, table: Table) -> int:
     snapshot = store.open(table)
     if snapshot.delta is None:
         return 0
-    portions = min(_PORTIONS, -(-snapshot.count() // ROWS_AT_ONCE))
-    return sum(_repeated(snapshot, _portion(table, n, portions)) for n in range(portions))
-
-
-def _repeated(snapshot: Snapshot, where: str) -> int:
-    key = _names(snapshot.table.key)
-    keys = f"SELECT 1 FROM t WHERE {where} GROUP BY {key} HAVING count(*) > 1"  # noqa: S608 - constants and escaped literals only
-    return ints(snapshot.query(f"SELECT count(*) AS n FROM ({keys})")["n"])[0]  # noqa: S608 - as above
+    portions, repeated = min(_PORTIONS, -(-snapshot.count() // ROWS_AT_ONCE)), 0
+    for number in range(portions):
+        where = _portion(table, number, portions)
+        keys = f"SELECT 1 FROM t WHERE {where} GROUP BY {_names(table.key)} HAVING count(*) > 1"  # noqa: S608 - constants and escaped literals only
+        repeated += ints(snapshot.query(f"SELECT count(*) AS n FROM ({keys})")["n"])[0]  # noqa: S608 - as above
+    return repeated
 
 
 def _portion(table: Table, number: int, portions: int) -> str:
@@ -77,20 +74,16 @@ def agreement(store: Store, table: Table) -> Agreement:
     A running run has changed one table and not yet the other. The marks of its hours are open until
     then, so that studies of open hours are left out.
     """
-    tables = (table, INSTANCE, SYNC)
-    attempts = settle(
-        lambda: sum(store.version(t) for t in tables), lambda: _compared(store, table)
-    )
-    return attempts[-1]
 
+    def compare() -> Agreement:
+        rollup, live, log = (store.open(t) for t in (table, INSTANCE, CHANGE))
+        if rollup.delta is None or live.delta is None or log.delta is None:
+            # Nothing is derived yet. The check of freshness reports that.
+            return Agreement()
+        counts = live.query(_comparison(store, table), r=rollup, c=log).to_pylist()[0]
+        return Agreement(**{name: count or 0 for name, count in counts.items()})
 
-def _compared(store: Store, table: Table) -> Agreement:
-    rollup, live, log = (store.open(t) for t in (table, INSTANCE, CHANGE))
-    if rollup.delta is None or live.delta is None or log.delta is None:
-        # Nothing is derived yet. The check of freshness reports that.
-        return Agreement()
-    counts = live.query(_comparison(store, table), r=rollup, c=log).to_pylist()[0]
-    return Agreement(**{name: count or 0 for name, count in counts.items()})
+    return settle(lambda: sum(store.version(t) for t in (table, INSTANCE, SYNC)), compare)[-1]
 
 
 def _comparison(store: Store, table: Table) -> str:
@@ -102,10 +95,14 @@ def _comparison(store: Store, table: Table) -> str:
         aggregates = ((column.name, _COUNTS.get(str(column.aggregate))) for column in table.columns)
         shown = {*INSTANCE.key[: len(SERIES.key) + 1]}
         counts = [(n, c) for n, c in aggregates if c and {*table[n].sources} <= shown]
+    # Studies of the hours that are open in one of the two tables are left out.
+    needed = {INSTANCE.name, table.name}
+    starts = (hour for hour, tables in open_hours(store).items() if needed & tables)
+    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in starts]
+    # An IN takes no empty list. -1 is neither an hour nor a sequence.
+    open_, rejected = (literals(v or [-1]) for v in (hours, rejections.sequences(store)))
     series = _names(INSTANCE.key[: len(SERIES.key)])
-    same = " AND ".join(
-        f'l."{here}" = r."{other}"' for here, other in zip(ours, there, strict=True)
-    )
+    same = " AND ".join(f'l."{a}" = r."{b}"' for a, b in zip(ours, there, strict=True))
     differ = " OR ".join(f'(r."{n}" IS DISTINCT FROM l."{c}")' for n, c in counts) or "false"
     live, row = f'l."{ours[1]}"', f'r."{there[1]}"'
     missing = "false" if table.derive else f"{row} IS NULL"
@@ -113,8 +110,9 @@ def _comparison(store: Store, table: Table) -> str:
         WITH by_series AS (SELECT {series}, count(*) AS n FROM t GROUP BY {series}),
         l AS (SELECT {_names(ours)}, sum(n) AS "instanceCount", count(*) AS "seriesCount"
               FROM by_series GROUP BY {_names(ours)}),
-        moving AS (SELECT DISTINCT "{_STUDY_COLUMN}" AS study FROM c
-                   WHERE {_is_moving(store, table)})
+        moving AS (SELECT DISTINCT "studyinstanceuid" AS study FROM c
+                   WHERE "timestamp_ticks" / {TICKS_PER_HOUR} IN ({open_})
+                      OR "sequence" IN ({rejected}))
         SELECT count(*) AS compared,
                count(*) FILTER (WHERE {missing}) AS missing,
                count(*) FILTER (WHERE {live} IS NULL) AS surplus,
@@ -122,16 +120,6 @@ def _comparison(store: Store, table: Table) -> str:
         FROM l FULL JOIN r ON {same}
         LEFT JOIN moving ON moving.study = coalesce({live}, {row})
         WHERE moving.study IS NULL"""  # noqa: S608 - names of columns and numbers only
-
-
-def _is_moving(store: Store, table: Table) -> str:
-    """Return the SQL condition of the log's rows whose studies have an hour open in the table."""
-    needed = {INSTANCE.name, table.name}
-    starts = (hour for hour, tables in open_hours(store).items() if needed & tables)
-    hours = [ticks_of(hour) // TICKS_PER_HOUR for hour in starts]
-    # An IN takes no empty list. -1 is neither an hour nor a sequence.
-    open_, rejected = (literals(v or [-1]) for v in (hours, rejections.sequences(store)))
-    return f'"timestamp_ticks" / {TICKS_PER_HOUR} IN ({open_}) OR "sequence" IN ({rejected})'
 
 
 def _names(columns: Sequence[str]) -> str:

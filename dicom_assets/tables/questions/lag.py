@@ -69,30 +69,25 @@ def measure_lag(store: Store, feed: LagFeed, due: Window, *, whole: bool = True)
     unplaced = store.open(REJECTED).rows(["timestamp_ticks"])["timestamp_ticks"].null_count
     late = None if unplaced or not whole else [row for row in sealed if _has_more(feed, row)]
     behind = read_until < until
+    minutes = [(row["sealedAt"] - row["windowEnd"]) / timedelta(minutes=1) for row in late or ()]
     return Lag(
         newest=None if latest is None else datetime_of(latest),
         read_until=read_until,
         missing=feed.sequence_from(until) - feed.sequence_from(read_until) if behind else 0,
         late=None if late is None else tuple(row["hour"] for row in late),
-        late_minutes=max(
-            ((row["sealedAt"] - row["windowEnd"]) / timedelta(minutes=1) for row in late or ()),
-            default=None,
-        ),
+        late_minutes=max(minutes, default=None),
     )
 
 
 def _sealed(store: Store, due: Window) -> list[dict[str, Any]]:
     """Return the rows of `sync` of the newest sealed hours in a window, in order."""
-    names = ["hour", "windowStart", "windowEnd", "sealedAt", *_COUNTED]
-    rows = store.open(SYNC).rows(names)
+    rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", "sealedAt", *_COUNTED])
     first, end = (pa.scalar(datetime_of(bound)) for bound in (due.start, due.end))
     inside = pc.and_(pc.greater(rows["windowEnd"], first), pc.less(rows["windowStart"], end))
     rows = rows.filter(pc.and_(inside, pc.is_valid(rows["sealedAt"]))).sort_by("hour")
-    seals: list[dict[str, Any]] = rows.to_pylist()
-    return seals[-HOURS_ASKED:]
+    return rows.to_pylist()[-HOURS_ASKED:]
 
 
 def _has_more(feed: LagFeed, row: Mapping[str, Any]) -> bool:
-    """True when the service lists more entries of an hour than were read."""
     window = Window.between(row["windowStart"], row["windowEnd"])
     return feed.holds_more(window, sum(row[name] for name in _COUNTED))

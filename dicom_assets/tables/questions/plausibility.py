@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import sqrt
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from dicom_assets.header.extraction import extraction
 from dicom_assets.schema import DATE, INSTANCE, TIMESTAMP, Column
@@ -36,8 +36,6 @@ STANDARD_ERRORS = 4.0
 # A clock may be wrong by hours, and the day begins earlier in other time zones.
 GRACE = timedelta(days=1)
 _COUNT = "_series"
-_Rows: TypeAlias = list[dict[str, Any]]
-_Pairs: TypeAlias = list[tuple[dict[str, Any], dict[str, Any]]]
 
 
 class Share(NamedTuple):
@@ -160,10 +158,14 @@ def compare_rates(
     parsed, parsed_before = (
         _parse(store, zone, newest_headers_of_series(store, HEADERS, period)) for period in periods
     )
+    # The shares of before are weighted with the modalities of now.
+    weights = [(row[_COUNT] / was[_COUNT], was) for row, was in pairs]
+    new = {n: Share(sum(row[n] for row, _ in pairs) / series, series) for n in names}
+    old = {n: Share(sum(w * was[n] for w, was in weights) / series, series_before) for n in names}
     return Rates(
         series,
         series_before,
-        nulls=_jumps(*_null_shares(names, pairs), points),
+        nulls=_jumps(new, old, points),
         unparsable=_jumps(parsed.shares(), parsed_before.shares(), points),
     )
 
@@ -174,47 +176,30 @@ def _condition(start: datetime, end: datetime) -> str:
     return f'"received_timestamp" >= {first} AND "received_timestamp" < {last}'
 
 
-def _nulls(snapshot: Snapshot, names: Sequence[str], condition: str) -> _Rows:
+def _nulls(snapshot: Snapshot, names: Sequence[str], condition: str) -> list[dict[str, Any]]:
     """Return a row per modality: the number of series, and by column the sum of their null parts.
 
     The null part of a series is the part of its instances without a value, from 0 to 1.
     """
     values = ", ".join(f'count("{name}") AS "{name}"' for name in names)
-    nulls = ", ".join(
-        f'sum(1.0 - "{name}" / CAST({_COUNT} AS DOUBLE)) AS "{name}"' for name in names
-    )
-    rows: _Rows = snapshot.query(
+    nulls = ", ".join(f'sum(1.0 - "{n}" / CAST({_COUNT} AS DOUBLE)) AS "{n}"' for n in names)
+    return snapshot.query(
         f"""WITH one AS (
             SELECT max("modality") AS "modality", count(*) AS {_COUNT}, {values}
             FROM t WHERE {condition}
             GROUP BY "partitionName", "studyinstanceuid", "seriesinstanceuid")
         SELECT "modality", count(*) AS {_COUNT}, {nulls} FROM one GROUP BY "modality" """  # noqa: S608 - names of columns and moments
     ).to_pylist()
-    return rows
-
-
-def _null_shares(names: Sequence[str], pairs: _Pairs) -> tuple[dict[str, Share], dict[str, Share]]:
-    """Return the shares of now, and those of before weighted with the modalities of now."""
-    now, before = (sum(pair[n][_COUNT] for pair in pairs) for n in (0, 1))
-    weights = [(row[_COUNT] / was[_COUNT], was) for row, was in pairs]
-    return (
-        {name: Share(sum(row[name] for row, _ in pairs) / now, now) for name in names},
-        {name: Share(sum(w * was[name] for w, was in weights) / now, before) for name in names},
-    )
 
 
 def _jumps(now: Mapping[str, Share], before: Mapping[str, Share], points: float) -> dict[str, Jump]:
-    """Return by column the rises that are more than noise, of columns with enough values."""
-    both = {name: (before[name], new) for name, new in now.items() if name in before}
-    return {
-        name: Jump(old.share, new.share)
-        for name, (old, new) in both.items()
-        if min(old.of, new.of) >= LEAST_SERIES and new.share - old.share > _noise(new, old, points)
-    }
-
-
-def _noise(now: Share, before: Share, points: float) -> float:
-    """Return the greatest difference of two shares without meaning: `points`, or chance."""
-    both = (now.share * now.of + before.share * before.of) / (now.of + before.of)
-    error = sqrt(max(0.0, both * (1 - both)) * (1 / now.of + 1 / before.of))
-    return max(points, STANDARD_ERRORS * error)
+    """Return by column the rises above `points` and above chance, of columns with enough values."""
+    jumps = dict[str, Jump]()
+    for name, new in now.items():
+        old = before.get(name, Share(0.0, 0))
+        if min(old.of, new.of) >= LEAST_SERIES:
+            both = (new.share * new.of + old.share * old.of) / (new.of + old.of)
+            error = sqrt(max(0.0, both * (1 - both)) * (1 / new.of + 1 / old.of))
+            if new.share - old.share > max(points, STANDARD_ERRORS * error):
+                jumps[name] = Jump(old.share, new.share)
+    return jumps
