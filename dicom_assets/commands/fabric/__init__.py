@@ -6,7 +6,7 @@ asks Fabric, and creates what is missing.
 
 import json
 import sys
-from typing import Final
+from functools import partial
 from uuid import UUID
 
 import click
@@ -15,10 +15,7 @@ import msgspec
 from dicom_assets.commands.progress import working
 from dicom_assets.settings import Settings
 
-_SCHEMA_UNKNOWN: Final = (
-    "# A Lakehouse with schemas is asked for its default one, unless --schema names one:\n"
-    "# the path is then Tables/dbo, or as that schema is named."
-)
+_id_option = partial(click.option, type=click.UUID, required=True)
 
 
 @click.group()
@@ -27,14 +24,9 @@ def fabric() -> None:
 
 
 @fabric.command("shortcut")
-@click.option("--workspace", type=click.UUID, required=True, help="Id of the workspace.")
-@click.option("--lakehouse", type=click.UUID, required=True, help="Id of the Lakehouse.")
-@click.option(
-    "--connection",
-    type=click.UUID,
-    required=True,
-    help="Id of Fabric's connection to the storage account.",
-)
+@_id_option("--workspace", help="Id of the workspace.")
+@_id_option("--lakehouse", help="Id of the Lakehouse.")
+@_id_option("--connection", help="Id of Fabric's connection to the storage account.")
 @click.option(
     "--table",
     "tables",
@@ -69,7 +61,10 @@ def fabric_shortcut(  # noqa: PLR0913, PLR0917 - one for each option
             is_settled = settle(settings, item, tables, click.echo, schema=schema, replace=replace)
             sys.exit(0 if is_settled else 1)
     if not schema:
-        click.echo(_SCHEMA_UNKNOWN)
+        click.echo(
+            "# A Lakehouse with schemas is asked for its default one, unless --schema names one:\n"
+            "# the path is then Tables/dbo, or as that schema is named."
+        )
     for shortcut in [item.shortcut(settings, table, schema) for table in tables]:
         click.echo(f"POST {api.FABRIC_API}/{item.path}/shortcuts?shortcutConflictPolicy=Abort")
         click.echo(json.dumps(msgspec.to_builtins(shortcut), indent=2))

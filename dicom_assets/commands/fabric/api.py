@@ -15,6 +15,7 @@ was tried: docs/decisions/fabric-shortcuts.md.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -93,10 +94,7 @@ class Lakehouse:
     retry_seconds: float
 
     def default_schema(self) -> str:
-        """Return the Lakehouse's default schema; "" when it has no schemas.
-
-        Raises FabricError, also when there is no such Lakehouse.
-        """
+        """Return the default schema, "" without schemas; raises FabricError without a Lakehouse."""
         path = f"workspaces/{self.item.workspace}/lakehouses/{self.item.lakehouse}"
         answer = self._request("GET", path, "the Lakehouse")
         return _read(answer, _Lakehouse, "the Lakehouse").properties.default_schema or ""
@@ -110,21 +108,14 @@ class Lakehouse:
         return None if is_absent else _read(answer, Shortcut, subject)
 
     def create(self, shortcut: Shortcut, *, replace: bool = False) -> None:
-        """Create the shortcut; with `replace`, in the place of the one that is there.
-
-        Raises NameTakenError when the name is taken, and FabricError.
-        """
+        """Create the shortcut, or `replace` the present one. Raises NameTakenError, FabricError."""
         policy = "CreateOrOverwrite" if replace else "Abort"
         path = f"{self.item.path}/shortcuts?shortcutConflictPolicy={policy}"
-        self._request(
-            "POST", path, f"the shortcut {shortcut.place}", json=msgspec.to_builtins(shortcut)
-        )
+        body = msgspec.to_builtins(shortcut)
+        self._request("POST", path, f"the shortcut {shortcut.place}", json=body)
 
     def settle(self, wanted: Shortcut, *, replace: bool) -> tuple[bool, str]:
-        """Create a shortcut unless it is there, or replace one that differs if `replace` says so.
-
-        Returns whether it is there as wanted now, and what was done.
-        """
+        """Create or replace a shortcut; returns whether it is as wanted now, and what was done."""
         present = self.find(wanted.place)
         if present is None:
             try:
@@ -145,13 +136,7 @@ class Lakehouse:
         return False, "\n  ".join([left, *differing])
 
     def _request(
-        self,
-        method: str,
-        path: str,
-        subject: str,
-        *,
-        json: object = None,
-        expected: int = HTTPStatus.OK,
+        self, method: str, path: str, subject: str, *, json: object = None, expected: int = 200
     ) -> httpx.Response:
         """Return an answer of success, or of the status that is expected beside it."""
 
@@ -251,10 +236,8 @@ def _refusal(answer: httpx.Response, subject: str) -> FabricError:
 
 
 def _read(answer: httpx.Response, form: type[T], subject: str) -> T:
-    try:
+    with suppress(msgspec.DecodeError):  # raised outside, so that no traceback quotes the answer
         return msgspec.json.decode(answer.content, type=form)
-    except msgspec.DecodeError:
-        pass  # raised outside, so that no traceback quotes the answer
     raise FabricError(
         f"Fabric's answer for {subject} has not the form that its API describes: if it stays so, "
         "look at what stands between this machine and Fabric"
