@@ -54,10 +54,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Effort:
-    """The numbers of a load.
-
-    `header_pages` is an upper bound: an instance that was deleted, or changed again, needs none.
-    """
+    """The numbers of a load; `header_pages` at most: deleted or changed instances need none."""
 
     hours: int
     entries: int

@@ -14,15 +14,7 @@ from typing import Final, TypeVar
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets.commands.estimate.effort import (
-    Curve,
-    Effort,
-    Load,
-    Pace,
-    about,
-    duration,
-    effort_of,
-)
+from dicom_assets.commands.estimate import effort
 from dicom_assets.commands.json_output import print_json
 from dicom_assets.definitions import dicom_service, io_manager
 from dicom_assets.defs.partitions import hour_key, hourly
@@ -37,9 +29,6 @@ from dicom_assets.window import HOUR, Span, Window, datetime_of, floor_hour
 
 T = TypeVar("T")
 
-# Between so many moments the entries are taken to come evenly.
-MOMENTS: Final = 9
-TIMINGS: Final = 3
 # The pace is that of the last runs over a day or more, because a load consists of such slices.
 PACE_RUNS: Final = 5
 _DAY_HOURS: Final = 24
@@ -70,26 +59,24 @@ class Estimate:
     before_first: int
     request_seconds: float
     header_page: HeaderPage | None
-    pace: Pace | None
-    takes: Effort
+    pace: effort.Pace | None
+    takes: effort.Effort
 
 
 def estimate_load(settings: Settings, *, headers: bool = False) -> Estimate:
-    """Return the effort for the hours that are closed by now and that not all tables show.
-
-    With `headers`, one page with headers is measured.
-    """
+    """Return the effort for closed hours that not all tables show; `headers` measures a page."""
     service, store = dicom_service(settings), io_manager(settings).store()
     start = datetime.fromisoformat(str(service.start_time))
     with service.glance() as feed:
-        hours = _closed(service, start, feed.now())
+        hours, missing = _hours(service, store, start, feed.now())
         end = hours[-1] + HOUR if hours else floor_hour(start)
-        missing = _missing(service, store, hours)
         ticks = feed.first()
         first = None if ticks is None else datetime_of(ticks)
-        light = median(_timed(feed.latest)[1] for _ in range(TIMINGS))
-        is_measured = headers and bool(missing) and first is not None
-        page = _header_page(feed, missing[0], service.batch_size) if is_measured else None
+        light = median(_timed(feed.latest)[1] for _ in range(3))
+        page = None
+        if headers and missing and first is not None:
+            (rows, size), seconds = _timed(lambda: feed.sample(missing[0], service.batch_size))
+            page = HeaderPage(rows, size // max(1, rows), seconds)
         curve = _curve(feed, missing)
     due, _ = gaps(dict.fromkeys(missing, frozenset[str]()), [], end)
     return Estimate(
@@ -101,17 +88,17 @@ def estimate_load(settings: Settings, *, headers: bool = False) -> Estimate:
         request_seconds=light,
         header_page=page,
         pace=pace_of(store),
-        takes=effort_of(load_of(due, curve.entries_of), service.batch_size),
+        takes=effort.effort_of(load_of(due, curve.entries_of), service.batch_size),
     )
 
 
-def load_of(due: Sequence[Gap], entries_of: Callable[[Span], int]) -> Load:
+def load_of(due: Sequence[Gap], entries_of: Callable[[Span], int]) -> effort.Load:
     """Return gaps as a load, in the runs that the schedule requests for them."""
     spans = [one.hours for gap in due for one in slices(gap, entries_of, newest_first=False)]
-    return Load(sum(gap.hours.count for gap in due), [entries_of(span) for span in spans])
+    return effort.Load(sum(gap.hours.count for gap in due), [entries_of(span) for span in spans])
 
 
-def pace_of(store: Store) -> Pace | None:
+def pace_of(store: Store) -> effort.Pace | None:
     """Return the pace of the last runs over at least a day, from the marks in `sync`.
 
     The seconds are those from a run's first step to its last; None when there was no such run.
@@ -130,39 +117,33 @@ def pace_of(store: Store) -> Pace | None:
     last = [run for run in sorted(runs) if len(runs[run]) >= _DAY_HOURS][-PACE_RUNS:]
     seconds = sum((ends[run] - run).total_seconds() for run in last)
     entries = sum(sum(runs[run]) for run in last)
-    return Pace(sum(len(runs[run]) for run in last), entries, seconds) if seconds > 0 else None
+    hours = sum(len(runs[run]) for run in last)
+    return effort.Pace(hours, entries, seconds) if seconds > 0 else None
 
 
-def _closed(service: DicomService, start: datetime, now: datetime) -> list[datetime]:
-    """Return the starts of the hours that a tick would request now, the oldest first."""
+def _hours(
+    service: DicomService, store: Store, start: datetime, now: datetime
+) -> tuple[list[datetime], list[datetime]]:
+    """Return the starts of the hours that a tick may request now, and of those missing."""
     stop = None if service.end_time is None else datetime.fromisoformat(service.end_time)
     partitions = hourly(start, stop)
     end = floor_hour(now - timedelta(minutes=service.delay_minutes))
     end = end if partitions.end is None else min(end, partitions.end)
-    return [partitions.start + n * HOUR for n in range((end - partitions.start) // HOUR)]
-
-
-def _missing(service: DicomService, store: Store, hours: Sequence[datetime]) -> list[datetime]:
+    hours = [partitions.start + n * HOUR for n in range((end - partitions.start) // HOUR)]
     if not hours:
-        return []
+        return [], []
     shown = followed(store, service.clip(Window.between(hours[0], hours[-1] + HOUR)))
-    return [hour for hour in hours if hour not in shown]
+    return hours, [hour for hour in hours if hour not in shown]
 
 
-def _curve(feed: ChangeFeed, missing: Sequence[datetime]) -> Curve:
+def _curve(feed: ChangeFeed, missing: Sequence[datetime]) -> effort.Curve:
     """Return the number of entries before some moments from the first missing hour to the last."""
     if not missing:
-        return Curve([])
+        return effort.Curve([])
     first, whole = missing[0], missing[-1] + HOUR - missing[0]
-    parts = min(MOMENTS - 1, whole // HOUR)
+    parts = min(8, whole // HOUR)  # within each, entries are taken to come evenly
     moments = [first + n * whole / parts for n in range(parts + 1)]
-    return Curve([(moment, feed.sequence_from(moment)) for moment in moments])
-
-
-def _header_page(feed: ChangeFeed, moment: datetime, batch_size: int) -> HeaderPage:
-    """Read the first page with headers from a moment on, and measure it."""
-    (rows, size), seconds = _timed(lambda: feed.sample(moment, batch_size))
-    return HeaderPage(rows, size // max(1, rows), seconds)
+    return effort.Curve([(moment, feed.sequence_from(moment)) for moment in moments])
 
 
 def _timed(request: Callable[[], T]) -> tuple[T, float]:
@@ -178,8 +159,8 @@ def print_estimate(estimate: Estimate, *, as_json: bool) -> None:
     console = Console()
     title = f"{hour_key(estimate.start)} … {hour_key(estimate.end)} UTC"
     grid = Grid("", "", title=title, show_header=False)
-    for name, value in _rows(estimate):
-        grid.add_row(name, value)
+    for row in _rows(estimate):
+        grid.add_row(*row)
     console.print(grid)
     for remark in _remarks(estimate):
         console.print(remark, soft_wrap=True, highlight=False)
@@ -188,14 +169,14 @@ def print_estimate(estimate: Estimate, *, as_json: bool) -> None:
 def _rows(estimate: Estimate) -> Iterator[tuple[str, str]]:
     takes, page = estimate.takes, estimate.header_page
     yield "hours that are missing", f"{takes.hours:,} ({estimate.shown:,} are in all tables)"
-    yield "entries of the feed", f"about {about(takes.entries)}"
-    yield "runs", f"about {about(takes.runs)}"
-    yield "requests without headers", f"about {about(takes.light_requests)}"
-    yield "pages with headers", f"at most {about(takes.header_pages)}"
-    yield "events in Dagster's database", f"about {about(takes.events)}"
-    yield "credits, if it is Dagster+", f"about {about(takes.credits)}"
+    yield "entries of the feed", f"about {effort.about(takes.entries)}"
+    yield "runs", f"about {effort.about(takes.runs)}"
+    yield "requests without headers", f"about {effort.about(takes.light_requests)}"
+    yield "pages with headers", f"at most {effort.about(takes.header_pages)}"
+    yield "events in Dagster's database", f"about {effort.about(takes.events)}"
+    yield "credits, if it is Dagster+", f"about {effort.about(takes.credits)}"
     if estimate.pace is not None and takes.hours:
-        yield "at the pace of the last runs", duration(*estimate.pace.seconds_for(takes))
+        yield "at the pace of the last runs", effort.duration(*estimate.pace.seconds_for(takes))
     yield "a request without headers", f"{estimate.request_seconds:.3f} s, measured"
     if page is not None:
         size = f"{page.headers} headers of {page.header_bytes:,} bytes"
@@ -203,7 +184,6 @@ def _rows(estimate: Estimate) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(estimate: Estimate) -> Iterator[str]:
-    """Yield a sentence about hours without entries, and the start that avoids them."""
     if not estimate.takes.hours:
         yield "No hour is missing."
         return
