@@ -7,6 +7,7 @@
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -30,9 +31,9 @@ def migrate_check(root: str | None, as_json: bool) -> None:
     """Show what taking over the tables at ROOT (DICOM_TABLES_URL) means; nothing is changed."""
     settings, now = _rooted(root), datetime.now(UTC)
     with working("looking at the tables"):
-        from dicom_assets.commands.migrate import report  # Dagster's import takes seconds
+        from dicom_assets.commands.migrate import migration, report  # Dagster takes seconds
 
-        inspections = report.inspect(settings)
+        inspections = migration.inspect_tables(report.template_store(settings))
     sys.exit(0 if report.print_inspections(settings, inspections, now, as_json=as_json) else 1)
 
 
@@ -43,9 +44,10 @@ def migrate_apply(root: str | None, as_json: bool) -> None:
     """Take over the tables at ROOT (DICOM_TABLES_URL), in place, and print the way back."""
     settings, now = _rooted(root), datetime.now(UTC)
     with working("taking the tables over"):
-        from dicom_assets.commands.migrate import report  # Dagster's import takes seconds
+        from dicom_assets.commands.migrate import migration, report  # Dagster takes seconds
 
-        takeovers = report.take_over_root(settings, now)
+        store, say = report.template_store(settings), partial(click.echo, err=True)
+        takeovers = migration.take_over_tables(store, now, say)
     report.print_takeovers(takeovers, as_json=as_json)
 
 
@@ -70,7 +72,7 @@ def migrate_compare(
     sides = _rooted(old), _rooted(new)
     until = None if until is None else until.replace(tzinfo=UTC)
     with working("comparing the tables"):
-        from dicom_assets.commands.migrate import report  # Dagster's import takes seconds
+        from dicom_assets.commands.migrate import report  # Dagster takes seconds
 
         comparison = report.compare_roots(*sides, until, keys)
     report.print_comparison(comparison, as_json=as_json)

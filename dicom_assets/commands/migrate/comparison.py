@@ -26,19 +26,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import pyarrow as pa
 
-from dicom_assets.commands.migrate.template import (
-    StudyPart,
-    TableReader,
-    in_part,
-    newest_of_others,
-    open_reader,
-    study_parts,
-    template_columns,
-)
+from dicom_assets.commands.migrate import template
+from dicom_assets.commands.migrate.template import StudyPart, TableReader
 from dicom_assets.errors import NotYetError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables import rejected as rejections
@@ -64,11 +57,8 @@ UNEXPLAINED: Final = (NOT_READ, MISSING)
 # The template's windows are hours, read a quarter of an hour later.
 DELAY: Final = timedelta(minutes=15)
 COMPARED_ROWS: Final = 200_000
-# The template cuts the time of a change to milliseconds.
-_APART: Final = timedelta(milliseconds=1)
 _AT: Final = "lastModifiedTimestamp"
 _NOT_COMPARED: Final = (*INSTANCE.key, _AT, "metadata", "metadata_string", "created_date")
-_NAMES: Final = ("patientname", "referringphysicianname")
 
 # Rows of differences: the key's columns, `day`, `cause`, and `columns` that differ, as text.
 Differences: TypeAlias = pa.Table
@@ -110,13 +100,19 @@ def compare_tables(
     before its newest commit. `partitions` are the data partitions that ours keep. `tell` gets the
     name of each table and its differences, part by part, with their UIDs.
     """
-    sides = _Sides.of(old, new, until, partitions)
-    comparison = Comparison(sides.until)
-    for name in sides.ours:
-        comparison.rows[name] = sides.theirs[name].count(), sides.ours[name].count()
-    most = max(comparison.rows[INSTANCE.name])
-    for part in study_parts(most, COMPARED_ROWS):
-        for name, (differences, forms) in sides.differences(part):
+    theirs, ours = _readers(old, "template's"), _readers(new, "own")
+    log = new.open(CHANGE)
+    if log.delta is None:
+        raise NotYetError(
+            f"there is no change log at {log.url}: the second root must be one that this "
+            "project has filled from the feed. Materialize its hours first"
+        )
+    comparison = Comparison(until or _read_until(theirs[INSTANCE.name]))
+    comparison.rows = {name: (theirs[name].count(), ours[name].count()) for name in ours}
+    knowledge = _knowledge(new, comparison.until, partitions)
+    for part in template.study_parts(max(comparison.rows[INSTANCE.name]), COMPARED_ROWS):
+        newest = newest_of(new.open(CHANGE).rows(LOG_COLUMNS, ours[INSTANCE.name].within(part)))
+        for name, (differences, forms) in _compare_part(theirs, ours, part, knowledge(newest)):
             groups = differences.group_by(["day", "cause"]).aggregate([([], "count_all")])
             for row in groups.to_pylist():
                 comparison.counts[name, row["day"], row["cause"]] += row["count_all"]
@@ -127,74 +123,10 @@ def compare_tables(
     return comparison
 
 
-# --- the two sides --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """The tables of both sides, and the facts about ours that all parts need."""
-
-    theirs: dict[str, TableReader]
-    ours: dict[str, TableReader]
-    new: Store
-    until: datetime
-    knowledge: Callable[[pa.Table], "Knowledge"]
-
-    @classmethod
-    def of(
-        cls, old: Store, new: Store, until: datetime | None, partitions: Collection[str] | None
-    ) -> "_Sides":
-        theirs, ours = _readers(old, "template's"), _readers(new, "own")
-        log, sync = new.open(CHANGE), new.open(SYNC)
-        if log.delta is None:
-            raise NotYetError(
-                f"there is no change log at {log.url}: the second root must be one that this "
-                "project has filled from the feed. Materialize its hours first"
-            )
-        hours = sync.rows(["hour", "instanceAt"])
-        followed = hours.filter(pc.is_valid(hours["instanceAt"]))["hour"]
-        rejected = log.rows_of("sequence", rejections.sequences(new), LOG_COLUMNS)
-        until = until or _read_until(theirs[INSTANCE.name])
-        knowledge = partial(
-            Knowledge,
-            until=until,
-            followed=flat(followed, SYNC["hour"].type),
-            rejected=flat(key_of(rejected), pa.string()),
-            partitions=partitions,
-        )
-        return cls(theirs, ours, new, until, knowledge)
-
-    def differences(self, part: StudyPart) -> Iterator[tuple[str, _Compared]]:
-        """Yield the differences of the three tables in a part of the studies."""
-        compared = self._instances(part)
-        yield INSTANCE.name, compared
-        reader = self.ours[INSTANCE.name]
-        live = reader.rows(INSTANCE.key, reader.within(part))
-        for table in (SERIES, STUDY):
-            names = [column.name for column in template_columns(table)]
-            readers = self.theirs[table.name], self.ours[table.name]
-            theirs, ours = (reader.rows(names, reader.within(part)) for reader in readers)
-            yield table.name, _rollups(theirs, ours, table, compared[0], live)
-
-    def _instances(self, part: StudyPart) -> _Compared:
-        theirs, ours = self.theirs[INSTANCE.name], self.ours[INSTANCE.name]
-        present = theirs.layout.own_names
-        names = [
-            column.name
-            for column in template_columns(INSTANCE)
-            if column.name in present and column.name not in _NOT_COMPARED
-        ]
-        shown = [*INSTANCE.key, _AT, *names]
-        where = in_part(INSTANCE.key[1], part)
-        knowledge = self.knowledge(newest_of(self.new.open(CHANGE).rows(LOG_COLUMNS, where)))
-        received = ours.rows([*shown, "received_timestamp"], where)
-        return instances(theirs.rows(shown, where), received, names, knowledge)
-
-
 def _readers(store: Store, whose: str) -> dict[str, TableReader]:
     readers = {}
     for table in (INSTANCE, SERIES, STUDY):
-        reader = open_reader(store, table)
+        reader = template.open_reader(store, table)
         if reader is None:
             raise NotYetError(
                 f"there is no {table.name} table at {store.urls[table.name]}, where the {whose} "
@@ -205,7 +137,7 @@ def _readers(store: Store, whose: str) -> dict[str, TableReader]:
 
 
 def _read_until(reader: TableReader) -> datetime:
-    newest = newest_of_others(reader)
+    newest = reader.newest_of_others()
     if newest is None:
         raise NotYetError(
             f"the log of the table at {reader.snapshot.url} does not say when the template wrote "
@@ -214,7 +146,38 @@ def _read_until(reader: TableReader) -> datetime:
     return (newest.at - DELAY).replace(minute=0, second=0, microsecond=0)
 
 
-# --- instances ------------------------------------------------------------------------------------
+def _knowledge(
+    new: Store, until: datetime, partitions: Collection[str] | None
+) -> "Callable[[pa.Table], Knowledge]":
+    """Return what makes the knowledge of a part from the newest entries of its keys."""
+    hours = new.open(SYNC).rows(["hour", "instanceAt"])
+    followed = hours.filter(pc.is_valid(hours["instanceAt"]))["hour"]
+    rejected = new.open(CHANGE).rows_of("sequence", rejections.sequences(new), LOG_COLUMNS)
+    return partial(
+        Knowledge,
+        until=until,
+        followed=flat(followed, SYNC["hour"].type),
+        rejected=flat(key_of(rejected), pa.string()),
+        partitions=partitions,
+    )
+
+
+def _compare_part(
+    theirs: dict[str, TableReader],
+    ours: dict[str, TableReader],
+    part: StudyPart,
+    knowledge: "Knowledge",
+) -> Iterator[tuple[str, _Compared]]:
+    """Yield the differences of the three tables in a part of the studies."""
+    compared = _instances(theirs[INSTANCE.name], ours[INSTANCE.name], part, knowledge)
+    yield INSTANCE.name, compared
+    reader = ours[INSTANCE.name]
+    live = reader.rows(INSTANCE.key, reader.within(part))
+    for table in (SERIES, STUDY):
+        names = [column.name for column in template.template_columns(table)]
+        readers = theirs[table.name], ours[table.name]
+        left, right = (reader.rows(names, reader.within(part)) for reader in readers)
+        yield table.name, _rollups(left, right, table, compared[0], live)
 
 
 @dataclass(frozen=True)
@@ -259,11 +222,16 @@ class Knowledge:
         return _filled(early, null=True)
 
 
-def instances(
-    theirs: pa.Table, ours: pa.Table, names: Sequence[str], knowledge: Knowledge
+def _instances(
+    left: TableReader, right: TableReader, part: StudyPart, knowledge: Knowledge
 ) -> _Compared:
     """Return the rows of `instance` that differ, and the count by column and form."""
-    only_theirs, only_ours, theirs, ours = _matched(theirs, ours, INSTANCE.key)
+    compared = left.layout.own_names.keys() - {*_NOT_COMPARED}
+    names = [c.name for c in template.template_columns(INSTANCE) if c.name in compared]
+    shown, where = [*INSTANCE.key, _AT, *names], right.within(part)
+    only_theirs, only_ours, theirs, ours = _matched(
+        left.rows(shown, where), right.rows([*shown, "received_timestamp"], where), INSTANCE.key
+    )
     received = pc.coalesce(only_ours["received_timestamp"], only_ours[_AT])
     newer = _filled(_is_later(ours[_AT], theirs[_AT]), null=False)
     older = _filled(_is_later(theirs[_AT], ours[_AT]), null=False)
@@ -281,14 +249,11 @@ def instances(
 
 
 def _by_value(theirs: pa.Table, ours: pa.Table, names: Sequence[str]) -> _Compared:
-    """Return the rows of the same change whose values differ."""
     forms_by_name = {name: _forms(name, theirs[name], ours[name]) for name in names}
     differs = _any(pc.equal(forms, DIFFERS) for forms in forms_by_name.values())
-    cause = _first_that_holds(
-        (DIFFERS, differs),
-        (OTHER_FORM, _any(pc.is_valid(forms) for forms in forms_by_name.values())),
-    )
-    return _differences(ours, cause, INSTANCE, _named(forms_by_name)), _counted(forms_by_name)
+    other = _any(pc.is_valid(forms) for forms in forms_by_name.values())
+    cause = _first_that_holds((DIFFERS, differs), (OTHER_FORM, other))
+    return _differences(ours, cause, INSTANCE, forms_by_name), _counted(forms_by_name)
 
 
 def _forms(name: str, theirs: Values, ours: Values) -> Values:
@@ -310,15 +275,12 @@ def _forms(name: str, theirs: Values, ours: Values) -> Values:
         ("padding", pc.or_(_equal(trimmed, ours), pc.and_(pc.is_null(ours), empty))),
         ("first value only", _equal(trimmed, first)),
     ]
-    if name in _NAMES:
+    if name in {"patientname", "referringphysicianname"}:
         cut = _filled(pc.match_substring(ours, '"'), null=False)
         cases += [("name not found", empty), ("name cut at a quote", cut)]
     return _first_that_holds(
         *((form, pc.and_(apart, holds)) for form, holds in cases), (DIFFERS, apart)
     )
-
-
-# --- series and studies ---------------------------------------------------------------------------
 
 
 def _rollups(
@@ -335,12 +297,14 @@ def _rollups(
     backed = is_in(joined_key(only_theirs, key), alive)
     moved = {n: _moved(theirs[n], ours[n]) for n in ours.column_names if n not in key}
     apart = _any(pc.is_valid(forms) for forms in moved.values())
-    counted = _equal(ours["instanceCount"], _count(ours, key, alive))
+    counts = pc.value_counts(alive)
+    at = position(joined_key(ours, key), counts.field("values"))
+    counted = _equal(ours["instanceCount"], pc.fill_null(counts.field("counts").take(at), 0))
     shared = pc.if_else(apart, cause(ours, (COUNTED_OTHERWISE, counted), (MISSING, True)), None)
     parts = [
         _differences(only_theirs, cause(only_theirs, (MISSING, backed), (GHOST, True)), table),
         _differences(only_ours, cause(only_ours, (LOST, True)), table),
-        _differences(ours, shared, table, _named(moved)),
+        _differences(ours, shared, table, moved),
     ]
     mine = pc.equal(shared, COUNTED_OTHERWISE)
     forms = {name: pc.if_else(mine, values, None) for name, values in moved.items()}
@@ -356,17 +320,6 @@ def _moved(theirs: Values, ours: Values) -> Values:
     return _first_that_holds((DIFFERS, apart))
 
 
-def _count(rows: pa.Table, key: list[str], alive: Values) -> Values:
-    """Return the number of our instances of each row."""
-    counts = pc.value_counts(alive)
-    at = position(joined_key(rows, key), counts.field("values"))
-    numbers: Values = pc.fill_null(counts.field("counts").take(at), 0)
-    return numbers
-
-
-# --- Arrow ----------------------------------------------------------------------------------------
-
-
 def _matched(
     theirs: pa.Table, ours: pa.Table, key: Sequence[str]
 ) -> tuple[pa.Table, pa.Table, pa.Table, pa.Table]:
@@ -379,30 +332,25 @@ def _matched(
 
 
 def _is_later(one: Values, other: Values) -> Values:
-    """Return a mask of rows in which a time is later than the other, by a millisecond or more."""
-    mask: Values = pc.greater_equal(pc.subtract(one, other), _APART)
-    return mask
+    # The template cuts the time of a change to milliseconds.
+    return cast("Values", pc.greater_equal(pc.subtract(one, other), timedelta(milliseconds=1)))
 
 
 def _filled(mask: Values, *, null: bool) -> Values:
-    """Return a mask that has the given value where it was null."""
-    filled: Values = pc.fill_null(mask, null)
-    return filled
+    return cast("Values", pc.fill_null(mask, null))
 
 
 def _equal(one: Values, other: Values) -> Values:
     """Return a mask of rows in which two columns are equal; null equals null only."""
     same = _filled(pc.equal(one, other), null=False)
-    both: Values = pc.or_(same, pc.and_(pc.is_null(one), pc.is_null(other)))
-    return both
+    return cast("Values", pc.or_(same, pc.and_(pc.is_null(one), pc.is_null(other))))
 
 
 def _any(masks: Any) -> Values:  # noqa: ANN401 - an iterable of what pc gives
     union: Any = False
     for mask in masks:
         union = pc.or_(union, _filled(mask, null=False))
-    result: Values = union
-    return result
+    return cast("Values", union)
 
 
 def _first_that_holds(*cases: tuple[str, Any]) -> Values:
@@ -410,43 +358,29 @@ def _first_that_holds(*cases: tuple[str, Any]) -> Values:
     names: Any = pa.scalar(None, pa.string())
     for name, holds in reversed(cases):
         names = pc.if_else(holds, name, names)
-    result: Values = names
-    return result
-
-
-def _named(forms: dict[str, Values]) -> Values:
-    """Return the names of the columns that differ in each row, as one text."""
-    names = [pc.if_else(pc.is_valid(v), f"{name} ", "") for name, v in forms.items()]
-    joined: Values = pc.utf8_rtrim(pc.binary_join_element_wise(*names, ""), " ")
-    return joined
+    return cast("Values", names)
 
 
 def _counted(forms: dict[str, Values]) -> Counter[tuple[str, str]]:
-    return Counter(
-        {
-            (name, row["values"]): row["counts"]
-            for name, values in forms.items()
-            for row in pc.value_counts(pc.drop_null(values)).to_pylist()
-        }
-    )
-
-
-_TYPES: Final[dict[str, pa.DataType]] = {
-    **dict.fromkeys(INSTANCE.key, pa.string()),
-    "day": pa.date32(),
-    "cause": pa.string(),
-    "columns": pa.string(),
-}
+    counts = Counter[tuple[str, str]]()
+    for name, values in forms.items():
+        for row in pc.value_counts(pc.drop_null(values)).to_pylist():
+            counts[name, row["values"]] = row["counts"]
+    return counts
 
 
 def _differences(
-    rows: pa.Table, cause: Values, table: Table, columns: "Values | None" = None
+    rows: pa.Table, cause: Values, table: Table, forms: dict[str, Values] | None = None
 ) -> Differences:
-    """Return the rows that have a cause as differences, with keys under the names of `instance`."""
+    """Return the rows that have a cause, keys and differing columns under names of `instance`."""
     none: Values = pa.nulls(len(rows), pa.string())
+    differing = [pc.if_else(pc.is_valid(v), f"{name} ", "") for name, v in (forms or {}).items()]
     named = dict(zip(INSTANCE.key, table.key, strict=False))
-    columns_by_name = {name: rows[named[name]] if name in named else none for name in INSTANCE.key}
-    columns_by_name |= {"day": pc.cast(rows[_AT], pa.date32()), "cause": cause}
-    columns_by_name |= {"columns": none if columns is None else columns}
-    arrays = {name: flat(columns_by_name[name], type_) for name, type_ in _TYPES.items()}
+    texts = {name: rows[named[name]] if name in named else none for name in INSTANCE.key}
+    texts["cause"] = cause
+    texts["columns"] = none
+    if differing:
+        texts["columns"] = pc.utf8_rtrim(pc.binary_join_element_wise(*differing, ""), " ")
+    arrays: dict[str, pa.Array[Any]] = {n: flat(values, pa.string()) for n, values in texts.items()}
+    arrays["day"] = flat(pc.cast(rows[_AT], pa.date32()), pa.date32())
     return pa.table(arrays).filter(pc.is_valid(arrays["cause"]))

@@ -22,25 +22,12 @@ import pyarrow as pa
 from deltalake import QueryBuilder, write_deltalake
 from deltalake.schema import Field
 
-from dicom_assets.commands.migrate.template import (
-    Commit,
-    TableReader,
-    newest_of_others,
-    open_reader,
-    study_parts,
-)
+from dicom_assets.commands.migrate.template import Commit, TableReader, open_reader, study_parts
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Column, Table
 from dicom_assets.tables import sync as seals
+from dicom_assets.tables.delta import commit
 from dicom_assets.tables.delta.arrow import is_in, joined_key, padded, pc
-from dicom_assets.tables.delta.commit import (
-    Difference,
-    arrow_schema,
-    once,
-    parquet_properties,
-    table_properties,
-    unfilled_field,
-)
 from dicom_assets.tables.delta.retry import Run, silent
 from dicom_assets.tables.delta.snapshot import ABSENT, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
@@ -127,18 +114,14 @@ def inspect_tables(store: Store) -> list[Inspection]:
     """
     readers = _readers(store)
     return [
-        _inspect(readers, table.name)
-        if table.name in readers
-        else Inspection(table.name, store.urls[table.name])
-        for table in TAKEN_OVER
+        _inspect(readers, t.name) if t.name in readers else Inspection(t.name, store.urls[t.name])
+        for t in TAKEN_OVER
     ]
 
 
 def cost_of(inspections: Iterable[Inspection], batch_size: int) -> Cost:
     """Return the cost of one header read for each row without a sequence, at the assumed rate."""
-    rows = sum(
-        inspection.unnumbered for inspection in inspections if inspection.name == INSTANCE.name
-    )
+    rows = sum(one.unnumbered for one in inspections if one.name == INSTANCE.name)
     requests = math.ceil(rows / batch_size)
     return Cost(rows, requests, requests * PAGE_SECONDS / PAGES_AT_ONCE / 60)
 
@@ -153,29 +136,21 @@ def take_over_tables(
     """
     due = [inspection for inspection in inspect_tables(store) if inspection.is_due]
     for inspection in due:
-        _require_ready(inspection, now)
+        newest, name = inspection.newest, f"table {inspection.name} at {inspection.url}"
+        if inspection.obstacles:
+            raise ForeignTableError(
+                f"{name} cannot be taken over yet: {'; '.join(inspection.obstacles)}. Nothing was "
+                "written"
+            )
+        if newest is not None and inspection.is_written(now):
+            raise NotYetError(
+                f"{name} has another writer: {newest.engine} committed version {newest.version} at "
+                f"{newest.at:%Y-%m-%d %H:%M} UTC. Nothing was written. Stop the trigger in Data "
+                "Factory, let its last run end, and come back two hours after the last commit: two "
+                "writers of two kinds would undo one another's work"
+            )
     run = Run("migrate", now, say)
     return [_take_over(store, inspection, run) for inspection in due]
-
-
-def _require_ready(inspection: Inspection, now: datetime) -> None:
-    if inspection.obstacles:
-        raise ForeignTableError(
-            f"table {inspection.name} at {inspection.url} cannot be taken over yet: "
-            f"{'; '.join(inspection.obstacles)}. Nothing was written"
-        )
-    newest = inspection.newest
-    if newest is not None and inspection.is_written(now):
-        raise NotYetError(
-            f"table {inspection.name} at {inspection.url} has another writer: {newest.engine} "
-            f"committed version {newest.version} at {newest.at:%Y-%m-%d %H:%M} UTC. Nothing was "
-            "written. "
-            "Stop the trigger in Data Factory, let its last run end, and come back two hours after "
-            "the last commit: two writers of two kinds would undo one another's work"
-        )
-
-
-# --- looking --------------------------------------------------------------------------------------
 
 
 def _readers(store: Store) -> dict[str, TableReader]:
@@ -220,14 +195,13 @@ def _inspect(readers: Mapping[str, TableReader], name: str) -> Inspection:
         stale=len(stale),
         doubled=len(doubled),
         has_map="metadata" in layout.expressions and len(reader.query(filled)) > 0,
-        newest=newest_of_others(reader),
+        newest=reader.newest_of_others(),
         before=None if before is None else int(before),
         obstacles=tuple(_obstacles(reader)),
     )
 
 
 def _obstacles(reader: TableReader) -> Iterator[str]:
-    """Yield each thing to be done by hand before the table can be taken over."""
     layout = reader.layout
     for name in layout.wrong:
         yield (
@@ -244,9 +218,6 @@ def _obstacles(reader: TableReader) -> Iterator[str]:
         yield f"{count} rows lack a part of their key: delete them, by DELETE … WHERE {without}"
 
 
-# --- taking over ----------------------------------------------------------------------------------
-
-
 def _take_over(store: Store, inspection: Inspection, run: Run) -> Takeover:
     default = next(table for table in TAKEN_OVER if table.name == inspection.name)
     table = store.tables.get(inspection.name, default)
@@ -261,10 +232,9 @@ def _take_over(store: Store, inspection: Inspection, run: Run) -> Takeover:
             _rewrite(reader, rewritten, run)
         else:
             _add_columns(reader)
-    removed = _remove_faults(store, table)
-    after = store.version(table)
+    counts = rewritten, added, _remove_faults(store, table)
     before = inspection.version if inspection.before is None else inspection.before
-    return Takeover(table.name, inspection.url, before, after, rewritten, added, removed)
+    return Takeover(table.name, inspection.url, before, store.version(table), *counts)
 
 
 def _same(store: Store, table: Table, version: int | None = None) -> TableReader:
@@ -286,51 +256,52 @@ def _open_hours_again(store: Store, run: Run) -> None:
 
 
 def _set_properties(reader: TableReader, inspection: Inspection) -> None:
-    """Give the table the properties of a table of ours, and its version from before.
-
-    Properties that its owner has set stay.
-    """
+    """Add the properties of our tables, and the version from before. Those that are set stay."""
     snapshot, delta = reader.snapshot, reader.delta
-    wanted = table_properties(snapshot.table, snapshot.retention_hours)
-    wanted |= {BEFORE: str(snapshot.version)}
+    wanted = commit.table_properties(snapshot.table, snapshot.retention_hours)
+    wanted[BEFORE] = str(snapshot.version)
     if inspection.has_map:
-        wanted |= {HEADER_FORM: BOTH}
+        wanted[HEADER_FORM] = BOTH
     present = delta.metadata().configuration
     unset = {name: value for name, value in wanted.items() if name not in present}
     if unset:
         with raise_table_errors(snapshot.table, snapshot.url):
+            once = commit.once({"migrate": "properties"})
             delta.alter.set_table_properties(
-                unset, raise_if_not_exists=False, commit_properties=once({"migrate": "properties"})
+                unset, raise_if_not_exists=False, commit_properties=once
             )
 
 
 def _field(column: Column) -> "pa.Field[Any]":
     # Columns made from headers are filled in old rows later; a sequence comes when its hour runs.
-    return unfilled_field(column) if column.added else column.field()
+    return commit.unfilled_field(column) if column.added else column.field()
 
 
 def _add_columns(reader: TableReader) -> None:
     fields = [Field.from_arrow(_field(column)) for column in reader.layout.missing]
     if fields:
         with raise_table_errors(reader.snapshot.table, reader.snapshot.url):
-            reader.delta.alter.add_columns(fields, commit_properties=once({"migrate": "columns"}))
+            once = commit.once({"migrate": "columns"})
+            reader.delta.alter.add_columns(fields, commit_properties=once)
 
 
 def _rewrite(reader: TableReader, rows: int, run: Run) -> None:
-    """Write all rows under our names, in one commit. A few files at a time are in memory."""
-    snapshot, schema = reader.snapshot, _widened(reader)
-    progress = Progress(run.say, f"{reader.layout.table.name}: wrote {{}} of {rows:,} rows")
-    pieces = _pieces(reader, schema, progress)
+    """Write all rows in one commit, a few files at a time: our columns, then somebody else's."""
+    snapshot, layout = reader.snapshot, reader.layout
+    missing, present = layout.missing, commit.arrow_schema(reader.delta)
+    ours = [_field(c) if c in missing else c.field() for c in layout.table.columns]
+    schema = pa.schema([*ours, *(present.field(name) for name in layout.others)])
+    progress = Progress(run.say, f"{layout.table.name}: wrote {{}} of {rows:,} rows")
     with raise_table_errors(snapshot.table, snapshot.url):
         write_deltalake(
             reader.delta,
-            pa.RecordBatchReader.from_batches(schema, pieces),
+            pa.RecordBatchReader.from_batches(schema, _pieces(reader, schema, progress)),
             mode="overwrite",
             schema_mode="overwrite",
             partition_by=snapshot.table.partition_columns,
             target_file_size=FILE_BYTES,
-            commit_properties=once({"migrate": "rewritten"}),
-            writer_properties=parquet_properties(snapshot.table),
+            commit_properties=commit.once({"migrate": "rewritten"}),
+            writer_properties=commit.parquet_properties(snapshot.table),
         )
 
 
@@ -350,19 +321,11 @@ def _pieces(reader: TableReader, schema: pa.Schema, progress: Progress) -> Itera
             yield from piece.to_batches()
 
 
-def _widened(reader: TableReader) -> pa.Schema:
-    """Return the schema under our names: our columns, then those that somebody else added."""
-    layout, present = reader.layout, arrow_schema(reader.delta)
-    missing = {column.name for column in layout.missing}
-    ours = [_field(c) if c.name in missing else c.field() for c in layout.table.columns]
-    return pa.schema([*ours, *(present.field(name) for name in layout.others)])
-
-
 def _remove_faults(store: Store, table: Table) -> int:
     """Delete the stale and doubled rows; returns the number of their keys."""
     readers = _readers(store)
     snapshot = readers[table.name].snapshot
     both = pa.concat_tables(_faults(readers, table.name))
     keys = both.group_by(both.column_names).aggregate([]).select(both.column_names)
-    snapshot.commit(Difference(snapshot.table, deletes=keys), {"migrate": "stale"})
+    snapshot.commit(commit.Difference(snapshot.table, deletes=keys), {"migrate": "stale"})
     return len(keys)

@@ -12,18 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-import click
 from rich.console import Console
 from rich.table import Column as GridColumn
 from rich.table import Table as Grid
 
 from dicom_assets.commands.json_output import print_json
 from dicom_assets.commands.migrate import comparison, migration
-from dicom_assets.commands.migrate.comparison import Comparison, Differences
+from dicom_assets.commands.migrate.comparison import Comparison
 from dicom_assets.commands.migrate.migration import Inspection, Takeover
 from dicom_assets.definitions import io_manager
 from dicom_assets.errors import NotYetError
@@ -32,18 +30,6 @@ from dicom_assets.settings import Settings
 from dicom_assets.tables.delta.snapshot import ABSENT, Store
 
 DAYS_SHOWN: Final = 40
-_KEYS_HEADER: Final = ("table", "day", "cause", "columns")
-_NEXT: Final = "dagster asset materialize -m dicom_assets.definitions"
-
-
-def inspect(settings: Settings) -> list[Inspection]:
-    """Return the form of the template's tables at a root."""
-    return migration.inspect_tables(_filled(settings))
-
-
-def take_over_root(settings: Settings, now: datetime) -> list[Takeover]:
-    """Take over the tables at a root, and print on stderr how many rows are written."""
-    return migration.take_over_tables(_filled(settings), now, partial(click.echo, err=True))
 
 
 def compare_roots(
@@ -56,8 +42,8 @@ def compare_roots(
         )
 
 
-def _filled(settings: Settings) -> Store:
-    """Return the tables; raises NotYetError when there is none of them."""
+def template_store(settings: Settings) -> Store:
+    """Return the template's tables; raises NotYetError when there is none of them."""
     store = io_manager(settings).store()
     if all(store.version(table) == ABSENT for table in migration.TAKEN_OVER):
         urls = ", ".join(store.urls[table.name] for table in migration.TAKEN_OVER)
@@ -69,14 +55,11 @@ def _filled(settings: Settings) -> Store:
     return store
 
 
-# --- check ----------------------------------------------------------------------------------------
-
-
 def print_inspections(
     settings: Settings, inspections: Sequence[Inspection], now: datetime, *, as_json: bool = False
 ) -> bool:
     """Print the work of taking over and its obstacles; returns True when there are none."""
-    ready = not any(one.obstacles or _is_waiting(one, now) for one in inspections)
+    ready = not any(one.obstacles or (one.is_due and one.is_written(now)) for one in inspections)
     cost = migration.cost_of(inspections, settings.batch_size)
     if as_json:
         plain = [
@@ -108,10 +91,6 @@ def print_inspections(
     return ready
 
 
-def _is_waiting(inspection: Inspection, now: datetime) -> bool:
-    return inspection.is_due and inspection.is_written(now)
-
-
 def _inspections_grid(inspections: Sequence[Inspection]) -> Grid:
     titles = ("version", "rows", "without sequence", "stale", "columns to add")
     grid = Grid("table", GridColumn("written by", no_wrap=True), *titles, title="tables")
@@ -119,20 +98,17 @@ def _inspections_grid(inspections: Sequence[Inspection]) -> Grid:
         if one.version == ABSENT:
             grid.add_row(one.name, "nobody yet", *["-"] * 5)
             continue
+        if one.generation is None:
+            writer = "this project" if one.before is None else "taken over"
+        else:
+            is_instance = one.name == INSTANCE.name
+            writer = f"template, generation {one.generation}" if is_instance else "template"
         counts = (one.version, one.rows, one.unnumbered, one.stale, len(one.added))
-        grid.add_row(one.name, _writer(one), *(f"{count:,}" for count in counts))
+        grid.add_row(one.name, writer, *(f"{count:,}" for count in counts))
     return grid
 
 
-def _writer(inspection: Inspection) -> str:
-    if inspection.generation is None:
-        return "taken over" if inspection.before is not None else "this project"
-    is_instance = inspection.name == INSTANCE.name
-    return f"template, generation {inspection.generation}" if is_instance else "template"
-
-
 def _lines(t: Inspection, now: datetime) -> Iterator[str]:
-    """Yield what has to be known of one table, a sentence each."""
     if t.is_old:
         yield (
             f"{t.name}: its columns have the names of generation {t.generation}, and Delta cannot "
@@ -156,21 +132,14 @@ def _lines(t: Inspection, now: datetime) -> Iterator[str]:
     if t.before is not None and not t.is_due:
         back = _back(t.url, t.before)
         yield f"{t.name}: was taken over at version {t.before}. To go back: {back}"
-    yield from _obstacles(t, now)
-
-
-def _obstacles(t: Inspection, now: datetime) -> Iterator[str]:
     for obstacle in t.obstacles:
         yield f"{t.name}: in the way: {obstacle}."
-    if t.newest is not None and _is_waiting(t, now):
+    if t.newest is not None and t.is_due and t.is_written(now):
         yield (
             f"{t.name}: in the way: {t.newest.engine} committed version {t.newest.version} at "
             f"{t.newest.at:%Y-%m-%d %H:%M} UTC. Stop the trigger in Data Factory, let its last run "
             "end, and wait two hours."
         )
-
-
-# --- apply ----------------------------------------------------------------------------------------
 
 
 def print_takeovers(takeovers: Sequence[Takeover], *, as_json: bool = False) -> None:
@@ -193,7 +162,7 @@ def print_takeovers(takeovers: Sequence[Takeover], *, as_json: bool = False) -> 
         _print_command(console, _back(t.url, t.before))
     console.print("Rows get their sequences when their hours run, in ranges as long as you like:")
     select = "--select change,instance,series,study --partition-range FIRST...LAST"
-    _print_command(console, f"{_NEXT} {select}")
+    _print_command(console, f"dagster asset materialize -m dicom_assets.definitions {select}")
 
 
 def _print_command(console: Console, command: str) -> None:
@@ -201,12 +170,8 @@ def _print_command(console: Console, command: str) -> None:
 
 
 def _back(url: str, version: int) -> str:
-    """Return the line of Python that restores a table."""
     options = ", storage_options={…}" if "://" in url else ""
     return f'DeltaTable("{url}"{options}).restore({version})'
-
-
-# --- compare --------------------------------------------------------------------------------------
 
 
 def print_comparison(result: Comparison, *, as_json: bool = False) -> None:
@@ -215,24 +180,24 @@ def print_comparison(result: Comparison, *, as_json: bool = False) -> None:
         print_json(_plain(result))
         return
     console = Console()
-    console.print(_sizes_grid(result))
+    grid = Grid("table", "template", "here", title="rows")
+    for name, counts in result.rows.items():
+        grid.add_row(name, *(f"{count:,}" for count in counts))
+    console.print(grid)
     console.print(f"The template has read up to {result.until:%Y-%m-%d %H:%M} UTC.")
     if not result.counts:
         console.print("The template's columns are the same in all rows.")
         return
     console.print(_causes_grid(result))
     if result.columns:
-        console.print(_columns_grid(result))
+        titles = ("table", "column", "how", "rows")
+        grid = Grid(*titles, title="columns of rows that show the same change")
+        for column, count in sorted(result.columns.items()):
+            grid.add_row(*column, f"{count:,}")
+        console.print(grid)
     if not result.is_explained:
         names = ", ".join(comparison.UNEXPLAINED)
         console.print(f"[bold red]Rows lack here[/] ({names}): run the hours of these days again.")
-
-
-def _sizes_grid(result: Comparison) -> Grid:
-    grid = Grid("table", "template", "here", title="rows")
-    for name, counts in result.rows.items():
-        grid.add_row(name, *(f"{count:,}" for count in counts))
-    return grid
 
 
 def _causes_grid(result: Comparison) -> Grid:
@@ -247,13 +212,6 @@ def _causes_grid(result: Comparison) -> Grid:
     for row in sorted(counts, key=lambda row: (row[1] or date.min, row[0], row[2])):
         table, day, cause = row
         grid.add_row("-" if day is None else day.isoformat(), table, cause, f"{counts[row]:,}")
-    return grid
-
-
-def _columns_grid(result: Comparison) -> Grid:
-    grid = Grid("table", "column", "how", "rows", title="columns of rows that show the same change")
-    for (table, column, form), count in sorted(result.columns.items()):
-        grid.add_row(table, column, form, f"{count:,}")
     return grid
 
 
@@ -279,12 +237,6 @@ def _key_file(path: Path | None) -> "Iterator[comparison.Tell | None]":
         return
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*_KEYS_HEADER, *INSTANCE.key])
-
-        def tell(table: str, differences: Differences) -> None:
-            names = [*_KEYS_HEADER[1:], *INSTANCE.key]
-            for row in differences.select(names).to_pylist():
-                writer.writerow([table, *("" if row[n] is None else row[n] for n in names)])
-
-        yield tell
+        writer = csv.DictWriter(file, ["table", "day", "cause", "columns", *INSTANCE.key])
+        writer.writeheader()
+        yield lambda table, rows: writer.writerows({"table": table} | r for r in rows.to_pylist())

@@ -28,10 +28,8 @@ from dicom_assets.tables.delta.commit import NOTE, arrow_schema
 from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store, open_delta
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 
-# Columns of every table of this project, and of no table of the template.
-OURS: Final = ("sequence", "received_timestamp")
 NEWEST: Final = 3
-# The first two generations call these otherwise than the third; Delta compares names without case.
+# Our names and those of the first two generations; Delta compares names without case.
 _OLD_NAMES: Final = {
     "studyinstanceuid": "studyInstanceUid",
     "seriesinstanceuid": "seriesInstanceUid",
@@ -44,9 +42,8 @@ _OLD_NAMES: Final = {
     "sopclassuid": "sopClassUid",
     "filepath": "filePath",
     "metadata_string": "metadata",
+    **{name: name for name in ("partitionName", "lastModifiedTimestamp", "modality")},
 }
-_KEPT_NAMES: Final = ("partitionName", "lastModifiedTimestamp", "modality")
-_COMMITS_LOOKED_AT: Final = 100
 # The first digits of a digest, from one to before another.
 StudyPart: TypeAlias = tuple[str, str]
 _DIGITS: Final = 4
@@ -56,7 +53,8 @@ WHOLE: Final[StudyPart] = ("0" * _DIGITS, "g" * _DIGITS)
 
 def template_columns(table: Table) -> list[Column]:
     """Return the columns that the newest generation of the template gives to a table."""
-    return [column for column in table.columns if not column.added and column.name not in OURS]
+    ours = ("sequence", "received_timestamp")
+    return [column for column in table.columns if not column.added and column.name not in ours]
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,14 @@ class Layout:
 def layout_of(table: Table, schema: pa.Schema) -> Layout | None:
     """Return a table's layout; None when it is neither ours nor the template's."""
     is_old = table.name == INSTANCE.name and _OLD_NAMES["studyinstanceuid"] in schema.names
-    names = _OLD_NAMES | {n: n for n in _KEPT_NAMES} if is_old else {n: n for n in table.names}
+    names = _OLD_NAMES if is_old else {name: name for name in table.names}
     own_names = {ours: theirs for ours, theirs in names.items() if theirs in schema.names}
     others = tuple(name for name in schema.names if name not in own_names.values())
     if not {*table.key, "lastModifiedTimestamp"} <= own_names.keys():
         return None
     taken = {name.lower() for name in table.names}
     wrong = [
-        own_names[n] for n in own_names if not schema.field(own_names[n]).type.equals(table[n].type)
+        own for n, own in own_names.items() if not schema.field(own).type.equals(table[n].type)
     ]
     wrong += [name for name in others if name.lower() in taken]
     required = {column.name for column in table.columns if not column.added}
@@ -153,8 +151,7 @@ class TableReader:
     def count(self, where: str = "true") -> int:
         """Return the number of rows that fulfil a condition."""
         rows = self.query(f"SELECT count(*) AS count FROM r WHERE {where}")  # noqa: S608 - the same
-        (count,) = ints(rows["count"])
-        return count
+        return ints(rows["count"])[0]
 
     @property
     def unnumbered(self) -> str:
@@ -165,16 +162,16 @@ class TableReader:
         """Return the condition that a row is of a part of the studies."""
         return in_part(self.layout.table.key[1], part)
 
-
-def newest_of_others(reader: TableReader) -> Commit | None:
-    """Return the newest commit that is not this project's, None when there is none."""
-    with raise_table_errors(reader.snapshot.table, reader.snapshot.url):
-        history = reader.delta.history(_COMMITS_LOOKED_AT)
-    for commit in history:
-        if NOTE not in commit and "timestamp" in commit:
-            at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
-            return Commit(commit["version"], at, str(commit.get("engineInfo", "an unnamed engine")))
-    return None
+    def newest_of_others(self) -> Commit | None:
+        """Return the newest commit that is not this project's, None when there is none."""
+        with raise_table_errors(self.snapshot.table, self.snapshot.url):
+            history = self.delta.history(100)
+        for commit in history:
+            if NOTE not in commit and "timestamp" in commit:
+                at = datetime.fromtimestamp(commit["timestamp"] / 1000, UTC)
+                engine = str(commit.get("engineInfo", "an unnamed engine"))
+                return Commit(commit["version"], at, engine)
+        return None
 
 
 def in_part(study: str, part: StudyPart) -> str:
