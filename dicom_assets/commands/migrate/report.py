@@ -120,7 +120,7 @@ def _lines(t: Inspection, now: datetime) -> Iterator[str]:
     if t.has_map and t.is_due:
         yield (
             f"{t.name}: the map `metadata` is filled, and is filled on. That makes a merge about "
-            "four times as expensive: DICOM_HEADER_COLUMNS=string ends t."
+            "four times as expensive: DICOM_HEADER_COLUMNS=string ends it."
         )
     if t.stale:
         yield f"{t.name}: {t.stale:,} rows have no instance any more, and are removed."
