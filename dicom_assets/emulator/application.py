@@ -11,30 +11,27 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from dicom_assets.emulator import feed, qido, stow, updates
-from dicom_assets.emulator.archive import (
-    MICROSOFT_DEFAULT,
-    Archive,
-    NotStored,
-    is_partition,
-    is_uid,
-)
+from dicom_assets.emulator.archive import MICROSOFT_DEFAULT, NotStored, is_partition, is_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from dicom_assets.emulator.archive import Archive
 
 SUPPORTED_VERSIONS: Final = "1, 2"
 
@@ -45,11 +42,6 @@ _LEVELS: Final = (
     "/studies/{study}/series/{series}",
     "/studies/{study}/series/{series}/instances/{instance}",
 )
-_SEARCHED: Final = {
-    "studies": qido.SearchLevel.STUDY,
-    "series": qido.SearchLevel.SERIES,
-    "instances": qido.SearchLevel.INSTANCE,
-}
 _INDEX: Final = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>DICOM service emulator</title>
 <h1>A DICOM service on this machine</h1>
@@ -72,11 +64,9 @@ class _VersionConvertor(Convertor[int]):
     regex = "v[12]"
 
     def convert(self, value: str) -> int:
-        """Return the number of the version."""
         return int(value[1:])
 
     def to_string(self, value: int) -> str:
-        """Return the version as a path has it."""
         return f"v{value}"
 
 
@@ -100,42 +90,35 @@ class _SupportedVersions:
 
 def create_application(archive: Archive, *, middleware: Sequence[Middleware] = ()) -> Starlette:
     """Return the ASGI application that serves the archive, with `middleware` before it."""
-    application = Starlette(
-        routes=[Route("/", _index), *_routes()],
-        middleware=[*middleware, Middleware(_SupportedVersions)],
-    )
+    named = [*middleware, Middleware(_SupportedVersions)]
+    application = Starlette(routes=_routes(), middleware=named)
     application.state.archive = archive
     return application
 
 
 def _routes() -> list[Route]:
-    root = "/{version:api_version}"
+    root, searched = "/{version:api_version}", ("studies", "series", "instances")
     # The feed is service-wide: there is no feed of one data partition.
     routes = [
+        Route("/", _index),
         Route(f"{root}/changefeed", feed.changefeed),
         Route(f"{root}/changefeed/latest", feed.latest_entry),
         Route("/v2/operations/{operation}", _operation),
     ]
     for prefix in ("", "/partitions/{partition}"):
-        update = Route(f"/v2{prefix}/studies/$bulkUpdate", _update, methods=["POST"])
-        store = Route(f"{root}{prefix}/studies", _store, methods=["POST"])
-        routes += [update, store, *_level_routes(root + prefix), *_search_routes(f"/v2{prefix}")]
-    return routes
-
-
-def _search_routes(root: str) -> list[Route]:
-    return [
-        Route(f"{root}{path}/{name}", partial(_search, level=level), methods=["GET"])
-        for name, level in _SEARCHED.items()
-        for path in ("", *_LEVELS)[:level]
-    ]
-
-
-def _level_routes(root: str) -> list[Route]:
-    routes = [Route(f"{root}/studies/{{study}}", _store, methods=["POST"])]
-    for level in _LEVELS:
-        routes.append(Route(f"{root}{level}/metadata", _metadata))
-        routes.append(Route(f"{root}{level}", _delete, methods=["DELETE"]))
+        routes += [
+            Route(f"/v2{prefix}/studies/$bulkUpdate", _update, methods=["POST"]),
+            Route(f"{root}{prefix}/studies", _store, methods=["POST"]),
+            Route(f"{root}{prefix}/studies/{{study}}", _store, methods=["POST"]),
+        ]
+        for path in _LEVELS:
+            routes.append(Route(f"{root}{prefix}{path}/metadata", _metadata))
+            routes.append(Route(f"{root}{prefix}{path}", _delete, methods=["DELETE"]))
+        routes += [
+            Route(f"/v2{prefix}{path}/{name}", partial(_search, level=level), methods=["GET"])
+            for level, name in zip(qido.SearchLevel, searched, strict=True)
+            for path in ("", *_LEVELS)[:level]
+        ]
     return routes
 
 
@@ -146,104 +129,69 @@ def _index(_request: Request) -> Response:
 def _operation(request: Request) -> Response:
     operation = _archive(request).operation(request.path_params["operation"])
     if operation is None:
-        return _refused(404, "The operation is not known.")
+        raise HTTPException(404, "The operation is not known.")
     return Response(json.dumps(updates.operation_status(operation)), headers=_JSON)
 
 
 def _metadata(request: Request) -> Response:
     """Answer the live headers under a study, a series or an instance."""
-    return _at_level(request, _metadata_under)
-
-
-def _metadata_under(archive: Archive, uids: list[str], partition: str) -> Response:
-    headers = archive.headers(*uids, partition=partition)
+    uids, partition = _path_names(request)
+    headers = _archive(request).headers(*uids, partition=partition)
     if not headers:
-        return _refused(404, "The specified resource is not found.")
+        raise HTTPException(404, "The specified resource is not found.")
     return Response("[" + ",".join(headers) + "]", headers=_DICOM_JSON)
 
 
 def _delete(request: Request) -> Response:
     """Delete all that lives under a study, a series or an instance."""
-    return _at_level(request, _delete_under)
-
-
-def _delete_under(archive: Archive, uids: list[str], partition: str) -> Response:
+    uids, partition = _path_names(request)
     try:
-        archive.delete(*uids, partition=partition)
+        _archive(request).delete(*uids, partition=partition)
     except NotStored:
-        return _refused(404, "The specified resource is not found.")
+        raise HTTPException(404, "The specified resource is not found.") from None
     return Response(status_code=204)
-
-
-def _at_level(request: Request, answer: Callable[[Archive, list[str], str], Response]) -> Response:
-    """Return the answer for the UIDs in the path, 400 if one of them is no UID."""
-    names = ("study", "series", "instance")
-    uids = [request.path_params[name] for name in names if name in request.path_params]
-    if not all(map(is_uid, uids)) or not is_partition(_partition(request)):
-        return _refused(400, "An identifier in the path is invalid.")
-    return answer(_archive(request), uids, _partition(request))
 
 
 def _search(request: Request, level: qido.SearchLevel) -> Response:
     """Answer the studies, series or instances that match, or 204 without a body."""
-    return _at_level(request, partial(_search_under, request, level))
-
-
-def _search_under(
-    request: Request, level: qido.SearchLevel, archive: Archive, uids: list[str], partition: str
-) -> Response:
-    scope = qido.SearchScope(partition, tuple(uids))
-    try:
-        query = qido.parse_query(level, scope, request.query_params.multi_items())
-    except feed.InvalidParameter as problem:
-        return _refused(400, str(problem))
-    datasets = qido.search(archive, scope, query)
+    uids, partition = _path_names(request)
+    scope = qido.SearchScope(partition, uids)
+    query = qido.parse_query(level, scope, request.query_params.multi_items())
+    datasets = qido.search(_archive(request), scope, query)
     if not datasets:
         return Response(status_code=204)
     return Response(json.dumps(datasets, ensure_ascii=False), headers=_DICOM_JSON)
 
 
 async def _store(request: Request) -> Response:
-    target = stow.StoreTarget(
-        _partition(request), request.path_params.get("study"), _studies_url(request)
-    )
-    if not is_partition(target.partition) or not (target.study is None or is_uid(target.study)):
-        return _refused(400, "An identifier in the path is invalid.")
-    try:
-        files = stow.files_of(request.headers.get("content-type", ""), await request.body())
-    except stow.UnsupportedBody:
-        return _refused(415, "The content type is not supported.")
-    except stow.MalformedBody:
-        return _refused(400, "The body is not a multipart body.")
+    uids, partition = _path_names(request)
+    # For the links in the answer.
+    prefix = f"partitions/{partition}/" if "partition" in request.path_params else ""
+    studies_url = f"{request.base_url}v{request.path_params['version']}/{prefix}studies"
+    target = stow.StoreTarget(partition, uids[0] if uids else None, studies_url)
+    files = stow.files_of(request.headers.get("content-type", ""), await request.body())
     stored = await run_in_threadpool(stow.store, _archive(request), target, files)
-    return _dicom_json(stored.status, stored.dataset)
+    if stored.dataset is None:
+        return Response(status_code=stored.status)
+    body = json.dumps(stored.dataset)
+    return Response(body, status_code=stored.status, headers=_DICOM_JSON)
 
 
 async def _update(request: Request) -> Response:
     try:
         update = updates.parse_update(json.loads(await request.body()))
     except ValueError:
-        return _refused(400, "The body is not JSON.")
+        raise HTTPException(400, "The body is not JSON.") from None
     except updates.InvalidUpdate as problem:
         if problem.tags:
-            return _dicom_json(400, problem.dataset)
-        return _refused(400, f"{problem}.")
+            return Response(json.dumps(problem.dataset), status_code=400, headers=_DICOM_JSON)
+        raise HTTPException(400, f"{problem}.") from None
     operation = await run_in_threadpool(
         updates.perform_update, _archive(request), _partition(request), update
     )
     href = f"{request.base_url}v2/operations/{operation.id}"
     body = json.dumps({"id": operation.id, "href": href})
     return Response(body, status_code=202, headers={**_JSON, "location": href})
-
-
-def _dicom_json(status: int, dataset: dict[str, Any] | None) -> Response:
-    if dataset is None:
-        return Response(status_code=status)
-    return Response(json.dumps(dataset), status_code=status, headers=_DICOM_JSON)
-
-
-def _refused(status: int, why: str) -> Response:
-    return PlainTextResponse(why, status_code=status)
 
 
 def _archive(request: Request) -> Archive:
@@ -256,8 +204,11 @@ def _partition(request: Request) -> str:
     return name
 
 
-def _studies_url(request: Request) -> str:
-    """Return the URL of the studies that a request stores into, for the links in the answer."""
-    named = "partition" in request.path_params
-    prefix = f"partitions/{_partition(request)}/" if named else ""
-    return f"{request.base_url}v{request.path_params['version']}/{prefix}studies"
+def _path_names(request: Request) -> tuple[tuple[str, ...], str]:
+    """Return the UIDs and the data partition in the path. Raise 400 if one of them is invalid."""
+    names = ("study", "series", "instance")
+    uids = tuple(request.path_params[name] for name in names if name in request.path_params)
+    partition = _partition(request)
+    if not all(map(is_uid, uids)) or not is_partition(partition):
+        raise HTTPException(400, "An identifier in the path is invalid.")
+    return uids, partition

@@ -30,12 +30,9 @@ if TYPE_CHECKING:
 MICROSOFT_DEFAULT: Final = "Microsoft.Default"
 INT64_MAX: Final = 2**63 - 1
 
-_STUDY: Final = "0020000D"
-_SERIES: Final = "0020000E"
-_INSTANCE: Final = "00080018"
+_UID_TAGS: Final = ("0020000D", "0020000E", "00080018")  # study, series, instance
 _UID: Final = re.compile(r"[0-9.]{0,63}[0-9]")
 _PARTITION: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_BUSY_TIMEOUT_SECONDS: Final = 60.0
 _FORMAT: Final = 1
 
 _SCHEMA: Final = """
@@ -169,19 +166,15 @@ def is_partition(text: str) -> bool:
 def instance_key(header: Mapping[str, Any], partition: str = MICROSOFT_DEFAULT) -> InstanceKey:
     """Return the key in a header; raise InvalidInstance unless it has one."""
     if not is_partition(partition):
-        message = "a data partition has 1 to 64 letters, digits, '.', '-' or '_'"
-        raise InvalidInstance(message)
-    return InstanceKey(
-        partition, _uid(header, _STUDY), _uid(header, _SERIES), _uid(header, _INSTANCE)
-    )
+        raise InvalidInstance("a data partition has 1 to 64 letters, digits, '.', '-' or '_'")
+    return InstanceKey(partition, *(_uid(header, tag) for tag in _UID_TAGS))
 
 
 def _uid(header: Mapping[str, Any], tag: str) -> str:
     match header.get(tag):
         case {"Value": [str(uid)]} if is_uid(uid):
             return uid
-    message = f"{tag} must hold one UID of at most 64 digits and dots"
-    raise InvalidInstance(message)
+    raise InvalidInstance(f"{tag} must hold one UID of at most 64 digits and dots")
 
 
 def encode(header: Mapping[str, Any]) -> str:
@@ -214,7 +207,7 @@ class Archive:
         clock: Callable[[], int] = now_ticks,
         external_storage: str | None = None,
     ) -> None:
-        """Open the archive in the directory, a new one if there is none."""
+        """Open the archive, a new one if there is none; ArchiveError if it has another format."""
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / "archive.sqlite"
         self.clock = clock
@@ -222,7 +215,15 @@ class Archive:
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         with self._writing() as database:
-            _create_tables(database)
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_FORMAT}")
+            elif version != _FORMAT:
+                raise ArchiveError(
+                    f"the archive has format {version}, expected {_FORMAT}: fill a new directory"
+                )
 
     def store(
         self,
@@ -235,7 +236,9 @@ class Archive:
         key = instance_key(header, partition)
         text = encode(header)
         with self._writing() as database:
-            identity = self._identity(database, key)
+            identity, is_live = self._row(database, key)
+            if is_live:
+                raise AlreadyStored("the instance is stored already; delete it first")
             sequence = self._append(database, identity, "Create", self._moment(at))
             database.execute(
                 "UPDATE instance SET current = ?, header = ? WHERE id = ?",
@@ -263,8 +266,7 @@ class Archive:
             moment = self._moment(at)
             identity, is_live = self._row(database, key or instance_key(header))
             if not (is_live or actions):
-                message = "nothing live whose header could be changed in silence"
-                raise NotStored(message)
+                raise NotStored("nothing live whose header could be changed in silence")
             sequences = [self._append(database, identity, name, moment) for name in actions]
             database.execute(
                 "UPDATE instance SET current = coalesce(?, current), header = ? WHERE id = ?",
@@ -284,8 +286,10 @@ class Archive:
         """Delete all that lives under the UIDs: one Delete per instance, all with one timestamp."""
         with self._writing() as database:
             moment = self._moment(at)
-            rows = _live(database, partition, study, series, instance)
-            return [self._end(database, row[0], moment) for row in rows]
+            removed = _remove(database, partition, study, series, instance)
+            if not removed:
+                raise NotStored("nothing live lies under the UIDs")
+            return [self._append(database, identity, "Delete", moment) for identity in removed]
 
     def expire(
         self,
@@ -297,12 +301,7 @@ class Archive:
     ) -> int:
         """Remove all that lives under the UIDs without a Delete in the feed; return the number."""
         with self._writing() as database:
-            rows = _under(database, partition, study, series, instance)
-            database.executemany(
-                "UPDATE instance SET current = NULL, header = NULL WHERE id = ?",
-                [(row[0],) for row in rows],
-            )
-        return len(rows)
+            return len(_remove(database, partition, study, series, instance))
 
     def update(
         self,
@@ -316,15 +315,20 @@ class Archive:
         with self._writing() as database:
             moment = self._moment(at)
             # A study given twice, or absent, is no reason to refuse the others.
-            rows = [
-                row
-                for study in dict.fromkeys(studies)
-                for row in _under(database, partition, study)
-            ]
+            once = dict.fromkeys(studies)
+            rows = [row for study in once for row in _under(database, partition, study)]
             if not rows:
-                message = "nothing live in the studies to update"
-                raise NotStored(message)
-            return [self._change(database, row, changes, moment) for row in rows]
+                raise NotStored("nothing live in the studies to update")
+            sequences = []
+            for identity, text in rows:
+                sequence = self._append(database, identity, "Update", moment)
+                database.execute(
+                    "UPDATE instance SET current = ?, header = ? WHERE id = ?",
+                    (sequence, encode({**json.loads(text), **changes}), identity),
+                )
+                self._write_file(database, identity)
+                sequences.append(sequence)
+        return sequences
 
     def skip_sequences(self, count: int) -> None:
         """Leave out `count` sequences, as after rollbacks or a lost identity cache."""
@@ -354,11 +358,7 @@ class Archive:
         return self._read(where, (first, last, limit, offset), header=header)
 
     def entries_by_sequence(
-        self,
-        *,
-        after: int = 0,
-        width: int = 10,
-        header: bool = True,
+        self, *, after: int = 0, width: int = 10, header: bool = True
     ) -> list[ArchiveEntry]:
         """Return the entries with after < sequence <= after + width, by sequence (v1)."""
         where = "WHERE sequence > ? AND sequence <= ? ORDER BY sequence"
@@ -412,8 +412,15 @@ class Archive:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection for one use; as many exist as were ever in use at once."""
         with self._lock:
-            idle = self._idle.pop() if self._idle else None
-        connection = _open(self.path) if idle is None else idle
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            # close() may come from another thread than the one that opened.
+            connection = sqlite3.connect(
+                self.path, timeout=60, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("PRAGMA journal_mode = WAL")
+            # In WAL mode NORMAL may lose the last commits in a power cut, and never corrupts.
+            connection.execute("PRAGMA synchronous = NORMAL")
         try:
             yield connection
         finally:
@@ -444,14 +451,6 @@ class Archive:
         view = _VIEW.format(header="instance.header" if header else "NULL")
         return [ArchiveEntry(*row) for row in self._ask(view + where, values)]
 
-    def _identity(self, database: sqlite3.Connection, key: InstanceKey) -> int:
-        """Return the row of a key, new if there is none; raise AlreadyStored if it is live."""
-        identity, is_live = self._row(database, key)
-        if is_live:
-            message = "the instance is stored already; delete it first"
-            raise AlreadyStored(message)
-        return identity
-
     def _row(self, database: sqlite3.Connection, key: InstanceKey) -> tuple[int, bool]:
         """Return the row of a key, new if there is none, and True if the instance is live."""
         row = database.execute(
@@ -467,28 +466,6 @@ class Archive:
     def _append(self, database: sqlite3.Connection, identity: int, action: str, moment: int) -> int:
         insert = "INSERT INTO entry (instance, action, ticks) VALUES (?, ?, ?)"
         return _row_id(database.execute(insert, (identity, action, moment)))
-
-    def _end(self, database: sqlite3.Connection, identity: int, moment: int) -> int:
-        database.execute(
-            "UPDATE instance SET current = NULL, header = NULL WHERE id = ?", (identity,)
-        )
-        return self._append(database, identity, "Delete", moment)
-
-    def _change(
-        self,
-        database: sqlite3.Connection,
-        row: tuple[int, str],
-        changes: Mapping[str, Any],
-        moment: int,
-    ) -> int:
-        identity, text = row
-        sequence = self._append(database, identity, "Update", moment)
-        database.execute(
-            "UPDATE instance SET current = ?, header = ? WHERE id = ?",
-            (sequence, encode({**json.loads(text), **changes}), identity),
-        )
-        self._write_file(database, identity)
-        return sequence
 
     def _write_file(
         self, database: sqlite3.Connection, identity: int, sequence: int | None = None
@@ -506,60 +483,23 @@ class Archive:
         database.execute(f"UPDATE entry SET file_path = ? WHERE {column} = ?", (path, value))  # noqa: S608 - one of two columns
 
 
-def _create_tables(database: sqlite3.Connection) -> None:
-    """Create the tables; raise ArchiveError if those that exist have another format."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        for statement in _SCHEMA.split(";"):
-            database.execute(statement)
-        database.execute(f"PRAGMA user_version = {_FORMAT}")
-    elif version != _FORMAT:
-        message = f"the archive has format {version}, expected {_FORMAT}: fill a new directory"
-        raise ArchiveError(message)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    # close() may come from another thread than the one that opened.
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
-    )
-    connection.execute("PRAGMA journal_mode = WAL")
-    # In WAL mode NORMAL may lose the last commits in a power cut, and never corrupts.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
-
-
 def _row_id(cursor: sqlite3.Cursor) -> int:
     return int(cursor.lastrowid or 0)
 
 
-def _under(
-    database: sqlite3.Connection,
-    partition: str,
-    study: str,
-    series: str | None = None,
-    instance: str | None = None,
-) -> list[tuple[int, str]]:
-    """Return the live instances under the UIDs, (id, header), in the order of their first store."""
-    uids = {"study": study, "series": series, "sop": instance}
-    levels = {"data_partition": partition, **uids}
-    given = [(column, value) for column, value in levels.items() if value is not None]
-    where = " AND ".join(f"{column} = ?" for column, _ in given)
+def _under(database: sqlite3.Connection, *levels: str | None) -> list[tuple[int, str]]:
+    """Return the live instances under a data partition and UIDs, (id, header), by first store."""
+    columns = zip(("data_partition", "study", "series", "sop"), levels, strict=False)
+    given = {column: value for column, value in columns if value is not None}
+    where = " AND ".join(f"{column} = ?" for column in given)
     return database.execute(
         f"SELECT id, header FROM instance WHERE {where} AND header IS NOT NULL ORDER BY id",  # noqa: S608
-        [value for _, value in given],
+        list(given.values()),
     ).fetchall()
 
 
-def _live(
-    database: sqlite3.Connection,
-    partition: str,
-    study: str,
-    series: str | None,
-    instance: str | None,
-) -> list[tuple[int, str]]:
-    rows = _under(database, partition, study, series, instance)
-    if not rows:
-        message = "nothing live lies under the UIDs"
-        raise NotStored(message)
-    return rows
+def _remove(database: sqlite3.Connection, *levels: str | None) -> list[int]:
+    """Remove the live headers under a data partition and UIDs, and return their rows."""
+    rows = [(identity,) for identity, _ in _under(database, *levels)]
+    database.executemany("UPDATE instance SET current = NULL, header = NULL WHERE id = ?", rows)
+    return [identity for (identity,) in rows]

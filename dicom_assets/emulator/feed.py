@@ -12,7 +12,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 
 from dicom_assets.emulator import ticks
 from dicom_assets.emulator.archive import INT64_MAX, Archive, ArchiveEntry
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _WHOLE: Final = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
-_BOOLEANS: Final = {"true": True, "false": False}
 _JSON: Final = {"content-type": "application/json; charset=utf-8"}
 
 
@@ -37,12 +37,12 @@ class Limit(NamedTuple):
 LIMITS: Final = {1: Limit(10, 100), 2: Limit(100, 200)}
 
 
-class InvalidParameter(Exception):  # noqa: N818 - answered with 400, no fault of the emulator
-    """A query parameter that the service refuses with 400."""
+class InvalidParameter(HTTPException):
+    """A query parameter that the service refuses."""
 
     def __init__(self, name: str, why: str) -> None:
         """Make the message the body of the service's answer."""
-        super().__init__(f"The query parameter '{name}' is invalid. {why}")
+        super().__init__(400, f"The query parameter '{name}' is invalid. {why}")
 
 
 class PageRequest(NamedTuple):
@@ -57,21 +57,20 @@ class PageRequest(NamedTuple):
 
 def changefeed(request: Request) -> Response:
     """Answer a page of the feed. Offset and limit are rows in version 2, sequences in version 1."""
+    archive: Archive = request.app.state.archive
     version = request.path_params["version"]
-    try:
-        page = page_request(_parameters(request), version)
-    except InvalidParameter as problem:
-        return PlainTextResponse(str(problem), status_code=400)
-    entries = _select(request, page, version)
+    page = page_request(_parameters(request), version)
+    if version == 1:
+        after, width = page.offset, page.limit
+        entries = archive.entries_by_sequence(after=after, width=width, header=page.header)
+    else:
+        entries = archive.entries(**page._asdict())
     return Response("[" + ",".join(map(entry_text, entries)) + "]", headers=_JSON)
 
 
 def latest_entry(request: Request) -> Response:
     """Answer the newest entry, 204 when the feed has none."""
-    try:
-        header = _boolean(_parameters(request), "includeMetadata", default=True)
-    except InvalidParameter as problem:
-        return PlainTextResponse(str(problem), status_code=400)
+    header = _boolean(_parameters(request), "includeMetadata", default=True)
     archive: Archive = request.app.state.archive
     by_sequence = request.path_params["version"] == 1
     entry = archive.latest(by_sequence=by_sequence, header=header)
@@ -108,16 +107,8 @@ def page_request(parameters: Mapping[str, str], version: int) -> PageRequest:
         header=_boolean(parameters, "includeMetadata", default=True),
     )
     if page.start is not None and page.end is not None and page.end <= page.start:
-        why = "The end of a window must be after its start."
-        raise InvalidParameter(name="EndTime", why=why)
+        raise InvalidParameter("EndTime", "The end of a window must be after its start.")
     return page
-
-
-def _select(request: Request, page: PageRequest, version: int) -> list[ArchiveEntry]:
-    archive: Archive = request.app.state.archive
-    if version == 1:
-        return archive.entries_by_sequence(after=page.offset, width=page.limit, header=page.header)
-    return archive.entries(**page._asdict())
 
 
 def _parameters(request: Request) -> dict[str, str]:
@@ -159,7 +150,7 @@ def _boolean(parameters: Mapping[str, str], name: str, *, default: bool) -> bool
     text = parameters.get(name.lower())
     if text is None:
         return default
-    value = _BOOLEANS.get(text.strip().lower())
+    value = {"true": True, "false": False}.get(text.strip().lower())
     if value is None:
         raise InvalidParameter(name, f"The value is not valid for {name}.")
     return value

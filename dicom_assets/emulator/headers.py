@@ -53,8 +53,7 @@ _PADDED: Final = frozenset(
 _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _FILE_META_GROUP: Final = 2
 _MAX_PATIENT_ID: Final = 64
-_FIRST_CONTROL, _ESCAPE = "\x20", "\x1b"
-_SINGLE_DIGITS: Final = range(6, 10)
+_ESCAPE: Final = "\x1b"
 
 # Errors of pydicom over damaged files, as 80,000 of them showed. Some quote values, so none of them
 # is the cause of an error raised here. OSError is its word for a tag cut short.
@@ -76,7 +75,6 @@ _UNDECODABLE: Final = (
 # Warnings and log levels belong to the whole process: one thread at a time.
 _quiet_lock = threading.Lock()
 _pydicom_logger = logging.getLogger("pydicom")
-_SILENT: Final = logging.CRITICAL + 1
 
 
 class Reason(StrEnum):
@@ -122,15 +120,16 @@ def parse_file(content: bytes, study: str | None = None) -> Parsed:
     With `study`, a file of another study is refused.
     """
     with _quiet():
-        dataset = _read(content)
-        _insist(dataset, study)
+        try:
+            dataset = dcmread(BytesIO(content))
+        except InvalidDicomError:
+            raise Refused(Reason.NOT_PART_10) from None
+        except _UNDECODABLE:
+            raise Refused(Reason.UNREADABLE) from None
+        reason = _refusal(dataset, study)
+        if reason is not None:
+            raise Refused(reason, _one_text(dataset, _SOP_CLASS), _one_text(dataset, _SOP))
         return _parsed(dataset)
-
-
-def dataset_header(dataset: Dataset) -> dict[str, Any]:
-    """Return the header of a dataset, without the checks of a store."""
-    with _quiet():
-        return _parsed(dataset).header
 
 
 def is_valid_attribute(tag: str, attribute: object) -> bool:
@@ -151,34 +150,15 @@ def _quiet() -> Iterator[None]:
     with _quiet_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         level = _pydicom_logger.level
-        _pydicom_logger.setLevel(_SILENT)
+        _pydicom_logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
         finally:
             _pydicom_logger.setLevel(level)
 
 
-def _read(content: bytes) -> Dataset:
-    try:
-        return dcmread(BytesIO(content))
-    except InvalidDicomError:
-        raise Refused(Reason.NOT_PART_10) from None
-    except _UNDECODABLE:
-        raise Refused(Reason.UNREADABLE) from None
-
-
-# --- required attributes ------------------------------------------------------------------------
-
-
-def _insist(dataset: Dataset, study: str | None) -> None:
-    """Raise Refused unless every required attribute is there and valid."""
-    sop_class, sop = _one_text(dataset, _SOP_CLASS), _one_text(dataset, _SOP)
-    reason = _refusal(dataset, study)
-    if reason is not None:
-        raise Refused(reason, sop_class, sop)
-
-
 def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
+    """Return None if every required attribute is there and valid."""
     required = {
         _SOP_CLASS: Reason.NO_SOP_CLASS,
         _STUDY: Reason.NO_STUDY,
@@ -193,17 +173,13 @@ def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
         return Reason.INVALID_UID
     if study is not None and uids[_STUDY] != study:
         return Reason.OTHER_STUDY
-    return _patient_refusal(dataset)
-
-
-def _patient_refusal(dataset: Dataset) -> Reason | None:
     # Version 2 asks that the attribute is there; it may be empty.
     if _PATIENT_ID not in dataset:
         return Reason.NO_PATIENT_ID
-    text = _one_text(dataset, _PATIENT_ID)
-    if text is None or len(text) > _MAX_PATIENT_ID:
+    patient = _one_text(dataset, _PATIENT_ID)
+    if patient is None or len(patient) > _MAX_PATIENT_ID:
         return Reason.INVALID_PATIENT_ID
-    has_controls = any(letter < _FIRST_CONTROL and letter != _ESCAPE for letter in text)
+    has_controls = any(letter < " " and letter != _ESCAPE for letter in patient)
     return Reason.INVALID_PATIENT_ID if has_controls else None
 
 
@@ -218,14 +194,8 @@ def _one_text(dataset: Dataset, tag: int) -> str | None:
     return str(value) if isinstance(value, str) else None
 
 
-# --- the JSON model -----------------------------------------------------------------------------
-
-
 def _parsed(dataset: Dataset) -> Parsed:
-    """Return the header without the invalid tags.
-
-    A tag that is invalid at any depth is left out at the top level, as the service does.
-    """
+    """Return the header. A tag invalid at any depth is left out at the top, as the service does."""
     invalid: set[str] = set()
     header = _items(dataset, invalid)
     dropped = invalid - {f"{tag:08X}" for tag in (_STUDY, _SERIES, _SOP)}
@@ -235,18 +205,14 @@ def _parsed(dataset: Dataset) -> Parsed:
 
 def _items(dataset: Dataset, invalid: set[str]) -> dict[str, Any]:
     """Return the elements of a dataset by ascending tag; add the tags of bad ones to `invalid`."""
-    tags = sorted(tag for tag in dataset.keys() if _is_served(tag))  # noqa: SIM118 - no values yet
     served = {}
-    for tag in tags:
-        element = _element(dataset, tag, invalid)
+    for tag in sorted(dataset.keys()):
+        # Neither file meta information nor group lengths are served (PS3.18 F.2.2).
+        is_served = tag.group > _FILE_META_GROUP and tag.element != 0
+        element = _element(dataset, tag, invalid) if is_served else None
         if element is not None:
             served[f"{tag:08X}"] = element
     return served
-
-
-def _is_served(tag: BaseTag) -> bool:
-    """Return False for file meta information and group lengths (PS3.18 F.2.2)."""
-    return tag.group > _FILE_META_GROUP and tag.element != 0
 
 
 def _element(dataset: Dataset, tag: BaseTag, invalid: set[str]) -> dict[str, Any] | None:
@@ -280,22 +246,18 @@ def _decoded(dataset: Dataset, tag: BaseTag) -> DataElement | None:
     if not isinstance(raw, RawDataElement):
         return dataset[tag]
     vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else None)
+    encoded = raw.value or b""
     if vr in ("IS", "DS"):
-        text = (raw.value or b"").decode("ascii", "replace")
-        return _unchecked(tag, vr, text.split("\\"))
-    if vr in AMBIGUOUS_VR:
-        return _settled(dataset, tag, raw.value or b"") if vr == VR.US_SS else None
-    return _padded(dataset[tag], raw.value or b"")
+        return _unchecked(tag, vr, encoded.decode("ascii", "replace").split("\\"))
+    if vr == VR.US_SS:
+        # Implicit VR alone has it, hence little endian.
+        vr, code = ("SS", "h") if dataset.get("PixelRepresentation") == 1 else ("US", "H")
+        return _unchecked(tag, vr, list(struct.unpack(f"<{len(encoded) // 2}{code}", encoded)))
+    return None if vr in AMBIGUOUS_VR else _padded(dataset[tag], encoded)
 
 
 def _unchecked(tag: BaseTag, vr: str, value: object) -> DataElement:
     return DataElement(tag, vr, value, already_converted=True, validation_mode=config.IGNORE)
-
-
-def _settled(dataset: Dataset, tag: BaseTag, encoded: bytes) -> DataElement:
-    """Return `US or SS` by PixelRepresentation; implicit VR alone has it, hence little endian."""
-    vr, code = ("SS", "h") if dataset.get("PixelRepresentation") == 1 else ("US", "H")
-    return _unchecked(tag, vr, list(struct.unpack(f"<{len(encoded) // 2}{code}", encoded)))
 
 
 def _padded(element: DataElement, encoded: bytes) -> DataElement:
@@ -375,17 +337,15 @@ def _number(text: str) -> int | float:
 
 
 def _float(value: float, *, single: bool) -> float | str:
+    """Return a JSON number or its name; a single as 0.1, for one, not as 0.10000000149011612."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
-    return _shortest_single(value) if single else float(value)
-
-
-def _shortest_single(value: float) -> float:
-    """Return the fewest digits that give the same single: 0.1, not 0.10000000149011612."""
+    if not single:
+        return float(value)
     packed = struct.pack("<f", value)
-    candidates = (float(f"{value:.{digits}g}") for digits in _SINGLE_DIGITS)
+    candidates = (float(f"{value:.{digits}g}") for digits in range(6, 10))
     return next((one for one in candidates if struct.pack("<f", one) == packed), float(value))
 
 

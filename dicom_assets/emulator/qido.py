@@ -11,24 +11,18 @@ import re
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pydicom.datadict import (
-    dictionary_has_tag,
-    dictionary_keyword,
-    dictionary_VR,
-    tag_for_keyword,
-)
+from pydicom.datadict import dictionary_has_tag, dictionary_keyword, dictionary_VR, tag_for_keyword
 
 from dicom_assets.emulator.feed import InvalidParameter, integer_parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from dicom_assets.emulator.archive import Archive, Instance
 
 Dataset = dict[str, Any]
 
-_MAX_OFFSET: Final = 2**31 - 1
-_MAX_LIMIT: Final = 200
+_WORDS: Final = frozenset({"limit", "offset", "fuzzymatching", "includefield"})
 _TAG: Final = re.compile(r"[0-9A-Fa-f]{8}")
 _DATES: Final = re.compile(r"(\d{8})?-(\d{8})?")
 _STUDY: Final = "0020000D"
@@ -53,33 +47,27 @@ class Tags(NamedTuple):
     searchable: frozenset[str]
 
 
-def _tags(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
+def _tags(default: str, further: str, searchable: str = "") -> Tags:
+    """Return the tags of a level. Those answered by default are searchable, too."""
+    shown = tuple(default.split())
+    return Tags(shown, tuple(further.split()), frozenset((*shown, *searchable.split())))
 
 
 # docs/resources/v2-conformance-statement.md of microsoft/dicom-server, "Search Response".
 TAGS: Final = {
-    SearchLevel.STUDY: Tags(
-        _tags("00080020 00080050 00080090 00081030 00100010 00100020 00100030 0020000D"),
-        _tags(
-            "00080005 00080030 00080056 00080063 00080201 00081032 00081060 00081080 00081110"
-            " 00100040 00101010 00101020 00101030 00102180 001021B0 00200010"
-        ),
-        frozenset(
-            _tags(
-                "00080020 00080050 00080061 00080090 00081030 00100010 00100020 00100030 0020000D"
-            )
-        ),
+    SearchLevel.STUDY: _tags(
+        "00080020 00080050 00080090 00081030 00100010 00100020 00100030 0020000D",
+        "00080005 00080030 00080056 00080063 00080201 00081032 00081060 00081080 00081110"
+        " 00100040 00101010 00101020 00101030 00102180 001021B0 00200010",
+        "00080061",
     ),
-    SearchLevel.SERIES: Tags(
-        _tags("00080060 00081090 0020000E 00400244"),
-        _tags("00080005 00080021 00080031 00080201 0008103E 00200011 00200060 00400245 00400275"),
-        frozenset(_tags("00080060 00081090 0020000E 00400244")),
+    SearchLevel.SERIES: _tags(
+        "00080060 00081090 0020000E 00400244",
+        "00080005 00080021 00080031 00080201 0008103E 00200011 00200060 00400245 00400275",
     ),
-    SearchLevel.INSTANCE: Tags(
-        ("00080018",),
-        _tags("00080005 00080016 00080056 00080201 00200013 00280008 00280010 00280011 00280100"),
-        frozenset({"00080018"}),
+    SearchLevel.INSTANCE: _tags(
+        "00080018",
+        "00080005 00080016 00080056 00080201 00200013 00280008 00280010 00280011 00280100",
     ),
 }
 
@@ -115,8 +103,7 @@ class InstanceGroup(NamedTuple):
     @property
     def modalities(self) -> list[str]:
         """The modalities in the study."""
-        modalities = {text for one in self.study for text in _texts(one.header.get(_MODALITY))}
-        return sorted(modalities)
+        return sorted({text for one in self.study for text in _texts(one.header.get(_MODALITY))})
 
 
 # Attributes that no header holds, with their VR.
@@ -124,7 +111,10 @@ _COMPUTED: Final[Mapping[str, tuple[str, Callable[[InstanceGroup], list[Any]]]]]
     _MODALITIES: ("CS", lambda group: group.modalities),
     "00201206": ("IS", lambda group: [len({one.key.series for one in group.study})]),
     "00201208": ("IS", lambda group: [len(group.study)]),
-    "00201209": ("IS", lambda group: [_series_size(group)]),
+    "00201209": (
+        "IS",
+        lambda group: [sum(one.key.series == group.instances[0].key.series for one in group.study)],
+    ),
 }
 
 
@@ -134,48 +124,43 @@ def parse_query(
     """Return the query in the parameters. Raise InvalidParameter for an unsearchable attribute."""
     given = [(name.lower(), value) for name, value in parameters]
     paging = dict(reversed(given))
-    attributes = [pair for pair in given if pair[0] not in _WORDS]
-    searchable = frozenset().union(*(TAGS[one].searchable for one in _free(level, scope)))
-    filters = tuple((_searchable(name, searchable), value) for name, value in attributes)
+    # Those below the UIDs in the path, down to the level searched for.
+    levels = [TAGS[one] for one in SearchLevel if len(scope.uids) < one <= level]
+    filters = []
+    for name, value in given:
+        if name in _WORDS:
+            continue
+        tag = _tag(name)
+        if not any(tag in tags.searchable for tags in levels):
+            raise InvalidParameter(tag, "The attribute cannot be searched for here.")
+        filters.append((tag, value))
     fields = [part for name, value in given if name == "includefield" for part in value.split(",")]
     return Query(
         level,
-        filters,
-        _included(level, scope, fields) | {tag for tag, _ in filters},
-        integer_parameter(paging, "Offset", default=0, least=0, greatest=_MAX_OFFSET),
-        integer_parameter(paging, "Limit", default=100, least=1, greatest=_MAX_LIMIT),
+        tuple(filters),
+        _included(level, levels, fields).union(tag for tag, _ in filters),
+        integer_parameter(paging, "Offset", default=0, least=0, greatest=2**31 - 1),
+        integer_parameter(paging, "Limit", default=100, least=1, greatest=200),
     )
-
-
-_WORDS: Final = frozenset({"limit", "offset", "fuzzymatching", "includefield"})
 
 
 def search(archive: Archive, scope: SearchScope, query: Query) -> list[Dataset]:
     """Return the matching datasets of the page, newest first."""
-    groups = _groups(archive, scope, query.level)
-    matches = [group for group in groups if _matches(group, query.filters)]
+    matches = [
+        group
+        for group in _groups(archive, scope, query.level)
+        if all(_is_match(group, tag, wanted) for tag, wanted in query.filters)
+    ]
     page = matches[query.offset : query.offset + query.limit]
     return [_dataset(group, query.include) for group in page]
 
 
-def _free(level: SearchLevel, scope: SearchScope) -> list[SearchLevel]:
-    """Return the levels below those in the path, down to the one searched for."""
-    return [one for one in SearchLevel if len(scope.uids) < one <= level]
-
-
-def _included(level: SearchLevel, scope: SearchScope, fields: Sequence[str]) -> frozenset[str]:
-    tags = {tag for one in _free(level, scope) for tag in TAGS[one].default}
-    tags |= {_STUDY, _SERIES} if level is SearchLevel.INSTANCE else {_STUDY}
+def _included(level: SearchLevel, levels: list[Tags], fields: list[str]) -> frozenset[str]:
+    shown = {tag for tags in levels for tag in tags.default}
+    shown |= {_STUDY, _SERIES} if level is SearchLevel.INSTANCE else {_STUDY}
     if "all" in fields:
-        return frozenset(tags | {tag for one in _free(level, scope) for tag in TAGS[one].further})
-    return frozenset(tags | {_tag(field) for field in fields})
-
-
-def _searchable(name: str, searchable: frozenset[str]) -> str:
-    tag = _tag(name)
-    if tag not in searchable:
-        raise InvalidParameter(tag, "The attribute cannot be searched for here.")
-    return tag
+        return frozenset(shown.union(*(tags.further for tags in levels)))
+    return frozenset(shown.union(map(_tag, fields)))
 
 
 def _tag(name: str) -> str:
@@ -188,13 +173,11 @@ def _tag(name: str) -> str:
     return f"{number:08X}"
 
 
-def _keywords() -> dict[str, str]:
-    tags = {tag for level in TAGS.values() for tag in (*level.searchable, *level.further)}
-    words = map(dictionary_keyword, (int(tag, 16) for tag in tags | set(_COMPUTED)))
-    return {word.lower(): word for word in words}
-
-
-_KEYWORDS: Final = _keywords()
+_KEYWORDS: Final = {
+    word.lower(): word
+    for tags in ((*level.searchable, *level.further, *_COMPUTED) for level in TAGS.values())
+    for word in (dictionary_keyword(int(tag, 16)) for tag in tags)
+}
 
 
 def _groups(archive: Archive, scope: SearchScope, level: SearchLevel) -> list[InstanceGroup]:
@@ -209,28 +192,14 @@ def _groups(archive: Archive, scope: SearchScope, level: SearchLevel) -> list[In
     return [InstanceGroup(group, studies[key[0]]) for key, group in groups.items()]
 
 
-def _series_size(group: InstanceGroup) -> int:
-    return sum(one.key.series == group.instances[0].key.series for one in group.study)
-
-
-def _matches(group: InstanceGroup, filters: Iterable[tuple[str, str]]) -> bool:
-    return all(_is_match(tag, _values(group, tag), wanted) for tag, wanted in filters)
-
-
-def _values(group: InstanceGroup, tag: str) -> list[str]:
-    return group.modalities if tag == _MODALITIES else _texts(group.header.get(tag))
-
-
-def _is_match(tag: str, values: list[str], wanted: str) -> bool:
-    dates = _DATES.fullmatch(wanted) if _vr(tag) == "DA" else None
+def _is_match(group: InstanceGroup, tag: str, wanted: str) -> bool:
+    values = group.modalities if tag == _MODALITIES else _texts(group.header.get(tag))
+    is_date = dictionary_has_tag(tag) and dictionary_VR(tag) == "DA"
+    dates = _DATES.fullmatch(wanted) if is_date else None
     if dates is None:
         return wanted.rstrip("\0").casefold() in map(str.casefold, values)
     first, last = dates[1] or "", dates[2] or "99999999"
     return any(first <= value <= last for value in values)
-
-
-def _vr(tag: str) -> str:
-    return dictionary_VR(tag) if dictionary_has_tag(tag) else "UN"
 
 
 def _texts(attribute: Dataset | None) -> list[str]:

@@ -44,9 +44,6 @@ _ARCHIVE: Final = "archive.sqlite"
 # Stores come in five hours of six. Later changes of a study still fit into the 48.
 _QUIET: Final = 4
 _BUSY_HOURS: Final = tuple(hour for hour in range(44) if hour % 6 != _QUIET)
-_UPDATED_AFTER: Final = 1 * ticks.PER_HOUR
-_DELETED_AFTER: Final = 2 * ticks.PER_HOUR
-_RECREATED_AFTER: Final = 3 * ticks.PER_HOUR
 # The studies updated, deleted and re-created, by order of arrival: every seventh, every ninth, one.
 _UPDATED: Final = 3
 _DELETED: Final = 5
@@ -130,17 +127,23 @@ def import_paths(
     stored = 0
     refused: Counter[str] = Counter()
     for done, file in enumerate(files, 1):
-        reason = _import(archive, file)
-        stored += reason is None
-        refused.update([reason] if reason else [])
+        try:
+            archive.store(parse_file(file.read_bytes()).header)
+            stored += 1
+        except AlreadyStored:
+            refused[ALREADY_STORED] += 1
+        except Refused as refusal:
+            refused[refusal.reason.value] += 1
+        except OSError:
+            refused[UNREADABLE_FILE] += 1
         (progress or _silent)(done, len(files))
     return Report(stored=stored, refused=dict(refused))
 
 
 def pydicom_files() -> list[Path]:
     """Return the DICOM files in pydicom's own data folder, without its downloads."""
-    root = Path(pydicom.__file__).parent / "data"
-    return [file for file in _below(root) if file.suffix == ".dcm" or _has_magic(file)]
+    files = _below(Path(pydicom.__file__).parent / "data")
+    return [f for f in files if f.suffix == ".dcm" or f.read_bytes()[128:132] == b"DICM"]
 
 
 def plan(headers: Iterable[_Header], start: int) -> list[StoryStep]:
@@ -163,14 +166,14 @@ def _life(index: int, headers: Sequence[_Header], hour: int) -> Iterator[StorySt
         yield StoryStep(_moment(arrival, place, header), Action.STORE, header)
     if index % 7 == _UPDATED:
         correction = _CORRECTIONS[index // 7 % len(_CORRECTIONS)]
-        yield StoryStep(arrival + _UPDATED_AFTER, Action.UPDATE, correction, (study,))
+        yield StoryStep(arrival + ticks.PER_HOUR, Action.UPDATE, correction, (study,))
     if index % 9 == _DELETED:
         level = 3 - index // 9 % 3
         uids = instance_key(headers[-1])[1 : 1 + level]
-        yield StoryStep(arrival + _DELETED_AFTER, Action.DELETE, {}, uids)
+        yield StoryStep(arrival + 2 * ticks.PER_HOUR, Action.DELETE, {}, uids)
     if index == _RECREATED:
         for place, header in enumerate(headers):
-            moment = _moment(arrival + _RECREATED_AFTER, place, header)
+            moment = _moment(arrival + 3 * ticks.PER_HOUR, place, header)
             yield StoryStep(moment, Action.RECREATE, header)
 
 
@@ -187,18 +190,13 @@ def _spread(text: str, span: int) -> int:
 def _chronology(header: _Header) -> tuple[str, str, str, str, int, str]:
     """Return the sort key: date and time of the study, then study, series, number, instance."""
     key = instance_key(header)
-    number = _first(header, "00200013")
+    date, time, number = (_first(header, tag) for tag in ("00080020", "00080030", "00200013"))
     place = number if isinstance(number, int) else 0
-    date, time = _first(header, "00080020"), _first(header, "00080030")
     return str(date or ""), str(time or ""), key.study, key.series, place, key.sop
 
 
 def _first(header: _Header, tag: str) -> object:
-    values = header.get(tag, {}).get("Value", [None])
-    return values[0]
-
-
-# --- filling ------------------------------------------------------------------------------------
+    return header.get(tag, {}).get("Value", [None])[0]
 
 
 def _build(directory: Path, first_hour: datetime, progress: ProgressCallback) -> None:
@@ -206,29 +204,24 @@ def _build(directory: Path, first_hour: datetime, progress: ProgressCallback) ->
     building = directory.with_name(f"{directory.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     archive = Archive(building)
-    done = _fill(archive, ticks.of(first_hour), progress)
-    archive.close()
-    (directory / _REPORT).write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
-    os.replace(building / _ARCHIVE, directory / _ARCHIVE)  # noqa: PTH105 - over whatever is there
-    shutil.rmtree(building)
-
-
-def _fill(archive: Archive, start: int, progress: ProgressCallback) -> Report:
-    headers, refused = _parse_all(pydicom_files(), progress)
+    headers, refused = _parse_all(progress)
     done: Counter[str] = Counter()
-    for step in plan(headers, start):
+    for step in plan(headers, ticks.of(first_hour)):
         try:
             done[step.action] += _perform(archive, step)
         except AlreadyStored:
             refused[ALREADY_STORED] += 1
-    return Report(**{action.value: done[action] for action in Action}, refused=dict(refused))
+    archive.close()
+    report = Report(**{action.value: done[action] for action in Action}, refused=dict(refused))
+    (directory / _REPORT).write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    os.replace(building / _ARCHIVE, directory / _ARCHIVE)  # noqa: PTH105 - over whatever is there
+    shutil.rmtree(building)
 
 
-def _parse_all(
-    files: Sequence[Path], progress: ProgressCallback
-) -> tuple[list[_Header], Counter[str]]:
+def _parse_all(progress: ProgressCallback) -> tuple[list[_Header], Counter[str]]:
     headers: list[_Header] = []
     refused: Counter[str] = Counter()
+    files = pydicom_files()
     for done, file in enumerate(files, 1):
         try:
             headers.append(parse_file(file.read_bytes()).header)
@@ -250,29 +243,11 @@ def _perform(archive: Archive, step: StoryStep) -> int:
             return len(archive.delete(*step.uids, at=step.at))
 
 
-def _import(archive: Archive, file: Path) -> str | None:
-    """Store the file, and return None or the reason of its refusal."""
-    try:
-        archive.store(parse_file(file.read_bytes()).header)
-    except AlreadyStored:
-        return ALREADY_STORED
-    except Refused as refusal:
-        return refusal.reason.value
-    except OSError:
-        return UNREADABLE_FILE
-    return None
-
-
 def _below(path: Path) -> list[Path]:
     """Return the files below a folder by name; for a file, itself."""
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*") if file.is_file())
-
-
-def _has_magic(file: Path) -> bool:
-    with file.open("rb") as content:
-        return content.read(132)[128:] == b"DICM"
 
 
 def _create_whole(path: Path, text: str) -> None:

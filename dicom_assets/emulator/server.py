@@ -18,10 +18,8 @@ from dicom_assets.emulator.archive import Archive
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 10.0
-_BACKLOG: Final = 2048
 
 
 class StartFailed(RuntimeError):  # noqa: N818 - says what happened
@@ -43,8 +41,7 @@ class Running:
         self._thread.start()
         if not server.ready.wait(_START_SECONDS):
             self.close()
-            message = f"no server at {self.url} after {_START_SECONDS:.0f} s"
-            raise StartFailed(message)
+            raise StartFailed(f"no server at {self.url} after {_START_SECONDS:.0f} s")
 
     def close(self) -> None:
         """Stop listening at the port. Open requests get two seconds to end."""
@@ -54,11 +51,9 @@ class Running:
             self._listener.close()
 
     def __enter__(self) -> Self:
-        """Return the running server."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the server."""
         self.close()
 
 
@@ -84,11 +79,9 @@ def start(
 
     `options` go to `uvicorn.Config`: the seam by which a test reaches the connections (`http`).
     """
-    application = (
-        create_application(application_or_archive)
-        if isinstance(application_or_archive, Archive)
-        else application_or_archive
-    )
+    application = application_or_archive
+    if isinstance(application, Archive):
+        application = create_application(application)
     usual: dict[str, Any] = {
         "log_level": "critical",
         "access_log": False,
@@ -98,5 +91,5 @@ def start(
         "timeout_graceful_shutdown": 2,
     }
     # Bound before the server runs: a client that connects from now on waits for it.
-    listener = socket.create_server((_HOST, port), backlog=_BACKLOG)
+    listener = socket.create_server(("127.0.0.1", port), backlog=2048)
     return Running(_Server(uvicorn.Config(application, **(usual | options))), listener)

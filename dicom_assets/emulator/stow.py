@@ -9,6 +9,8 @@ from __future__ import annotations
 from email.message import Message
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from starlette.exceptions import HTTPException
+
 from dicom_assets.emulator.archive import AlreadyStored, Archive
 from dicom_assets.emulator.headers import Parsed, Refused, parse_file
 
@@ -18,16 +20,9 @@ if TYPE_CHECKING:
 DICOM: Final = "application/dicom"
 MULTIPART: Final = "multipart/related"
 
-_WARNED: Final = 1
 _CRLF: Final = b"\r\n"
-
-
-class UnsupportedBody(Exception):  # noqa: N818 - answered with 415, no fault of the emulator
-    """A content type, of the body or a part, that the service does not take."""
-
-
-class MalformedBody(Exception):  # noqa: N818 - answered with 400, no fault of the emulator
-    """A body that is not of its content type."""
+_UNSUPPORTED: Final = (415, "The content type is not supported.")
+_MALFORMED: Final = (400, "The body is not a multipart body.")
 
 
 class StoreTarget(NamedTuple):
@@ -46,16 +41,25 @@ class StoreResponse(NamedTuple):
 
 
 def files_of(content_type: str, body: bytes) -> list[bytes]:
-    """Return the DICOM files in a body: one for a single part, any number for a multipart body."""
+    """Return the DICOM files in a body: one for a single part, any number for a multipart body.
+
+    Raise HTTPException 415 for another content type, 400 for a body that is not of its type.
+    """
     kind = _described(content_type)
     if kind.get_content_type() == DICOM:
         return [body]
     if kind.get_content_type() != MULTIPART or kind.get_param("type", DICOM) != DICOM:
-        raise UnsupportedBody
+        raise HTTPException(*_UNSUPPORTED)
     boundary = kind.get_param("boundary")
     if not isinstance(boundary, str) or not boundary:
-        raise MalformedBody
-    return [_file(part) for part in _parts(body, boundary.encode("latin-1", "replace"))]
+        raise HTTPException(*_MALFORMED)
+    # RFC 2046 5.1.1: the parts lie between the delimiters, each with its own header lines.
+    delimiter = _CRLF + b"--" + boundary.encode("latin-1", "replace")
+    _, *parts = (_CRLF + body).split(delimiter)
+    ends = [index for index, part in enumerate(parts) if part.startswith(b"--")]
+    if not ends:
+        raise HTTPException(*_MALFORMED)
+    return [_file(part) for part in parts[: ends[0]]]
 
 
 def store(archive: Archive, target: StoreTarget, files: Sequence[bytes]) -> StoreResponse:
@@ -67,7 +71,16 @@ def store(archive: Archive, target: StoreTarget, files: Sequence[bytes]) -> Stor
     for content in files:
         stored, item = _store(archive, target, content)
         (good if stored else bad).append(item)
-    return StoreResponse(_status(good, bad), _dataset(target, good, bad))
+    dataset: dict[str, Any] = {}
+    if good and target.study is not None:
+        url = f"{target.studies_url}/{target.study}"
+        dataset["00081190"] = {"vr": "UR", "Value": [url]}
+    if bad:
+        dataset["00081198"] = {"vr": "SQ", "Value": bad}
+    if good:
+        dataset["00081199"] = {"vr": "SQ", "Value": good}
+    warned = any("00081196" in item for item in good)
+    return StoreResponse(409 if not good else 202 if bad or warned else 200, dataset)
 
 
 def _store(archive: Archive, target: StoreTarget, content: bytes) -> tuple[bool, dict[str, Any]]:
@@ -81,27 +94,6 @@ def _store(archive: Archive, target: StoreTarget, content: bytes) -> tuple[bool,
     except AlreadyStored:
         return False, _failed(sop_class, sop, AlreadyStored.code)
     return True, _referenced(target, parsed)
-
-
-def _status(good: Sequence[dict[str, Any]], bad: Sequence[dict[str, Any]]) -> int:
-    if not good:
-        return 409
-    warned = any("00081196" in item for item in good)
-    return 202 if bad or warned else 200
-
-
-def _dataset(
-    target: StoreTarget, good: list[dict[str, Any]], bad: list[dict[str, Any]]
-) -> dict[str, Any]:
-    dataset: dict[str, Any] = {}
-    if good and target.study is not None:
-        url = f"{target.studies_url}/{target.study}"
-        dataset["00081190"] = {"vr": "UR", "Value": [url]}
-    if bad:
-        dataset["00081198"] = {"vr": "SQ", "Value": bad}
-    if good:
-        dataset["00081199"] = {"vr": "SQ", "Value": good}
-    return dataset
 
 
 def _failed(sop_class: str | None, sop: str | None, code: int) -> dict[str, Any]:
@@ -126,15 +118,13 @@ def _referenced(target: StoreTarget, parsed: Parsed) -> dict[str, Any]:
         "00081190": {"vr": "UR", "Value": [url]},
     }
     if parsed.dropped:
-        item["00081196"] = {"vr": "US", "Value": [_WARNED]}
-        item["00741048"] = {"vr": "SQ", "Value": [_comment(tag) for tag in parsed.dropped]}
+        # Without the values, which the service's own comments quote.
+        tags = [f"({tag[:4]},{tag[4:]})".lower() for tag in parsed.dropped]
+        texts = [f"DICOM100: {tag} - the value does not validate its VR" for tag in tags]
+        comments = [{"00000902": {"vr": "LO", "Value": [text]}} for text in texts]
+        item["00081196"] = {"vr": "US", "Value": [1]}
+        item["00741048"] = {"vr": "SQ", "Value": comments}
     return item
-
-
-def _comment(tag: str) -> dict[str, Any]:
-    """Return the comment on an invalid attribute, without the value that the service quotes."""
-    text = f"DICOM100: ({tag[:4].lower()},{tag[4:].lower()}) - the value does not validate its VR"
-    return {"00000902": {"vr": "LO", "Value": [text]}}
 
 
 def _uid(parsed: Parsed, tag: str) -> str:
@@ -148,24 +138,14 @@ def _described(content_type: str) -> Message:
     return described
 
 
-def _parts(body: bytes, boundary: bytes) -> list[bytes]:
-    """Return the parts between the delimiters (RFC 2046 5.1.1), each with its own header lines."""
-    delimiter = _CRLF + b"--" + boundary
-    _, *parts = (_CRLF + body).split(delimiter)
-    ends = [index for index, part in enumerate(parts) if part.startswith(b"--")]
-    if not ends:
-        raise MalformedBody
-    return parts[: ends[0]]
-
-
 def _file(part: bytes) -> bytes:
-    """Return the content of a part. Raise UnsupportedBody if its type is another than DICOM."""
+    """Return the content of a part. Raise 415 if its type is another than DICOM."""
     head, blank, content = part.partition(_CRLF + _CRLF)
     if not blank:
-        raise MalformedBody
+        raise HTTPException(*_MALFORMED)
     for line in head.split(_CRLF):
         name, _, value = line.decode("latin-1").partition(":")
         typed = name.strip().lower() == "content-type"
         if typed and _described(value.strip()).get_content_type() != DICOM:
-            raise UnsupportedBody
+            raise HTTPException(*_UNSUPPORTED)
     return content

@@ -16,9 +16,6 @@ PER_SECOND: Final = 10_000_000
 PER_HOUR: Final = 3_600 * PER_SECOND
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND: Final = timedelta(seconds=1)
-_MICROSECOND: Final = timedelta(microseconds=1)
-_DIGITS: Final = 7
 _ISO: Final = re.compile(
     r"(\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(?::\d{2})?)(?:\.(\d+))?(Z|[+-]\d{2}:\d{2})",
     re.ASCII | re.IGNORECASE,
@@ -35,19 +32,19 @@ def now() -> int:
 
 def of(moment: datetime) -> int:
     """Return the ticks of an aware datetime."""
-    return (moment - _EPOCH) // _MICROSECOND * 10
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 10
 
 
 def to_text(ticks: int, zone: str = "+00:00") -> str:
     """Return the time as the feed writes it: at most 7 fraction digits, without trailing zeros."""
     whole, fraction = divmod(ticks, PER_SECOND)
-    digits = f"{fraction:0{_DIGITS}d}".rstrip("0")
-    seconds = (_EPOCH + whole * _SECOND).replace(tzinfo=None).isoformat()
+    digits = f"{fraction:07d}".rstrip("0")
+    seconds = (_EPOCH + timedelta(seconds=whole)).replace(tzinfo=None).isoformat()
     return f"{seconds}.{digits}{zone}" if digits else f"{seconds}{zone}"
 
 
 def from_text(text: str) -> int:
-    """Return the ticks of a time in ISO 8601 with a zone, or in RFC 1123.
+    """Return the ticks of a time in ISO 8601 with a zone, or in RFC 1123, rounded to whole ones.
 
     Raise ValueError for any other text, also for a time without zone.
     """
@@ -55,17 +52,10 @@ def from_text(text: str) -> int:
         return of(parsedate_to_datetime(text))
     match = _ISO.fullmatch(text)
     if match is None:
-        message = "not a time with a zone"
-        raise ValueError(message)
+        raise ValueError("not a time with a zone")
     minutes, fraction, zone = match.groups()
     try:
         whole = of(datetime.fromisoformat(f"{minutes}{zone.upper()}").astimezone(UTC))
     except OverflowError:
-        message = "not a time between the years 1 and 9999"
-        raise ValueError(message) from None
-    return whole + _fraction_ticks(fraction or "")
-
-
-def _fraction_ticks(digits: str) -> int:
-    """Return the ticks of the digits after the point, rounded to seven."""
-    return round(float(f"0.{digits or '0'}") * PER_SECOND)
+        raise ValueError("not a time between the years 1 and 9999") from None
+    return whole + round(float(f"0.{fraction or '0'}") * PER_SECOND)

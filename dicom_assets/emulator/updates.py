@@ -60,9 +60,11 @@ def parse_update(body: object) -> UpdateRequest:
     """Return the update in a JSON body; raise InvalidUpdate for any other body."""
     match body:
         case {"studyInstanceUids": [*studies], "changeDataset": {**changes}}:
-            return UpdateRequest(_studies(studies), _changes(changes))
-    message = "studyInstanceUids, a list, and changeDataset, an object, are needed"
-    raise InvalidUpdate(message)
+            uids = tuple(uid for uid in studies if isinstance(uid, str) and is_uid(uid))
+            if not uids or len(uids) != len(studies) or len(uids) > MAX_STUDIES:
+                raise InvalidUpdate(f"studyInstanceUids must hold 1 to {MAX_STUDIES} UIDs")
+            return UpdateRequest(uids, _changes(changes))
+    raise InvalidUpdate("studyInstanceUids, a list, and changeDataset, an object, are needed")
 
 
 def perform_update(archive: Archive, partition: str, request: UpdateRequest) -> Operation:
@@ -86,33 +88,19 @@ def operation_status(operation: Operation) -> dict[str, Any]:
         "lastUpdatedTime": moment,
         "status": "completed",
         "percentComplete": 100,
-        "results": {
-            "studyUpdated": operation.studies,
-            "instanceUpdated": operation.instances,
-        },
+        "results": {"studyUpdated": operation.studies, "instanceUpdated": operation.instances},
     }
-
-
-def _studies(studies: list[object]) -> tuple[str, ...]:
-    uids = tuple(uid for uid in studies if isinstance(uid, str) and is_uid(uid))
-    if not uids or len(uids) != len(studies) or len(uids) > MAX_STUDIES:
-        message = f"studyInstanceUids must hold 1 to {MAX_STUDIES} UIDs"
-        raise InvalidUpdate(message)
-    return uids
 
 
 def _changes(attributes: Mapping[object, Any]) -> Mapping[str, Any]:
     changes = {str(tag): attribute for tag, attribute in attributes.items()}
     if not changes:
-        message = "changeDataset must hold an attribute"
-        raise InvalidUpdate(message)
+        raise InvalidUpdate("changeDataset must hold an attribute")
     foreign = tuple(sorted(tag for tag in changes if tag.upper() not in UPDATABLE))
     if foreign:
-        message = "the attribute cannot be updated"
-        raise InvalidUpdate(message, foreign)
+        raise InvalidUpdate("the attribute cannot be updated", foreign)
     known = {tag.upper(): element for tag, element in changes.items()}
     invalid = tuple(sorted(tag for tag in known if not is_valid_attribute(tag, known[tag])))
     if invalid:
-        message = "the value does not validate its VR"
-        raise InvalidUpdate(message, invalid)
+        raise InvalidUpdate("the value does not validate its VR", invalid)
     return known

@@ -20,7 +20,8 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from dicom_assets.emulator.headers import (
     Reason,
     Refused,
-    dataset_header,
+    _parsed,
+    _quiet,
     is_valid_attribute,
     parse_file,
 )
@@ -35,6 +36,12 @@ BULK: Final = {"OB", "OD", "OF", "OL", "OV", "OW", "UN"}
 KNOWN: Final = frozenset(
     "AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SQ SS ST SV TM UC UI UL UR US UT UV".split()  # noqa: SIM905
 )
+
+
+def dataset_header(dataset: Dataset) -> dict[str, Any]:
+    """The header of a dataset, without the checks of a store."""
+    with _quiet():
+        return _parsed(dataset).header
 
 
 def minimal() -> Dataset:
