@@ -22,24 +22,6 @@ from dicom_assets.schema.columns import (
 )
 from dicom_assets.schema.tables import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 
-__all__ = [
-    "CHANGE",
-    "DATE",
-    "DOUBLE",
-    "HEADER_MAP",
-    "INSTANCE",
-    "INT32",
-    "INT64",
-    "REJECTED",
-    "SERIES",
-    "STRING",
-    "STUDY",
-    "SYNC",
-    "TIMESTAMP",
-    "Aggregate",
-    "Attribute",
-    "Column",
-    "Path",
-    "Step",
-    "Table",
-]
+__all__ = ["CHANGE", "INSTANCE", "REJECTED", "SERIES", "STUDY", "SYNC"]
+__all__ += ["DATE", "DOUBLE", "HEADER_MAP", "INT32", "INT64", "STRING", "TIMESTAMP"]
+__all__ += ["Aggregate", "Attribute", "Column", "Path", "Step", "Table"]

@@ -135,8 +135,6 @@ _STEP: Final = re.compile(
     re.VERBOSE,
 )
 ALL: Final = -1
-# The groups of commands and of file meta information (PS3.5 7.1).
-_NOT_IN_DATA_SETS: Final = ("0000", "0002")
 
 
 @dataclass(frozen=True)
@@ -214,23 +212,22 @@ def _checked(steps: list[Step], text: str, vr: str | None) -> tuple[Step, ...]:
     if wrong := [step.attribute for step in outer if step.attribute.vr != "SQ"]:
         name = wrong[0].keyword or wrong[0].tag
         raise SettingsError(f"{text!r}: {name} is not a sequence, so nothing lies inside it")
-    if why := _why_no_value(steps[0].attribute.tag, last.attribute.vr):
-        raise SettingsError(f"{text!r} {why}")
-    return *outer, last
+    found = last.attribute.vr
+    if found in BULK_VRS:
+        why = f"has the VR {found}, which the service leaves out of headers: it cannot be a column"
+    elif steps[0].attribute.tag.startswith(("0000", "0002")):  # PS3.5 7.1
+        why = "belongs to a file or a message, not to a header: it cannot be a column"
+    elif found == "SQ":
+        why = "is a sequence: name an attribute inside it, as in [0].CodeMeaning"
+    elif found not in _VRS:
+        why = f"has the VR {found!r}: take one of {', '.join(sorted(_VRS))}"
+    else:
+        return *outer, last
+    raise SettingsError(f"{text!r} {why}")
 
 
 def _with_vr(step: Step, vr: str) -> Step:
     return replace(step, attribute=replace(step.attribute, vr=vr))
-
-
-def _why_no_value(tag: str, vr: str) -> str | None:
-    if vr in BULK_VRS:
-        return f"has the VR {vr}, which the service leaves out of headers: it cannot be a column"
-    if tag.startswith(_NOT_IN_DATA_SETS):
-        return "belongs to a file or a message, not to a header: it cannot be a column"
-    if vr == "SQ":
-        return "is a sequence: name an attribute inside it, as in [0].CodeMeaning"
-    return None if vr in _VRS else f"has the VR {vr!r}: take one of {', '.join(sorted(_VRS))}"
 
 
 def attribute_of(keyword: str) -> Attribute:

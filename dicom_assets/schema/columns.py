@@ -103,16 +103,6 @@ class Column:
         return self.attribute.keyword or None if self.attribute else None
 
     @property
-    def tag(self) -> str | None:
-        """The tag of its attribute, 8 hexadecimal digits."""
-        return self.attribute.tag if self.attribute else None
-
-    @property
-    def vr(self) -> str | None:
-        """The VR of its attribute."""
-        return self.attribute.vr if self.attribute else None
-
-    @property
     def known(self) -> dict[str, str]:
         """The DICOM facts of its attribute: keyword, tag, VR, VM, PS3.15 class, and the path."""
         if self.attribute is None:

@@ -32,6 +32,12 @@ from dicom_assets.schema.columns import (
 
 _OFFSET = "TimezoneOffsetFromUTC"
 
+
+def _moment(name: str, date: str, time: str) -> Column:
+    meaning = f"{date} and {time}, in UTC"
+    return derived(name, TIMESTAMP, "moment", meaning, date, time, _OFFSET)
+
+
 INSTANCE = Table(
     "instance",
     description=(
@@ -82,20 +88,8 @@ INSTANCE = Table(
         template("DocumentTitle"),
         Column("sequence", INT64, "sequence of the change that the row shows"),
         Column("received_timestamp", TIMESTAMP, "when the service received the instance"),
-        derived(
-            "study_timestamp",
-            TIMESTAMP,
-            "moment",
-            "StudyDate and StudyTime, in UTC",
-            *("StudyDate", "StudyTime", _OFFSET),
-        ),
-        derived(
-            "series_timestamp",
-            TIMESTAMP,
-            "moment",
-            "SeriesDate and SeriesTime, in UTC",
-            *("SeriesDate", "SeriesTime", _OFFSET),
-        ),
+        _moment("study_timestamp", "StudyDate", "StudyTime"),
+        _moment("series_timestamp", "SeriesDate", "SeriesTime"),
         derived(
             "acquisition_timestamp",
             TIMESTAMP,
@@ -103,13 +97,7 @@ INSTANCE = Table(
             "AcquisitionDateTime, else AcquisitionDate and AcquisitionTime, in UTC",
             *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", _OFFSET),
         ),
-        derived(
-            "content_timestamp",
-            TIMESTAMP,
-            "moment",
-            "ContentDate and ContentTime, in UTC",
-            *("ContentDate", "ContentTime", _OFFSET),
-        ),
+        _moment("content_timestamp", "ContentDate", "ContentTime"),
         attribute("PatientSex"),
         attribute("PatientAge"),
         derived(
@@ -223,16 +211,14 @@ REJECTED = Table(
 )
 
 
-def latest(
-    name: str, source: str, type_: pa.DataType | None = None, *, added: bool = True
-) -> Column:
+def latest(name: str, source: str, type_: pa.DataType | None = None) -> Column:
     """Return a rollup column: the value of the live instance with the greatest sequence."""
-    return rolled(name, "latest", source, type_=type_, added=added)
+    return rolled(name, "latest", source, type_=type_)
 
 
 def template_latest(name: str, source: str) -> Column:
     """Return a rollup column of the template, which no table of a rollup may lack."""
-    return latest(name, source, added=False)
+    return rolled(name, "latest", source, added=False)
 
 
 _MEANINGS: dict[Aggregate, str] = {
@@ -259,11 +245,10 @@ def rolled(  # noqa: PLR0913 - a column's facts
 ) -> Column:
     """Return a rollup column over columns of `instance`, of their type unless `type_` is given."""
     origin = of[sources[0]]
-    shown = origin.keyword or origin.name
     return Column(
         name,
         origin.type if type_ is None else type_,
-        meaning or _MEANINGS[aggregate].format(shown),
+        meaning or _MEANINGS[aggregate].format(origin.keyword or origin.name),
         # Counts and comparisons of values do not show the attribute itself.
         origin.attribute if aggregate in {"latest", "same", "min", "max", "distinct"} else None,
         sources=sources,

@@ -182,7 +182,9 @@ def test_a_private_attribute(add: Add) -> None:
            level = "series"\naggregate = "max" """,
     )
     columns = new(tables)
-    assert [(c.name, str(c.type), c.tag, c.keyword) for c in columns] == [
+    tags = [c.attribute.tag for c in columns if c.attribute]
+    facts = [(c.name, str(c.type), tag, c.keyword) for c, tag in zip(columns, tags, strict=True)]
+    assert facts == [
         ("bvalue", "int32", "0019xx0C", None),
         ("second", "string", "0019xx0D", None),
         ("meaning", "string", "00080104", "CodeMeaning"),

@@ -325,7 +325,8 @@ def test_a_column_of_the_template_shows_its_attribute(
 ) -> None:
     """Keyword, tag and VR. The field's metadata have VM, PS3.15 class and path too."""
     column, field = INSTANCE[name], INSTANCE.arrow().field(name)
-    assert (column.keyword, column.tag, column.vr) == (keyword, tag, vr)
+    of = column.attribute
+    assert (column.keyword, of and of.tag, of and of.vr) == (keyword, tag, vr)
     assert (field.metadata or None) == shown(keyword, keyword or "")
     assert [p.text for p in column.paths] == ([keyword] if keyword else [])
     assert not column.added
@@ -449,9 +450,9 @@ def test_the_form_of_a_column_fits_its_type(column: Column) -> None:
         "instant": TIMESTAMP,
     }
     assert str(column.type) == types[column.form or ""]
-    numbers = {"IS", "US", "DS"}
-    assert (column.form in {"whole", "real", "number_text"}) == (column.vr in numbers)
-    assert (column.form == "name") == (column.vr == "PN")
+    vr = column.attribute.vr if column.attribute else None
+    assert (column.form in {"whole", "real", "number_text"}) == (vr in {"IS", "US", "DS"})
+    assert (column.form == "name") == (vr == "PN")
 
 
 def test_a_name_in_instance_is_the_keyword_in_lower_case() -> None:
@@ -563,7 +564,8 @@ def test_every_rollup_column_reads_columns_of_instance(table: Table) -> None:
         assert set(column.sources) <= set(INSTANCE.names)
         if column.aggregate in {"latest", "same", "min", "max", "distinct"}:
             source = INSTANCE[column.sources[0]]
-            is_number = (source.vr, column.type) == ("IS", pa.int32())
+            vr = source.attribute.vr if source.attribute else None
+            is_number = (vr, column.type) == ("IS", pa.int32())
             assert column.type == source.type or is_number
 
 
