@@ -38,7 +38,6 @@ from dicom_assets.schema.columns import (
     INT64,
     STRING,
     TIMESTAMP,
-    Aggregate,
     Column,
     Form,
     Table,
@@ -65,7 +64,6 @@ _FITTING: Final = {
     "DA": (STRING, DATE),
     "DT": (STRING, TIMESTAMP),
 }
-_OFFSET: Final = "TimezoneOffsetFromUTC"
 # At most as long as SQL's names. A letter first, because engines reserve other names.
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}")
 
@@ -115,7 +113,10 @@ def tables(
     if file is not None:
         for where, fields in _entries(file):
             try:
-                _add(by_name, _entry(fields))
+                _add(by_name, msgspec.convert(fields, _Entry))
+            except msgspec.ValidationError as error:
+                why = f"{error}; {_COLUMN_HELP}"
+                raise SettingsError(f"DICOM_COLUMNS_FILE {file}, {where}: {why}") from None
             except SettingsError as error:
                 raise SettingsError(f"DICOM_COLUMNS_FILE {file}, {where}: {error}") from None
     return by_name
@@ -125,9 +126,6 @@ def packs() -> dict[str, Traversable]:
     """Return the files of the ready packs by name, in the order of the names."""
     files = (resources.files(__package__ or "") / "packs").iterdir()
     return dict(sorted((file.name.removesuffix(".toml"), file) for file in files))
-
-
-# --- reading --------------------------------------------------------------------------------------
 
 
 def _entries(file: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -166,29 +164,8 @@ def _read(file: str, source: Traversable) -> _File:
     raise SettingsError(f"DICOM_COLUMNS_FILE {file} {why}")
 
 
-def _entry(fields: dict[str, Any]) -> _Entry:
-    try:
-        return msgspec.convert(fields, _Entry)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{error}; {_COLUMN_HELP}") from None
-
-
-# --- adding ---------------------------------------------------------------------------------------
-
-
 def _add(by_name: dict[str, Table], entry: _Entry) -> None:
     """Add the column of an entry to its table, and its source to `instance`, unless they exist."""
-    _check(entry)
-    attribute_path = path(entry.path, entry.vr)
-    source = _of_instance(by_name[INSTANCE.name], entry, attribute_path)
-    _append(by_name, INSTANCE.name, source)
-    if entry.level != INSTANCE.name:
-        instance = by_name[INSTANCE.name]
-        _append(by_name, entry.level, _of_rollup(instance, entry, attribute_path, source))
-
-
-def _check(entry: _Entry) -> None:
-    """Raise SettingsError unless the name is one for a column and an aggregate has a rollup."""
     if entry.name is not None and not _NAME.fullmatch(entry.name):
         raise SettingsError(
             f"{entry.name!r} is not a name for a column: take letters of A to Z, digits and _, "
@@ -199,6 +176,12 @@ def _check(entry: _Entry) -> None:
             f'`aggregate = "{entry.aggregate}"` makes one value of several instances: '
             'give the column a `level`, "series" or "study", or leave out the aggregate'
         )
+    attribute_path = path(entry.path, entry.vr)
+    source = _of_instance(by_name[INSTANCE.name], entry, attribute_path)
+    _append(by_name, INSTANCE.name, source)
+    if entry.level != INSTANCE.name:
+        instance = by_name[INSTANCE.name]
+        _append(by_name, entry.level, _of_rollup(instance, entry, attribute_path, source))
 
 
 def _append(by_name: dict[str, Table], name: str, column: Column) -> None:
@@ -208,9 +191,11 @@ def _append(by_name: dict[str, Table], name: str, column: Column) -> None:
     if same is None:
         by_name[name] = replace(table, columns=(*table.columns, column))
     elif same.name != column.name or _origin(same) != _origin(column):
+        sources = [p.text for p in same.paths] or [f"instance.{source}" for source in same.sources]
+        shown = ", ".join([str(same.type), *sources, *filter(None, [same.aggregate])])
         raise SettingsError(
-            f"the table {name} has another column {same.name} ({_described(same)}): give this one "
-            "a `name` of its own"
+            f"the table {name} has another column {same.name} ({shown}): give this one a `name` of "
+            "its own"
         )
 
 
@@ -220,14 +205,6 @@ def _origin(column: Column) -> tuple[object, ...]:
     return column.type, column.form, steps, column.sources, column.aggregate
 
 
-def _described(column: Column) -> str:
-    parts = [p.text for p in column.paths] or [f"instance.{name}" for name in column.sources]
-    return ", ".join([str(column.type), *parts, *filter(None, [column.aggregate])])
-
-
-# --- a column of instance -------------------------------------------------------------------------
-
-
 def _of_instance(table: Table, entry: _Entry, source: Path) -> Column:
     """Return the column of `instance` for an entry, or for the rollup of an entry.
 
@@ -235,10 +212,15 @@ def _of_instance(table: Table, entry: _Entry, source: Path) -> Column:
     """
     kind = _type(entry, source)
     meaning = f"{source.text} as stored" if kind == STRING else f"{source.text} as {kind}"
+    form: Form = "datetime" if kind == TIMESTAMP else form_of(source.attribute, kind)
     if entry.group:
-        meaning = f"{entry.group} group of {source.text}"
-    paths = (source, path(_OFFSET)) if kind == TIMESTAMP else (source,)
-    form = _form(entry, source, kind)
+        vr = source.attribute.vr
+        if vr != "PN":
+            raise SettingsError(
+                f"`group` is for names of persons (VR PN), not for {vr}: leave it out"
+            )
+        meaning, form = f"{entry.group} group of {source.text}", entry.group
+    paths = (source, path("TimezoneOffsetFromUTC")) if kind == TIMESTAMP else (source,)
     column = Column("", kind, meaning, source.attribute, paths, form, added=True)
     same = next((c for c in table.columns if _origin(c) == _origin(column)), None)
     if same and (entry.name is None or entry.level != table.name):
@@ -262,23 +244,12 @@ def _type(entry: _Entry, source: Path) -> pa.DataType:
     return _TYPES[entry.type]
 
 
-def _form(entry: _Entry, source: Path, type_: pa.DataType) -> Form:
-    vr = source.attribute.vr
-    if entry.group is None:
-        return "datetime" if type_ == TIMESTAMP else form_of(source.attribute, type_)
-    if vr != "PN":
-        raise SettingsError(f"`group` is for names of persons (VR PN), not for {vr}: leave it out")
-    return entry.group
-
-
 def _instance_name(table: Table, entry: _Entry, source: Path) -> str:
     """Return the name in `instance`. The source of a rollup is named by its path, if possible."""
-    if entry.name is None:
-        return _path_name(entry, source, str.lower)
-    if entry.level == table.name or _is_private(source):
+    if entry.name and (entry.level == table.name or _is_private(source)):
         return entry.name.lower()
     name = _path_name(entry, source, str.lower)
-    return entry.name.lower() if name in table.names else name
+    return entry.name.lower() if entry.name and name in table.names else name
 
 
 def _path_name(entry: _Entry, source: Path, case: Callable[[str], str]) -> str:
@@ -294,9 +265,6 @@ def _is_private(source: Path) -> bool:
     return any(step.creator for step in source.steps)
 
 
-# --- a column of series or study ------------------------------------------------------------------
-
-
 def _of_rollup(instance: Table, entry: _Entry, attribute_path: Path, source: Column) -> Column:
     aggregate = entry.aggregate or "latest"
     if aggregate in {"sum", "mean"} and source.type not in _NUMBERS:
@@ -308,15 +276,10 @@ def _of_rollup(instance: Table, entry: _Entry, attribute_path: Path, source: Col
             f'distinct is for text, and this is {source.type}: add `type = "string"`, or take '
             "count_distinct"
         )
-    name = entry.name or _path_name(entry, attribute_path, camel)
-    return rolled(
-        name, aggregate, source.name, type_=_rolled_type(aggregate, source.type), of=instance
-    )
-
-
-def _rolled_type(aggregate: Aggregate, of: pa.DataType) -> pa.DataType:
+    kind = source.type
     if aggregate == "mean":
-        return DOUBLE
-    if aggregate == "count_distinct" or (aggregate == "sum" and of != DOUBLE):
-        return INT64
-    return of
+        kind = DOUBLE
+    elif aggregate == "count_distinct" or (aggregate == "sum" and kind != DOUBLE):
+        kind = INT64
+    name = entry.name or _path_name(entry, attribute_path, camel)
+    return rolled(name, aggregate, source.name, type_=kind, of=instance)

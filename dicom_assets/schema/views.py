@@ -7,8 +7,8 @@ kept as text too, the name of the text ends in `_raw`, because BigQuery's export
 Data Commons have StudyDate as a date.
 """
 
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Mapping
+from itertools import chain, count
 from typing import Final, NamedTuple
 
 import pyarrow as pa
@@ -29,6 +29,10 @@ class _Dialect(NamedTuple):
     closing: str
     end: str
     hides_maps: bool = False
+
+    def quoted(self, name: str) -> str:
+        # Names are letters, digits and underscores (`added`), so none holds a quote.
+        return f"{self.opening}{name}{self.closing}"
 
 
 DIALECTS: Final[Mapping[str, _Dialect]] = {
@@ -60,28 +64,19 @@ def names(table: Table, instance: Table = INSTANCE) -> dict[str, str]:
 
     `instance` is the table that a rollup's columns are made from.
     """
+    keywords = {column.name: _keyword(column, instance) for column in table.columns}
+    plain = [column for column in table.columns if not keywords[column.name]]
+    shown = [column for column in table.columns if keywords[column.name]]
     renamed: dict[str, str] = {}
     taken: set[str] = set()
-    for column in sorted(table.columns, key=lambda column: _rank(column, instance)):
-        free = (n for n in _candidates(column, instance) if n.lower() not in taken)
+    # Columns without a keyword choose first, then typed ones, then text.
+    for column in [*plain, *sorted(shown, key=lambda column: column.type == STRING)]:
+        first = keywords[column.name] or column.name
+        raw = (f"{first}_raw{n if n > 1 else ''}" for n in count(1))
+        free = (name for name in chain([first, column.name], raw) if name.lower() not in taken)
         renamed[column.name] = next(free)
         taken.add(renamed[column.name].lower())
     return {name: renamed[name] for name in table.names}
-
-
-def _rank(column: Column, instance: Table) -> int:
-    """Return the order of choosing a name: columns without keyword, then typed ones, then text."""
-    if _keyword(column, instance) is None:
-        return 0
-    return 2 if column.type == STRING else 1
-
-
-def _candidates(column: Column, instance: Table) -> Iterator[str]:
-    keyword = _keyword(column, instance)
-    if keyword:
-        yield keyword
-    yield column.name
-    yield from (f"{keyword or column.name}_raw{n if n > 1 else ''}" for n in count(1))
 
 
 def _keyword(column: Column, instance: Table) -> str | None:
@@ -96,16 +91,10 @@ def _keyword(column: Column, instance: Table) -> str | None:
 def _view(table: Table, instance: Table, dialect: _Dialect) -> str:
     renamed = names(table, instance)
     shown = [c for c in table.columns if not (dialect.hides_maps and pa.types.is_map(c.type))]
-    lines = ",\n".join(f"  {_selected(c.name, renamed[c.name], dialect)}" for c in shown)
-    view, source = _quoted(f"dicom_{table.name}", dialect), _quoted(table.name, dialect)
-    return f"{dialect.create} {view} AS\nSELECT\n{lines}\nFROM {source}{dialect.end}\n"
-
-
-def _selected(name: str, renamed: str, dialect: _Dialect) -> str:
-    quoted = _quoted(name, dialect)
-    return quoted if renamed == name else f"{quoted} AS {_quoted(renamed, dialect)}"
-
-
-def _quoted(name: str, dialect: _Dialect) -> str:
-    # Names are letters, digits and underscores (`added`), so none holds a quote.
-    return f"{dialect.opening}{name}{dialect.closing}"
+    lines = []
+    for name in (column.name for column in shown):
+        alias = "" if renamed[name] == name else f" AS {dialect.quoted(renamed[name])}"
+        lines.append(f"  {dialect.quoted(name)}{alias}")
+    view, source = dialect.quoted(f"dicom_{table.name}"), dialect.quoted(table.name)
+    selected = ",\n".join(lines)
+    return f"{dialect.create} {view} AS\nSELECT\n{selected}\nFROM {source}{dialect.end}\n"
