@@ -5,28 +5,24 @@ time only; so `pc` is untyped, and what leaves this module is typed again.
 """
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.compute
 
 pc: Any = pyarrow.compute
 Values: TypeAlias = "pa.Array[Any] | pa.ChunkedArray[Any]"
-
-# A character that neither a UID nor the name of a data partition has.
-_SEPARATOR = "|"
+_Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
 def ints(column: Values) -> list[int]:
     """Return a column of whole numbers without nulls as a list."""
-    values: list[int] = column.to_pylist()  # type: ignore[assignment]  # the stubs add None
-    return values
+    return cast("list[int]", column.to_pylist())
 
 
 def texts(column: Values) -> list[str]:
     """Return a column of texts without nulls as a list."""
-    values: list[str] = column.to_pylist()  # type: ignore[assignment]  # the stubs add None
-    return values
+    return cast("list[str]", column.to_pylist())
 
 
 def distinct(column: Values) -> list[str]:
@@ -38,8 +34,7 @@ def flat(column: Values, type_: pa.DataType) -> "pa.Array[Any]":
     """Return a column in one piece; an empty one has the type given, too."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     build: Any = pa.chunked_array
-    joined: pa.Array[Any] = build(chunks, type_).combine_chunks()
-    return joined
+    return cast("pa.Array[Any]", build(chunks, type_).combine_chunks())
 
 
 def numbers(values: Iterable[int]) -> "pa.Array[Any]":
@@ -49,7 +44,8 @@ def numbers(values: Iterable[int]) -> "pa.Array[Any]":
 
 def joined_key(table: pa.Table, names: Iterable[str]) -> "pa.Array[Any]":
     """Return one text per row: the values of some columns, joined."""
-    joined = pc.binary_join_element_wise(*(table[name] for name in names), _SEPARATOR)
+    # Neither a UID nor the name of a data partition has this separator.
+    joined = pc.binary_join_element_wise(*(table[name] for name in names), "|")
     return flat(joined, pa.string())
 
 
@@ -65,8 +61,7 @@ def filter_out(table: pa.Table, column: str, values: Values) -> pa.Table:
 
 def is_in(column: Values, values: Values) -> Values:
     """Return a mask of the values of a column that are among those given."""
-    mask: Values = pc.is_in(column, value_set=flat(values, column.type))
-    return mask
+    return cast("Values", pc.is_in(column, value_set=flat(values, column.type)))
 
 
 def position(column: Values, among: Values) -> "pa.Array[Any]":
@@ -76,14 +71,13 @@ def position(column: Values, among: Values) -> "pa.Array[Any]":
 
 def looked_up(column: Values, keys: Values, values: Values) -> Values:
     """Return, for each value of a column, the value beside the equal key; null without a key."""
-    taken: Values = values.take(position(column, keys))
-    return taken
+    return values.take(position(column, keys))
 
 
-def padded(part: pa.Table, schema: pa.Schema) -> pa.Table:
+def padded(part: _Rows, schema: pa.Schema) -> _Rows:
     """Return rows with all columns of a schema; those that the part lacks are null."""
     columns = [
         part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
         for f in schema
     ]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return type(part).from_arrays(columns, schema=schema)

@@ -62,7 +62,7 @@ NOTE = "dicom_assets"
 # In that note, unless zero: how many earlier attempts at this commit came too late.
 CONFLICTS = "conflicts"
 _ACTION = "_action"
-# By default the engine lists the whole log after a commit to remove expired files: with 10,000
+# By default the engine lists the whole log after a commit, to remove expired files: with 10,000
 # commits three requests. `maintenance` does that once a night.
 HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
@@ -95,10 +95,7 @@ class Difference:
 def create_table(
     url: str, table: Table, retention_hours: int, options: Mapping[str, str]
 ) -> DeltaTable:
-    """Create a table without rows, and return it.
-
-    Raises ConflictError when another run has created it first.
-    """
+    """Create a table without rows. Raises ConflictError when another run has created it first."""
     try:
         return DeltaTable.create(
             url,
@@ -146,7 +143,14 @@ def write_difference(delta: DeltaTable, difference: Difference, note: Mapping[st
 def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
     table = difference.table
     columns = {name: f"s.`{name}`" for name in table.names}
-    guard_less, guard_same, guard_not_greater = _guards(difference)
+    older = same = not_newer = ""
+    if table.is_guarded:
+        # The version already guards the commit. The stored sequence guards the row too, so that no
+        # future caller can lower it.
+        stored, new = "t.`sequence`", "s.`sequence`"
+        older = f" AND ({stored} IS NULL OR {stored} < {new})"
+        same = f" AND {stored} = {new}"
+        not_newer = f" AND ({stored} IS NULL OR {stored} <= {new})"
     merger = delta.merge(
         _source(difference),
         " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key),
@@ -156,23 +160,12 @@ def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperti
         post_commithook_properties=HOOKS,
         writer_properties=parquet_properties(table),
     )
-    merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{guard_not_greater}")
-    merger = merger.when_matched_update(columns, f"s.{_ACTION} = 'updates'{guard_less}")
+    merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{not_newer}")
+    merger = merger.when_matched_update(columns, f"s.{_ACTION} = 'updates'{older}")
     if difference.patches is not None and difference.patches.num_rows:
         patched = {n: f"s.`{n}`" for n in difference.patches.column_names if n not in table.key}
-        merger = merger.when_matched_update(patched, f"s.{_ACTION} = 'patches'{guard_same}")
+        merger = merger.when_matched_update(patched, f"s.{_ACTION} = 'patches'{same}")
     merger.when_not_matched_insert(columns, f"s.{_ACTION} = 'inserts'").execute()
-
-
-def _guards(difference: Difference) -> tuple[str, str, str]:
-    # The version already guards the commit. The stored sequence guards the row too, so that no
-    # future caller can lower it.
-    if not difference.table.is_guarded:
-        return "", "", ""
-    stored, new = "t.`sequence`", "s.`sequence`"
-    less = f" AND ({stored} IS NULL OR {stored} < {new})"
-    not_greater = f" AND ({stored} IS NULL OR {stored} <= {new})"
-    return less, f" AND {stored} = {new}", not_greater
 
 
 def _source(difference: Difference) -> pa.Table:
@@ -241,22 +234,16 @@ def unfilled_field(column: Column) -> "pa.Field[Any]":
 
 def unfilled(delta: DeltaTable) -> list[str]:
     """Return the names of the columns whose value some row may lack."""
-    return [f.name for f in delta.schema().fields if _is_unfilled(f)]
-
-
-def _is_unfilled(field: Field) -> bool:
-    return field.metadata.get(FILLED) == "false" and not field.metadata.get(FILLED_AT)
+    known = {f.name: f.metadata for f in delta.schema().fields}
+    return [n for n, m in known.items() if m.get(FILLED) == "false" and not m.get(FILLED_AT)]
 
 
 def _mark_unfilled(delta: DeltaTable, table: Table) -> None:
     """Mark columns as unfilled that rows come without, or that have another path now."""
-    columns = {column.name: column for column in table.columns}
+    columns, marked = {column.name: column.known for column in table.columns}, unfilled(delta)
     for field in delta.schema().fields:
-        path, column = field.metadata.get(_PATH), columns.get(field.name)
-        if path is None or _is_unfilled(field):
-            continue
-        if column is None or column.known.get(_PATH) != path:
-            known = {} if column is None else column.known
+        path, known = field.metadata.get(_PATH), columns.get(field.name, {})
+        if path is not None and path != known.get(_PATH) and field.name not in marked:
             delta.alter.set_column_metadata(
                 field.name,
                 {**known, FILLED: "false", FILLED_AT: ""},

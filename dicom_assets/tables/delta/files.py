@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from itertools import chain, islice
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import unquote
@@ -23,13 +23,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake import CommitProperties
 from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
-from dicom_assets.schema import Table
-from dicom_assets.tables.delta.arrow import numbers
+from dicom_assets.tables.delta.arrow import numbers, padded
 from dicom_assets.tables.delta.commit import (
     HOOKS,
     ROW_GROUP_ROWS,
@@ -44,9 +42,6 @@ from dicom_assets.tables.delta.table_errors import conflict_error, raise_table_e
 PIECE_ROWS: Final = 1_000
 PIECE_BYTES: Final = 8 * 2**20
 ROW_GROUP_BYTES: Final = 32 * 2**20
-# How many bytes of a column are read at once. By default it is a whole row group's.
-_READ_BYTES: Final = 2**20
-_PLAIN_READER: Final = 1
 
 # A function from rows of a file (without the partition column) to the same rows of the columns that
 # change, in the table's types; None when nothing changes.
@@ -88,7 +83,14 @@ def data_files(snapshot: Snapshot) -> list[DataFile]:
     if snapshot.delta is None:
         return []
     with raise_table_errors(snapshot.table, snapshot.url):
-        _require_plain(snapshot.table, snapshot.delta)
+        required = snapshot.delta.protocol().min_reader_version
+        if required > 1:
+            raise ForeignTableError(
+                f"table {snapshot.table.name} requires more than plain Delta of its readers "
+                f"(reader version {required}): deletion vectors or mapped columns. Its files "
+                "cannot be rewritten one by one, and nothing was written. Drop these features with "
+                "the engine that added them, then run again"
+            )
         names = ["path", "size_bytes", "modification_time", "num_records"]
         names += ["partition"] if snapshot.table.partition_column else []
         adds = _add_actions(snapshot.delta).select(names).to_pylist()
@@ -108,8 +110,7 @@ def rewrite(
         source = _Source(snapshot, old)
         pieces = source.pieces()
         for count, piece in enumerate(pieces):
-            values = change(piece)
-            if values is not None:
+            if (values := change(piece)) is not None:
                 same = islice(source.pieces(), count)
                 rest = (_with(p, change(p)) for p in pieces)
                 new = source.write(chain(same, [_with(piece, values)], rest), name, old.rows)
@@ -127,9 +128,13 @@ def join(
     """
     with raise_table_errors(snapshot.table, snapshot.url):
         sources = [_Source(snapshot, old) for old in olds]
-        pieces = chain.from_iterable(source.pieces() for source in sources)
-        rows = sum(old.rows or 0 for old in olds)
-        new = sources[0].write(_counted_pieces(pieces, progress), name, rows)
+
+        def pieces() -> Iterator[pa.RecordBatch]:
+            for piece in chain.from_iterable(source.pieces() for source in sources):
+                progress(piece.num_rows)
+                yield piece
+
+        new = sources[0].write(pieces(), name, sum(old.rows or 0 for old in olds))
         return Replacement(tuple(olds), new)
 
 
@@ -153,12 +158,13 @@ def commit(
         named = snapshot.property(STATISTICS)
         wanted = frozenset(snapshot.column_names if named is None else named.split(","))
         actions = [action for r in replacements for action in _actions(r, statistics, wanted)]
+        rows = sum(replacement.new.rows or 0 for replacement in replacements)
         delta.create_write_transaction(
             actions,
             mode="append",
             schema=delta.schema(),
             partition_by=snapshot.table.partition_columns,
-            commit_properties=_properties(replacements, note),
+            commit_properties=once({**note, "files": len(olds), "rows": rows}),
             post_commithook_properties=HOOKS,
         )
     return snapshot.version + 1
@@ -167,26 +173,17 @@ def commit(
 # --- the log --------------------------------------------------------------------------------------
 
 
-def _require_plain(table: Table, delta: Delta) -> None:
-    """Raise ForeignTableError unless readers of the table need plain Delta only."""
-    required = delta.protocol().min_reader_version
-    if required > _PLAIN_READER:
-        raise ForeignTableError(
-            f"table {table.name} requires more than plain Delta of its readers (reader version "
-            f"{required}): deletion vectors or mapped columns. Its files cannot be rewritten one "
-            "by one, and nothing was written. Drop these features with the engine that added them, "
-            "then run again"
-        )
-
-
 def _add_actions(delta: Delta) -> Any:  # noqa: ANN401 - a table whose columns are the engine's
     return pa.table(cast("Any", delta.get_add_actions()))
 
 
 def _data_file(add: Mapping[str, Any]) -> DataFile:
-    path = stored_path(add["path"])
-    partition = {n: _value(path, n, v) for n, v in (add.get("partition") or {}).items()}
-    since = add["modification_time"]
+    path, since = stored_path(add["path"]), add["modification_time"]
+    partition = {
+        # The engine shows an empty text as null among the actions; readers see an empty text.
+        name: "" if value is None and f"{name}=" in path.split("/")[:-1] else value
+        for name, value in (add.get("partition") or {}).items()
+    }
     return DataFile(path, partition, add["size_bytes"], add["num_records"], since)
 
 
@@ -197,11 +194,6 @@ def stored_path(logged: str) -> str:
     of the encoded path removes nothing, without an error.
     """
     return unquote(logged)
-
-
-def _value(path: str, column: str, value: str | None) -> str | None:
-    # The engine shows an empty text as null among the actions; readers see an empty text.
-    return "" if value is None and f"{column}=" in path.split("/")[:-1] else value
 
 
 def _statistics_of(delta: Delta, paths: set[str]) -> dict[str, _Statistics]:
@@ -216,16 +208,15 @@ def _statistics_of(delta: Delta, paths: set[str]) -> dict[str, _Statistics]:
 def _statistics(add: Mapping[str, Any]) -> _Statistics:
     kinds = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}
     return {
-        kind: {name: value for name, value in (add.get(shown) or {}).items() if _is_plain(value)}
+        kind: {
+            name: value
+            for name, value in (add.get(shown) or {}).items()
+            # JSON cannot hold other values; without them readers only skip fewer files.
+            if isinstance(value, str | int | date)
+            or (isinstance(value, float) and math.isfinite(value))
+        }
         for shown, kind in kinds.items()
     }
-
-
-def _is_plain(value: object) -> bool:
-    """Return True if JSON can hold the value; without it readers only skip fewer files."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, str | int | date)
 
 
 def _actions(
@@ -245,27 +236,32 @@ def _actions(
         modification_time=now,
         # For readers that follow the commits, other values are other data, fewer files are not.
         data_change=bool(replacement.columns),
-        stats=json.dumps({"numRecords": new.rows, **kept}, default=_moment_text),
+        stats=json.dumps(
+            {"numRecords": new.rows, **kept},
+            default=lambda moment: moment.isoformat().replace("+00:00", "Z"),
+        ),
     )
-    return [add, *(_removal(old, now, add.data_change) for old in replacement.olds)]
-
-
-def _removal(old: DataFile, now: int, data_change: bool) -> RemoveAction:  # noqa: FBT001 - Delta's own word
-    return RemoveAction(
-        old.path,
-        data_change=data_change,
-        deletion_timestamp=now,
-        size=old.size,
-        partition_values=dict(old.partition),
-    )
+    removals = [
+        RemoveAction(
+            old.path,
+            data_change=add.data_change,
+            deletion_timestamp=now,
+            size=old.size,
+            partition_values=dict(old.partition),
+        )
+        for old in replacement.olds
+    ]
+    return [add, *removals]
 
 
 def _joined(files: Sequence[tuple[_Statistics, int | None]]) -> _Statistics:
     """Return the statistics of one file with the rows of all."""
+    nulls = [cast("dict[str, int]", statistics["nullCount"]) for statistics, _ in files]
+    counted = set.intersection(*map(set, nulls))
     return {
         "minValues": _extremes(files, "minValues", min),
         "maxValues": _extremes(files, "maxValues", max),
-        "nullCount": _null_counts([statistics for statistics, _ in files]),
+        "nullCount": {name: sum(count[name] for count in nulls) for name in counted},
     }
 
 
@@ -288,25 +284,6 @@ def _extremes(
     }
 
 
-def _null_counts(files: Sequence[_Statistics]) -> dict[str, object]:
-    counts = [cast("dict[str, int]", statistics["nullCount"]) for statistics in files]
-    names = set.intersection(*(set(count) for count in counts))
-    return {name: sum(count[name] for count in counts) for name in names}
-
-
-def _moment_text(value: date) -> str:
-    text = value.isoformat()
-    return text.replace("+00:00", "Z") if isinstance(value, datetime) else text
-
-
-def _properties(
-    replacements: Sequence[Replacement], note: Mapping[str, object]
-) -> CommitProperties:
-    files = sum(len(replacement.olds) for replacement in replacements)
-    counts = {"files": files, "rows": sum(r.new.rows or 0 for r in replacements)}
-    return once({**note, **counts})
-
-
 # --- a file ---------------------------------------------------------------------------------------
 
 
@@ -314,11 +291,9 @@ class _Source:
     """A data file, read in the table's columns and types, without the partition column."""
 
     def __init__(self, snapshot: Snapshot, file: DataFile) -> None:
-        """Open nothing yet; the file belongs to this version of a table."""
         handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
         self._storage = pyarrow.fs.PyFileSystem(handler)
-        self._file = file
-        self._table = snapshot.table
+        self._file, self._table = file, snapshot.table
         whole = arrow_schema(snapshot.delta)
         self._names = set(whole.names)
         self._schema = pa.schema([f for f in whole if f.name not in self._table.partition_columns])
@@ -328,47 +303,42 @@ class _Source:
         with self._storage.open_input_file(self._file.path) as opened:
             parquet = pq.ParquetFile(
                 opened,
-                buffer_size=_READ_BYTES,
+                # Bytes of a column that are read at once. By default it is a whole row group's.
+                buffer_size=2**20,
                 pre_buffer=False,
                 # Spark's old form of a timestamp; nanoseconds would end in the year 2262.
                 coerce_int96_timestamp_unit="us",
             )
             stored = parquet.schema_arrow.names
-            self._require_known(stored)
+            if unknown := [name for name in stored if name not in self._names]:
+                raise ForeignTableError(
+                    f"a data file of table {self._table.name} has {len(unknown)} columns that the "
+                    "table does not have. Rewriting the file would lose them, so nothing was "
+                    "written. Rewrite the table with the engine that wrote the file, then run again"
+                )
             wanted = [name for name in self._schema.names if name in stored]
-            rows = _piece_rows(parquet.metadata)
+            groups = map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups))
+            longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=0)
+            # A piece has fewer rows when the rows of the file are longer.
+            rows = max(1, min(PIECE_ROWS, PIECE_BYTES // max(longest, 1)))
             for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
-                yield self._conformed(batch)
-
-    def _require_known(self, stored: Sequence[str]) -> None:
-        """Raise ForeignTableError unless the table has all columns of the file."""
-        if unknown := [name for name in stored if name not in self._names]:
-            raise ForeignTableError(
-                f"a data file of table {self._table.name} has {len(unknown)} columns that the "
-                "table does not have. Rewriting the file would lose them, so nothing was written. "
-                "Rewrite the table with the engine that wrote the file, then run again"
-            )
-
-    def _conformed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns = [
-            batch.column(f.name).cast(f.type)
-            if f.name in batch.schema.names
-            else pa.nulls(batch.num_rows, f.type)
-            for f in self._schema
-        ]
-        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+                yield padded(batch, self._schema)
 
     def write(self, pieces: Iterable[pa.RecordBatch], name: str, expected: int | None) -> DataFile:
-        """Write rows to a new file beside this one.
-
-        Raises TableUnavailableError when there are not as many as expected; None expects nothing.
-        """
+        """Write rows to a new file beside this one. Raise unless there are as many as expected."""
         folder, slash, _ = self._file.path.rpartition("/")
         path = f"{folder}{slash}{name}{uuid.uuid4()}.zstd.parquet"
+        short = [column for column in self._schema.names if column not in WITHOUT_STATISTICS]
         written: list[pq.FileMetaData] = []
+        layout: dict[str, Any] = {
+            "compression": "zstd",
+            "use_dictionary": short,
+            "write_statistics": short,
+            "metadata_collector": written,
+        }
         with (
             self._storage.open_output_stream(path) as sink,
-            pq.ParquetWriter(sink, self._schema, **self._layout(written)) as writer,
+            pq.ParquetWriter(sink, self._schema, **layout) as writer,
         ):
             for group in _row_groups(pieces):
                 writer.write_table(pa.Table.from_batches(group, self._schema))
@@ -382,23 +352,6 @@ class _Source:
         size = self._storage.get_file_info(path).size
         return DataFile(path, self._file.partition, size, rows)
 
-    def _layout(self, written: list[pq.FileMetaData]) -> dict[str, Any]:
-        short = [name for name in self._schema.names if name not in WITHOUT_STATISTICS]
-        return {
-            "compression": "zstd",
-            "use_dictionary": short,
-            "write_statistics": short,
-            "metadata_collector": written,
-        }
-
-
-def _counted_pieces(
-    pieces: Iterable[pa.RecordBatch], progress: Callable[[int], None]
-) -> Iterator[pa.RecordBatch]:
-    for piece in pieces:
-        progress(piece.num_rows)
-        yield piece
-
 
 def _with(piece: pa.RecordBatch, values: pa.RecordBatch | None) -> pa.RecordBatch:
     if values is None:
@@ -408,23 +361,14 @@ def _with(piece: pa.RecordBatch, values: pa.RecordBatch | None) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays(columns, schema=piece.schema)
 
 
-def _piece_rows(metadata: pq.FileMetaData) -> int:
-    """Return the number of rows of a piece: fewer when the rows of the file are longer."""
-    groups = map(metadata.row_group, range(metadata.num_row_groups))
-    longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=0)
-    return max(1, min(PIECE_ROWS, PIECE_BYTES // max(longest, 1)))
-
-
 def _row_groups(pieces: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
     group: list[pa.RecordBatch] = []
     rows = size = 0
     for piece in pieces:
-        if group and (
-            rows + piece.num_rows > ROW_GROUP_ROWS or size + piece.nbytes > ROW_GROUP_BYTES
-        ):
-            yield group
-            group, rows, size = [], 0, 0
-        group.append(piece)
         rows, size = rows + piece.num_rows, size + piece.nbytes
+        if group and (rows > ROW_GROUP_ROWS or size > ROW_GROUP_BYTES):
+            yield group
+            group, rows, size = [], piece.num_rows, piece.nbytes
+        group.append(piece)
     if group:
         yield group

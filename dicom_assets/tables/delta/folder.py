@@ -1,8 +1,7 @@
 """The files in the folder of a table, also those that no version of the table has.
 
-A Delta table is a folder of data files and a log of JSON commits, with checkpoints from which
-reading begins. Here are names, sizes and times, as the storage lists them. The table itself says
-which data files belong to a version (`files`).
+Names, sizes and times are as the storage lists them. The table itself says which data files belong
+to a version (`files`).
 """
 
 import re
@@ -29,8 +28,6 @@ HINT: Final = f"{LOG}/_last_checkpoint"
 _ENTRY: Final = re.compile(rf"{LOG}/(\d{{20}})\.(json|checkpoint\.(?:.+\.)?(?:parquet|json))")
 # The errors of reading a damaged Parquet file.
 PARQUET_ERRORS: Final = (pa.ArrowException, OSError)
-# Such as part-….parquet#1
-_UNFINISHED: Final = re.compile(r"#\d+\Z")
 
 
 class Stored(NamedTuple):
@@ -70,8 +67,7 @@ class Folder:
 
     @cached_property
     def _storage(self) -> pyarrow.fs.PyFileSystem:
-        handler = DeltaStorageHandler(self.url, dict(self.options))
-        return pyarrow.fs.PyFileSystem(handler)
+        return pyarrow.fs.PyFileSystem(DeltaStorageHandler(self.url, dict(self.options)))
 
     def data(self) -> dict[str, Stored]:
         """Return the files outside the log by path: data files, garbage, and files of others."""
@@ -85,21 +81,29 @@ class Folder:
         """
         if "://" in self.url:
             return []
-        paths = (path for path in Path(self.url).rglob("*#*") if _UNFINISHED.search(path.name))
-        return [file for path in paths if (file := _local_file(path)) is not None]
+        found = []
+        for path in Path(self.url).rglob("*#*"):
+            # Such as part-….parquet#1
+            if re.search(r"#\d+\Z", path.name):
+                try:
+                    stat = path.stat()
+                except FileNotFoundError:
+                    continue  # its writer has finished and renamed it
+                written = datetime.fromtimestamp(stat.st_mtime, UTC)
+                found.append(Stored(path.as_posix(), stat.st_size, written))
+        return found
 
     def log(self) -> Log:
         """Return the log as it is now; it is empty when the folder does not exist."""
         commits, checkpoints = dict[int, Stored](), dict[int, tuple[Stored, ...]]()
         listed = {file.path: file for file in self._listed(LOG)}
         for path, file in listed.items():
-            if not (match := _ENTRY.fullmatch(path)):
-                continue
-            version = int(match[1])
-            if match[2] == "json":
-                commits[version] = file
-            else:
-                checkpoints[version] = (*checkpoints.get(version, ()), file)
+            if match := _ENTRY.fullmatch(path):
+                version = int(match[1])
+                if match[2] == "json":
+                    commits[version] = file
+                else:
+                    checkpoints[version] = (*checkpoints.get(version, ()), file)
         return Log(commits, checkpoints, listed)
 
     def _listed(self, below: str) -> list[Stored]:
@@ -118,20 +122,10 @@ class Folder:
             raise_table_errors(self.table, self.url),
             self._storage.open_input_file(path) as opened,
         ):
-            content: bytes = opened.read()
-        return content
+            return opened.read()
 
     @contextmanager
     def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
         """Yield a Parquet file; the caller gets Arrow's own errors (PARQUET_ERRORS)."""
         with self._storage.open_input_file(path) as opened:
             yield pq.ParquetFile(opened, pre_buffer=False)
-
-
-def _local_file(path: Path) -> Stored | None:
-    """Return a file of this machine; None when its writer has finished and renamed it."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return Stored(path.as_posix(), stat.st_size, datetime.fromtimestamp(stat.st_mtime, UTC))

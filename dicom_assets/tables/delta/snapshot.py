@@ -1,7 +1,4 @@
-"""The tables of a root, and a snapshot of each: one version, which is read and committed on.
-
-How a difference is written is in `commit`, the loops that read and commit again are in `retry`.
-"""
+"""The tables of a root, and a snapshot of each: one version, which is read and committed on."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -52,14 +49,14 @@ class Snapshot:
 
     def rows(self, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
         """Return the rows that fulfil a SQL condition made of constants, all rows without one."""
+        none = self._none(columns)
         if self.delta is None:
-            return self._none(columns)
-        schema = self._schema(columns)
+            return none
         # The key is always read: rows of which the table has no other column would be lost.
-        wanted = self._schema([*schema.names, *self.table.key]).names
+        wanted = self.table.arrow([*none.column_names, *self.table.key]).names
         names = ", ".join(f'"{name}"' for name in wanted if name in self.column_names)
         condition = f" WHERE {where}" if where else ""
-        return padded(self.query(f"SELECT {names} FROM t{condition}"), schema)  # noqa: S608 - constants and escaped literals only
+        return padded(self.query(f"SELECT {names} FROM t{condition}"), none.schema)  # noqa: S608 - constants and escaped literals only
 
     def rows_of(
         self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
@@ -91,16 +88,13 @@ class Snapshot:
             return self._none([column]).append_column("count", pa.array([], pa.int64()))
         return self.query(f'SELECT "{column}", count(*) AS count FROM t GROUP BY "{column}"')  # noqa: S608 - a column
 
-    def _schema(self, columns: Sequence[str] | None) -> pa.Schema:
-        return self.table.arrow(list(columns) if columns is not None else None)
+    def _none(self, columns: Sequence[str] | None) -> pa.Table:
+        return self.table.arrow(list(columns) if columns is not None else None).empty_table()
 
     @cached_property
     def column_names(self) -> frozenset[str]:
         """The names of the columns that the table has at this version."""
         return frozenset(arrow_schema(self.delta).names)
-
-    def _none(self, columns: Sequence[str] | None) -> pa.Table:
-        return self._schema(columns).empty_table()
 
     def property(self, name: str) -> str | None:
         """Return a property of the table, None when it has none of that name."""
@@ -171,8 +165,7 @@ class Store:
 
     def options_of(self, table: Table) -> Mapping[str, str]:
         """Return the storage options of a table: its own on top of those of all tables."""
-        own = self.tables[table.name].storage_options
-        return {**self.options, **own} if own else self.options
+        return {**self.options, **self.tables[table.name].storage_options}
 
     def version(self, table: Table) -> int:
         """Return the number of a table's newest version, ABSENT when it does not exist."""
@@ -211,10 +204,7 @@ def literals(values: Sequence[str | int]) -> str:
 
 
 def add_mark(snapshot: Snapshot, column: Column) -> None:
-    """Add a mark to `sync` on top of this version; it is null in every hour.
-
-    Raises ConflictError when another commit came first.
-    """
+    """Add a mark to `sync` on top of this version, null in every hour, or raise ConflictError."""
     if snapshot.delta is None or column.name in snapshot.column_names:
         return
     with raise_table_errors(snapshot.table, snapshot.url):
@@ -225,10 +215,7 @@ def add_mark(snapshot: Snapshot, column: Column) -> None:
 
 
 def mark_filled(snapshot: Snapshot, columns: Collection[str], run: Run) -> None:
-    """Mark columns as filled on top of this version.
-
-    Raises ConflictError when another commit came first.
-    """
+    """Mark columns as filled on top of this version, or raise ConflictError."""
     if snapshot.delta is None:
         return
     names, alter = set(unfilled(snapshot.delta)) & set(columns), snapshot.delta.alter
@@ -253,28 +240,26 @@ def mark_filled(snapshot: Snapshot, columns: Collection[str], run: Run) -> None:
 def _require_own(table: Table, url: str, delta: DeltaTable) -> None:
     """Raise ForeignTableError unless the table has its columns, in their types and layout."""
     types = {f.name: f.type for f in arrow_schema(delta)}
-    required = [column for column in table.columns if not column.added]
+    required = [column.name for column in table.columns if not column.added]
     differing = [c for c in table.columns if c.name in types and not types[c.name].equals(c.type)]
-    if missing := [column.name for column in required if column.name not in types]:
-        share = f"{len(missing)} of {len(required)} columns are missing"
-        raise _foreign_table(table, url, share, missing)
-    if wrong := [column.name for column in differing if not column.added]:
-        raise _foreign_table(table, url, f"{len(wrong)} columns are of another type", wrong)
-    if list(delta.metadata().partition_columns) != table.partition_columns:
-        wanted = ", ".join(table.partition_columns) or "nothing"
-        raise _foreign_table(table, url, "its files are not partitioned by", [wanted])
+    reason = ""
+    if names := [name for name in required if name not in types]:
+        reason = f"{len(names)} of {len(required)} columns are missing"
+    elif names := [column.name for column in differing if not column.added]:
+        reason = f"{len(names)} columns are of another type"
+    elif list(delta.metadata().partition_columns) != table.partition_columns:
+        names = [", ".join(table.partition_columns) or "nothing"]
+        reason = "its files are not partitioned by"
+    if reason:
+        raise ForeignTableError(
+            f"the Delta table at {url} is not the {table.name} table of this version: {reason} "
+            f"({', '.join(names[:5])}). Nothing was written. If Data Factory's template wrote it, "
+            "`dicom-assets migrate check` says how to take it over. Otherwise choose another "
+            f"DICOM_{table.name.upper()}_TABLE_PATH or DICOM_TABLES_URL"
+        )
     for column in differing:
         raise ForeignTableError(
             f"column {column.name} of the {table.name} table at {url} is {types[column.name]}, and "
             f"DICOM_COLUMNS_FILE wants {column.type}. A column does not change its type. In the "
             "file, give the new column another name or the type of the old one"
         )
-
-
-def _foreign_table(table: Table, url: str, reason: str, names: list[str]) -> ForeignTableError:
-    return ForeignTableError(
-        f"the Delta table at {url} is not the {table.name} table of this version: {reason} "
-        f"({', '.join(names[:5])}). Nothing was written. If Data Factory's template wrote it, "
-        "`dicom-assets migrate check` says how to take it over. Otherwise choose another "
-        f"DICOM_{table.name.upper()}_TABLE_PATH or DICOM_TABLES_URL"
-    )

@@ -1,8 +1,6 @@
 """Errors of the engine and of the storage, raised as this project's own."""
 
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -10,11 +8,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from dicom_assets.errors import ConflictError, TableUnavailableError
 from dicom_assets.schema import Table
 
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
 
-
-def raise_table_errors(table: Table, url: str) -> "AbstractContextManager[None, None]":
+def raise_table_errors(table: Table, url: str) -> "_TableErrors":
     """Raise errors of the engine and of the storage as ours, without their text.
 
     Raises ConflictError for a commit that came too late, TableUnavailableError for anything else.
@@ -42,12 +37,7 @@ class _TableErrors:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             return
         if issubclass(kind, CommitFailedError):
