@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 import pyarrow as pa
 
@@ -33,23 +33,19 @@ from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch
 GROUP_ROWS: Final = 100_000
 GROUP_BYTES: Final = 256 * 2**20
 GROUP_FILES: Final = 1_000
-_TOTALS: Final = ("files", "rows", "files_written", "rows_written", "commits", "unusable")
-
-# From the needed columns of some rows and the names of the columns to fill: the values of the
-# latter, and by row whether its header is usable.
-Read: TypeAlias = Callable[[pa.RecordBatch, Sequence[str]], tuple[pa.Table, Values]]
 
 
 @dataclass(frozen=True)
 class Extract:
     """The derivation of values from the columns of a row, with the result of a sync.
 
-    `needs` are the columns that `read` takes, `makes` those that it can fill, None for all.
-    `setting` names what the values depend on beside the catalogue: the time zone of the site and
-    the edition of the code that reads headers.
+    `read` takes the `needs` columns of some rows and the names of the columns to fill. It returns
+    the values of the latter, and by row whether its header is usable. `makes` are the columns that
+    it can fill, None for all. `setting` names what the values depend on beside the catalogue: the
+    time zone of the site and the edition of the code that reads headers.
     """
 
-    read: Read
+    read: Callable[[pa.RecordBatch, Sequence[str]], tuple[pa.Table, Values]]
     needs: tuple[str, ...] = ("metadata_string",)
     makes: frozenset[str] | None = None
     setting: str = ""
@@ -63,8 +59,16 @@ def fill(store: Store, table: Table, extract: Extract, run: Run) -> Outcome:
     keep committing.
     """
     watch = Stopwatch()
+
+    def widened() -> Snapshot:
+        snapshot = store.open(table)
+        if snapshot.delta is not None:
+            with raise_table_errors(snapshot.table, snapshot.url):
+                add_missing(snapshot.delta, snapshot.table)
+        return store.open(table)
+
     with watch.stage("fill"):
-        first = converge(lambda: _widened(store, table))
+        first = converge(widened)
         job = _Job(store, first, extract, run)
         if job.columns:
             converge(job.finish)
@@ -72,15 +76,6 @@ def fill(store: Store, table: Table, extract: Extract, run: Run) -> Outcome:
     return Outcome(
         first.version, last.version, last.count(), totals=job.totals, seconds=watch.seconds
     )
-
-
-def _widened(store: Store, table: Table) -> Snapshot:
-    """Add missing columns of the catalogue, if the table exists, and return its newest version."""
-    snapshot = store.open(table)
-    if snapshot.delta is not None:
-        with raise_table_errors(snapshot.table, snapshot.url):
-            add_missing(snapshot.delta, snapshot.table)
-    return store.open(table)
 
 
 class _Job:
@@ -91,10 +86,13 @@ class _Job:
         # A header cannot fill columns of the feed, nor those of a newer version of this project.
         known = first.table.names if extract.makes is None else extract.makes
         self.columns = tuple(name for name in names if name in known)
-        self.totals = Counter({**dict.fromkeys(_TOTALS, 0), "columns": len(self.columns)})
+        counted = ("files", "rows", "files_written", "rows_written", "commits", "unusable")
+        self.totals = Counter({**dict.fromkeys(counted, 0), "columns": len(self.columns)})
         self._store, self._table = store, first.table
         self._extract, self._run = extract, run
-        self._prefix = f"part-{self._digest()}-"
+        # The prefix is a digest of all that the values depend on.
+        parts = "\n".join([extract.setting, *(repr(self._table[name]) for name in self.columns)])
+        self._prefix = f"part-{hashlib.sha256(parts.encode()).hexdigest()[:16]}-"
         self._same: set[str] = set()
         left = self._left(first)
         # The log may lack the number of rows of a file, and then there is no total.
@@ -103,22 +101,13 @@ class _Job:
         self._progress = Progress(run.say, f"filled {{}} {of}rows")
 
     def finish(self) -> None:
-        """Exchange file after file, then mark the columns as filled.
-
-        Raises ConflictError when another run committed before the mark.
-        """
+        """Exchange file after file, then mark the columns as filled."""
         while True:
             snapshot = self._store.open(self._table)
             left = self._left(snapshot)
             if not left:
                 return mark_filled(snapshot, self.columns, self._run)
             converge(partial(self._exchange, list(self._group(snapshot, left))))
-
-    def _digest(self) -> str:
-        """Return a digest of all that the values depend on: the columns and the setting."""
-        columns = [repr(self._table[name]) for name in self.columns]
-        parts = "\n".join([self._extract.setting, *columns])
-        return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
     def _left(self, snapshot: Snapshot) -> list[DataFile]:
         """Return the files that are neither written by this job nor found to be right."""
@@ -163,8 +152,7 @@ class _Job:
         """Commit the files of the group, but for those that another run has rewritten."""
         snapshot = self._store.open(self._table)
         active = {file.path for file in data_files(snapshot)}
-        due = [one for one in group if active.issuperset(old.path for old in one.olds)]
-        if due:
+        if due := [one for one in group if active.issuperset(old.path for old in one.olds)]:
             commit(snapshot, due, {"run_id": self._run.run_id, "filled": len(self.columns)})
             written = sum(replacement.new.rows or 0 for replacement in due)
             self.totals.update(commits=1, files_written=len(due), rows_written=written)

@@ -44,7 +44,6 @@ RESTING: Final = timedelta(days=7)
 NIGHT_ROWS: Final = 1_000_000
 NIGHT_BYTES: Final = 4 * 2**30
 NIGHT_SECONDS: Final = 300.0
-_PREFIX: Final = "compact-"
 
 
 def groups(files: Iterable[DataFile], before: int) -> list[list[DataFile]]:
@@ -56,27 +55,18 @@ def groups(files: Iterable[DataFile], before: int) -> list[list[DataFile]]:
     for file in files:
         if file.rows is not None and file.rows < SMALL_ROWS and file.since < before:
             by_partition[tuple(sorted(file.partition.items()))].append(file)
-    tiers = (tier for small in by_partition.values() for tier in _tiers(small))
+    tiers: list[list[DataFile]] = []
+    for small in by_partition.values():
+        tiers.append([])
+        for file in sorted(small, key=lambda f: (f.rows or 0, f.since, f.path)):
+            own, rows, size = file.rows or 0, _rows(tiers[-1]), sum(one.size for one in tiers[-1])
+            # The joined file would be less than twice as large as this one, or too large.
+            if own > max(rows, 1) or rows + own > FULL_ROWS or size + file.size > FULL_BYTES:
+                tiers.append([])
+            tiers[-1].append(file)
     due = (tier for tier in tiers if len(tier) >= LEAST_FILES)
     by_age = (sorted(tier, key=lambda f: (f.since, f.path)) for tier in due)
     return sorted(by_age, key=len, reverse=True)
-
-
-def _tiers(small: list[DataFile]) -> list[list[DataFile]]:
-    """Return groups of files of similar size."""
-    tiers: list[list[DataFile]] = []
-    for file in sorted(small, key=lambda f: (f.rows or 0, f.since, f.path)):
-        if not tiers or not _fits(file, tiers[-1]):
-            tiers.append([])
-        tiers[-1].append(file)
-    return tiers
-
-
-def _fits(file: DataFile, group: Sequence[DataFile]) -> bool:
-    """True when the joined file is not too large, and at least twice as large as this one."""
-    rows, size = _rows(group), sum(one.size for one in group)
-    own = file.rows or 0
-    return own <= max(rows, 1) and rows + own <= FULL_ROWS and size + file.size <= FULL_BYTES
 
 
 def _rows(files: Iterable[DataFile]) -> int:
@@ -90,45 +80,39 @@ def compact(store: Store, table: Table, run: Run) -> Counter[str]:
     `conflicts`, and of files left for the next night (`postponed`).
     """
     before = int((run.now - RESTING).timestamp() * 1_000)
-    return _Night(store, table, run, groups(data_files(store.open(table)), before)).work()
+    due = groups(data_files(store.open(table)), before)
+    night = _Night(store, table, run, sum(map(_rows, due)))
+    begun, spent = time.monotonic(), Counter[str]()
+    for at, group in enumerate(due):
+        spent.update(rows=_rows(group), size=sum(file.size for file in group))
+        late = time.monotonic() - begun > NIGHT_SECONDS
+        much = spent["rows"] > NIGHT_ROWS or spent["size"] > NIGHT_BYTES
+        if late or (much and at) or not night.join(group):
+            night.totals["postponed"] = left = sum(map(len, due[at:]))
+            run.say(
+                f"{table.name}: {left:,} small files are left for the next night, after "
+                f"{night.totals['conflicts']} conflicts with other runs"
+            )
+            break
+    return night.totals
 
 
 class _Night:
-    """The compaction of one table in one night: the groups that are due, and the totals so far."""
+    """The compaction of one table in one night, with the totals so far."""
 
-    def __init__(self, store: Store, table: Table, run: Run, due: list[list[DataFile]]) -> None:
-        self._store, self._table, self._run, self._due = store, table, run, due
+    def __init__(self, store: Store, table: Table, run: Run, rows: int) -> None:
+        self._store, self._table, self._run = store, table, run
         names = ("compacted", "written", "rows_written", "conflicts", "postponed")
-        self._totals = Counter(dict.fromkeys(names, 0))
+        self.totals = Counter(dict.fromkeys(names, 0))
         self._read = 0
-        text = f"{table.name}: compacted {{}} of {sum(map(_rows, due)):,} rows"
-        self._progress = Progress(run.say, text)
+        self._progress = Progress(run.say, f"{table.name}: compacted {{}} of {rows:,} rows")
 
-    def work(self) -> Counter[str]:
-        """Join group after group until a limit of the night is reached."""
-        begun, spent = time.monotonic(), Counter[str]()
-        for at, group in enumerate(self._due):
-            spent.update(rows=_rows(group), size=sum(file.size for file in group))
-            late = time.monotonic() - begun > NIGHT_SECONDS
-            much = spent["rows"] > NIGHT_ROWS or spent["size"] > NIGHT_BYTES
-            if late or (much and at) or not self._join(group):
-                self._postpone(self._due[at:])
-                break
-        return self._totals
-
-    def _postpone(self, left: Sequence[Sequence[DataFile]]) -> None:
-        self._totals["postponed"] = sum(map(len, left))
-        self._run.say(
-            f"{self._table.name}: {self._totals['postponed']:,} small files are left for the next "
-            f"night, after {self._totals['conflicts']} conflicts with other runs"
-        )
-
-    def _join(self, group: Sequence[DataFile]) -> bool:
+    def join(self, group: Sequence[DataFile]) -> bool:
         """Write the files as one and exchange them. False after repeated conflicts."""
         snapshot = self._store.open(self._table)
         if not _are_in(group, data_files(snapshot)):
             return True  # another run has rewritten some: its new files are too young
-        replacement = join(snapshot, group, _PREFIX, self._show)
+        replacement = join(snapshot, group, "compact-", self._show)
         try:
             converge(lambda: self._exchange(replacement))
         except ConflictError:
@@ -150,10 +134,10 @@ class _Night:
             try:
                 commit(snapshot, [replacement], note)
             except ConflictError:
-                self._totals["conflicts"] += 1
+                self.totals["conflicts"] += 1
                 raise
         rows = replacement.new.rows or 0
-        self._totals.update(compacted=len(replacement.olds), written=1, rows_written=rows)
+        self.totals.update(compacted=len(replacement.olds), written=1, rows_written=rows)
 
 
 def _are_in(files: Iterable[DataFile], active: Iterable[DataFile]) -> bool:

@@ -7,8 +7,8 @@ before it removes anything.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
 from dicom_assets.errors import DamagedTableError
 from dicom_assets.tables.delta.files import data_files
@@ -45,7 +45,14 @@ def _require_checkpoint(folder: Folder, log: Log) -> int:
     if newest is None:
         return 0
     for part in log.checkpoints[newest]:
-        if not part.path.endswith(".json") and not _has_rows(folder, part.path):
+        if part.path.endswith(".json"):
+            continue
+        try:
+            with folder.parquet(part.path) as opened:
+                rows = opened.metadata.num_rows
+        except PARQUET_ERRORS:
+            rows = 0
+        if not rows:
             raise _damaged(folder, f"checkpoint {newest} is cut or empty")
     return newest + 1
 
@@ -61,14 +68,6 @@ def _hinted_version(folder: Folder, log: Log) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def _has_rows(folder: Folder, path: str) -> bool:
-    try:
-        with folder.parquet(path) as opened:
-            return opened.metadata.num_rows > 0
-    except PARQUET_ERRORS:
-        return False
-
-
 def _require_commit(folder: Folder, version: int, file: Stored) -> None:
     try:
         actions = [json.loads(line) for line in folder.read(file.path).splitlines() if line]
@@ -76,16 +75,12 @@ def _require_commit(folder: Folder, version: int, file: Stored) -> None:
         raise _damaged(folder, f"commit {version} is cut") from None
     if not actions:
         raise _damaged(folder, f"commit {version} is empty")
-    if not all(_has_as_many(actions, kind) for kind in _COUNTED):
-        raise _damaged(folder, f"commit {version} lacks files that it counts")
-
-
-def _has_as_many(actions: Sequence[Mapping[str, Any]], kind: str) -> bool:
-    """True when the commit holds as many actions of a kind as it counts, if it counts them."""
     infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
     metrics = infos[0].get("operationMetrics") or {} if infos else {}
-    counts = [metrics[name] for name in _COUNTED[kind] if name in metrics]
-    return not counts or sum(kind in action for action in actions) >= int(counts[0])
+    for kind, names in _COUNTED.items():
+        counts = [metrics[name] for name in names if name in metrics]
+        if counts and sum(kind in action for action in actions) < int(counts[0]):
+            raise _damaged(folder, f"commit {version} lacks files that it counts")
 
 
 def require_data(snapshot: Snapshot, stored: Mapping[str, Stored]) -> None:

@@ -42,13 +42,12 @@ def extract_of(table: Table, zone: str | None) -> Extract:
 
 def unfilled_columns(store: Store) -> dict[str, list[str]]:
     """Return by table the columns that were added and are not filled in its older rows."""
-    snapshots = [store.open(table) for table in store.tables.values()]
-    columns = {
-        s.table.name: [name for name in unfilled(s.delta) if name in s.table.names]
-        for s in snapshots
-        if s.delta is not None
-    }
-    return {table: names for table, names in columns.items() if names}
+    columns = {}
+    for table in store.tables.values():
+        delta = store.open(table).delta
+        if delta is not None and (names := [n for n in unfilled(delta) if n in table.names]):
+            columns[table.name] = names
+    return columns
 
 
 def newest_headers(store: Store, size: int) -> list[str]:

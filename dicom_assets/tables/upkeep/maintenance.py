@@ -33,7 +33,7 @@ from dicom_assets.schema import Table
 from dicom_assets.settings import LEAST_RETENTION_HOURS
 from dicom_assets.tables.delta.commit import RETENTION, noted, once, table_properties
 from dicom_assets.tables.delta.files import data_files
-from dicom_assets.tables.delta.folder import Folder, Log, Stored
+from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
@@ -46,8 +46,6 @@ CHECKPOINT_COMMITS: Final = 100
 # The log is cleaned up to a checkpoint that is older than the retention of the log. Without one a
 # week, a table that hardly changes would keep its first commits for ever.
 CHECKPOINT_AGE: Final = timedelta(days=7)
-# Two runs of maintenance at once list the same files. Each attempt lists again what is left.
-VACUUM_ATTEMPTS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,11 @@ def maintain(store: Store, table: Table, run: Run) -> Outcome:
     DamagedTableError before any change, SettingsError for a retention below 168 hours, and
     ConflictError when other runs keep committing.
     """
-    require_retention(store.retention_hours)
+    if store.retention_hours < LEAST_RETENTION_HOURS:
+        raise SettingsError(
+            f"DICOM_RETENTION_HOURS is {store.retention_hours}, which removes files that running "
+            f"readers need. Set it to a whole number of at least {LEAST_RETENTION_HOURS}"
+        )
     watch, care = Stopwatch(), _Care(store, table, run)
     with watch.stage("damage"):
         require_whole_log(care.folder)
@@ -85,7 +87,8 @@ def maintain(store: Store, table: Table, run: Run) -> Outcome:
     totals = _measured(care, "before")
     for name, step in _STEPS.items():
         with watch.stage(name):
-            totals.update(step(care) if first.delta else {})
+            if first.delta and (counted := step(care)):
+                totals.update(counted)
     totals.update(_measured(care, "after"))
     # Counted over all steps, because the engine also cleans up after its own commits.
     totals["log_entries_removed"] = len(entries - care.folder.log().files.keys())
@@ -93,24 +96,10 @@ def maintain(store: Store, table: Table, run: Run) -> Outcome:
     return Outcome(first.version, last.version, last.count(), totals=totals, seconds=watch.seconds)
 
 
-def require_retention(hours: int) -> None:
-    """Raise SettingsError unless the retention lets every reader finish: 168 hours or more."""
-    if hours < LEAST_RETENTION_HOURS:
-        raise SettingsError(
-            f"DICOM_RETENTION_HOURS is {hours}, which removes files that running readers need. Set "
-            f"it to a whole number of at least {LEAST_RETENTION_HOURS}"
-        )
-
-
 def _measured(care: _Care, when: str) -> Counter[str]:
     files = data_files(care.store.open(care.table))
     size = sum(file.size for file in files)
     return Counter({f"files_{when}": len(files), f"bytes_{when}": size})
-
-
-def _check_data(care: _Care) -> Counter[str]:
-    require_data(care.store.open(care.table), care.folder.data())
-    return Counter()
 
 
 def _set_properties(care: _Care) -> int:
@@ -138,7 +127,11 @@ def _vacuum(care: _Care) -> Counter[str]:
             # A vacuum changes no row, so commits of other runs meanwhile do not matter.
             note = noted({"run_id": care.run.run_id, "files": len(due)})
             _again(lambda: delta.vacuum(hours, dry_run=False, full=True, commit_properties=note))
-    unfinished = _remove_unfinished(care)
+    # Killed processes left these half-written.
+    before = datetime.now(UTC) - timedelta(hours=hours)
+    unfinished = [file for file in care.folder.unfinished() if file.modified < before]
+    for file in unfinished:
+        Path(file.path).unlink(missing_ok=True)
     return Counter(
         files_removed=len(due) + len(unfinished),
         bytes_removed=size + sum(file.size for file in unfinished),
@@ -147,47 +140,31 @@ def _vacuum(care: _Care) -> Counter[str]:
 
 def _again(vacuum: Callable[[], list[str]]) -> list[str]:
     """Vacuum and return the files. Retry when another run has just removed one."""
+    # Two runs of maintenance at once list the same files. Each attempt lists again what is left.
     retry = tenacity.retry_if_exception_type(FileNotFoundError)
-    stop = tenacity.stop_after_attempt(VACUUM_ATTEMPTS)
+    stop = tenacity.stop_after_attempt(10)
     return tenacity.Retrying(retry=retry, stop=stop, reraise=True)(vacuum)
-
-
-def _remove_unfinished(care: _Care) -> list[Stored]:
-    """Remove files that killed processes left half-written for longer than the retention."""
-    before = datetime.now(UTC) - timedelta(hours=care.store.retention_hours)
-    due = [file for file in care.folder.unfinished() if file.modified < before]
-    for file in due:
-        Path(file.path).unlink(missing_ok=True)
-    return due
 
 
 def _checkpoint(care: _Care) -> Counter[str]:
     with care.opened() as delta:
-        is_due = _is_due(care.folder.log(), delta.version(), care.run.now)
+        log = care.folder.log()
+        begin = 0 if log.newest_checkpoint is None else log.newest_checkpoint + 1
+        since, begun = delta.version() + 1 - begin, log.commits.get(begin)
+        is_old = begun is not None and care.run.now - begun.modified > CHECKPOINT_AGE
+        is_due = since != 0 and (since >= CHECKPOINT_COMMITS or is_old)
         if is_due:
             delta.create_checkpoint()
     return Counter(checkpoints=int(is_due))
 
 
-def _is_due(log: Log, version: int, now: datetime) -> bool:
-    """True when the newest checkpoint is CHECKPOINT_COMMITS or CHECKPOINT_AGE old."""
-    newest = log.newest_checkpoint
-    since = version - (-1 if newest is None else newest)
-    if since == 0:
-        return False
-    begun = log.commits.get(0 if newest is None else newest + 1)
-    is_old = begun is not None and now - begun.modified > CHECKPOINT_AGE
-    return since >= CHECKPOINT_COMMITS or is_old
-
-
-def _clean_up(care: _Care) -> Counter[str]:
+def _clean_up(care: _Care) -> None:
     with care.opened() as delta:
         delta.cleanup_metadata()
-    return Counter()
 
 
-_STEPS: Final[Mapping[str, Callable[[_Care], Counter[str]]]] = {
-    "damage": _check_data,
+_STEPS: Final[Mapping[str, Callable[[_Care], Counter[str] | None]]] = {
+    "damage": lambda care: require_data(care.store.open(care.table), care.folder.data()),
     "properties": lambda care: Counter(properties_set=converge(lambda: _set_properties(care))),
     "compaction": lambda care: compact(care.store, care.table, care.run),
     "vacuum": _vacuum,

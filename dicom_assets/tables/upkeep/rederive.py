@@ -23,11 +23,13 @@ SLICE_INSTANCES = 200_000
 
 
 def rederive(store: Store, table: Table, run: Run) -> Outcome:
-    """Derive every row of a table from the live instances, and delete all others.
-
-    Then mark every column of the table as filled.
-    """
-    sizes = _sizes(store, table)
+    """Derive every row from the live instances, delete all others, mark all columns as filled."""
+    listed: list[Any] = store.open(table).counts(table.study_column)[table.study_column].to_pylist()
+    live = store.open(INSTANCE).counts("studyinstanceuid")
+    living: list[Any] = live["studyinstanceuid"].to_pylist()
+    # A study that only the table has counts no instance, and loses its rows.
+    sizes: dict[str, int] = dict.fromkeys(listed, 0)
+    sizes.update(zip(living, ints(live["count"]), strict=True))
     progress = Progress(run.say, f"{table.name}: derived {{}} of {len(sizes):,} studies")
     outcome = _derive(store, table, [], run)
     done = 0
@@ -37,12 +39,7 @@ def rederive(store: Store, table: Table, run: Run) -> Outcome:
         outcome = reduce(Outcome.then, attempts, outcome)
         done += len(studies)
         progress(done)
-
-    def mark() -> None:
-        snapshot = store.open(table)
-        mark_filled(snapshot, snapshot.table.names, run)
-
-    converge(mark)
+    converge(lambda: mark_filled(store.open(table), store.tables[table.name].names, run))
     return outcome
 
 
@@ -60,29 +57,17 @@ def refill(store: Store, table: Table, run: Run) -> Outcome:
 
 
 def _slices(sizes: dict[str, int]) -> Iterator[list[str]]:
-    """Yield slices of studies with at most SLICE_INSTANCES together, or of one larger study.
-
-    `sizes` are the instances of each study.
-    """
+    """Yield slices of studies with at most SLICE_INSTANCES together, or of one larger study."""
     taken: list[str] = []
     count = 0
     for study, size in sizes.items():
-        if taken and count + size > SLICE_INSTANCES:
-            yield taken
-            taken, count = [], 0
-        taken.append(study)
         count += size
+        if taken and count > SLICE_INSTANCES:
+            yield taken
+            taken, count = [], size
+        taken.append(study)
     if taken:
         yield taken
-
-
-def _sizes(store: Store, table: Table) -> dict[str, int]:
-    """Return the number of instances by study, 0 for a study that only the table has."""
-    listed: list[Any] = store.open(table).counts(table.study_column)[table.study_column].to_pylist()
-    live = store.open(INSTANCE).counts("studyinstanceuid")
-    studies: list[Any] = live["studyinstanceuid"].to_pylist()
-    sizes: dict[str, int] = dict.fromkeys(listed, 0)
-    return sizes | dict(zip(studies, ints(live["count"]), strict=True))
 
 
 def _derive(store: Store, table: Table, studies: list[str], run: Run) -> Outcome:

@@ -20,7 +20,7 @@ from dicom_assets.tables import outcome
 from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.arrow import Values, ints
-from dicom_assets.tables.delta.commit import FILLED, FILLED_AT, unfilled
+from dicom_assets.tables.delta.commit import FILLED, FILLED_AT, add_missing, unfilled
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, mark_filled
@@ -225,7 +225,9 @@ def test_only_the_columns_that_are_unfilled_are_asked_for(store: Store) -> None:
         partition_column="partitionName",
     )
     newer = replace(more, columns=(*more.columns, Column("bed", STRING, "new", added=True)))
-    backfill._widened(replace(store, tables={WIDE.name: newer}), newer)
+    widened = replace(store, tables={WIDE.name: newer}).open(newer)
+    assert widened.delta is not None
+    add_missing(widened.delta, newer)
     assert marks(store) == ["ward", "bed"]
     asked: list[Sequence[str]] = []
 
