@@ -1,8 +1,7 @@
 """The aggregates of `schema`: columns of a series or study from its live instances.
 
-An aggregate is a `Part`: measures of every group of rows, and a function that combines them. So one
-grouping serves all columns of a table. All of it is Arrow, a column at a time. Only the names of
-SOP classes are looked up one by one, each once.
+One grouping serves all columns of a table. All of it is Arrow, a column at a time. Only the names
+of SOP classes are looked up one by one, each once.
 """
 
 from collections.abc import Callable, Sequence
@@ -91,11 +90,6 @@ class Groups:
         return [flat(column, column.type) for column in columns]
 
 
-def part_of(groups: Groups, column: Column) -> Part:
-    """Return the aggregate of a column of `series` or `study`."""
-    return _PARTS[column.aggregate](groups, column)
-
-
 def _latest(groups: Groups, column: Column) -> Part:
     values = groups.read(column.sources).converted(column.type)
     return Part([Measure(values.numbers, "last")], values.shown)
@@ -103,34 +97,23 @@ def _latest(groups: Groups, column: Column) -> Part:
 
 def _same(groups: Groups, column: Column) -> Part:
     values = groups.read(column.sources).converted(column.type)
-    measure = Measure(values.numbers, "min_max")
-    return Part([measure], lambda ends: values.shown(kept(_least(ends), _are_one(ends))))
 
+    def same(ends: Array) -> Array:
+        return values.shown(kept(pc.struct_field(ends, "min"), _are_one(ends)))
 
-def _min(groups: Groups, column: Column) -> Part:
-    values = groups.read(column.sources).converted(column.type).ascending()
-    return Part([Measure(values.numbers, "min_max")], lambda ends: values.shown(_least(ends)))
-
-
-def _max(groups: Groups, column: Column) -> Part:
-    values = groups.read(column.sources).converted(column.type).ascending()
-    return Part([Measure(values.numbers, "min_max")], lambda ends: values.shown(_greatest(ends)))
-
-
-def _least(ends: Array) -> Array:
-    least: Array = pc.struct_field(ends, "min")
-    return least
-
-
-def _greatest(ends: Array) -> Array:
-    greatest: Array = pc.struct_field(ends, "max")
-    return greatest
+    return Part([Measure(values.numbers, "min_max")], same)
 
 
 def _are_one(ends: Array) -> Array:
     """Return a mask of the groups with one value; null for a group without a value."""
-    equal: Array = pc.equal(_least(ends), _greatest(ends))
+    equal: Array = pc.equal(pc.struct_field(ends, "min"), pc.struct_field(ends, "max"))
     return equal
+
+
+def _extreme(groups: Groups, column: Column, *, end: Literal["min", "max"]) -> Part:
+    values = groups.read(column.sources).converted(column.type).ascending()
+    measure = Measure(values.numbers, "min_max")
+    return Part([measure], lambda ends: values.shown(pc.struct_field(ends, end)))
 
 
 def _sum(groups: Groups, column: Column) -> Part:
@@ -141,10 +124,6 @@ def _sum(groups: Groups, column: Column) -> Part:
 
 def _mean(groups: Groups, column: Column) -> Part:
     return _as_measured(groups.read(column.sources).converted(DOUBLE).numbers, "mean")
-
-
-def _count(groups: Groups, _: Column) -> Part:
-    return _as_measured(groups.numbers, "count")
 
 
 def _count_distinct(groups: Groups, column: Column) -> Part:
@@ -162,25 +141,24 @@ def _as_measured(values: Array, function: Function) -> Part:
 
 
 def _span(groups: Groups, column: Column) -> Part:
-    return Part([Measure(groups.read(column.sources).numbers, "min_max")], _seconds)
+    def seconds(ends: Array) -> Array:
+        span = pc.subtract(pc.struct_field(ends, "max"), pc.struct_field(ends, "min"))
+        quotient: Array = pc.divide(converted(span.cast(INT64), DOUBLE), _MICROSECONDS)
+        return quotient
 
-
-def _seconds(ends: Array) -> Array:
-    micros = pc.subtract(_greatest(ends), _least(ends)).cast(INT64)
-    seconds: Array = pc.divide(converted(micros, DOUBLE), _MICROSECONDS)
-    return seconds
+    return Part([Measure(groups.read(column.sources).numbers, "min_max")], seconds)
 
 
 def _conflicts(groups: Groups, column: Column) -> Part:
+    """Count the sources that have several values in a group."""
+
+    def count(*sources: Array) -> Array:
+        several = [pc.fill_null(pc.invert(_are_one(ends)), False) for ends in sources]  # noqa: FBT003 - Arrow's own signature
+        counted: Array = reduce(pc.add, [mask.cast(INT32) for mask in several])
+        return counted
+
     read = [groups.read((source,)).numbers for source in column.sources]
-    return Part([Measure(values, "min_max") for values in read], _several)
-
-
-def _several(*sources: Array) -> Array:
-    """Return the number of sources that have several values in a group."""
-    several = [pc.fill_null(pc.invert(_are_one(ends)), False) for ends in sources]  # noqa: FBT003 - Arrow's own signature
-    count: Array = reduce(pc.add, [mask.cast(INT32) for mask in several])
-    return count
+    return Part([Measure(values, "min_max") for values in read], count)
 
 
 def _distinct(
@@ -188,31 +166,26 @@ def _distinct(
 ) -> Part:
     values = groups.read(column.sources).converted(STRING)
     measure = Measure(values.numbers, "distinct")
-    return Part([measure], lambda lists: _joined(lists, *_pieces(values.texts, named)))
+    return Part([measure], lambda lists: _joined(lists, values.texts, named))
 
 
-def _pieces(values: Array, named: Callable[[Array], Array]) -> tuple[Array, Array]:
-    """Return the numbers of the single values in each text, and these values, ascending."""
-    split: pa.ListArray[Any] = pc.split_pattern(values, DELIMITER)
-    parts = split.flatten()
-    pieces = Readings.of(named(kept(parts, pc.not_equal(parts, "")))).ascending()
-    return pa.ListArray.from_arrays(split.offsets, pieces.numbers), pieces.texts
-
-
-def _joined(lists: Array, pieces: Array, values: Array) -> Array:
+def _joined(lists: Array, texts: Array, named: Callable[[Array], Array]) -> Array:
     """Return one text per group: the different single values in its texts, ascending, joined.
 
     `lists` has the numbers of the texts of each group.
     """
-    inside = pieces.take(pc.list_flatten(lists))
+    split: pa.ListArray[Any] = pc.split_pattern(texts, DELIMITER)
+    parts = split.flatten()
+    pieces = Readings.of(named(kept(parts, pc.not_equal(parts, "")))).ascending()
+    inside = pa.ListArray.from_arrays(split.offsets, pieces.numbers).take(pc.list_flatten(lists))
     groups = pc.list_parent_indices(lists).take(pc.list_parent_indices(inside))
     pairs = pa.table({"group": groups, "piece": pc.list_flatten(inside)}).drop_null()
     single = pairs.group_by(["group", "piece"], use_threads=False).aggregate([])
     single = single.sort_by([("group", "ascending"), ("piece", "ascending")])
-    shown = single.append_column("text", values.take(single["piece"]))
-    texts = shown.group_by("group", use_threads=False).aggregate([("text", "list")])
-    joined = flat(pc.binary_join(texts["text_list"], DELIMITER), STRING)
-    return joined.take(position(numbers(range(len(lists))), texts["group"]))
+    shown = single.append_column("text", pieces.texts.take(single["piece"]))
+    of_group = shown.group_by("group", use_threads=False).aggregate([("text", "list")])
+    joined = flat(pc.binary_join(of_group["text_list"], DELIMITER), STRING)
+    return joined.take(position(numbers(range(len(lists))), of_group["group"]))
 
 
 def _named(uids: Array) -> Array:
@@ -226,34 +199,33 @@ def _named(uids: Array) -> Array:
 
 
 def _address(groups: Groups, column: Column) -> Part:
+    base = groups.service_base
     partition, study = groups.read((PARTITION_COLUMN,)), groups.read(column.sources)
 
     def addresses(partitions: Array, studies: Array) -> Array:
-        names, uids = partition.shown(partitions), study.shown(studies)
-        return _addresses(groups.service_base, names, uids)
+        if base is None:
+            return pa.nulls(len(studies), STRING)
+        name = partition.shown(partitions)
+        of_partition = pc.binary_join_element_wise("/partitions/", name, "")
+        where = pc.if_else(pc.equal(name, DEFAULT_PARTITION), "", of_partition)
+        uid = study.shown(studies)
+        urls: Array = pc.binary_join_element_wise(base, where, "/studies/", uid, "")
+        return urls
 
     return Part([Measure(values.numbers, "last") for values in (partition, study)], addresses)
 
 
-def _addresses(base: str | None, partition: Array, study: Array) -> Array:
-    if base is None:
-        return pa.nulls(len(study), STRING)
-    of_partition = pc.binary_join_element_wise("/partitions/", partition, "")
-    where = pc.if_else(pc.equal(partition, DEFAULT_PARTITION), "", of_partition)
-    urls: Array = pc.binary_join_element_wise(base, where, "/studies/", study, "")
-    return urls
-
-
-_PARTS: Final[dict[Aggregate | None, Callable[[Groups, Column], Part]]] = {
+# The aggregate of each column of `series` or `study`.
+PARTS: Final[dict[Aggregate | None, Callable[[Groups, Column], Part]]] = {
     "latest": _latest,
     "same": _same,
-    "max": _max,
-    "min": _min,
+    "max": partial(_extreme, end="max"),
+    "min": partial(_extreme, end="min"),
     "sum": _sum,
     "mean": _mean,
     "distinct": _distinct,
     "names": partial(_distinct, named=_named),
-    "count": _count,
+    "count": lambda groups, _: _as_measured(groups.numbers, "count"),
     "count_distinct": _count_distinct,
     "frames": _frames,
     "span": _span,

@@ -30,14 +30,7 @@ from dicom_assets.tables.delta.arrow import (
 )
 
 # The columns that a plan needs of the log and of the instance table.
-LOG_COLUMNS = [
-    "sequence",
-    *INSTANCE.key,
-    "action",
-    "timestamp",
-    "timestamp_ticks",
-    "state",
-]
+LOG_COLUMNS = ["sequence", *INSTANCE.key, "action", "timestamp", "timestamp_ticks", "state"]
 STORED_COLUMNS = [*INSTANCE.key, "sequence", "received_timestamp"]
 
 
@@ -118,21 +111,16 @@ def _with_received(rows: pa.Table, log: pa.Table, upto: str) -> pa.Table:
 
     Where the log has none, it is the time that the table has.
     """
-    received = _received(key_of(rows), rows[upto], log)
-    return rows.append_column("received_timestamp", pc.coalesce(received, rows["received"]))
-
-
-def _received(keys: Values, upto: Values, log: pa.Table) -> Values:
     creates = log.filter(pc.equal(log["action"], "Create"))
     creates = creates.select(["sequence", "timestamp"]).append_column("key", key_of(creates))
-    row = numbers(range(len(keys)))
-    pairs = pa.table({"key": keys, "upto": upto, "row": row}).join(
-        creates, "key", join_type="inner"
-    )
+    number = numbers(range(len(rows)))
+    pairs = pa.table({"key": key_of(rows), "upto": rows[upto], "row": number})
+    pairs = pairs.join(creates, "key", join_type="inner")
     pairs = pairs.filter(pc.less_equal(pairs["sequence"], pairs["upto"]))
     greatest = pairs.group_by("row").aggregate([("sequence", "max")])
-    sequence = looked_up(row, greatest["row"], greatest["sequence_max"])
-    return looked_up(sequence, creates["sequence"], creates["timestamp"])
+    sequence = looked_up(number, greatest["row"], greatest["sequence_max"])
+    received = looked_up(sequence, creates["sequence"], creates["timestamp"])
+    return rows.append_column("received_timestamp", pc.coalesce(received, rows["received"]))
 
 
 def _patches(kept: pa.Table, log: pa.Table) -> pa.Table:

@@ -81,7 +81,8 @@ def converted(values: Array, type_: pa.DataType) -> Array:
     if values.type == type_:
         return values
     if pa.types.is_string(values.type):
-        return _parsed(values, type_)
+        read = [_READERS[type_]([text]) for text in values.to_pylist()]
+        return pa.array([None if isinstance(one, Unparsable) else one for one in read], type_)
     if type_ == INT32:
         values = kept(values, pc.and_(pc.greater_equal(values, -(2**31)), pc.less(values, 2**31)))
     # The others fit. A large whole number may lose its last digits as a floating-point number.
@@ -92,8 +93,3 @@ def kept(values: Array, mask: Values) -> Array:
     """Return values with null where the mask is not true."""
     masked: Array = pc.if_else(mask, values, pa.scalar(None, values.type))
     return masked
-
-
-def _parsed(texts: Array, type_: pa.DataType) -> Array:
-    read = [_READERS[type_]([text]) for text in texts.to_pylist()]
-    return pa.array([None if isinstance(value, Unparsable) else value for value in read], type_)

@@ -15,17 +15,8 @@ import pyarrow as pa
 from dicom_assets.errors import DoubledRowsError
 from dicom_assets.schema import CHANGE, INSTANCE, Table
 from dicom_assets.tables import change, rejected
-from dicom_assets.tables.aggregates import Groups, part_of
-from dicom_assets.tables.delta.arrow import (
-    Values,
-    distinct,
-    ints,
-    is_in,
-    joined_key,
-    pc,
-    position,
-    texts,
-)
+from dicom_assets.tables.aggregates import PARTS, Groups
+from dicom_assets.tables.delta.arrow import distinct, ints, is_in, joined_key, pc, position, texts
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
@@ -82,20 +73,15 @@ def touched_studies(store: Store, window: Window) -> list[str]:
 
 
 def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Difference:
-    """Return the difference between the rows of some studies and their live instances."""
+    """Return the difference between the rows of some studies and their live instances.
+
+    Raises DoubledRowsError unless each instance has one row, so that a fault does not spread.
+    """
     # The target was opened before `instance`, so the derived rows are never older than its own.
-    existing = target.rows_of(target.table.study_column, studies)
-    columns = columns_read(target.table)
-    live = store.open(INSTANCE).rows_of("studyinstanceuid", studies, columns)
-    _require_single(live, target.table)
-    derived = roll_up(live, target.table, store.service_base)
-    return compare(existing, derived, target.table)
-
-
-def _require_single(live: pa.Table, table: Table) -> None:
-    """Raise DoubledRowsError unless each instance has one row, so that a fault does not spread."""
-    doubled = len(live) - len(live.group_by(list(INSTANCE.key)).aggregate([]))
-    if doubled:
+    table = target.table
+    existing = target.rows_of(table.study_column, studies)
+    live = store.open(INSTANCE).rows_of("studyinstanceuid", studies, columns_read(table))
+    if doubled := len(live) - len(live.group_by(list(INSTANCE.key)).aggregate([])):
         raise DoubledRowsError(
             f"instance has {doubled} rows too many in the studies that the hours touched: "
             f"{table.name} was not derived from them and is as it was. Most likely somebody else "
@@ -103,6 +89,7 @@ def _require_single(live: pa.Table, table: Table) -> None:
             "dicom_assets, restore the version before them, and materialize the hours since then "
             "again"
         )
+    return compare(existing, roll_up(live, table, store.service_base), table)
 
 
 def _clear_settled(store: Store, run: Run) -> None:
@@ -164,7 +151,7 @@ def roll_up(live: pa.Table, table: Table, service_base: str | None = None) -> pa
         return table.derive(live, service_base)
     keys = tuple(table[name].sources[0] for name in table.key)
     groups = Groups(live, keys, service_base)
-    parts = [part_of(groups, column) for column in table.columns]
+    parts = [PARTS[column.aggregate](groups, column) for column in table.columns]
     measured = iter(groups.measured([measure for part in parts for measure in part.measures]))
     columns = [part.combine(*islice(measured, len(part.measures))) for part in parts]
     types = [column.type for column in table.columns]
@@ -179,22 +166,15 @@ def compare(existing: pa.Table, derived: pa.Table, table: Table) -> Difference:
     """
     old_keys, new_keys = joined_key(existing, table.key), joined_key(derived, table.key)
     at = position(new_keys, old_keys)
-    is_new = pc.is_null(at)
-    compared = [column.name for column in table.columns if column.compared]
-    same = _same_rows(existing.take(at), derived, compared)
+    is_new, old = pc.is_null(at), existing.take(at)
+    same = pc.invert(is_new)
+    for name in (column.name for column in table.columns if column.compared):
+        equal = pc.fill_null(pc.equal(old[name], derived[name]), False)  # noqa: FBT003 - Arrow's own signature
+        both_null = pc.and_(pc.is_null(old[name]), pc.is_null(derived[name]))
+        same = pc.and_(same, pc.or_(equal, both_null))
     return Difference(
         table,
         inserts=derived.filter(is_new),
-        updates=derived.filter(pc.and_(pc.invert(is_new), pc.invert(same))),
+        updates=derived.filter(pc.invert(pc.or_(is_new, same))),
         deletes=existing.filter(pc.invert(is_in(old_keys, new_keys))).select(list(table.key)),
     )
-
-
-def _same_rows(left: pa.Table, right: pa.Table, names: list[str]) -> Values:
-    """Return a mask of the rows that are equal in the named columns; null equals null only."""
-    same: Values = pa.array([True] * len(right), pa.bool_())
-    for name in names:
-        equal = pc.fill_null(pc.equal(left[name], right[name]), False)  # noqa: FBT003 - Arrow's own signature
-        both_null = pc.and_(pc.is_null(left[name]), pc.is_null(right[name]))
-        same = pc.and_(same, pc.or_(equal, both_null))
-    return same

@@ -90,18 +90,18 @@ def _without_guard(with_held: Any) -> Any:  # noqa: ANN401 - a function
     return unguarded
 
 
-def _received_by_any(received: Any) -> Any:  # noqa: ANN401 - a function
-    def of_any(keys: Any, upto: Any, rows: pa.Table) -> Any:  # noqa: ANN401 - columns
-        at = rows.schema.get_field_index("action")
-        return received(keys, upto, rows.set_column(at, "action", pa.array(["Create"] * len(rows))))
+def _received_by_any(with_received: Any) -> Any:  # noqa: ANN401 - a function
+    def of_any(rows: pa.Table, logged: pa.Table, upto: str) -> pa.Table:
+        at = logged.schema.get_field_index("action")
+        creates = logged.set_column(at, "action", pa.array(["Create"] * len(logged)))
+        added: pa.Table = with_received(rows, creates, upto)
+        return added
 
     return of_any
 
 
-def _received_unbounded(received: Any) -> Any:  # noqa: ANN401 - a function
-    return lambda keys, upto, rows: received(
-        keys, pa.chunked_array([pa.array([0] * len(upto), pa.int64())]), rows
-    )
+def _received_unbounded(with_received: Any) -> Any:  # noqa: ANN401 - a function
+    return lambda rows, logged, upto: with_received(rows, logged.slice(0, 0), upto)
 
 
 def _without_partition(_: object) -> Any:  # noqa: ANN401 - a function
@@ -126,13 +126,13 @@ def _keeps_the_empty(compare: Any) -> Any:  # noqa: ANN401 - a function
 
 def _aggregating(name: Any, make: Callable[[Any], Any]) -> Plant:  # noqa: ANN401 - an aggregate
     def plant(patch: pytest.MonkeyPatch) -> None:
-        patch.setitem(aggregates._PARTS, name, make(aggregates._PARTS[name]))
+        patch.setitem(aggregates.PARTS, name, make(aggregates.PARTS[name]))
 
     return plant
 
 
 def _as(name: Any) -> Callable[[Any], Any]:  # noqa: ANN401 - an aggregate
-    return lambda _: aggregates._PARTS[name]
+    return lambda _: aggregates.PARTS[name]
 
 
 def _oldest(latest: Any) -> Any:  # noqa: ANN401 - a function
@@ -148,8 +148,8 @@ PURE: dict[str, Plant] = {
     "order by timestamp": _replacing(plan, "newest_of", _newest_by_time),
     "ignore tombstones": _replacing(plan, "is_gone", _nothing_is_gone),
     "no sequence guard": _replacing(plan, "_with_stored", _without_guard),
-    "received from any entry": _replacing(plan, "_received", _received_by_any),
-    "received never found": _replacing(plan, "_received", _received_unbounded),
+    "received from any entry": _replacing(plan, "_with_received", _received_by_any),
+    "received never found": _replacing(plan, "_with_received", _received_unbounded),
     "a key without its data partition": _replacing(plan, "key_of", _without_partition),
     "count one too many": _replacing(rollup, "roll_up", _counts_too_many),
     "emptied studies stay": _replacing(rollup, "compare", _keeps_the_empty),
