@@ -17,14 +17,11 @@ from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import Window, datetime_of, floor_hour
 
-FIRST_PAUSE = timedelta(hours=1)
-LONGEST_PAUSE = timedelta(hours=24)
-
 
 def pause_after(attempts: int) -> timedelta:
     """Return the pause after a number of attempts: an hour, doubling up to a day."""
     doublings = min(attempts - 1, 10)
-    return min(LONGEST_PAUSE, FIRST_PAUSE * (1 << doublings))
+    return min(timedelta(days=1), timedelta(hours=1 << doublings))
 
 
 def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run) -> None:
@@ -36,9 +33,14 @@ def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run
         known = {_identity(row): row for row in rejected.rows().to_pylist()}
         rows = {_identity(row): row for row in (_row(r, window, run) for r in noted)}
         fresh = [row for identity, row in rows.items() if identity not in known]
-        again = [
-            _again(known[i], row, run) for i, row in rows.items() if _is_due(known.get(i), run)
-        ]
+        again = []
+        for identity, row in rows.items():
+            old = known.get(identity)
+            if old and old["sequence"] is not None and old["next_attempt"] <= run.now:
+                attempts = old["attempts"] + 1
+                newest = {name: row[name] for name in ("reason", "run_id")}
+                pause = {"attempts": attempts, "next_attempt": run.now + pause_after(attempts)}
+                again.append(old | newest | pause)
         difference = Difference(
             REJECTED,
             inserts=pa.Table.from_pylist(fresh, schema=schema),
@@ -68,19 +70,6 @@ def _row(rejection: Rejection, window: Window, run: Run) -> dict[str, object]:
         "attempts": 1,
         "next_attempt": run.now + pause_after(1),
     }
-
-
-def _is_due(row: dict[str, object] | None, run: Run) -> bool:
-    if row is None or row["sequence"] is None:
-        return False
-    return isinstance(row["next_attempt"], datetime) and row["next_attempt"] <= run.now
-
-
-def _again(known: dict[str, object], row: dict[str, object], run: Run) -> dict[str, object]:
-    attempts = known["attempts"] if isinstance(known["attempts"], int) else 0
-    newest = {name: row[name] for name in ("reason", "run_id")}
-    pause = pause_after(attempts + 1)
-    return known | newest | {"attempts": attempts + 1, "next_attempt": run.now + pause}
 
 
 def waiting(store: Store, now: datetime) -> tuple[set[int], set[int]]:

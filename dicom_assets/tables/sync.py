@@ -7,12 +7,11 @@ must follow again.
 
 import hashlib
 import struct
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,14 +24,7 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour, ticks_of
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
-# The columns of a seal itself. The others are its hour, its time, and the marks of tables.
-_SEAL_COLUMNS = [c for c in SYNC.names if c not in {"hour", CHANGE.mark}]
-
-
-# The tables whose marks `sync` has had from the first release on.
-_FIRST_FOLLOWERS = {INSTANCE.name, SERIES.name, STUDY.name}
-# A column of `sync` with this ending that no table here has is the mark of a table that is switched
-# off.
+# A column of `sync` that ends so and that no table here has marks a table that is switched off.
 _MARK_ENDS = "At"
 
 
@@ -51,7 +43,7 @@ def with_marks(tables: Iterable[Table]) -> Table:
                 f"ends in {_MARK_ENDS}, such as {table.name}{_MARK_ENDS}"
             )
         meaning = f"when {table.name} was brought to this seal"
-        added = table.name not in _FIRST_FOLLOWERS
+        added = table.name not in {INSTANCE.name, SERIES.name, STUDY.name}
         marks.append(Column(table.mark, TIMESTAMP, meaning, added=added, mark=True))
     return replace(SYNC, columns=(*SYNC.columns, *marks))
 
@@ -109,26 +101,21 @@ def hours_of(window: Window, changes: pa.Table, rejections: Iterable[Rejection])
     `changes` has at least timestamp_ticks, sequence and action. Rejections without a readable time
     belong to no hour.
     """
-    rows = zip(
-        *(changes[c].to_pylist() for c in ("timestamp_ticks", "sequence", "action")), strict=True
-    )
-    placed = sorted((ticks // TICKS_PER_HOUR, sequence, action) for ticks, sequence, action in rows)
-    changed = {hour: list(group) for hour, group in groupby(placed, itemgetter(0))}
-    refused: dict[int, list[int]] = {}
+    columns = [changes[c].to_pylist() for c in ("timestamp_ticks", "sequence", "action")]
+    actions: dict[int, Counter[str]] = defaultdict(Counter)
+    logged: dict[int, set[int]] = defaultdict(set)
+    refused: dict[int, set[int]] = defaultdict(set)
+    for ticks, sequence, action in zip(*columns, strict=True):
+        actions[ticks // TICKS_PER_HOUR][action] += 1
+        logged[ticks // TICKS_PER_HOUR].add(sequence)
     for rejection in rejections:
         if rejection.ticks is not None and rejection.sequence is not None:
-            refused.setdefault(rejection.ticks // TICKS_PER_HOUR, []).append(rejection.sequence)
+            refused[rejection.ticks // TICKS_PER_HOUR].add(rejection.sequence)
+    parts = [(part, part.start // TICKS_PER_HOUR) for part in window.hours()]
     return [
-        _hour(part, changed.get(number, []), refused.get(number, []))
-        for part in window.hours()
-        for number in [part.start // TICKS_PER_HOUR]
+        Hour(part, actions[hour], tuple(sorted(logged[hour] | refused[hour])), len(refused[hour]))
+        for part, hour in parts
     ]
-
-
-def _hour(window: Window, changed: list[tuple[int, int, str]], refused: list[int]) -> Hour:
-    sequences = {sequence for _, sequence, _ in changed}
-    actions = Counter(action for _, _, action in changed)
-    return Hour(window, actions, tuple(sorted(sequences | set(refused))), len(set(refused)))
 
 
 def seal(store: Store, hours: list[Hour], run: Run) -> int:
@@ -136,9 +123,10 @@ def seal(store: Store, hours: list[Hour], run: Run) -> int:
 
     def attempt() -> int:
         sync = _with_every_mark(store.open(SYNC))
-        known = {row["hour"]: row for row in _rows(sync, hours[0].start, hours[-1].start)}
+        known = {row["hour"]: row for row in _rows(sync, [hour.start for hour in hours])}
         fresh = [hour for hour in hours if hour.start not in known]
-        changed = [h for h in hours if h.start in known and _differs(known[h.start], h)]
+        old = [(known[hour.start], hour) for hour in hours if hour.start in known]
+        changed = [h for row, h in old if row[CHANGE.mark] is None or row | h.seal_columns() != row]
         difference = Difference(
             sync.table, inserts=_seal_rows(fresh, run.now), updates=_seal_rows(changed, run.now)
         )
@@ -188,21 +176,18 @@ def _with_every_mark(sync: Snapshot) -> Snapshot:
     return replace(sync, table=replace(sync.table, columns=(*sync.table.columns, *marks)))
 
 
-def _differs(row: Mapping[str, object], hour: Hour) -> bool:
-    seal_columns = hour.seal_columns()
-    return row[CHANGE.mark] is None or any(row[c] != seal_columns[c] for c in _SEAL_COLUMNS)
-
-
 def _seal_rows(hours: list[Hour], now: datetime) -> pa.Table:
     rows = [{"hour": hour.start, **hour.seal_columns(), CHANGE.mark: now} for hour in hours]
     return pa.Table.from_pylist(rows, schema=SYNC.arrow())
 
 
-def _rows(sync: Snapshot, first: datetime, last: datetime) -> list[dict[str, object]]:
-    bounds = [moment.isoformat() for moment in (first, last)]
-    where = f"\"hour\" >= TIMESTAMP '{bounds[0]}' AND \"hour\" <= TIMESTAMP '{bounds[1]}'"
-    rows: list[dict[str, object]] = sync.rows(where=where).to_pylist()
-    return rows
+def _rows(sync: Snapshot, hours: Collection[datetime]) -> list[dict[str, Any]]:
+    """Return the rows from the first of some hours to the last."""
+    if not hours:
+        return []
+    first, last = min(hours).isoformat(), max(hours).isoformat()
+    where = f"\"hour\" >= TIMESTAMP '{first}' AND \"hour\" <= TIMESTAMP '{last}'"
+    return sync.rows(where=where).to_pylist()
 
 
 def forget_switched_off(store: Store, run: Run) -> None:
@@ -230,7 +215,7 @@ class Seals:
     the same, too.
     """
 
-    rows: tuple[Mapping[str, object], ...]
+    rows: tuple[Mapping[str, Any], ...]
     same_instance: bool = False
 
     def mark(self, store: Store, column: str, run: Run) -> int:
@@ -249,10 +234,9 @@ class Seals:
 
         def attempt() -> int:
             sync = store.open(SYNC)
-            hours = [h for h in known if isinstance(h, datetime) and column in sync.column_names]
-            rows = _rows(sync, min(hours), max(hours)) if hours else []
-            bare = [row for row in _sealed(rows) if row[column] is None]
-            same = [r["hour"] for r in bare if known.get(r["hour"]) == self._identity(r)]
+            rows = _sealed(_rows(sync, known)) if column in sync.column_names else ()
+            bare = {row["hour"]: self._identity(row) for row in rows if row[column] is None}
+            same = [hour for hour, identity in bare.items() if known.get(hour) == identity]
             _set(sync, [{"hour": hour, column: run.now} for hour in same], run)
             return len(same)
 
@@ -270,7 +254,7 @@ def unmark(store: Store, window: Window, run: Run, *, seals: bool = False) -> No
         sync = _with_every_mark(store.open(SYNC))
         marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.column_names]
         marks += [CHANGE.mark] if seals else []
-        rows = _rows(sync, starts[0], starts[-1])
+        rows = _rows(sync, starts)
         marked = [row["hour"] for row in rows if any(row[mark] for mark in marks)]
         _set(sync, [{"hour": hour, **dict.fromkeys(marks)} for hour in marked], run)
 
@@ -287,13 +271,8 @@ def _set(sync: Snapshot, rows: list[dict[str, object]], run: Run) -> None:
 
 def digests_of(store: Store, window: Window) -> dict[datetime, str]:
     """Return the digest of each hour of the window that has a seal."""
-    starts = _starts(window)
-    rows = _rows(store.open(SYNC), starts[0], starts[-1]) if starts else []
-    return {
-        row["hour"]: str(row["digest"])
-        for row in _sealed(rows)
-        if isinstance(row["hour"], datetime)
-    }
+    rows = _rows(store.open(SYNC), _starts(window))
+    return {row["hour"]: row["digest"] for row in _sealed(rows)}
 
 
 def marked_hours(store: Store) -> dict[str, list[datetime]]:
@@ -331,8 +310,8 @@ def _is_whole(row: Mapping[str, datetime], bounds: Window) -> bool:
     return read.start <= wanted.start and wanted.end <= read.end
 
 
-def _sealed(rows: Iterable[dict[str, object]]) -> tuple[dict[str, object], ...]:
-    return tuple(row for row in rows if row[CHANGE.mark] is not None)
+def _sealed(rows: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    return tuple(row for row in rows if row["hour"] and row[CHANGE.mark])
 
 
 def _starts(window: Window) -> list[datetime]:
@@ -341,17 +320,13 @@ def _starts(window: Window) -> list[datetime]:
 
 def all_seals(store: Store) -> Seals:
     """Return the seals of every hour."""
-    rows = store.open(SYNC).rows().to_pylist()
-    return Seals(_sealed(rows), same_instance=True)
+    return Seals(_sealed(store.open(SYNC).rows().to_pylist()), same_instance=True)
 
 
 def seals_of(store: Store, window: Window) -> Seals:
     """Return the seals of a window's hours; raises NotYetError when one is not in the log."""
     starts = _starts(window)
-    if not starts:
-        return Seals(())
-    rows = _rows(store.open(SYNC), starts[0], starts[-1])
-    sealed = _sealed(rows)
+    sealed = _sealed(_rows(store.open(SYNC), starts))
     if len(sealed) < len(starts):
         raise NotYetError(
             f"{len(starts) - len(sealed)} of the {len(starts)} hours from {window} are not in the "
