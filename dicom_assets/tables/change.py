@@ -6,7 +6,8 @@ case only: it is marked when its instance is gone without a Delete entry (expiry
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import groupby, repeat
+from functools import partial
+from itertools import groupby
 from operator import itemgetter
 
 import pyarrow as pa
@@ -15,15 +16,7 @@ from dicom_assets.errors import ForeignArchiveError
 from dicom_assets.feed_contract import UNREADABLE, Entries, Feed, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejected, sync
-from dicom_assets.tables.delta.arrow import (
-    distinct,
-    filter_in,
-    filter_out,
-    ints,
-    is_in,
-    numbers,
-    pc,
-)
+from dicom_assets.tables.delta.arrow import distinct, filter_in, filter_out, ints, is_in, pc
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
@@ -34,11 +27,8 @@ from dicom_assets.window import Window
 # Requests for the newest entry before the service counts as another one: a page may now and then
 # lack a row, which is no reason to refuse.
 READINGS = 3
-NO_LONGER_SERVED = "no longer served"
 # The most entries that a run reads again, each with two small requests. The next run reads others.
 RETRIED_AT_ONCE = 100
-# The columns that tell the state of a key.
-_STATE_COLUMNS = ["sequence", *INSTANCE.key, "action", "state"]
 
 
 def require_archive(log: Snapshot, feed: Feed) -> None:
@@ -50,13 +40,13 @@ def require_archive(log: Snapshot, feed: Feed) -> None:
     newest = log.greatest("sequence", columns).to_pylist()
     if not newest:
         return
-    places = repeat((newest[0]["sequence"], newest[0]["timestamp_ticks"]), READINGS)
-    keys = (feed.key_of(*place) for place in places)
+    sequence, ticks, *own = (newest[0][column] for column in columns)
+    keys = (feed.key_of(sequence, ticks) for _ in range(READINGS))
     served = next((key for key in keys if key is not None), None)
-    if served != UNREADABLE and served != tuple(newest[0][column] for column in INSTANCE.key):
+    if served not in {UNREADABLE, tuple(own)}:
         raise ForeignArchiveError(
             f"the tables were filled from another or a re-created DICOM service: its entry with "
-            f"sequence {newest[0]['sequence']} is not in this one. Nothing was written. Set "
+            f"sequence {sequence} is not in this one. Nothing was written. Set "
             "DICOM_SERVICE_URL back, or DICOM_TABLES_URL to a new root"
         )
 
@@ -85,23 +75,22 @@ class AddEntries(TableUpdate):
             require_archive(before, self.feed)
             entries = self.feed.entries(window, Progress(run.say, "read {} entries of the feed"))
         with watch.stage("commit"):
-            added = _add_and_reject(store, before, window, entries, run)
+            difference, version, after = _add(store, before, window, entries, run)
         with watch.stage("retry"):
             _retry_rejected(store, before, window, self.feed, run)
         with watch.stage("seal"):
             # Another run may add rows meanwhile: the seal is that of the log at the end.
-            attempts = settle(
-                lambda: store.version(CHANGE), lambda: _seal(store, window, entries, run)
-            )
+            attempt = partial(_seal, store, window, entries, run)
+            attempts = settle(partial(store.version, CHANGE), attempt)
         hours, sealed = attempts[-1][0], sum(changed for _, changed in attempts)
         totals = {"sealed": sealed, "skipped": entries.skipped}
         totals |= {"pages": entries.pages, "bytes": entries.bytes}
         return Outcome(
-            version_before=added.version_before,
-            version_after=added.version_after,
+            version_before=version,
+            version_after=after,
             rows=store.open(CHANGE).count(),
             hours={hour.window.start: hour.counts() for hour in hours},
-            totals=Counter(added.difference.counts() | totals),
+            totals=Counter(difference.counts() | totals),
             seconds=watch.seconds,
         )
 
@@ -122,53 +111,39 @@ def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, 
     known = set(ints(before.rows_of("sequence", sorted(due), ["sequence"])["sequence"]))
     wanted = sorted((at, s) for s, at in due.items() if s not in known)
     for at, group in groupby(wanted[:RETRIED_AT_ONCE], itemgetter(0)):
-        instant = Window(at, at + 1)
-        sequences = {sequence for _, sequence in group}
-        entries = _only(feed.entries(instant), sequences, at)
-        _add_and_reject(store, before, instant, entries, run)
+        sequences, instant = [sequence for _, sequence in group], Window(at, at + 1)
+        read = feed.entries(instant)
+        # Others, which came late at the same time, are left to a run for their hour.
+        usable = filter_in(read.changes, "sequence", pa.array(sequences))
+        refused = tuple(r for r in read.rejections if r.sequence in sequences)
+        served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
+        lost = (Rejection(s, at, "no longer served") for s in sequences if s not in served)
+        _add(store, before, instant, Entries(usable, (*refused, *lost)), run)
 
 
-def _add_and_reject(
+def _add(
     store: Store, before: Snapshot, window: Window, entries: Entries, run: Run
-) -> "_Added":
-    """Add entries to the log, and those that cannot be used to `rejected`."""
-    added = converge(lambda: _add(store, before, window, entries, run))
+) -> tuple[Difference, int, int]:
+    """Add entries to the log, and those that cannot be used to `rejected`.
+
+    Return the difference, and the versions of the log before and after it.
+    """
+
+    def attempt() -> tuple[Difference, int, int]:
+        log = store.open(CHANGE)
+        known = rows_in(log, window, ["sequence"])
+        fresh = filter_out(entries.changes, "sequence", known["sequence"])
+        tombstones = _tombstones(before, log, entries.changes)
+        if tombstones.num_rows:
+            # Before the commit: a run that dies between them leaves hours open, never false marks.
+            sync.unmark(store, window, run, seals=True)
+        difference = Difference(CHANGE, inserts=fresh, patches=tombstones)
+        note = {"run_id": run.run_id, "window": str(window)}
+        return difference, log.version, log.commit(difference, note)
+
+    added = converge(attempt)
     rejected.note(store, window, entries.rejections, run)
     return added
-
-
-def _only(read: Entries, wanted: set[int], at: int) -> Entries:
-    """Return the entries of a read that have the wanted sequences.
-
-    Others, which came late at the same time, are left to a run for their hour.
-    """
-    usable = filter_in(read.changes, "sequence", numbers(wanted))
-    refused = tuple(r for r in read.rejections if r.sequence in wanted)
-    served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
-    lost = (Rejection(sequence, at, NO_LONGER_SERVED) for sequence in sorted(wanted - served))
-    return Entries(usable, (*refused, *lost))
-
-
-@dataclass(frozen=True)
-class _Added:
-    """The commit of one attempt, and the versions before and after it."""
-
-    difference: Difference
-    version_before: int
-    version_after: int
-
-
-def _add(store: Store, before: Snapshot, window: Window, entries: Entries, run: Run) -> _Added:
-    log = store.open(CHANGE)
-    known = rows_in(log, window, ["sequence"])
-    fresh = filter_out(entries.changes, "sequence", known["sequence"])
-    tombstones = _tombstones(before, log, entries.changes)
-    if tombstones.num_rows:
-        # Before the commit: a run that dies between the two leaves hours open, never false marks.
-        sync.unmark(store, window, run, seals=True)
-    difference = Difference(CHANGE, inserts=fresh, patches=tombstones)
-    after = log.commit(difference, {"run_id": run.run_id, "window": str(window)})
-    return _Added(difference, log.version, after)
 
 
 def mark_deleted(store: Store, sequences: set[int], run: Run) -> None:
@@ -196,16 +171,14 @@ def _tombstones(before: Snapshot, log: Snapshot, served: pa.Table) -> pa.Table:
     are served as Deleted. `before` is the log before the read: its rows of such a key are gone,
     in any hour. The mark is never removed, because a re-created instance has a greater sequence.
     """
+    columns = ["sequence", *INSTANCE.key, "action", "state"]
     is_deleted = pc.equal(served["state"], "Deleted")
     deleted, alive = served.filter(is_deleted), served.filter(pc.invert(is_deleted))
-    studies = distinct(deleted["studyinstanceuid"])
-    known = before.rows_of("studyinstanceuid", studies, _STATE_COLUMNS)
-    fresh = filter_out(served, "sequence", known["sequence"]).select(_STATE_COLUMNS)
+    known = before.rows_of("studyinstanceuid", distinct(deleted["studyinstanceuid"]), columns)
+    fresh = filter_out(served, "sequence", known["sequence"]).select(columns)
     newest = newest_of(pa.concat_tables([known, fresh]))
     newest = newest.filter(is_in(key_of(newest), key_of(deleted)))
-    silent = filter_out(
-        filter_in(newest, "sequence", known["sequence"]), "sequence", alive["sequence"]
-    )
-    return _deletion_of(
-        log.rows_of("sequence", ints(silent["sequence"]), ["sequence", "action", "state"])
-    )
+    silent = filter_in(newest, "sequence", known["sequence"])
+    silent = filter_out(silent, "sequence", alive["sequence"])
+    sequences = ints(silent["sequence"])
+    return _deletion_of(log.rows_of("sequence", sequences, ["sequence", "action", "state"]))

@@ -5,11 +5,11 @@ commits the difference.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
-from typing import Final, Literal
+from typing import Final
 
 import pyarrow as pa
 
@@ -19,7 +19,6 @@ from dicom_assets.header.extraction import header_map
 from dicom_assets.schema import CHANGE, HEADER_MAP, INSTANCE, TIMESTAMP
 from dicom_assets.tables import change, rejected
 from dicom_assets.tables.delta.arrow import (
-    Values,
     distinct,
     filter_in,
     filter_out,
@@ -39,10 +38,6 @@ from dicom_assets.window import TICKS_PER_HOUR, Window
 # The table's property for the form in which it keeps headers unless a setting says it.
 HEADER_FORM: Final = "dicom_assets.headerColumns"
 BOTH: Final = "both"
-LAYOUT: list[tuple[str, Literal["ascending", "descending"]]] = [
-    (name, "ascending")
-    for name in ("partitionName", "studyinstanceuid", "seriesinstanceuid", "sequence")
-]
 
 
 @dataclass(frozen=True)
@@ -68,8 +63,7 @@ class _ReadHeaders:
     bytes: int
 
     @classmethod
-    def of(cls, pieces: Iterable[Headers], *, reads_on: bool) -> "_ReadHeaders":
-        parts = list(pieces)
+    def of(cls, parts: Sequence[Headers], *, reads_on: bool) -> "_ReadHeaders":
         rows = pa.concat_tables([p.rows for p in parts] or [INSTANCE.arrow().empty_table()])
         awaiting = frozenset(s for p in parts for s in p.replaced if reads_on)
         return cls(
@@ -115,13 +109,7 @@ def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
     with watch.stage("plan"):
         planned = _planned(store, window, run)
     with watch.stage("read"):
-        wanted = ints(planned.plan.read["sequence"])
-        pieces = update.feed.headers(planned.neighbours, wanted) if wanted else ()
-        if update.keeps_form and planned.target.property(HEADER_FORM) == BOTH:
-            pieces = map(_with_map, pieces)
-        counted = _counted(pieces, Progress(run.say, f"read {{}} of {len(wanted):,} headers"))
-        read = _ReadHeaders.of(counted, reads_on=update.reads_on)
-        _require_answers(read, wanted, window)
+        read = _read(update, planned, run)
     with watch.stage("commit"):
         difference = _difference(planned, read, run.now)
         after = planned.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
@@ -140,6 +128,29 @@ def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
     )
 
 
+def _read(update: FollowLog, planned: _Planned, run: Run) -> _ReadHeaders:
+    """Raise ServiceAnswerError unless the service answered for every wanted sequence."""
+    wanted = ints(planned.plan.read["sequence"])
+    with_map = update.keeps_form and planned.target.property(HEADER_FORM) == BOTH
+    progress = Progress(run.say, f"read {{}} of {len(wanted):,} headers")
+    parts: list[Headers] = []
+    count = 0
+    for piece in update.feed.headers(planned.neighbours, wanted) if wanted else ():
+        parts.append(_with_map(piece) if with_map else piece)
+        count += piece.rows.num_rows
+        progress(count)
+    read = _ReadHeaders.of(parts, reads_on=update.reads_on)
+    answered = {*ints(read.rows["sequence"]), *read.deleted, *read.awaiting}
+    answered |= {r.sequence for r in read.rejections if r.sequence is not None}
+    if missing := len(set(wanted) - answered):
+        raise ServiceAnswerError(
+            f"the two reads of the feed do not agree: of {len(wanted)} entries that the log has "
+            f"in the window from {update.window}, {missing} were not served with their headers. "
+            "Nothing was written. Run the hour again, `change` included"
+        )
+    return read
+
+
 def _with_map(piece: Headers) -> Headers:
     """Return a piece with the header as a map, too."""
     texts = piece.rows["metadata_string"].to_pylist()
@@ -147,26 +158,6 @@ def _with_map(piece: Headers) -> Headers:
     at = piece.rows.schema.get_field_index("metadata")
     field = piece.rows.schema.field(at)
     return replace(piece, rows=piece.rows.set_column(at, field, pa.array(maps, HEADER_MAP)))
-
-
-def _require_answers(read: _ReadHeaders, wanted: list[int], window: Window) -> None:
-    """Raise ServiceAnswerError unless the service answered for every wanted sequence."""
-    answered = {*ints(read.rows["sequence"]), *read.deleted, *read.awaiting}
-    answered |= {r.sequence for r in read.rejections if r.sequence is not None}
-    if missing := len(set(wanted) - answered):
-        raise ServiceAnswerError(
-            f"the two reads of the feed do not agree: of {len(wanted)} entries that the log has "
-            f"in the window from {window}, {missing} were not served with their headers. "
-            "Nothing was written. Run the hour again, `change` included"
-        )
-
-
-def _counted(pieces: Iterable[Headers], progress: Progress) -> Iterator[Headers]:
-    count = 0
-    for piece in pieces:
-        count += piece.rows.num_rows
-        progress(count)
-        yield piece
 
 
 def _planned(store: Store, window: Window, run: Run) -> _Planned:
@@ -198,43 +189,38 @@ def _neighbours(log: Snapshot, inside: pa.Table, wanted: pa.Table) -> pa.Table:
 
 def _difference(planned: _Planned, read: _ReadHeaders, now: datetime) -> Difference:
     plan = planned.plan
-    at = position(read.rows["sequence"], plan.read["sequence"])
-    rows = _stamped(read.rows, plan.read["received_timestamp"].take(at), now)
+    layout = ("partitionName", "studyinstanceuid", "seriesinstanceuid", "sequence")
+    rows = read.rows.sort_by([(name, "ascending") for name in layout])
+    at = position(rows["sequence"], plan.read["sequence"])
+    received = plan.read["received_timestamp"].take(at)
+    loaded = pa.array([now] * len(rows), TIMESTAMP)
+    for name, values in (("received_timestamp", received), ("created_date", loaded)):
+        column = rows.schema.get_field_index(name)
+        rows = rows.set_column(column, rows.schema.field(name), values)
     exists = plan.read["exists"].take(at)
     gone = filter_in(plan.read, "sequence", numbers(read.deleted))
     gone = gone.filter(gone["exists"]).select(plan.deletes.column_names)
     return Difference(
         planned.target.table,
-        inserts=rows.filter(pc.invert(exists)).sort_by(LAYOUT),
-        updates=rows.filter(exists).sort_by(LAYOUT),
+        inserts=rows.filter(pc.invert(exists)),
+        updates=rows.filter(exists),
         deletes=pa.concat_tables([plan.deletes, gone]),
         patches=plan.patches,
     )
 
 
-def _stamped(rows: pa.Table, received: Values, now: datetime) -> pa.Table:
-    loaded = pa.array([now] * len(rows), TIMESTAMP)
-    for name, values in (("received_timestamp", received), ("created_date", loaded)):
-        at = rows.schema.get_field_index(name)
-        rows = rows.set_column(at, rows.schema.field(name), values)
-    return rows
-
-
 def _by_hour(window: Window, planned: _Planned, read: _ReadHeaders) -> dict[int, Counter[str]]:
-    fates = _fates(planned.plan, read)
+    """Count the entries by hour and result. An older entry of a touched key is superseded."""
+    plan = planned.plan
+    fates = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
+    fates |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
+    fates |= dict.fromkeys(plan.paused, "rejected")
+    fates |= dict.fromkeys(ints(read.rows["sequence"]), "applied")
+    fates |= dict.fromkeys(read.deleted, "deleted") | dict.fromkeys(read.awaiting, "awaiting")
+    fates |= {r.sequence: "rejected" for r in read.rejections if r.sequence is not None}
     starts = (hour.start // TICKS_PER_HOUR * TICKS_PER_HOUR for hour in window.hours())
     hours = {start: Counter(dict.fromkeys(FATES, 0)) for start in starts}
     rows = zip(*(ints(planned.inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
     for ticks, sequence in rows:
         hours[ticks // TICKS_PER_HOUR * TICKS_PER_HOUR][fates.get(sequence, "superseded")] += 1
     return hours
-
-
-def _fates(plan: Plan, read: _ReadHeaders) -> dict[int, str]:
-    """Return the result of the newest entry of each touched key, by sequence."""
-    fates = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
-    fates |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
-    fates |= dict.fromkeys(plan.paused, "rejected")
-    fates |= dict.fromkeys(ints(read.rows["sequence"]), "applied")
-    fates |= dict.fromkeys(read.deleted, "deleted") | dict.fromkeys(read.awaiting, "awaiting")
-    return fates | {r.sequence: "rejected" for r in read.rejections if r.sequence is not None}

@@ -13,8 +13,6 @@ from dicom_assets.tables.delta.snapshot import Store
 PROGRESS_SECONDS = 2.0
 # The results of an entry, in the order of the rule.
 FATES = ("applied", "deleted", "superseded", "unchanged", "rejected", "awaiting")
-# The results that a later attempt of the same run counts as unchanged.
-_DONE = ("applied", "deleted")
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ def added(first: Mapping[str, int], second: Mapping[str, int]) -> Counter[str]:
 def _done_first(before: Counter[str], after: Counter[str]) -> Counter[str]:
     # Entries that the first attempt changed are among those that the second found unchanged.
     both = Counter(after)
-    for name in _DONE:
+    for name in ("applied", "deleted"):
         moved = min(before[name], both["unchanged"])
         both.update({name: moved, "unchanged": -moved})
     return both
@@ -75,10 +73,9 @@ class TableUpdate(ABC):
 
 
 class Progress:
-    """A count that is logged every few seconds at most."""
+    """A count that is logged every few seconds at most. `text` has a place for it."""
 
     def __init__(self, say: Callable[[str], None], text: str) -> None:
-        """Start the clock; `text` has a place for the count."""
         self._say = say
         self._text = text
         self._next = time.monotonic() + PROGRESS_SECONDS
@@ -94,7 +91,6 @@ class Stopwatch:
     """The seconds of each stage, by its name."""
 
     def __init__(self) -> None:
-        """Begin without a stage."""
         self.seconds: dict[str, float] = {}
 
     @contextmanager

@@ -1,6 +1,6 @@
 """The rows that a window touched, as they are now, for assets downstream of ours."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -22,44 +22,20 @@ def touched_rows(
     """
     if window is None:
         return store.open(table).rows(columns)
-    return _reader_of(table)(store, window, list(columns or table.names))
-
-
-def _changes(store: Store, window: Window, columns: list[str]) -> pa.Table:
-    return change.rows_in(store.open(CHANGE), window, columns)
-
-
-def _instances(store: Store, window: Window, columns: list[str]) -> pa.Table:
-    touched = _changes(store, window, list(INSTANCE.key))
-    studies = distinct(touched["studyinstanceuid"])
-    wanted = [n for n in INSTANCE.names if n in columns or n in INSTANCE.key]
-    rows = store.open(INSTANCE).rows_of("studyinstanceuid", studies, wanted)
-    return rows.filter(is_in(key_of(rows), key_of(touched))).select(columns)
-
-
-def _of_studies(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:
-    def read(store: Store, window: Window, columns: list[str]) -> pa.Table:
-        studies = distinct(_changes(store, window, ["studyinstanceuid"])["studyinstanceuid"])
-        return store.open(table).rows_of(table.study_column, studies, columns)
-
-    return read
-
-
-def _of_hours(table: Table, column: str) -> Callable[[Store, Window, list[str]], pa.Table]:
-    def read(store: Store, window: Window, columns: list[str]) -> pa.Table:
-        first, end = (datetime_of(bound).isoformat() for bound in (window.start, window.end))
-        where = f"\"{column}\" >= TIMESTAMP '{first}' AND \"{column}\" < TIMESTAMP '{end}'"
-        return store.open(table).rows(columns, where)
-
-    return read
-
-
-def _reader_of(table: Table) -> Callable[[Store, Window, list[str]], pa.Table]:
+    wanted = list(columns or table.names)
     if table.is_derived:
-        return _of_studies(table)
-    return {
-        CHANGE.name: _changes,
-        INSTANCE.name: _instances,
-        SYNC.name: _of_hours(SYNC, "hour"),
-        REJECTED.name: _of_hours(REJECTED, "window_start"),
-    }[table.name]
+        touched = change.rows_in(store.open(CHANGE), window, ["studyinstanceuid"])
+        studies = distinct(touched["studyinstanceuid"])
+        return store.open(table).rows_of(table.study_column, studies, wanted)
+    if table.name == CHANGE.name:
+        return change.rows_in(store.open(CHANGE), window, wanted)
+    if table.name == INSTANCE.name:
+        touched = change.rows_in(store.open(CHANGE), window, list(INSTANCE.key))
+        studies = distinct(touched["studyinstanceuid"])
+        read = [name for name in INSTANCE.names if name in wanted or name in INSTANCE.key]
+        rows = store.open(INSTANCE).rows_of("studyinstanceuid", studies, read)
+        return rows.filter(is_in(key_of(rows), key_of(touched))).select(wanted)
+    hour = {SYNC.name: "hour", REJECTED.name: "window_start"}[table.name]
+    first, end = (datetime_of(bound).isoformat() for bound in (window.start, window.end))
+    where = f"\"{hour}\" >= TIMESTAMP '{first}' AND \"{hour}\" < TIMESTAMP '{end}'"
+    return store.open(table).rows(wanted, where)
