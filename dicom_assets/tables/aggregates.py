@@ -7,7 +7,7 @@ of SOP classes are looked up one by one, each once.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial, reduce
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -20,9 +20,7 @@ from dicom_assets.tables.readings import Array, Readings, converted, kept
 DELIMITER: Final = "\\"
 _MICROSECONDS: Final = 1e6
 
-Function: TypeAlias = Literal[
-    "count", "count_distinct", "distinct", "last", "mean", "min_max", "sum"
-]
+Function = Literal["count", "count_distinct", "distinct", "last", "mean", "min_max", "sum"]
 
 
 class Measure(NamedTuple):

@@ -210,7 +210,7 @@ def _difference(planned: _Planned, read: _ReadHeaders, now: datetime) -> Differe
 
 
 def _by_hour(window: Window, planned: _Planned, read: _ReadHeaders) -> dict[int, Counter[str]]:
-    """Count the entries by hour and result. An older entry of a touched key is superseded."""
+    """Count the entries by hour and result."""
     plan = planned.plan
     fates = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
     fates |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
@@ -218,9 +218,8 @@ def _by_hour(window: Window, planned: _Planned, read: _ReadHeaders) -> dict[int,
     fates |= dict.fromkeys(ints(read.rows["sequence"]), "applied")
     fates |= dict.fromkeys(read.deleted, "deleted") | dict.fromkeys(read.awaiting, "awaiting")
     fates |= {r.sequence: "rejected" for r in read.rejections if r.sequence is not None}
-    starts = (hour.start // TICKS_PER_HOUR * TICKS_PER_HOUR for hour in window.hours())
-    hours = {start: Counter(dict.fromkeys(FATES, 0)) for start in starts}
+    hours = {h.start // TICKS_PER_HOUR: Counter(dict.fromkeys(FATES, 0)) for h in window.hours()}
     rows = zip(*(ints(planned.inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
     for ticks, sequence in rows:
-        hours[ticks // TICKS_PER_HOUR * TICKS_PER_HOUR][fates.get(sequence, "superseded")] += 1
-    return hours
+        hours[ticks // TICKS_PER_HOUR][fates.get(sequence, "superseded")] += 1
+    return {hour * TICKS_PER_HOUR: counts for hour, counts in hours.items()}
