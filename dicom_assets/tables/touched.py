@@ -32,7 +32,7 @@ def touched_rows(
     if table.name == INSTANCE.name:
         touched = change.rows_in(store.open(CHANGE), window, list(INSTANCE.key))
         studies = distinct(touched["studyinstanceuid"])
-        read = [name for name in INSTANCE.names if name in wanted or name in INSTANCE.key]
+        read = [name for name in table.names if name in wanted or name in INSTANCE.key]
         rows = store.open(INSTANCE).rows_of("studyinstanceuid", studies, read)
         return rows.filter(is_in(key_of(rows), key_of(touched))).select(wanted)
     hour = {SYNC.name: "hour", REJECTED.name: "window_start"}[table.name]

@@ -1,9 +1,12 @@
 """The rows that an hour touched, as they are now, for assets downstream of ours."""
 
+from dataclasses import replace
+
+import pyarrow as pa
 import pytest
 
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Column, Table
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.touched import touched_rows
 from dicom_assets.window import Window
@@ -38,6 +41,16 @@ def test_an_hour_of_instance_is_its_live_instances_as_they_stand_now(filled: Ben
     assert of(filled, INSTANCE, hours(0), "patientid") == ["A2", "B"]
     assert of(filled, INSTANCE, hours(1), "patientid") == ["A2"]
     assert of(filled, INSTANCE, hours(0), "sequence") == [2, 4]
+
+
+def test_an_hour_of_instance_has_the_columns_that_were_added(filled: Bench) -> None:
+    """A column of DICOM_COLUMNS_FILE, too, although the table here has not got it yet."""
+    added = Column("protocolremark", pa.int32(), "", added=True)
+    table = replace(INSTANCE, columns=(*INSTANCE.columns, added))
+    store = replace(filled.store, tables={**filled.store.tables, INSTANCE.name: table})
+    rows = touched_rows(store, table, hours(1))
+    assert rows.column_names == table.names
+    assert rows["protocolremark"].to_pylist() == [None]
 
 
 def test_an_hour_of_a_rollup_is_the_touched_studies(filled: Bench) -> None:
