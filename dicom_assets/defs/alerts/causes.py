@@ -64,30 +64,17 @@ KILLED = Cause(
 
 
 def cause_of(error: SerializableErrorInfo | None) -> Cause:
-    """Return the cause that an error in Dagster's log shows.
-
-    It is the first error of ours in the chain of causes, otherwise the last error of the chain.
-    Without an error it is KILLED.
-    """
-    chain = []
+    """Return the first error of ours in a chain of causes, else its last error, else KILLED."""
+    last = None
     while error is not None:
-        chain.append(error)
-        error = error.cause
-    if not chain:
+        kind: type[Exception] | None = getattr(errors, error.cls_name or "", None)
+        # By its full name, because another library may have an error of the same class name.
+        if kind and error.message.startswith(f"{errors.__name__}.{error.cls_name}: "):
+            return Cause(kind.__name__, error.message.partition(": ")[2].strip(), kind)
+        last, error = error, error.cause
+    if last is None:
         return KILLED
-    return next(filter(None, map(_ours, chain)), _foreign(chain[-1]))
-
-
-def _ours(error: SerializableErrorInfo) -> Cause | None:
-    kind: type[Exception] | None = getattr(errors, error.cls_name or "", None)
-    # By its full name, because another library may have an error of the same class name.
-    if kind is None or not error.message.startswith(f"{errors.__name__}.{error.cls_name}: "):
-        return None
-    return Cause(kind.__name__, error.message.partition(": ")[2].strip(), kind)
-
-
-def _foreign(error: SerializableErrorInfo) -> Cause:
-    name = error.cls_name or "an error without a name"
+    name = last.cls_name or "an error without a name"
     if name == DagsterAssetCheckFailedError.__name__:
         return Cause(name, "A check stopped the run. The alert of that check says what to do.")
     return Cause(name, f"It failed with {name}, whose text may hold values: read it on the page.")

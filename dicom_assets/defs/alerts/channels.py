@@ -13,15 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 from dicom_assets.defs.alerts.ledger import Message
 from dicom_assets.defs.check_words import READERS
 from dicom_assets.errors import SettingsError
 from dicom_assets.settings import Settings
-
-if TYPE_CHECKING:
-    from apprise import NotifyBase
 
 _LOGGERS = ("apprise", "urllib3", "requests", "smtplib")
 _SILENCING = threading.Lock()
@@ -55,26 +51,22 @@ def channels_of(settings: Settings) -> dict[str, tuple[Channel, ...]]:
 
 def _channels(settings: Settings, name: str) -> tuple[Channel, ...]:
     variable = next(f.metadata["variable"] for f in fields(settings) if f.name == name)
-    urls = enumerate(getattr(settings, name), 1)
-    return tuple(_channel(variable, number, url) for number, url in urls)
-
-
-def _channel(variable: str, number: int, url: str) -> Channel:
+    urls, channels = getattr(settings, name), []
+    if not urls:
+        return ()
     with _silenced_loggers():
-        service = _service(url)
-        if service is None:
-            raise SettingsError(
-                f"{variable}: address {number} is not understood by Apprise. "
-                "See docs/operate/alerts.md for an address of each kind of channel."
-            )
-        kind = str(service.url(privacy=True)).partition(":")[0]  # type: ignore[no-untyped-call]  # theirs
-    return Channel(f"{variable} {number} ({kind})", kind, url)
+        from apprise import Apprise  # noqa: PLC0415 - half a second, for those who have channels
 
-
-def _service(url: str) -> "NotifyBase | None":
-    from apprise import Apprise  # noqa: PLC0415 - half a second, for those who have channels
-
-    return Apprise.instantiate(url)
+        for number, url in enumerate(urls, 1):
+            service = Apprise.instantiate(url)
+            if service is None:
+                raise SettingsError(
+                    f"{variable}: address {number} is not understood by Apprise. "
+                    "See docs/operate/alerts.md for an address of each kind of channel."
+                )
+            kind = str(service.url(privacy=True)).partition(":")[0]  # type: ignore[no-untyped-call]  # theirs
+            channels.append(Channel(f"{variable} {number} ({kind})", kind, url))
+    return tuple(channels)
 
 
 def deliver(messages: Mapping[Channel, Sequence[Message]]) -> dict[Channel, list[Message]]:
@@ -92,7 +84,7 @@ def deliver(messages: Mapping[Channel, Sequence[Message]]) -> dict[Channel, list
 def _send(channel: Channel, message: Message) -> bool:
     from apprise import Apprise, NotifyFormat, NotifyType  # noqa: PLC0415 - as above
 
-    service = _service(channel.url)
+    service = Apprise.instantiate(channel.url)
     if service is None:
         return False
     if channel.kind == _PAGERDUTY:

@@ -7,10 +7,7 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import (
     COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as COMPLETED,
 )
-from dagster._core.storage.asset_check_execution_record import (
-    AssetCheckExecutionRecord,
-    AssetCheckExecutionRecordStatus,
-)
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from dicom_assets.defs.alerts.ledger import Problem
 from dicom_assets.defs.check_words import READER_KEY, SILENCING_KEYS, ReaderRole
@@ -28,25 +25,19 @@ def check_problems(
             # A new run of the check is planned or has died: the result before it still holds.
             done = storage.get_asset_check_execution_history(spec.key, limit=1, status=COMPLETED)
             record = done[0] if done else None
-        if record is not None and _needs_person(record):
-            yield _problem(spec, record)
-
-
-def _needs_person(record: AssetCheckExecutionRecord) -> bool:
-    metadata = record.evaluation.metadata if record.evaluation else {}
-    is_silent = any(key in metadata and metadata[key].value is True for key in SILENCING_KEYS)
-    return record.status is AssetCheckExecutionRecordStatus.FAILED and not is_silent
-
-
-def _problem(spec: dg.AssetCheckSpec, record: AssetCheckExecutionRecord) -> Problem:
-    asset, role = spec.asset_key.to_user_string(), spec.metadata.get(READER_KEY)
-    description = record.evaluation and record.evaluation.description
-    moment = record.event.timestamp if record.event else record.create_timestamp
-    return Problem(
-        key=f"check {asset} {spec.name}",
-        reader=ReaderRole(role) if role in tuple(ReaderRole) else ReaderRole.PLATFORM,
-        title=f"check {spec.name} of {asset} failed",
-        text=description or spec.description or "",
-        page=f"runs/{record.run_id}",
-        since=datetime.fromtimestamp(moment, UTC),
-    )
+        if record is None or record.status is not AssetCheckExecutionRecordStatus.FAILED:
+            continue
+        metadata = record.evaluation.metadata if record.evaluation else {}
+        if any(key in metadata and metadata[key].value is True for key in SILENCING_KEYS):
+            continue
+        asset, role = spec.asset_key.to_user_string(), spec.metadata.get(READER_KEY)
+        description = record.evaluation and record.evaluation.description
+        moment = record.event.timestamp if record.event else record.create_timestamp
+        yield Problem(
+            key=f"check {asset} {spec.name}",
+            reader=ReaderRole(role) if role in tuple(ReaderRole) else ReaderRole.PLATFORM,
+            title=f"check {spec.name} of {asset} failed",
+            text=description or spec.description or "",
+            page=f"runs/{record.run_id}",
+            since=datetime.fromtimestamp(moment, UTC),
+        )

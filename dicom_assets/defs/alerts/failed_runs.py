@@ -52,8 +52,8 @@ class RunWatch:
             if known := ledger.failures.get(key):
                 failure.since, failure.hours = known.since, [*known.hours, *failure.hours]
             ledger.failures[key] = failure
-        open_failures = {key: self._still_open(one) for key, one in ledger.failures.items()}
-        ledger.failures = {key: one for key, one in open_failures.items() if one}
+        still_open = {key: self._still_open(one) for key, one in ledger.failures.items()}
+        ledger.failures = {key: one for key, one in still_open.items() if one}
         failed = [_problem(key, failure) for key, failure in ledger.failures.items()]
         return [*failed, *self._endless(now)]
 
@@ -63,28 +63,26 @@ class RunWatch:
         records = self.instance.get_run_records(wanted, order_by="update_timestamp", ascending=True)
         for record in records:
             run = record.dagster_run
-            if self.watched.is_ours(run, self.location):
-                cause, hours = self._cause(run.run_id), tagged_hours(run.tags)
-                if self._needs_person(run, hours, cause):
-                    yield _failure(record, hours, cause)
-
-    def _cause(self, run_id: str) -> Cause:
-        """Return the cause of a failed run: the first error of a step, or that of the run."""
-        kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
-        events = (entry.dagster_event for entry in self.instance.all_logs(run_id, of_type=kinds))
-        errors = (getattr(event.event_specific_data, "error", None) for event in events if event)
-        return cause_of(next(filter(None, errors), None))
+            if not self.watched.is_ours(run, self.location):
+                continue
+            # The cause is the first error of a step, or that of the run.
+            kinds = {dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE}
+            logs = self.instance.all_logs(run.run_id, of_type=kinds)
+            data = (log.dagster_event.event_specific_data for log in logs if log.dagster_event)
+            errors = (getattr(one, "error", None) for one in data)
+            cause, hours = cause_of(next(filter(None, errors), None)), tagged_hours(run.tags)
+            if self._needs_person(run, hours, cause):
+                yield _failure(record, hours, cause)
 
     def _needs_person(self, run: dg.DagsterRun, hours: Span | None, cause: Cause) -> bool:
         if run.tags.get(WILL_RETRY_TAG) == "true":
             return False
         attempt, is_unseen = attempt_of(run.tags), bool(_UNSEEN & run.tags.keys())
-        if hours is None:
-            return is_unseen and (not cause.passes or self._failed_before(run))
-        return attempt >= LAST_ATTEMPT or cause.lasts or (is_unseen and not attempt)
-
-    def _failed_before(self, run: dg.DagsterRun) -> bool:
-        """Return True when the run of the job before this one failed, too."""
+        if hours is not None:
+            return attempt >= LAST_ATTEMPT or cause.lasts or (is_unseen and not attempt)
+        if not is_unseen or not cause.passes:
+            return is_unseen
+        # A cause that passes is a problem when the run of the job before this one failed, too.
         ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
         wanted = dg.RunsFilter(job_name=run.job_name, statuses=ended)
         before = self.instance.get_runs(wanted, cursor=run.run_id, limit=1)
@@ -135,16 +133,13 @@ def _failure(record: dg.RunRecord, hours: Span | None, cause: Cause) -> tuple[st
 
 
 def _problem(key: str, failure: RunFailure) -> Problem:
-    text, page = f"{_open_hours(failure.hours)}{failure.text}", f"runs/{failure.run_id}"
+    text, hours, page = failure.text, failure.hours, f"runs/{failure.run_id}"
+    if hours:
+        spans = [f"{hour_key(span.first)} … {hour_key(span.last)}" for span in hours[:_SPANS_NAMED]]
+        more = f" and {len(hours) - _SPANS_NAMED} more spans" if len(hours) > _SPANS_NAMED else ""
+        text = (
+            f"{sum(span.count for span in hours)} hours are not in the tables: {', '.join(spans)}"
+            f"{more} (UTC). The schedule requests them again by itself, in the end once a day.\n"
+            f"{text}"
+        )
     return Problem(key, failure.reader, failure.title, text, page, failure.since)
-
-
-def _open_hours(hours: list[Span]) -> str:
-    if not hours:
-        return ""
-    spans = [f"{hour_key(span.first)} … {hour_key(span.last)}" for span in hours[:_SPANS_NAMED]]
-    more = f" and {len(hours) - _SPANS_NAMED} more spans" if len(hours) > _SPANS_NAMED else ""
-    return (
-        f"{sum(span.count for span in hours)} hours are not in the tables: {', '.join(spans)}"
-        f"{more} (UTC). The schedule requests them again by itself, in the end once a day.\n"
-    )

@@ -47,10 +47,9 @@ class Alert(msgspec.Struct):
 
     def is_due(self, channel: str, now: datetime) -> bool:
         """Return True when a channel is due a message: the first, a reminder, or the end."""
-        if channel not in self.sent:
-            return False
-        last = self.sent[channel]
-        return self.over is not None or last is None or now - last >= REMINDER
+        last = self.sent.get(channel)
+        is_time = self.over is not None or last is None or now - last >= REMINDER
+        return channel in self.sent and is_time
 
 
 class RunFailure(msgspec.Struct):
@@ -97,13 +96,14 @@ class Ledger(msgspec.Struct):
     def update(
         self, problems: Iterable[Problem], channels: Mapping[str, Iterable[str]], now: datetime
     ) -> None:
-        """Open an alert for each problem, renew those that are open, and end all others.
-
-        `channels` are names of channels by reader.
-        """
+        """Open or renew each problem's alert, and end all others; `channels` is by reader."""
         current = {problem.key: problem for problem in problems}
-        for key, problem in current.items():
-            self.alerts[key] = _renewed(self.alerts.get(key), problem)
+        for key, new in current.items():
+            known = self.alerts.get(key)
+            # An open alert keeps its beginning and its channels.
+            since = known.since if known and known.over is None else new.since
+            sent = known.sent if known else {}
+            self.alerts[key] = Alert(new.reader, new.title, new.text, new.page, since, sent)
         for key, alert in self.alerts.items():
             names = channels[alert.reader]
             if key in current:
@@ -129,19 +129,9 @@ class Ledger(msgspec.Struct):
         self.alerts = {k: alert for k, alert in self.alerts.items() if alert.sent or not alert.over}
 
 
-def _renewed(known: Alert | None, problem: Problem) -> Alert:
-    """Return the alert of a problem; an open one keeps its beginning and its channels."""
-    since = known.since if known and known.over is None else problem.since
-    sent = known.sent if known else {}
-    return Alert(problem.reader, problem.title, problem.text, problem.page, since, sent)
-
-
 @dataclass(frozen=True)
 class Message:
-    """A message for a channel, and the keys of its alerts.
-
-    `incident` is the same for the opening and the end of an alert.
-    """
+    """A message about alerts; `incident` is the same for the opening and the end of an alert."""
 
     keys: tuple[str, ...]
     title: str
@@ -158,7 +148,13 @@ def messages(
     `location` is the code location, `web_url` the address at which people open Dagster's pages.
     """
     single = [_message(key, alert, location, web_url) for key, alert in alerts.items()]
-    return [_bundle(single, location)] if bundled and len(single) > MOST_MESSAGES else single
+    if not bundled or len(single) <= MOST_MESSAGES:
+        return single
+    still_open = sum(not message.is_resolved for message in single)
+    title = f"{location}: {still_open} alerts, {len(single) - still_open} resolved"
+    text = "\n\n".join(f"{message.title}\n{message.text}" for message in single)
+    keys = tuple(key for message in single for key in message.keys)
+    return [Message(keys, title, text, is_resolved=not still_open)]
 
 
 def _message(key: str, alert: Alert, location: str, web_url: str) -> Message:
@@ -171,11 +167,3 @@ def _message(key: str, alert: Alert, location: str, web_url: str) -> Message:
     lines += [f"For: {READERS[alert.reader]}", f"Look: {web_url.rstrip('/')}/{alert.page}"]
     text, is_resolved = "\n".join(lines), alert.over is not None
     return Message((key,), title, text, is_resolved, f"{location} {key}")
-
-
-def _bundle(single: list[Message], location: str) -> Message:
-    still_open = sum(not message.is_resolved for message in single)
-    title = f"{location}: {still_open} alerts, {len(single) - still_open} resolved"
-    text = "\n\n".join(f"{message.title}\n{message.text}" for message in single)
-    keys = tuple(key for message in single for key in message.keys)
-    return Message(keys, title, text, is_resolved=not still_open)

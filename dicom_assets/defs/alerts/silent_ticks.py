@@ -87,8 +87,7 @@ def _fault(
     last = tick.timestamp if tick else 0.0
     began = [getattr(state and state.instigator_data, name, None) or 0.0 for name in _MOMENTS]
     if max(last, *began) < due.timestamp():
-        text = "It did not tick when it was due. Read the log of dagster-daemon."
-        return "does not tick", text
+        return "does not tick", "It did not tick when it was due. Read the log of dagster-daemon."
     if tick is not None and tick.tick_data.consecutive_failure_count >= FAILED_TICKS:
         return "fails", f"{FAILED_TICKS} ticks in a row have failed. {cause_of(tick.error).text}"
     return None
@@ -96,9 +95,7 @@ def _fault(
 
 def _last_due(schedule: dg.ScheduleDefinition, now: datetime) -> datetime:
     """Return the latest moment at which a schedule should have ticked by now."""
+    cron, zone = schedule.cron_schedule, schedule.execution_timezone or "UTC"
     latest = (now - TICK_PATIENCE).timestamp()
-    zone = schedule.execution_timezone or "UTC"
-    backwards = schedule_execution_time_iterator(
-        latest, schedule.cron_schedule, zone, ascending=False
-    )
-    return next(backwards).astimezone(UTC)
+    ticks = schedule_execution_time_iterator(latest, cron, zone, ascending=False)
+    return next(ticks).astimezone(UTC)
