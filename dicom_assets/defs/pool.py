@@ -22,30 +22,24 @@ OWNER_TAG = "dicom_assets/owner"
 _START_TIME = 19
 
 
-def process_name(pid: int) -> str:
-    """Return machine, process id and start of a process, which no other process ever has.
-
-    The start is counted from the boot, because setting the clock would change a time of day.
-    """
-    return f"{_machine()}|{pid}|{_started(pid)}"
-
-
 def _machine() -> str:
     """Return the host, and on Linux the namespace in which process ids are valid."""
     space = Path("/proc/self/ns/pid")
     return f"{socket.gethostname()}/{space.readlink() if space.is_symlink() else ''}"
 
 
-def _started(pid: int) -> str:
+def owner_of(run_id: str, pid: int) -> str:
+    """Return the tag of a run: run, machine, process id and start of the process.
+
+    The run, because a re-execution copies tags. No other process ever has the other three. The
+    start is counted from the boot, because setting the clock would change a time of day.
+    """
     stat = Path(f"/proc/{pid}/stat")
     if stat.exists():
-        return stat.read_text().rpartition(")")[2].split()[_START_TIME]
-    return f"{psutil.Process(pid).create_time():.0f}"
-
-
-def owner_of(run_id: str, pid: int) -> str:
-    """Return the tag of a run: run and process. The run, because a re-execution copies tags."""
-    return f"{run_id}|{process_name(pid)}"
+        started = stat.read_text().rpartition(")")[2].split()[_START_TIME]
+    else:
+        started = f"{psutil.Process(pid).create_time():.0f}"
+    return f"{run_id}|{_machine()}|{pid}|{started}"
 
 
 def is_dead(owner: str, run_id: str) -> bool:
@@ -69,9 +63,15 @@ def free_dead_slots(instance: dg.DagsterInstance, run_id: str, pool: str) -> lis
         return []
     instance.add_run_tags(run_id, {OWNER_TAG: owner_of(run_id, _worker(instance, run_id))})
     claimed = {slot.run_id for slot in storage.get_concurrency_info(pool).claimed_slots}
-    dead = [owner for owner in sorted(claimed - {run_id}) if _has_ended(instance, owner)]
-    for owner in dead:
+    dead = []
+    for owner in sorted(claimed - {run_id}):
+        run = instance.get_run_by_id(owner)
+        if run is not None and not run.is_finished:
+            if not is_dead(run.tags.get(OWNER_TAG, ""), owner):
+                continue
+            instance.report_run_failed(run, "The process of this run is gone; it was killed.")
         storage.free_concurrency_slots_for_run(owner)
+        dead.append(owner)
     return dead
 
 
@@ -90,13 +90,3 @@ def _worker(instance: dg.DagsterInstance, run_id: str) -> int:
     }
     own = psutil.Process()
     return next((p.pid for p in (own, *own.parents()) if str(p.pid) in logged), own.pid)
-
-
-def _has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
-    run = instance.get_run_by_id(run_id)
-    if run is None or run.is_finished:
-        return True
-    if not is_dead(run.tags.get(OWNER_TAG, ""), run_id):
-        return False
-    instance.report_run_failed(run, message="The process of this run is gone; it was killed.")
-    return True

@@ -1,7 +1,4 @@
-"""The DICOM service as a Dagster resource: its change feed, and the wait for an hour to close.
-
-`feed` reads the feed. The tables belong to the IO manager.
-"""
+"""The DICOM service as a Dagster resource: its change feed, and the wait for an hour to close."""
 
 import time
 from collections.abc import Callable
@@ -76,28 +73,20 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
     def feed(self) -> ChangeFeed:
         """The change feed, connected on first use."""
         if self._feed is None:
-            self._feed = self._connect()
+            table = added.tables(self.columns_file)[INSTANCE.name]
+            form = self.header_columns or HEADER_COLUMNS[0]
+            self._feed = ChangeFeed(
+                self.address(),
+                api_version=self.api_version,
+                batch_size=self.batch_size,
+                retry_seconds=self.retry_seconds,
+                data_partitions=self.data_partitions,
+                reader=RowReader(table, self.site_time_zone, form),
+            )
         return self._feed
 
-    def _connect(self) -> ChangeFeed:
-        return ChangeFeed(
-            self.address(),
-            api_version=self.api_version,
-            batch_size=self.batch_size,
-            retry_seconds=self.retry_seconds,
-            data_partitions=self.data_partitions,
-            reader=RowReader(
-                added.tables(self.columns_file)[INSTANCE.name],
-                self.site_time_zone,
-                self.header_columns or HEADER_COLUMNS[0],
-            ),
-        )
-
     def glance(self) -> ChangeFeed:
-        """Return the feed for a few quick questions, to be closed by who asked for it.
-
-        It asks each of them once, and waits for seconds only.
-        """
+        """Return a feed that asks once and waits for seconds only, to be closed by the caller."""
         return ChangeFeed(
             self.address(),
             api_version=self.api_version,
@@ -107,7 +96,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         )
 
     def counts(self) -> StudyCounts:
-        """Return the service's search for studies, to be closed by who asked for it."""
+        """Return the service's search for studies, to be closed by the caller."""
         return StudyCounts(
             self.address(),
             api_version=self.api_version,

@@ -8,10 +8,10 @@ import dagster as dg
 from dicom_assets.defs.partitions import KEY_FORMAT, hour_key
 from dicom_assets.window import Span
 
-# The number of the attempt at its hours with which a run began, from 1. Runs that a person starts
-# have none.
 # On a run that fills tables which were switched on later, and no columns.
 TABLES_ONLY_TAG = "dicom_assets/tables_only"
+# The number of the attempt at its hours with which a run began, from 1. Runs that a person starts
+# have none.
 ATTEMPT_TAG = "dicom_assets/attempt"
 # A failure from this attempt on is an alert: faults that pass by themselves have passed by then.
 LAST_ATTEMPT = 4

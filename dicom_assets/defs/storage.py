@@ -44,32 +44,24 @@ def storage_of(settings: Settings) -> tuple[str, AzureStorage | LocalConfig]:
 
     Raises SettingsError for a root in Azure without an account.
     """
-    root = settings.tables_root
+    root, account, endpoint = settings.tables_root, settings.storage_account, None
     if "://" not in root:
         return root, LocalConfig()
     parts = urlsplit(root)
     container, _, host = parts.netloc.rpartition("@")
-    account, _, suffix = host.partition(".")
-    if not container:
-        return root, _azure(settings, _require_account(settings), None)
-    if suffix in _KNOWN and parts.scheme.startswith("ab"):
-        return root, _azure(settings, account, None)
-    # The engine does not know the hosts of other clouds, but takes any account with its address.
-    address = f"https://{host.replace('.dfs.', '.blob.', 1)}"
-    return f"az://{container}{parts.path}", _azure(settings, account, address)
-
-
-def _require_account(settings: Settings) -> str:
-    if settings.storage_account is None:
+    if not container and account is None:
         raise SettingsError(
             "AZURE_STORAGE_ACCOUNT_NAME is required with a DICOM_TABLES_URL that names a container "
             "only; or name both: abfss://container@account.dfs.core.windows.net/…"
         )
-    return settings.storage_account
-
-
-def _azure(settings: Settings, account: str, endpoint: str | None) -> AzureStorage:
-    return AzureStorage(
+    if container:
+        account, _, suffix = host.partition(".")
+        if suffix not in _KNOWN or not parts.scheme.startswith("ab"):
+            # The engine does not know the hosts of other clouds, but takes any account with its
+            # address.
+            root = f"az://{container}{parts.path}"
+            endpoint = f"https://{host.replace('.dfs.', '.blob.', 1)}"
+    return root, AzureStorage(
         account_name=account,
         endpoint=endpoint,
         authority_host=settings.authority,
