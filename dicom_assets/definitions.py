@@ -6,8 +6,7 @@ definitions. Dagster loads `defs` for ours. Loading sends no request.
 
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -18,14 +17,13 @@ from dagster._utils.schedules import is_valid_cron_string
 
 from dicom_assets.defs.alerts.sensor import alerts_sensor
 from dicom_assets.defs.assets import derived_asset, story
-from dicom_assets.defs.checks.due_hours import DueHours
 from dicom_assets.defs.checks.service import service_checks
 from dicom_assets.defs.checks.tables import table_checks
 from dicom_assets.defs.checks.upkeep import upkeep_checks
-from dicom_assets.defs.descriptions import described, freshness_policy, service_spec
+from dicom_assets.defs.descriptions import described, service_spec
 from dicom_assets.defs.io_manager import DeltaTables
 from dicom_assets.defs.names import DEFAULT_NAME, Names
-from dicom_assets.defs.partitions import hourly
+from dicom_assets.defs.partitions import DueHours, hourly
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.schedules.check_jobs import check_jobs
 from dicom_assets.defs.schedules.columns import columns_job
@@ -41,12 +39,7 @@ from dicom_assets.defs.storage import AzureStorage, require_no_plain_secret, sto
 from dicom_assets.emulator import sample, server
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
-from dicom_assets.settings import (
-    ARCHIVE_DIRECTORY,
-    LOOPBACK_DIRECTORY,
-    NEWEST_FIRST,
-    Settings,
-)
+from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, NEWEST_FIRST, Settings
 from dicom_assets.tables.catalogue import TABLES, catalogue
 
 _STARTING = threading.Lock()
@@ -97,34 +90,30 @@ def build_definitions(
         raise SettingsError(
             "DICOM_SCHEDULE: a cron schedule that Dagster accepts is needed, such as 15 * * * *"
         )
-    with quiet_betas():
+    with warnings.catch_warnings():
+        # Neither has a stable alternative: `backfill_policy` makes many hours one run, and the code
+        # references lead from an asset to its source.
+        for beta in ("`backfill_policy`", "`with_source_code_references`", "CodeReference"):
+            warnings.filterwarnings("ignore", f".*{beta}.* is currently in beta", dg.BetaWarning)
         names = Names.of(name, key_prefix)
         built = _build(settings, names, io_manager(settings, storage, tuple(tables), names))
         alerts = alerts_sensor(settings, built, names, running=not settings.is_embedded)
         return dg.Definitions.merge(built, dg.Definitions(sensors=[alerts]))
 
 
-@contextmanager
-def quiet_betas() -> Iterator[None]:
-    """Silence Dagster's beta warnings for the APIs that we rely on, and no other warning.
-
-    Neither has a stable alternative: `backfill_policy` makes many hours one run, and the code
-    references lead from an asset to its source.
-    """
-    relied_on = ("`backfill_policy`", "`with_source_code_references`", "CodeReference")
-    with warnings.catch_warnings():
-        for name in relied_on:
-            warnings.filterwarnings("ignore", f".*{name}.* is currently in beta", dg.BetaWarning)
-        yield
-
-
 def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definitions:
     service = dicom_service(settings)
-    start = datetime.fromisoformat(str(service.start_time))
-    partitions = hourly(start, settings.end_time)
+    partitions = hourly(datetime.fromisoformat(str(service.start_time)), settings.end_time)
     shown = catalogue(manager.tables, settings.columns_file)
-    further = _further(manager.tables)
-    assets = _assets(settings, names, partitions, shown, further)
+    # Derived tables that the story does not have. They have to be filled.
+    own = {SERIES.name, STUDY.name}
+    further = [table for table in manager.tables if table.is_derived and table.name not in own]
+
+    def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return described(spec, shown[spec.key.path[-1]], names, settings, partitions)
+
+    made = [*story(names), *(derived_asset(table, names) for table in further)]
+    assets = list(dg.map_asset_specs(complete, made))
     load = HourlyLoad(
         names=names,
         tables={asset.key.path[-1]: asset.key for asset in assets},
@@ -137,11 +126,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     ticking = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     sensing = dg.DefaultSensorStatus.RUNNING if running else dg.DefaultSensorStatus.STOPPED
     due = DueHours(partitions, settings.schedule, load.delay)
-    checks = [
-        *service_checks(names, due),
-        *upkeep_checks(names, due),
-        *table_checks(names),
-    ]
+    checks = [*service_checks(names, due), *upkeep_checks(names, due), *table_checks(names)]
     nightly = maintenance_job(manager.tables, names)
     backfill = columns_job(load)
     hourly_job = tables_job(load)
@@ -162,34 +147,6 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
         ],
         resources={names.service: service, names.tables: manager},
     )
-
-
-def _further(tables: tuple[Table, ...]) -> list[Table]:
-    """Return the derived tables that the story does not have, which have to be filled."""
-    told = {SERIES.name, STUDY.name}
-    return [table for table in tables if table.is_derived and table.name not in told]
-
-
-def _assets(
-    settings: Settings,
-    names: Names,
-    partitions: dg.HourlyPartitionsDefinition,
-    shown: Mapping[str, Table],
-    further: list[Table],
-) -> list[dg.AssetsDefinition]:
-    """Return the story and the assets of further tables, with partitions, freshness and pages.
-
-    `shown` are all tables by name, with the columns that a file adds.
-    """
-    assets = [*story(names), *(derived_asset(table, names) for table in further)]
-    freshness = freshness_policy(settings)
-
-    def complete(spec: dg.AssetSpec) -> dg.AssetSpec:
-        table = shown[spec.key.path[-1]]
-        spec = described(spec, table, names, settings.table_path(table.name))
-        return spec.replace_attributes(partitions_def=partitions, freshness_policy=freshness)
-
-    return list(dg.map_asset_specs(complete, assets))
 
 
 def io_manager(

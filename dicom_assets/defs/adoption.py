@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import Final
 
 import dagster as dg
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from dicom_assets.defs.partitions import hour_key
+from dicom_assets.defs.partitions import hour_key, materialized
 
 # Metadata of a materialization without a run.
 ADOPTED: Final = "adopted"
@@ -31,7 +30,7 @@ def unreported(
     for name, asset in keys.items():
         hour_keys = map(hour_key, hours.get(name, ()))
         shown = [key for key in hour_keys if partitions.has_partition_key(key)]
-        known = instance.get_status_by_partition(asset, shown, partitions) or {} if shown else {}
+        done = materialized(instance, asset, shown, partitions)
         for key in shown:
-            if known.get(key) is not AssetPartitionStatus.MATERIALIZED:
+            if key not in done:
                 yield dg.AssetMaterialization(asset, partition=key, metadata={ADOPTED: True})

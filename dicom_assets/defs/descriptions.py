@@ -12,7 +12,7 @@ import dagster as dg
 from dagster._utils.schedules import cron_string_iterator
 
 from dicom_assets.defs.names import Names
-from dicom_assets.schema import CHANGE, INSTANCE, Column, Path, Table
+from dicom_assets.schema import CHANGE, INSTANCE, Table
 from dicom_assets.settings import Settings
 from dicom_assets.window import HOUR
 
@@ -37,15 +37,27 @@ def freshness_policy(settings: Settings) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(fail_window=expected + rhythm, warn_window=expected)
 
 
-def described(spec: dg.AssetSpec, table: Table, names: Names, location: str) -> dg.AssetSpec:
-    """Return the spec of a table's asset with the schema, lineage and place that its page shows."""
+def described(
+    spec: dg.AssetSpec,
+    table: Table,
+    names: Names,
+    settings: Settings,
+    partitions: dg.HourlyPartitionsDefinition,
+) -> dg.AssetSpec:
+    """Return the spec of a table's asset with its partitions and all that its page shows."""
+    columns = [
+        dg.TableColumn(c.name, str(c.type), description=c.meaning, tags=c.known)
+        for c in table.columns
+    ]
     return spec.replace_attributes(
-        group_name=names.group,
+        partitions_def=partitions,
+        freshness_policy=freshness_policy(settings),
+        group_name=names.word,
         owners=[names.owner],
         kinds={"deltalake", "dicom"},
         metadata={
-            "dagster/uri": location,
-            "dagster/column_schema": column_schema(table),
+            "dagster/uri": settings.table_path(table.name),
+            "dagster/column_schema": dg.TableSchema(columns=columns),
             "dagster/column_lineage": column_lineage(table, names),
         },
     )
@@ -53,60 +65,35 @@ def described(spec: dg.AssetSpec, table: Table, names: Names, location: str) -> 
 
 def service_spec(names: Names, address: str, instance: Table = INSTANCE) -> dg.AssetSpec:
     """Return the DICOM service as an external asset; its columns are the attributes we read."""
-    paths = {path.text: path for column in instance.columns for path in column.paths}
-    columns = [
-        dg.TableColumn(name, path.attribute.vr, description=_tag(path))
-        for name, path in paths.items()
-    ]
+    columns = []
+    for name, path in {p.text: p for column in instance.columns for p in column.paths}.items():
+        tags = [step.attribute.tag for step in path.steps]
+        text = " ".join(f"({tag[:4]},{tag[4:]})" for tag in tags)
+        columns.append(dg.TableColumn(name, path.attribute.vr, description=text))
     return dg.AssetSpec(
         names.service_key,
         description="The DICOM service: its change feed lists what was stored, updated, deleted.",
-        group_name=names.group,
+        group_name=names.word,
         owners=[names.owner],
         kinds={"dicom"},
-        metadata={
-            "dagster/uri": address,
-            "dagster/column_schema": dg.TableSchema(columns=columns),
-        },
+        metadata={"dagster/uri": address, "dagster/column_schema": dg.TableSchema(columns=columns)},
     )
-
-
-def column_schema(table: Table) -> dg.TableSchema:
-    """Return a table's columns for Dagster, each with its DICOM attribute as tags."""
-    return dg.TableSchema(columns=[_column(column) for column in table.columns])
-
-
-def _column(column: Column) -> dg.TableColumn:
-    return dg.TableColumn(
-        column.name, str(column.type), description=column.meaning, tags=column.known
-    )
-
-
-def _tag(path: Path) -> str:
-    tags = (step.attribute.tag for step in path.steps)
-    return " ".join(f"({tag[:4]},{tag[4:]})" for tag in tags)
 
 
 def column_lineage(table: Table, names: Names) -> dg.TableColumnLineage:
     """Return the columns upstream from which each column is made."""
-    origins = {column.name: _origins(table, column, names) for column in table.columns}
-    return dg.TableColumnLineage(
-        deps_by_column={
-            name: [dg.TableColumnDep(names.key(asset), source) for asset, source in of]
-            for name, of in origins.items()
-            if of
-        }
-    )
-
-
-def _origins(table: Table, column: Column, names: Names) -> list[tuple[str, str]]:
-    if column.sources:
-        return [(INSTANCE.name, source) for source in column.sources]
-    if table.name == INSTANCE.name and column.name in _FROM_LOG:
-        return [(CHANGE.name, _FROM_LOG[column.name])]
-    if table.name == CHANGE.name and column.keyword:
-        return [(names.service, column.keyword)]
-    return [(names.service, path.text) for path in column.paths]
+    deps = {}
+    for column in table.columns:
+        asset, sources = names.service, [path.text for path in column.paths]
+        if column.sources:
+            asset, sources = INSTANCE.name, list(column.sources)
+        elif table.name == INSTANCE.name and column.name in _FROM_LOG:
+            asset, sources = CHANGE.name, [_FROM_LOG[column.name]]
+        elif table.name == CHANGE.name and column.keyword:
+            sources = [column.keyword]
+        if sources:
+            deps[column.name] = [dg.TableColumnDep(names.key(asset), one) for one in sources]
+    return dg.TableColumnLineage(deps_by_column=deps)
 
 
 _FROM_LOG: Mapping[str, str] = {

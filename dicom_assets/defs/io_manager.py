@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import dagster as dg
 import pyarrow as pa
@@ -32,8 +32,6 @@ from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.outcome import Outcome, TableUpdate
 from dicom_assets.tables.touched import touched_rows
 from dicom_assets.window import Window, datetime_of
-
-Metadata: TypeAlias = dict[str, int | float | str]
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class DeltaTables(DeltaLakeIOManager):
         """Free the pool's slots of dead runs, and return the IO manager of one run."""
         if context.instance is not None and context.run is not None:
             free_dead_slots(context.instance, context.run.run_id, self.pool)
-        return TableIOManager(self.store(), self.type_handlers(), self.default_load_type())
+        return TableIOManager(self.store())
 
     def store(self) -> Store:
         """Return the tables themselves."""
@@ -104,22 +102,16 @@ class DeltaTables(DeltaLakeIOManager):
 
 
 class TableIOManager(DbIOManager):
-    """The base's IO manager on our store.
+    """The base's IO manager on our store, without SQL: no `partition_expr`, no "Query" metadata."""
 
-    Unlike the base it needs no `partition_expr`, and adds no "Query" to the metadata, because it
-    runs no SQL.
-    """
-
-    def __init__(
-        self, store: Store, handlers: Sequence[DbTypeHandler[Any]], load_type: type
-    ) -> None:
+    def __init__(self, store: Store) -> None:
         """Serve the tables of one store."""
         super().__init__(
-            type_handlers=handlers,
+            type_handlers=DeltaTables.type_handlers(),
             db_client=DeltaLakeDbClient(),
             database="",
             io_manager_name="DeltaTables",
-            default_load_type=load_type,
+            default_load_type=DeltaTables.default_load_type(),
         )
         self.store = store
 
@@ -169,7 +161,11 @@ class TableHandler(DbTypeHandler[Any]):
         self, context: dg.InputContext, table_slice: TableSlice, connection: Store
     ) -> object:
         """Load the rows that the hours touched, as they are now; without hours, the whole table."""
-        table, window = connection.tables[table_slice.table], _window(context)
+        table, window = connection.tables[table_slice.table], None
+        # An asset without partitions gets all hours, which is the whole table.
+        subset = context._asset_partitions_subset  # noqa: SLF001 - there is no public way
+        if subset is not None and not isinstance(subset, AllPartitionsSubset):
+            window = window_of(context.asset_partitions_time_window)
         load_type = context.dagster_type.typing_type
         if load_type is TouchedHours and window is not None:
             return TouchedHours(connection, window)
@@ -179,25 +175,24 @@ class TableHandler(DbTypeHandler[Any]):
         return rows.to_reader() if load_type is pa.RecordBatchReader else rows
 
 
-def _window(context: dg.InputContext) -> Window | None:
-    # An asset without partitions gets all hours, which is the whole table.
-    subset = context._asset_partitions_subset  # noqa: SLF001 - there is no public way
-    if subset is None or isinstance(subset, AllPartitionsSubset):
-        return None
-    return window_of(context.asset_partitions_time_window)
+def numbers_of(outcome: Outcome, seconds: float) -> dict[str, int | float | str]:
+    """Return the numbers of an outcome that took seconds, as metadata."""
+    unparsable = {f"unparsable_{column}": count for column, count in outcome.unparsable.items()}
+    stages = {f"seconds_{name}": round(spent, 3) for name, spent in outcome.seconds.items()}
+    size = {"seconds": round(seconds, 3), "rows": outcome.rows}
+    versions = {"version_before": outcome.version_before, "version": outcome.version_after}
+    return {**outcome.totals, **unparsable, **stages, **size, **versions}
 
 
-def _metadata(context: dg.OutputContext, outcome: Outcome, seconds: float) -> Metadata:
+def _metadata(
+    context: dg.OutputContext, outcome: Outcome, seconds: float
+) -> dict[str, int | float | str]:
     """Return the metadata of a single hour; in a range, add to each hour its own and return none.
 
     Dagster repeats the run's metadata on every hour of a range. There it would be wrong (the sum
     of the range on each hour) and large, so an hour has its own numbers or none.
     """
-    unparsable = {f"unparsable_{column}": count for column, count in outcome.unparsable.items()}
-    stages = {f"seconds_{name}": round(spent, 3) for name, spent in outcome.seconds.items()}
-    numbers: Metadata = {**outcome.totals, **unparsable, **stages}
-    numbers |= {"seconds": round(seconds, 3), "rows": outcome.rows}
-    numbers |= {"version_before": outcome.version_before, "version": outcome.version_after}
+    numbers = numbers_of(outcome, seconds)
     text = ", ".join(f"{name} {value}" for name, value in numbers.items())
     context.log.info("%s: %s", context.asset_key.to_user_string(), text)
     if len(context.asset_partition_keys) == 1:

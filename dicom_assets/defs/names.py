@@ -18,7 +18,7 @@ DEFAULT_NAME: Final = "dicom"
 
 @dataclass(frozen=True)
 class Names:
-    """The names of all objects of a set of definitions.
+    """The names of all objects of a set of definitions; `word` is also the group of the assets.
 
     Every name begins with `word`, and `key_prefix` goes before the asset keys. Raises SettingsError
     for a word that Dagster does not accept as a name.
@@ -58,11 +58,6 @@ class Names:
     def tables(self) -> str:
         """The IO manager, the job that loads hours into the tables, and the pool of writers."""
         return f"{self.word}_tables"
-
-    @property
-    def group(self) -> str:
-        """The group of the assets."""
-        return self.word
 
     @property
     def owner(self) -> str:

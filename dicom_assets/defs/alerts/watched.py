@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import dagster as dg
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from dicom_assets.defs.partitions import hour_key
+from dicom_assets.defs.partitions import hour_key, materialized
 from dicom_assets.window import Span, spans_of
 
 
@@ -51,10 +50,7 @@ class Watched:
         return run.job_name in self.jobs or bool(self.keys & (run.asset_selection or set()))
 
     def open_hours(self, instance: dg.DagsterInstance, spans: Iterable[Span]) -> list[Span]:
-        """Return the hours that an asset lacks, or whose latest run failed.
-
-        Hours that are no partitions any more count as done.
-        """
+        """Return the hours that are still partitions and that an asset lacks or failed at last."""
         end = self.partitions.end
         hours = {
             hour_key(hour): hour
@@ -64,7 +60,5 @@ class Watched:
         }
         missing: set[str] = set()
         for asset in self.keys:
-            statuses = instance.get_status_by_partition(asset, list(hours), self.partitions) or {}
-            done = {k for k, s in statuses.items() if s is AssetPartitionStatus.MATERIALIZED}
-            missing |= hours.keys() - done
+            missing |= hours.keys() - materialized(instance, asset, hours, self.partitions)
         return spans_of(hours[key] for key in missing)

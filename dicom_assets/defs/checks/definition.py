@@ -1,20 +1,48 @@
-"""A check as Dagster runs it: its definition, and the things that a run of it is given."""
+"""A check: its words, its definition in Dagster, and the things that a run of it is given.
 
+The words stand beside the check and have no other home. Dagster shows meaning and remedy, a failed
+result repeats the remedy, alerts go to the reader, and `dicom-assets docs` writes the page.
+"""
+
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
 
 import dagster as dg
 
-from dicom_assets.defs.check_words import READER_KEY, RUNS_KEY
-from dicom_assets.defs.checks.description import Check
+from dicom_assets.defs.check_words import READER_KEY, RUNS_KEY, ReaderRole, Runs
 from dicom_assets.defs.io_manager import store_of
-from dicom_assets.defs.names import Names
+from dicom_assets.defs.names import DEFAULT_NAME, Names
 from dicom_assets.defs.resources import DicomService, service_of
 from dicom_assets.errors import ServiceError
 from dicom_assets.tables.delta.snapshot import Store
 
 _ConfigT = TypeVar("_ConfigT", bound=dg.Config)
+# Jobs, schedules and sensors stand in the words by their default names. `dicom_assets` is no name.
+_OUR_NAME: Final = re.compile(rf"`{DEFAULT_NAME}_(?!assets)")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check in words: `means` says what it compares, `remedy` what to do when it fails."""
+
+    name: str
+    reader: ReaderRole
+    runs: Runs
+    means: str
+    remedy: str
+
+    def result(
+        self, fault: str | None, good: str, metadata: dict[str, Any], *, error: bool = False
+    ) -> dg.AssetCheckResult:
+        """Return a failure with fault and remedy, or the good result. Drop metadata of None."""
+        return dg.AssetCheckResult(
+            passed=not fault,
+            severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
+            description=f"{fault} {self.remedy}" if fault else good,
+            metadata={name: value for name, value in metadata.items() if value is not None},
+        )
 
 
 @dataclass(frozen=True)
@@ -38,7 +66,8 @@ def define_check(
     config: type[dg.Config] | None = None,
 ) -> dg.AssetChecksDefinition:
     """Return the check on the external asset of the service, computed by the function."""
-    words = check.under(names)
+    means, remedy = (_OUR_NAME.sub(f"`{names.word}_", t) for t in (check.means, check.remedy))
+    words = replace(check, means=means, remedy=remedy)
 
     @dg.asset_check(
         asset=names.service_key,

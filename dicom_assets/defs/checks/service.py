@@ -1,7 +1,4 @@
-"""Asset checks on the DICOM service: the tables hold what it serves.
-
-Their reader is the PACS administrator. The comparisons themselves are in `tables.questions`.
-"""
+"""Asset checks for the PACS administrator: the tables hold what the DICOM service serves."""
 
 from datetime import timedelta
 from functools import partial
@@ -11,12 +8,9 @@ import dagster as dg
 from pydantic import Field
 
 from dicom_assets.defs.check_words import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
-from dicom_assets.defs.checks.definition import CheckRun, define_check, unknown_result
-from dicom_assets.defs.checks.description import Check
-from dicom_assets.defs.checks.due_hours import DueConfig, DueHours
+from dicom_assets.defs.checks.definition import Check, CheckRun, define_check, unknown_result
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.partitions import hour_key
-from dicom_assets.defs.resources import DicomService
+from dicom_assets.defs.partitions import DueConfig, DueHours, hour_key
 from dicom_assets.errors import ServiceError
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.outcome import Progress
@@ -27,9 +21,9 @@ from dicom_assets.tables.questions.plausibility import parse_newest
 from dicom_assets.tables.questions.reconcile import SAMPLE, reconcile
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
-AUDIT_CHECK: Final = Check(
+_check = partial(Check, reader=ReaderRole.SERVICE)
+AUDIT_CHECK: Final = _check(
     name="audit",
-    reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means="Reads the entries of the last closed hours again, without headers, and compares them "
     "with the seals of these hours. An hour that differs (an entry came late, or was lost to a "
@@ -39,18 +33,16 @@ AUDIT_CHECK: Final = Check(
     "Entries that are no longer served do not come back by reading again: ask the operator of the "
     "service what was removed from it. Overdue instances: run `dicom-assets find SEQUENCE`.",
 )
-RECONCILIATION_CHECK: Final = Check(
+RECONCILIATION_CHECK: Final = _check(
     name="reconciliation",
-    reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means="Compares the number of instances per study in the tables with the search of the service "
     "(QIDO-RS). Hours that the tables have not been asked to read yet make no difference.",
     remedy="Materialize the hours that the metadata of this result lists. For one study run "
     "`dicom-assets find STUDY_UID`.",
 )
-PARSING_CHECK: Final = Check(
+PARSING_CHECK: Final = _check(
     name="parsing",
-    reader=ReaderRole.SERVICE,
     runs=Runs.AUDIT,
     means="Reads the headers of the newest instances into columns again, and counts the values "
     "that are null because they do not parse: a date that does not exist, a number out of range. "
@@ -58,9 +50,8 @@ PARSING_CHECK: Final = Check(
     remedy="A device or a person writes wrong values: list `manufacturer` and `stationname` of the "
     "rows that are null, and inform the owner of the device.",
 )
-LAG_CHECK: Final = Check(
+LAG_CHECK: Final = _check(
     name="lag",
-    reader=ReaderRole.SERVICE,
     runs=Runs.HOURLY,
     means="Asks the service, in a few light requests, for its newest entry, for entries in hours "
     "that are due and in no table, and for entries that the last hours got after they were read. "
@@ -72,7 +63,6 @@ LAG_CHECK: Final = Check(
 )
 SERVICE_CHECKS: Final = (AUDIT_CHECK, RECONCILIATION_CHECK, PARSING_CHECK, LAG_CHECK)
 HOURS_NAMED = 48
-_MINUTE = timedelta(minutes=1)
 
 
 def service_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]:
@@ -93,11 +83,15 @@ class AuditConfig(dg.Config):
 
 def audit_hours(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless the service serves the last closed hours as they were sealed."""
-    feed, say = run.service.feed, run.context.log.info
-    by = Run(run.context.run.run_id, feed.now(), say)
-    window = _closed_hours(run.service, run.config(AuditConfig).hours)
+    service, say = run.service, run.context.log.info
+    now = service.feed.now()
+    closed = floor_hour(now - timedelta(minutes=service.delay_minutes))
+    newest = datetime_of(service.clip(Window(0, ticks_of(closed))).end)
+    first = floor_hour(newest - run.config(AuditConfig).hours * HOUR)
+    window = service.clip(Window.between(first, newest))
+    by = Run(run.context.run.run_id, now, say)
     progress = Progress(say, "read {} entries of the feed")
-    audited = audit(run.store, window, feed, by, progress)
+    audited = audit(run.store, window, service.feed, by, progress)
     return run.check.result(
         None if audited.passed else _audit_fault(audited),
         f"{audited.compared} hours from {window} are as they were sealed.",
@@ -113,13 +107,6 @@ def audit_hours(run: CheckRun) -> dg.AssetCheckResult:
         },
         error=True,
     )
-
-
-def _closed_hours(service: DicomService, count: int) -> Window:
-    """Return the window of the newest closed hours, clipped to the start and the end of reading."""
-    closed = floor_hour(service.feed.now() - timedelta(minutes=service.delay_minutes))
-    newest = datetime_of(service.clip(Window(0, ticks_of(closed))).end)
-    return service.clip(Window.between(floor_hour(newest - count * HOUR), newest))
 
 
 def _audit_fault(audited: Audit) -> str:
@@ -225,7 +212,7 @@ def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
             "read_until": until,
             "hours_with_late_entries": [hour_key(hour) for hour in behind.late or ()],
             "late_is_known": behind.late is not None,
-            "newest_entry_minutes": newest and round((now - newest) / _MINUTE),
+            "newest_entry_minutes": newest and round((now - newest) / timedelta(minutes=1)),
             "late_minutes": None if late is None else round(late),
             FIRST_LOAD: shown.first_load,
         },

@@ -1,30 +1,28 @@
-"""Asset checks on the content of the tables: one archive, complete, and as plausible as before.
+"""Asset checks for the researcher: one archive, complete, and as plausible as before.
 
-Their reader is the researcher. The comparisons themselves are in `tables.questions`. They read
-whole tables. That no row is derived from doubled rows is ensured by every run (`tables.rollup`).
+They read whole tables. That no row is derived from doubled rows is ensured by every run
+(`tables.rollup`).
 """
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import dagster as dg
 from pydantic import Field
 
 from dicom_assets.defs.check_words import ReaderRole, Runs
-from dicom_assets.defs.checks.definition import CheckRun, define_check
-from dicom_assets.defs.checks.description import Check
+from dicom_assets.defs.checks.definition import Check, CheckRun, define_check
 from dicom_assets.defs.names import Names
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions import integrity, plausibility
 from dicom_assets.tables.questions.integrity import Agreement
-from dicom_assets.tables.questions.plausibility import Jump
 from dicom_assets.tables.rollup import filled_derived
 
-KEYS_CHECK: Final = Check(
+_check = partial(Check, reader=ReaderRole.DATA)
+KEYS_CHECK: Final = _check(
     name="keys",
-    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means="Counts the rows of each key of `change`, `instance`, `series`, `study`. One is right.",
     remedy="Most likely another program has written to the table: look in its history for commits "
@@ -37,25 +35,22 @@ _DERIVE_AGAIN: Final = (
     "of these studies again, which derives their rows again. `dicom-assets find STUDY_UID` lists "
     "the hours of a study."
 )
-ORPHANS_CHECK: Final = Check(
+ORPHANS_CHECK: Final = _check(
     name="orphans",
-    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means="Looks for rows of `series` and `study` without a live instance, and for instances "
     "without such a row. Studies in hours that not all tables show yet are left out.",
     remedy=_DERIVE_AGAIN,
 )
-COUNTS_CHECK: Final = Check(
+COUNTS_CHECK: Final = _check(
     name="counts",
-    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means="Compares `instanceCount` and `seriesCount` in `series` and `study` with the rows of "
     "`instance`. Studies in hours that not all tables show yet are left out.",
     remedy=_DERIVE_AGAIN,
 )
-RATES_CHECK: Final = Check(
+RATES_CHECK: Final = _check(
     name="rates",
-    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means="Compares, for each column, the share of values that are missing or do not parse in the "
     "newest week with the four weeks before. A series counts once, and is compared with series of "
@@ -64,9 +59,8 @@ RATES_CHECK: Final = Check(
     "the archive. Count the rows that are null by `manufacturer`, `stationname` and "
     "`institutionname`, and ask there. Until then, do not rely on these columns in a study.",
 )
-FUTURE_CHECK: Final = Check(
+FUTURE_CHECK: Final = _check(
     name="future",
-    reader=ReaderRole.DATA,
     runs=Runs.DAILY,
     means="Counts the dates and times of `instance` that lie more than a day in the future: of the "
     "study, the series, the acquisition, the content, the patient's birth.",
@@ -90,9 +84,8 @@ def table_checks(names: Names) -> list[dg.AssetChecksDefinition]:
 
 def count_keys(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless every key has one row."""
-    store = run.store
-    keyed = [table for table in store.tables.values() if table.mark]
-    repeated = {table.name: integrity.duplicates(store, table) for table in keyed}
+    keyed = [table for table in run.store.tables.values() if table.mark]
+    repeated = {table.name: integrity.duplicates(run.store, table) for table in keyed}
     listed = ", ".join(f"{count} of {name}" for name, count in repeated.items() if count)
     return run.check.result(
         listed and f"Keys have several rows: {listed}.",
@@ -104,13 +97,12 @@ def count_keys(run: CheckRun) -> dg.AssetCheckResult:
 
 def find_orphans(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless `series`, `study` and `instance` hold the same series and studies."""
-    agreements = _agreements(run.store)
+    agreements, compared = _agreements(run.store)
     listed = "; ".join(
         f"{name} lacks {one.missing} rows and has {one.surplus} without an instance"
         for name, one in agreements.items()
         if one.orphans
     )
-    compared = _compared(agreements)
     return run.check.result(
         listed and f"Of {compared} {listed}.",
         f"{compared} have their rows.",
@@ -125,11 +117,10 @@ def find_orphans(run: CheckRun) -> dg.AssetCheckResult:
 
 def recount_instances(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless the counts in `series` and `study` are those of the rows of `instance`."""
-    agreements = _agreements(run.store)
+    agreements, compared = _agreements(run.store)
     listed = ", ".join(
         f"{one.different} of {name}" for name, one in agreements.items() if one.different
     )
-    compared = _compared(agreements)
     return run.check.result(
         listed and f"Of {compared} some rows have other counts than their instances: {listed}.",
         f"{compared} have the counts of their instances.",
@@ -138,13 +129,11 @@ def recount_instances(run: CheckRun) -> dg.AssetCheckResult:
     )
 
 
-def _agreements(store: Store) -> dict[str, Agreement]:
-    return {table.name: integrity.agreement(store, table) for table in filled_derived(store)}
-
-
-def _compared(agreements: Mapping[str, Agreement]) -> str:
-    series, studies = agreements[SERIES.name].compared, agreements[STUDY.name].compared
-    return f"{series} series and {studies} studies"
+def _agreements(store: Store) -> tuple[dict[str, Agreement], str]:
+    """Return the agreement of each derived table with `instance`, and in words how many rows."""
+    found = {table.name: integrity.agreement(store, table) for table in filled_derived(store)}
+    series, studies = found[SERIES.name].compared, found[STUDY.name].compared
+    return found, f"{series} series and {studies} studies"
 
 
 class RatesConfig(dg.Config):
@@ -165,13 +154,14 @@ def compare_weeks(run: CheckRun) -> dg.AssetCheckResult:
         store, zone, weeks=config.weeks, weeks_before=config.weeks_before, points=config.points
     )
     compared = f"{jumps.series} series of the newest weeks with {jumps.series_before} before"
-    kinds = (("are missing", jumps.nulls), ("do not parse", jumps.unparsable))
-    rises = " and ".join(
-        f"values {kind} more often in {_shares(columns)}" for kind, columns in kinds if columns
-    )
+    rises = []
+    for kind, columns in (("are missing", jumps.nulls), ("do not parse", jumps.unparsable)):
+        shares = [f"{n} ({j.before:.0%} before, {j.now:.0%} now)" for n, j in columns.items()]
+        if shares:
+            rises.append(f"values {kind} more often in {', '.join(shares)}")
     none = "No column lacks more values than before" if jumps.series else "Too few series yet"
     return run.check.result(
-        None if jumps.passed else f"Comparing {compared}, {rises}.",
+        None if jumps.passed else f"Comparing {compared}, {' and '.join(rises)}.",
         f"{none}, comparing {compared}.",
         {
             "series": jumps.series,
@@ -179,12 +169,6 @@ def compare_weeks(run: CheckRun) -> dg.AssetCheckResult:
             **{f"missing_{name}": round(jump.now, 4) for name, jump in jumps.nulls.items()},
             **{f"unparsable_{name}": round(jump.now, 4) for name, jump in jumps.unparsable.items()},
         },
-    )
-
-
-def _shares(columns: Mapping[str, Jump]) -> str:
-    return ", ".join(
-        f"{name} ({jump.before:.0%} before, {jump.now:.0%} now)" for name, jump in columns.items()
     )
 
 

@@ -1,7 +1,4 @@
-"""Asset checks on the upkeep of the tables: all jobs keep up, and there is room.
-
-Their reader is the data engineer. The measurements themselves are in `tables.questions`.
-"""
+"""Asset checks for the data engineer: all jobs keep up, and there is room."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,28 +9,25 @@ from typing import Final
 import dagster as dg
 
 from dicom_assets.defs.check_words import FIRST_LOAD, ReaderRole, Runs
-from dicom_assets.defs.checks.definition import CheckRun, define_check
-from dicom_assets.defs.checks.description import Check
-from dicom_assets.defs.checks.due_hours import DueConfig, DueHours
+from dicom_assets.defs.checks.definition import Check, CheckRun, define_check
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.partitions import hour_key
+from dicom_assets.defs.partitions import DueConfig, DueHours, hour_key
 from dicom_assets.tables.questions import conflicts, conformity, freshness, growth
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import TableSize
 from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
 
-COLUMNS_CHECK: Final = Check(
+_check = partial(Check, reader=ReaderRole.PLATFORM)
+COLUMNS_CHECK: Final = _check(
     name="columns",
-    reader=ReaderRole.PLATFORM,
     runs=Runs.AUDIT,
     means="Lists columns that were added to a table with rows and are null in the older rows, "
     "because the job `dicom_columns` has not backfilled them yet.",
     remedy="Run the job `dicom_columns` once. It reads the headers that the table keeps, not the "
     "service.",
 )
-FRESHNESS_CHECK: Final = Check(
+FRESHNESS_CHECK: Final = _check(
     name="freshness",
-    reader=ReaderRole.PLATFORM,
     runs=Runs.HOURLY,
     means="Reads in `sync` whether all tables show every hour that a tick of the schedule has "
     "requested. Rely on this check for freshness: Dagster's own sign on the assets counts any hour "
@@ -43,9 +37,8 @@ FRESHNESS_CHECK: Final = Check(
     "schedule `dicom_tables_schedule` has to be on. Each tick requests every missing hour, so the "
     "hours need no repair by hand once both run again.",
 )
-CONFLICTS_CHECK: Final = Check(
+CONFLICTS_CHECK: Final = _check(
     name="conflicts",
-    reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
     means="Counts, in the logs of the tables, the commits of the last day that were retried "
     "because another commit came first. They cost time and lose nothing. With one writer at a time "
@@ -54,9 +47,8 @@ CONFLICTS_CHECK: Final = Check(
     "in DAGSTER_HOME limits pools to 1, only one Dagster has these tables, and maintenance runs in "
     "minutes of its own.",
 )
-SCHEMA_CHECK: Final = Check(
+SCHEMA_CHECK: Final = _check(
     name="schema",
-    reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
     means="Compares each table with one that this version creates: columns, types, the template's "
     "order, partition columns, reader 1 and writer 2 without deletion vectors or column mapping, "
@@ -66,9 +58,8 @@ SCHEMA_CHECK: Final = Check(
     "`DeltaTable(path).alter.set_table_properties`. Features that are on cannot be turned off "
     "again: find the program that turned them on, before engines without them fail.",
 )
-GROWTH_CHECK: Final = Check(
+GROWTH_CHECK: Final = _check(
     name="growth",
-    reader=ReaderRole.PLATFORM,
     runs=Runs.DAILY,
     means="Measures live bytes and files of each table, its Delta log, Dagster's own database, and "
     "the free bytes where they lie on a disk of this machine.",
@@ -193,9 +184,7 @@ def measure_growth(run: CheckRun) -> dg.AssetCheckResult:
     home = Path(run.context.instance.root_directory)
     free = {"tables": growth.free_bytes(run.store), "dagster": growth.room(home)}
     sizes, database = growth.sizes(run.store), database_bytes(home)
-    faults = [*_shortages(sizes, free), *_faults(sizes)]
-    if database > DATABASE_BYTES:
-        faults.append(f"Dagster's database has {database:,} bytes")
+    faults = list(_growth_faults(sizes, free, database))
     return run.check.result(
         f"The storage needs a look: {'; '.join(faults)}." if faults else None,
         "There is free space, and maintenance keeps up.",
@@ -216,14 +205,13 @@ def database_bytes(home: Path) -> int:
     return sum(path.stat().st_size for path in home.rglob("*.db*") if path.is_file())
 
 
-def _shortages(sizes: dict[str, TableSize], free: dict[str, int | None]) -> Iterator[str]:
+def _growth_faults(
+    sizes: dict[str, TableSize], free: dict[str, int | None], database: int
+) -> Iterator[str]:
     needed = max([ROOM_BYTES, *(size.bytes for size in sizes.values())])
     for place, left in free.items():
         if left is not None and left < needed:
             yield f"{left:,} bytes are free for {place}"
-
-
-def _faults(sizes: dict[str, TableSize]) -> Iterator[str]:
     for name, size in sizes.items():
         if size.small_files > SMALL_FILES:
             yield f"{name} has {size.small_files:,} small files"
@@ -231,3 +219,5 @@ def _faults(sizes: dict[str, TableSize]) -> Iterator[str]:
             yield f"{name} has had no checkpoint for {size.unchecked:,} versions"
         if size.log_entries > LOG_ENTRIES:
             yield f"{name} has a log of {size.log_entries:,} commits"
+    if database > DATABASE_BYTES:
+        yield f"Dagster's database has {database:,} bytes"

@@ -37,7 +37,6 @@ def columns_job(load: HourlyLoad) -> dg.JobDefinition:
         ),
     )
     def fill_columns(context: dg.OpExecutionContext) -> None:
-        """Fill every column and every table."""
         store = store_of(context, names)
         run = Run(context.run_id, datetime.now(UTC), context.log.info)
         outcomes = {}

@@ -11,7 +11,7 @@ from typing import Final
 
 import dagster as dg
 
-from dicom_assets.defs.io_manager import store_of
+from dicom_assets.defs.io_manager import numbers_of, store_of
 from dicom_assets.defs.names import Names
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta.retry import Run
@@ -48,15 +48,9 @@ def _maintenance_of(table: Table, names: Names) -> dg.OpDefinition:
         description=f"Join small files of {table.name}, remove old ones, keep its log short.",
     )
     def maintain_table(context: dg.OpExecutionContext) -> None:
-        """Maintain the table, and put the numbers on the output."""
         run = Run(context.run_id, datetime.now(UTC), context.log.info)
         outcome = maintain(store_of(context, names), table, run)
-        stages = {f"seconds_{name}": round(spent, 3) for name, spent in outcome.seconds.items()}
-        seconds = round(sum(outcome.seconds.values()), 3)
-        versions = {"version_before": outcome.version_before, "version": outcome.version_after}
-        context.add_output_metadata(
-            {**outcome.totals, **stages, "seconds": seconds, "rows": outcome.rows, **versions}
-        )
+        context.add_output_metadata(numbers_of(outcome, sum(outcome.seconds.values())))
 
     return maintain_table
 

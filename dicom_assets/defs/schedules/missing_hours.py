@@ -6,7 +6,7 @@ requested, with the tables that are derived from them. `slices` decides the hour
 `past_runs` reads them from Dagster.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,11 +16,11 @@ from typing import Final
 import dagster as dg
 
 from dicom_assets.defs.names import Names
-from dicom_assets.defs.partitions import closed, hour_key
+from dicom_assets.defs.partitions import closed, hour_key, materialized
 from dicom_assets.defs.resources import DicomService
-from dicom_assets.defs.run_tags import ATTEMPT_TAG, TABLES_ONLY_TAG, tags_of
+from dicom_assets.defs.run_tags import ATTEMPT_TAG, TABLES_ONLY_TAG, UNFINISHED, tags_of
 from dicom_assets.defs.schedules.past_runs import PastRuns
-from dicom_assets.defs.schedules.slices import Gap, Owed, Slice, gaps, slices
+from dicom_assets.defs.schedules.slices import Owed, Slice, gaps, slices
 from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import ChangeFeed
 from dicom_assets.schema import CHANGE, INSTANCE
@@ -37,10 +37,7 @@ _LOW_PRIORITY = {"dagster/priority": "-1"}
 
 @dataclass(frozen=True)
 class HourlyLoad:
-    """The parts of an hourly load: assets, their hours, the service and the store.
-
-    `tables` are the keys of the assets by the names of their tables.
-    """
+    """The parts of an hourly load; `tables` are the assets' keys by the names of their tables."""
 
     names: Names
     tables: Mapping[str, dg.AssetKey]
@@ -54,24 +51,20 @@ class HourlyLoad:
         """The time after its end at which an hour is read."""
         return timedelta(minutes=self.service.delay_minutes)
 
-    def past_runs(self, instance: dg.DagsterInstance) -> PastRuns:
-        """Return the runs over the hours in a Dagster instance."""
-        keys = list(self.tables.values())
-        return PastRuns(instance, self.names.tables, keys, self.partitions)
-
     def owed(self, instance: dg.DagsterInstance, window: Window) -> Owed:
         """Return the hours of a window that some tables owe, with these tables.
 
         A table owes an hour that it does not show in `sync`, or that Dagster does not count as
         materialized.
         """
-        hours = [datetime_of(hour.start) for hour in window.hours()]
+        starts = [datetime_of(hour.start) for hour in window.hours()]
+        keys = {start: hour_key(start) for start in starts}
         shown = showing(self.store(), self.service.clip(window))
-        past = self.past_runs(instance)
-        missing = {name: past.unmaterialized(self.tables[name], hours) for name in shown}
-        owed = {
-            hour: [n for n in shown if hour not in shown[n] or hour in missing[n]] for hour in hours
+        done = {
+            name: materialized(instance, self.tables[name], keys.values(), self.partitions)
+            for name in shown
         }
+        owed = {h: [n for n in shown if h not in shown[n] or keys[h] not in done[n]] for h in keys}
         return {hour: self.with_below(names) for hour, names in owed.items() if names}
 
     def with_below(self, names: Iterable[str]) -> frozenset[str]:
@@ -116,83 +109,64 @@ def tables_schedule(
     ) -> list[dg.RunRequest] | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
         with load.service.glance() as feed:
-            slower = min(tick, _clock(feed, context) or tick)
+            try:
+                slower = min(tick, feed.now())
+            except DicomAssetsError as error:
+                context.log.warning("the service's clock is not known: %s", error)
+                slower = tick
             expected = closed(load.partitions, slower, load.delay)
             if expected.start == expected.end:
                 return dg.SkipReason("no hour since DICOM_START_TIME is closed yet")
             owed = load.owed(context.instance, expected)
             if not owed:
                 return dg.SkipReason("all tables show every hour that is closed")
-            moment = f"{tick:%Y-%m-%dT%H:%M}"
-            return _Tick(load, context.instance, Density(feed), moment).requests(context, owed)
+            return _requests(load, context, feed, f"{tick:%Y-%m-%dT%H:%M}", owed)
 
     return request_missing
 
 
-def _clock(feed: ChangeFeed, context: dg.ScheduleEvaluationContext) -> datetime | None:
-    """Return the slower of this machine's and the service's clock; None without an answer."""
-    try:
-        return feed.now()
-    except DicomAssetsError as error:
-        context.log.warning("the service's clock is not known: %s", error)
-        return None
+def _requests(
+    load: HourlyLoad,
+    context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext,
+    feed: ChangeFeed,
+    moment: str,
+    owed: Owed,
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Return a run for each slice of the owed hours, or the reason for none."""
+    now, keys = datetime.now(UTC), list(load.tables.values())
+    past = PastRuns(context.instance, load.names.tables, keys, load.partitions)
+    in_flight = past.in_flight()
+    waiting = {h: owing for h, owing in owed.items() if not any(s.holds(h) for s in in_flight)}
+    due, resting = gaps(waiting, past.failures(now), now)
+    newest_first, entries_of = load.newest_first, _Density(feed).entries_of
+    ordered = due[::-1] if newest_first else due
+    sliced = (slices(gap, entries_of, newest_first=newest_first) for gap in ordered)
+    chosen = list(islice(chain.from_iterable(sliced), MOST_RUNS))
+    count = sum(one.hours.count for one in chosen)
+    summary = (
+        f"{len(owed)} hours are missing: {count} requested in {len(chosen)} runs, "
+        f"{len(owed) - len(waiting)} in flight, {resting} rest after a failure, "
+        f"{len(waiting) - resting - count} left for the next tick"
+    )
+    if not chosen:
+        return dg.SkipReason(summary)
+    context.log.info(summary)
+    return [_request(load, one, moment) for one in chosen]
 
 
-@dataclass(frozen=True)
-class _Tick:
-    """One tick: the runs that it requests for the hours that are owed."""
-
-    load: HourlyLoad
-    instance: dg.DagsterInstance
-    density: "Density"
-    moment: str
-
-    def requests(
-        self, context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext, owed: Owed
-    ) -> list[dg.RunRequest] | dg.SkipReason:
-        """Return a run for each slice of the hours, or the reason for none."""
-        past = self.load.past_runs(self.instance)
-        in_flight = past.in_flight()
-        waiting = {
-            hour: tables
-            for hour, tables in owed.items()
-            if not any(span.holds(hour) for span in in_flight)
-        }
-        now = datetime.now(UTC)
-        due, resting = gaps(waiting, past.failures(now), now)
-        chosen = list(islice(self._slices(due), MOST_RUNS))
-        count = sum(one.hours.count for one in chosen)
-        summary = (
-            f"{len(owed)} hours are missing: {count} requested in {len(chosen)} runs, "
-            f"{len(owed) - len(waiting)} in flight, {resting} rest after a failure, "
-            f"{len(waiting) - resting - count} left for the next tick"
-        )
-        if not chosen:
-            return dg.SkipReason(summary)
-        context.log.info(summary)
-        return [self._request(one) for one in chosen]
-
-    def _slices(self, due: list[Gap]) -> Iterator[Slice]:
-        newest_first = self.load.newest_first
-        ordered = due[::-1] if newest_first else due
-        return chain.from_iterable(
-            slices(gap, self.density.entries_of, newest_first=newest_first) for gap in ordered
-        )
-
-    def _request(self, one: Slice) -> dg.RunRequest:
-        tags = {ATTEMPT_TAG: str(one.attempt)}
-        is_single = one.hours.count == 1
-        every = frozenset(self.load.tables)
-        selection = [self.load.tables[n] for n in self.load.tables if n in one.tables]
-        return dg.RunRequest(
-            f"{hour_key(one.hours.first)}/{one.hours.count}/{self.moment}",
-            partition_key=hour_key(one.hours.first) if is_single else None,
-            asset_selection=None if one.tables == every else selection,
-            tags=tags if is_single else {**tags, **_LOW_PRIORITY, **tags_of(one.hours)},
-        )
+def _request(load: HourlyLoad, one: Slice, moment: str) -> dg.RunRequest:
+    first, tags = hour_key(one.hours.first), {ATTEMPT_TAG: str(one.attempt)}
+    is_single = one.hours.count == 1
+    selection = [key for name, key in load.tables.items() if name in one.tables]
+    return dg.RunRequest(
+        f"{first}/{one.hours.count}/{moment}",
+        partition_key=first if is_single else None,
+        asset_selection=None if one.tables == load.tables.keys() else selection,
+        tags=tags if is_single else {**tags, **_LOW_PRIORITY, **tags_of(one.hours)},
+    )
 
 
-class Density:
+class _Density:
     """The approximate number of entries of hours, by the feed; 0 after a request that failed."""
 
     def __init__(self, feed: ChangeFeed) -> None:
@@ -204,8 +178,8 @@ class Density:
         if self._has_failed:
             return 0
         try:
-            bounds = (hours.first, hours.last + HOUR)
-            first, end = (self._sequence_from(moment) for moment in bounds)
+            first = self._sequence_from(hours.first)
+            end = self._sequence_from(hours.last + HOUR)
         except DicomAssetsError:
             self._has_failed = True
             return 0
@@ -215,10 +189,7 @@ class Density:
 def reopened_sensor(
     load: HourlyLoad, job: "dg.UnresolvedAssetJobDefinition", status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
-    """Return the sensor that requests hours that were read and that not all tables show.
-
-    The audit has removed their seals, or a run ended before the last table.
-    """
+    """Return the sensor that requests hours that were read and that not all tables show."""
 
     @dg.sensor(
         name=load.names.reopened,
@@ -240,8 +211,7 @@ def reopened_sensor(
             return dg.SkipReason("all tables show every hour that was read")
         now = datetime.now(UTC)
         with load.service.glance() as feed:
-            moment = f"{now:%Y-%m-%dT%H:%M:%S}"
-            return _Tick(load, context.instance, Density(feed), moment).requests(context, owed)
+            return _requests(load, context, feed, f"{now:%Y-%m-%dT%H:%M:%S}", owed)
 
     return request_reopened
 
@@ -262,7 +232,8 @@ def unfilled_sensor(
         unfilled = [table.name for table in unfilled_tables(load.store())]
         if not unfilled:
             return dg.SkipReason("every table is filled")
-        if load.past_runs(context.instance).is_running(job.name):
+        unfinished = dg.RunsFilter(job_name=job.name, statuses=UNFINISHED)
+        if context.instance.get_runs(unfinished, limit=1):
             return dg.SkipReason(f"a run fills {', '.join(unfilled)}")
         # At most one run an hour: after a failure the next one continues the fill.
         key = f"{'/'.join(unfilled)}/{datetime.now(UTC):%Y-%m-%dT%H}"

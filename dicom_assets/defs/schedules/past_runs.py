@@ -1,14 +1,12 @@
-"""Dagster's knowledge of our hours: materialized, in flight, or failed."""
+"""Dagster's knowledge of runs over our hours: in flight, or failed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from dicom_assets.defs.partitions import hour_key
 from dicom_assets.defs.pool import OWNER_TAG, is_dead
 from dicom_assets.defs.run_tags import UNFINISHED, attempt_of, range_tags, tagged_hours
 from dicom_assets.defs.schedules.slices import Failure
@@ -28,26 +26,20 @@ class PastRuns:
     keys: Sequence[dg.AssetKey]
     partitions: dg.HourlyPartitionsDefinition
 
-    def unmaterialized(self, asset: dg.AssetKey, hours: Sequence[datetime]) -> set[datetime]:
-        """Return those hours that an asset has no materialization of, or failed at last."""
-        keys = {hour_key(hour): hour for hour in hours}
-        status = self.instance.get_status_by_partition(asset, list(keys), self.partitions) or {}
-        return {
-            hour
-            for key, hour in keys.items()
-            if status.get(key) is not AssetPartitionStatus.MATERIALIZED
-        }
-
-    def is_running(self, job: str) -> bool:
-        """Return True if a run of a job is queued or started."""
-        unfinished = dg.RunsFilter(job_name=job, statuses=UNFINISHED)
-        return bool(self.instance.get_runs(unfinished, limit=1))
-
     def in_flight(self) -> list[Span]:
         """Return the hours of unfinished runs, and of backfills whose runs are to come."""
         runs = self.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
         alive = (r for r in runs if not is_dead(r.tags.get(OWNER_TAG, ""), r.run_id))
-        return [*self._hours(alive), *self._backfills()]
+        flying = list(filter(None, map(self._hours, alive)))
+        requested = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
+        for backfill in self.instance.get_backfills(requested):
+            data = backfill.asset_backfill_data
+            targets = {} if data is None else data.target_subset.partitions_subsets_by_asset_key
+            for key in set(self.keys) & targets.keys():
+                ranges = targets[key].get_partition_key_ranges(self.partitions)
+                spans = [tagged_hours(range_tags(keys.start, keys.end)) for keys in ranges]
+                flying += filter(None, spans)
+        return flying
 
     def failures(self, now: datetime) -> list[Failure]:
         """Return the recent failed runs whose hours no later run has loaded."""
@@ -56,35 +48,20 @@ class PastRuns:
         loaded: list[Span] = []
         failed: list[Failure] = []
         for record in self.instance.get_run_records(recent):
-            for hours in self._hours([record.dagster_run]):
-                if record.dagster_run.status not in _FAILED:
-                    loaded.append(hours)
-                elif not any(s.first <= hours.first and hours.last <= s.last for s in loaded):
-                    failed.append(_failure(hours, record))
+            run, keys = record.dagster_run, record.dagster_run.asset_selection
+            hours = self._hours(run)
+            if hours is None:
+                continue
+            if run.status not in _FAILED:
+                loaded.append(hours)
+            elif not any(s.first <= hours.first and hours.last <= s.last for s in loaded):
+                end = record.end_time or record.update_timestamp.timestamp()
+                ended, attempt = datetime.fromtimestamp(end, UTC), max(1, attempt_of(run.tags))
+                tables = frozenset(key.path[-1] for key in keys) if keys else None
+                failed.append(Failure(hours, attempt, ended, tables))
         return failed
 
-    def _hours(self, runs: Iterable[dg.DagsterRun]) -> Iterator[Span]:
-        """Yield the hours of those runs that are for assets of ours."""
-        for run in runs:
-            ours = run.job_name == self.job or set(self.keys) & (run.asset_selection or set())
-            hours = tagged_hours(run.tags) if ours else None
-            if hours is not None:
-                yield hours
-
-    def _backfills(self) -> Iterator[Span]:
-        """Yield the hours of requested backfills, until their runs are over."""
-        requested = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
-        for backfill in self.instance.get_backfills(requested):
-            data = backfill.asset_backfill_data
-            targets = {} if data is None else data.target_subset.partitions_subsets_by_asset_key
-            for key in set(self.keys) & targets.keys():
-                for keys in targets[key].get_partition_key_ranges(self.partitions):
-                    yield from filter(None, [tagged_hours(range_tags(keys.start, keys.end))])
-
-
-def _failure(hours: Span, record: dg.RunRecord) -> Failure:
-    ended = record.end_time or record.update_timestamp.timestamp()
-    attempt = max(1, attempt_of(record.dagster_run.tags))
-    selection = record.dagster_run.asset_selection
-    tables = frozenset(key.path[-1] for key in selection) if selection else None
-    return Failure(hours, attempt, datetime.fromtimestamp(ended, UTC), tables)
+    def _hours(self, run: dg.DagsterRun) -> Span | None:
+        """Return the hours of a run; None when it is not for assets of ours."""
+        ours = run.job_name == self.job or set(self.keys) & (run.asset_selection or set())
+        return tagged_hours(run.tags) if ours else None

@@ -23,10 +23,7 @@ SLICE_ENTRIES = 50_000
 
 
 class Failure(NamedTuple):
-    """A failed run over hours: the number of the attempt, from 1, its end, and its tables.
-
-    `tables` is None for a run over all tables.
-    """
+    """A failed run over hours: number of the attempt, from 1, its end, its tables (None: all)."""
 
     hours: Span
     attempt: int
