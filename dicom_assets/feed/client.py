@@ -71,15 +71,14 @@ class ChangeFeed:
             on_date=self._compare_clocks,
         )
         self._version = f"v{api_version}"
-        path = f"{self._version}/changefeed"
-        self._listing = Listing(self._connection, path, batch_size, self._closed)
+        self._listing = Listing(
+            self._connection, f"{self._version}/changefeed", batch_size, self._closed
+        )
 
     def __enter__(self) -> Self:
-        """Return the feed."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the feed, as `close` does."""
         self.close()
 
     def close(self) -> None:
@@ -94,7 +93,6 @@ class ChangeFeed:
         return self._clock() - max(self._service_lag or timedelta(), timedelta())
 
     def _compare_clocks(self, served: datetime) -> None:
-        """Store by how much the service's clock is behind this machine's."""
         self._service_lag = self._clock() - served
 
     def first(self) -> int | None:
@@ -119,10 +117,7 @@ class ChangeFeed:
         return max((row.sequence or 0 for _, row in self._listing.latest()), default=-1) + 1
 
     def sample(self, moment: datetime, limit: int) -> tuple[int, int]:
-        """Return the number of rows and of bytes of one page with headers, from a moment on.
-
-        The service reads one blob per row for it.
-        """
+        """Return the rows and bytes of one page with headers from a moment on, a blob per row."""
         start = ticks_of(moment)
         window = Window(start, _LAST_TICK)
         page = self._listing.page(Position(start, 0), window, limit, headers=True)
@@ -138,8 +133,7 @@ class ChangeFeed:
 
         None when the feed has no such entry, UNREADABLE when it has one that cannot be used.
         """
-        stretch = LightRead(self._listing).stretch(Window(ticks, ticks + 1))
-        listed = stretch.rows.get(sequence)
+        listed = LightRead(self._listing).stretch(Window(ticks, ticks + 1)).rows.get(sequence)
         if listed is None:
             return None
         return listed.row.key if isinstance(listed.row, Entry) else UNREADABLE

@@ -7,6 +7,7 @@ here, verbatim: `header` makes columns of them. Pages are requested in `listing`
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -164,7 +165,11 @@ def _rejection(raw: bytes) -> Rejection:
         return Rejection(None, None, "entry cannot be decoded")
     if not isinstance(fields, dict):
         return Rejection(None, None, "entry is not an object")
-    sequence, ticks = fields.get("sequence"), _ticks(fields.get("timestamp"))
+    sequence, timestamp = fields.get("sequence"), fields.get("timestamp")
+    ticks = None
+    if isinstance(timestamp, str):
+        with suppress(ValueError):
+            ticks = parse_timestamp(timestamp)
     if type(sequence) is not int or not 0 <= sequence <= MAX_INT64:
         sequence = None
     try:
@@ -189,10 +194,3 @@ def _shallow(raw: bytes) -> bytes:
             pieces.append(b"null")
             start = token.end()
     return b"".join([*pieces, raw[start:]])
-
-
-def _ticks(value: object) -> int | None:
-    try:
-        return parse_timestamp(value) if isinstance(value, str) else None
-    except ValueError:
-        return None

@@ -10,6 +10,7 @@ is split in `unreadable_headers`.
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import chain, count
 from typing import Any, Final
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from dicom_assets.window import Window
 
 # Page ranges submitted per request in flight, so that no thread idles while rows are processed.
 AHEAD: Final = 2
-# The size of the first page after a range (`_limits`).
+# The size of the first page after a range (`_read_range`).
 LATE: Final = 8
 # How often the list of a tick is read before the two reads count as disagreeing.
 TICK_READINGS: Final = 3
@@ -48,11 +49,18 @@ class HeaderRead:
         Raises the first error of any page. All other requests are abandoned then, as they are when
         the caller stops iterating.
         """
-        ranges = _page_ranges(log, frozenset(wanted), self._listing.batch_size)
+        log = log.select(["timestamp_ticks", "sequence"])
+        log = log.sort_by([("timestamp_ticks", "ascending"), ("sequence", "ascending")])
+        ticks: list[Any] = log["timestamp_ticks"].to_pylist()
+        sequences: list[Any] = log["sequence"].to_pylist()
+        wanted = frozenset(wanted)
+        unknown = len(wanted.difference(sequences))
+        if unknown:
+            raise ValueError(f"{unknown} of {len(wanted)} wanted sequences are not in the log")
         executor = ThreadPoolExecutor(self._in_flight, thread_name_prefix="dicom-headers")
         waiting = set[Future[Headers]]()
         try:
-            for page_range in ranges:
+            for page_range in cut(ticks, sequences, wanted, self._listing.batch_size):
                 waiting.add(executor.submit(self._read_range, page_range))
                 if len(waiting) >= AHEAD * self._in_flight:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -67,8 +75,10 @@ class HeaderRead:
     def _read_range(self, page_range: PageRange) -> Headers:
         search = _Search(dict(page_range.wanted), self._reader)
         window = Window(page_range.start, page_range.end)
-        limits = _limits(page_range.limit, self._listing.batch_size)
-        offset = page_range.offset
+        # After the range's own size a few rows, then many. One late entry moves one row into the
+        # next page. Only entries of data partitions that the log does not keep move many.
+        late = (min(LATE << doublings, self._listing.batch_size) for doublings in count())
+        limits, offset = chain([page_range.limit], late), page_range.offset
         search.through(self._listing.pages(window, offset=offset, limits=limits, headers=True))
         for ticks in sorted(set(search.missing.values())) * TICK_READINGS:
             if ticks in search.missing.values():
@@ -81,19 +91,6 @@ class HeaderRead:
                 "the service was restored from a backup, or it is another one"
             )
         return search.headers()
-
-
-def _limits(first: int, batch_size: int) -> Iterator[int]:
-    """Yield the sizes of a range's pages: the range's own size, then a few rows, then many.
-
-    One late entry moves one row into the next page. Only entries of data partitions that the log
-    does not keep move many.
-    """
-    yield first
-    limit = LATE
-    while True:
-        yield min(limit, batch_size)
-        limit = min(2 * limit, batch_size)
 
 
 class _Search:
@@ -117,7 +114,6 @@ class _Search:
                 break
 
     def headers(self) -> Headers:
-        """Return the rows taken so far."""
         entries = [row for row in self._rows if isinstance(row, Entry)]
         unusable = [row for row in self._rows if isinstance(row, Rejection)]
         rows, rejections, unparsable = self._reader.read(
@@ -132,14 +128,3 @@ class _Search:
             pages=self._pages,
             bytes=self._bytes,
         )
-
-
-def _page_ranges(log: pa.Table, wanted: frozenset[int], batch_size: int) -> Iterator[PageRange]:
-    log = log.select(["timestamp_ticks", "sequence"])
-    log = log.sort_by([("timestamp_ticks", "ascending"), ("sequence", "ascending")])
-    ticks: list[Any] = log["timestamp_ticks"].to_pylist()
-    sequences: list[Any] = log["sequence"].to_pylist()
-    unknown = len(wanted.difference(sequences))
-    if unknown:
-        raise ValueError(f"{unknown} of {len(wanted)} wanted sequences are not in the log")
-    return cut(ticks, sequences, wanted, batch_size)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Identity
-from dicom_assets.feed.listing import Listed, Listing, Page, Position, Stray
+from dicom_assets.feed.listing import Listed, Listing, Page, Position
 from dicom_assets.feed.rows import change_rows
 from dicom_assets.feed_contract import Entries, Rejection
 from dicom_assets.window import Window
@@ -36,21 +36,7 @@ class _Stretch:
 
     window: Window
     rows: dict[Identity, Listed] = field(default_factory=dict)
-    strays: set[Stray] = field(default_factory=set)
-
-    def add(self, page: Page) -> None:
-        """Add the page's rows. A row that is already there is replaced."""
-        self.rows.update((row.identity, row) for row in page.rows)
-        self.strays.update(page.strays)
-
-    def has_nameless(self) -> bool:
-        """True when some row has no readable sequence."""
-        return any(listed.row.sequence is None for listed in self.rows.values())
-
-    def cut_at(self, ticks: int) -> "_Stretch":
-        """Return the part before a tick."""
-        rows = {identity: row for identity, row in self.rows.items() if row.ticks < ticks}
-        return _Stretch(Window(self.window.start, ticks), rows, self.strays)
+    strays: set[tuple[Rejection, str | None]] = field(default_factory=set)
 
     def rejections(
         self, window: Window, kept: Collection[str] | None
@@ -64,9 +50,8 @@ class _Stretch:
         for identity, listed in self.rows.items():
             if isinstance(listed.row, Rejection):
                 yield identity, listed.row
-        for stray in self.strays:
-            rejection = stray.rejection
-            if kept is not None and stray.partition is not None and stray.partition not in kept:
+        for rejection, partition in self.strays:
+            if kept is not None and partition is not None and partition not in kept:
                 continue
             if rejection.ticks is None or not window.holds(rejection.ticks):
                 yield rejection, rejection
@@ -95,17 +80,14 @@ class LightRead:
         while start < window.end:
             stretch = self.stretch(Window(start, window.end))
             rejections |= dict(stretch.rejections(window, self._kept))
-            tables.append(change_rows(self._keep(stretch)))
+            entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
+            kept = [e for e in entries if self._kept is None or e.partition in self._kept]
+            tables.append(change_rows(kept))
+            self._skipped += len(entries) - len(kept)
             self._seen += len(stretch.rows)
             start = stretch.window.end
         changes = pa.concat_tables(tables)
         return Entries(changes, tuple(rejections.values()), self._skipped, self._pages, self._bytes)
-
-    def _keep(self, stretch: _Stretch) -> list[Entry]:
-        entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
-        kept = [e for e in entries if self._kept is None or e.partition in self._kept]
-        self._skipped += len(entries) - len(kept)
-        return kept
 
     def stretch(self, window: Window) -> _Stretch:
         """Return the first stretch of the window, or all of a short window.
@@ -122,7 +104,7 @@ class LightRead:
                 return part
             steady = steady + 1 if len(stretch.rows) == known else 1
             known = len(stretch.rows)
-            if last.is_empty and self._may_end(stretch, steady):
+            if not last.rows and not last.strays and self._may_end(stretch, steady):
                 return part
             if steady == STEADY_READINGS:
                 break
@@ -142,12 +124,12 @@ class LightRead:
         position, page = Position(window.start, 0), Page([], [], 0, is_full=False)
         counted = 0
         for page in self._listing.pages(window):
-            stretch.add(page)
-            self._note(page, len(stretch.rows))
+            self._add(page, stretch)
             position = position.after(page.rows)
             if page.is_full and len(stretch.rows) >= STRETCH_ROWS:
-                part = stretch.cut_at(position.ticks)
-                if part.rows:
+                rows = {key: row for key, row in stretch.rows.items() if row.ticks < position.ticks}
+                if rows:
+                    part = _Stretch(Window(window.start, position.ticks), rows, stretch.strays)
                     return part, self._is_counted(stretch, part), page
             if not page.is_full and len(stretch.rows) > counted:
                 counted = len(stretch.rows)
@@ -156,10 +138,18 @@ class LightRead:
         return stretch, False, page
 
     def _is_counted(self, stretch: _Stretch, part: _Stretch) -> bool:
-        """True when the service counts as many rows in the part, each time that it is asked."""
+        """True when the service counts as many rows in the part, each time that it is asked.
+
+        So it must list exactly one row after all rows of the part but one. Rows that it lists there
+        are added to the stretch.
+        """
         confirmed = 0
         while confirmed < (CONFIRMATIONS if self._is_doubtful() else 1):
-            if not self._counts(stretch, part):
+            last = Position(part.window.start, len(part.rows) - 1)
+            page = self._listing.page(last, part.window, 2, headers=False)
+            identities = {row.identity for row in page.rows}
+            self._add(page, stretch)
+            if len(identities) != 1 or not identities <= part.rows.keys():
                 self._was_miscounted = True
                 return False
             confirmed += 1
@@ -169,25 +159,16 @@ class LightRead:
         """True when an empty page may be the end although no count confirms it."""
         if not stretch.rows:
             return steady > 1 or not self._is_doubtful()
-        return steady > 1 and stretch.has_nameless()
+        return steady > 1 and any(row.row.sequence is None for row in stretch.rows.values())
 
     def _is_doubtful(self) -> bool:
         return self._was_miscounted or self._listing.connection.failures > self._failures
 
-    def _counts(self, stretch: _Stretch, part: _Stretch) -> bool:
-        """True when the service lists exactly one row after all rows of the part but one.
-
-        Rows that it lists there are added to the stretch.
-        """
-        last = Position(part.window.start, len(part.rows) - 1)
-        page = self._listing.page(last, part.window, 2, headers=False)
-        identities = {row.identity for row in page.rows}
-        stretch.add(page)
-        self._note(page, len(stretch.rows))
-        return len(identities) == 1 and identities <= part.rows.keys()
-
-    def _note(self, page: Page, rows: int) -> None:
+    def _add(self, page: Page, stretch: _Stretch) -> None:
+        """Add the page's rows to the stretch. A row that is already there is replaced."""
+        stretch.rows.update((row.identity, row) for row in page.rows)
+        stretch.strays.update(page.strays)
         self._pages += 1
         self._bytes += page.bytes
         if self._progress is not None:
-            self._progress(self._seen + rows)
+            self._progress(self._seen + len(stretch.rows))

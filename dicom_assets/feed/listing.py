@@ -32,30 +32,18 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Stray:
-    """A row outside the requested window, and its data partition if that is readable."""
-
-    rejection: Rejection
-    partition: str | None
-
-
-@dataclass(frozen=True)
 class Page:
     """One page: its rows in the window, and the size of its JSON in bytes.
 
-    `strays` are the rows outside the requested window. They have no place in the list, so paging
-    ignores them. A page is full when it has as many rows as were requested.
+    `strays` are the rows outside the requested window, each with its data partition if that is
+    readable. They have no place in the list, so paging ignores them. A page is full when it has as
+    many rows as were requested.
     """
 
     rows: list[Listed]
-    strays: list[Stray]
+    strays: list[tuple[Rejection, str | None]]
     bytes: int
     is_full: bool
-
-    @property
-    def is_empty(self) -> bool:
-        """True when the page has neither rows nor strays."""
-        return not self.rows and not self.strays
 
 
 @dataclass(frozen=True)
@@ -66,10 +54,7 @@ class Position:
     offset: int
 
     def after(self, rows: list[Listed]) -> "Position":
-        """Return the position after a page's rows, which may be unordered or repeated.
-
-        It never moves back.
-        """
+        """Return the position after rows, perhaps unordered or repeated. It never moves back."""
         ticks = max([self.ticks, *(row.ticks for row in rows)])
         listed = {row.identity for row in rows if row.ticks == ticks}
         return Position(ticks, len(listed) + (self.offset if ticks == self.ticks else 0))
@@ -129,10 +114,22 @@ class Listing:
             "limit": limit,
             "includeMetadata": "true" if headers else "false",
         }
-        query = ServiceQuery(self.path, parameters, _read_page, str(window))
+        query = ServiceQuery(
+            self.path, parameters, lambda body: (decode_page(body), len(body)), str(window)
+        )
         rows, size = self.connection.get(query, stop=self.stop, since=since, tries=tries)
-        listed, strays = _place(rows, position.ticks, window)
-        return Page(listed, strays, size, is_full=len(rows) >= limit)
+        page = Page([], [], size, is_full=len(rows) >= limit)
+        ticks = position.ticks
+        for identity, row in rows:
+            if row.ticks is None:  # unreadable, so the row gets the tick of the row before it
+                page.rows.append(Listed(identity, ticks, row))
+            elif window.start <= row.ticks < window.end:
+                ticks = max(ticks, row.ticks)
+                page.rows.append(Listed(identity, row.ticks, row))
+            else:
+                partition = row.partition if isinstance(row, Entry) else None
+                page.strays.append((Rejection(row.sequence, row.ticks, OUTSIDE), partition))
+        return page
 
     def first(self) -> list[Row]:
         """Return a list of the feed's first row. It is empty for an empty feed."""
@@ -142,32 +139,10 @@ class Listing:
 
     def latest(self) -> list[Row]:
         """Return a list of the feed's newest row. It is empty for an empty feed."""
-        parameters = {"includeMetadata": "false"}
-        query = ServiceQuery(f"{self.path}/latest", parameters, _read_one, "the newest entry")
+        query = ServiceQuery(
+            f"{self.path}/latest",
+            {"includeMetadata": "false"},
+            lambda body: decode_page(b"[" + body + b"]"),
+            "the newest entry",
+        )
         return self.connection.get(query, stop=self.stop)
-
-
-def _read_page(body: bytes) -> tuple[list[Row], int]:
-    return decode_page(body), len(body)
-
-
-def _read_one(body: bytes) -> list[Row]:
-    return decode_page(b"[" + body + b"]")
-
-
-def _place(rows: list[Row], ticks: int, window: Window) -> tuple[list[Listed], list[Stray]]:
-    """Return the rows of the window with their ticks in the list, and the strays.
-
-    A row with an unreadable time gets the tick of the row before it.
-    """
-    listed, strays = [], []
-    for identity, row in rows:
-        if row.ticks is None:
-            listed.append(Listed(identity, ticks, row))
-        elif window.start <= row.ticks < window.end:
-            ticks = max(ticks, row.ticks)
-            listed.append(Listed(identity, row.ticks, row))
-        else:
-            partition = row.partition if isinstance(row, Entry) else None
-            strays.append(Stray(Rejection(row.sequence, row.ticks, OUTSIDE), partition))
-    return listed, strays

@@ -51,7 +51,6 @@ def cut(
 
 
 def _page_range(ticks: Sequence[int], sequences: Sequence[int], rows: list[int]) -> PageRange:
-    """Return the range of the wanted rows, given by their indexes in the log."""
     first, last = rows[0], rows[-1]
     return PageRange(
         start=ticks[first],

@@ -81,8 +81,18 @@ class RowReader:
                 rejections.append(Rejection(entry.sequence, entry.ticks, header))
             else:
                 usable.append((entry, *header))
-        table, unparsable = self._table(usable)
-        return table, rejections, unparsable
+        entries = [entry for entry, _, _ in usable]
+        columns, unparsable = self._extraction.columns([header for _, _, header in usable])
+        for name, of_entry in _FROM_ENTRY.items():
+            columns[name] = list(map(of_entry, entries))
+        if self.header_columns != "map":
+            columns["metadata_string"] = [text for _, text, _ in usable]
+        if self.header_columns != "string":
+            columns["metadata"] = [header_map(entry.header or b"") for entry in entries]
+        schema = self._schema
+        nothing: list[Any] = [None] * len(usable)
+        arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in schema]
+        return pa.table(arrays, schema=schema), rejections, unparsable
 
     def _read(self, entry: Entry) -> tuple[str, Header] | str:
         """Return a header as text and decoded, or the reason why it is unusable."""
@@ -98,17 +108,3 @@ class RowReader:
         if not self._extraction.is_of(header, (entry.study, entry.series, entry.sop)):
             return "header is of another instance"
         return text, header
-
-    def _table(self, usable: list[tuple[Entry, str, Header]]) -> tuple[pa.Table, Counter[str]]:
-        entries = [entry for entry, _, _ in usable]
-        columns, unparsable = self._extraction.columns([header for _, _, header in usable])
-        for name, of_entry in _FROM_ENTRY.items():
-            columns[name] = list(map(of_entry, entries))
-        if self.header_columns != "map":
-            columns["metadata_string"] = [text for _, text, _ in usable]
-        if self.header_columns != "string":
-            columns["metadata"] = [header_map(entry.header or b"") for entry in entries]
-        schema = self._schema
-        nothing: list[Any] = [None] * len(usable)
-        arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in schema]
-        return pa.table(arrays, schema=schema), unparsable

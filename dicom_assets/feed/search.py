@@ -6,7 +6,6 @@ search, or offer none: then the feed's errors are raised, and nothing was compar
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import Annotated, Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -54,7 +53,6 @@ class _Study(msgspec.Struct):
 
 _STUDIES: Final = msgspec.json.Decoder(list[_Study])
 _OBJECTS: Final = msgspec.json.Decoder(list[dict[str, Any]])
-_UID_PARAMETERS: Final = {"series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}
 
 
 class StudyCounts(ChangeFeed):
@@ -109,15 +107,21 @@ class StudyCounts(ChangeFeed):
         parameters: Mapping[str, str | int],
         decoder: "msgspec.json.Decoder[list[T]]",
     ) -> list[T]:
+        def read(body: bytes) -> list[T]:
+            # Without a match the answer is 204, without a body.
+            try:
+                return decoder.decode(body) if body else []
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                raise MalformedError("it is not a list of DICOM objects") from None
+
         root = self._version if partition is None else f"{self._version}/partitions/{partition}"
-        read = partial(_read_matches, decoder)
         query = ServiceQuery(f"{root}/{level}", parameters, read, WHERE, "application/dicom+json")
         return self._connection.get(query, stop=self._closed)
 
     def holders(self, partition: str | None, level: str, uid: str) -> int:
         """Return how many `series` or `instances` (the level) with that UID the service has."""
-        parameters: dict[str, str | int] = {_UID_PARAMETERS[level]: uid, "limit": 2}
-        return len(self._matches(partition, level, parameters, _OBJECTS))
+        name = {"series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}[level]
+        return len(self._matches(partition, level, {name: uid, "limit": 2}, _OBJECTS))
 
     def first(self) -> int | None:
         """Return the ticks of the feed's first entry, None if it has none or there is no entry."""
@@ -128,8 +132,7 @@ class StudyCounts(ChangeFeed):
         self, window: Window, progress: Callable[[int], None] | None = None
     ) -> Iterator[pa.Table]:
         """Yield the usable entries of the window in stretches, as rows of `change`."""
-        read = LightRead(self._listing, None, progress)
-        start = window.start
+        read, start = LightRead(self._listing, None, progress), window.start
         while start < window.end:
             stretch = read.stretch(Window(start, window.end))
             yield _logged(listed.row for listed in stretch.rows.values())
@@ -140,9 +143,12 @@ class StudyCounts(ChangeFeed):
 
         The request goes to version 1 of the feed, because its offset is a sequence.
         """
-        parameters: dict[str, str | int] = {"offset": sequence - 1, "limit": 1}
-        parameters["includeMetadata"] = "false"
-        query = ServiceQuery("v1/changefeed", parameters, decode_page, f"sequence {sequence}")
+        query = ServiceQuery(
+            "v1/changefeed",
+            {"offset": sequence - 1, "limit": 1, "includeMetadata": "false"},
+            decode_page,
+            f"sequence {sequence}",
+        )
         rows = self._connection.get(query, stop=self._closed)
         return _logged(row for _, row in rows if row.sequence == sequence)
 
@@ -151,14 +157,6 @@ def _no_search(why: str) -> ServiceAnswerError:
     return ServiceAnswerError(
         f"the DICOM service cannot be compared by {WHERE}: {why}. Nothing was compared"
     )
-
-
-def _read_matches(decoder: "msgspec.json.Decoder[list[T]]", body: bytes) -> list[T]:
-    # Without a match the answer is 204, without a body.
-    try:
-        return decoder.decode(body) if body else []
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedError("it is not a list of DICOM objects") from None
 
 
 def _number(numbers: _Numbers) -> int | None:

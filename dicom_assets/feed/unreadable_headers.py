@@ -51,12 +51,6 @@ class HeaderHealth:
     unreadable: set[Identity] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, identities: set[Identity]) -> bool:
-        """Add unreadable headers. Return False when there are so many that it is an outage."""
-        with self.lock:
-            self.unreadable |= identities
-            return len(self.unreadable) <= MOST_UNREADABLE
-
 
 @dataclass(frozen=True)
 class HeaderListing(Listing):
@@ -104,10 +98,6 @@ class _Part:
     reason: str = HEADER_UNREADABLE
     is_certain: bool = False
 
-    @property
-    def is_alone(self) -> bool:
-        return self.count == 1
-
     def halves(self) -> list["_Part"]:
         """Return both halves, or a single row as it is."""
         cuts = sorted({self.start, self.start + self.count // 2, self.start + self.count})
@@ -138,7 +128,11 @@ class _Split:
     def page(self) -> Page:
         """Return the page with rejections for unreadable headers."""
         light = self._without_headers(_Part(0, self.limit))
-        parts = self._retry(self._bisect(_Part(0, len(light.rows) + len(light.strays))))
+        count = len(light.rows) + len(light.strays)
+        parts = [_Part(0, count)] if count else []
+        while not all(part.count == 1 for part in parts):
+            parts = self._failing([half for part in parts for half in part.halves()])
+        parts = self._retry(parts)
         pages = [*self.pages, *self._reject(parts)]
         return Page(
             [row for page in pages for row in page.rows],
@@ -146,13 +140,6 @@ class _Split:
             light.bytes + sum(page.bytes for page in pages),
             light.is_full,
         )
-
-    def _bisect(self, whole: _Part) -> list[_Part]:
-        """Read all rows but the failing ones. Return those as single rows."""
-        parts = [whole] if whole.count else []
-        while not all(part.is_alone for part in parts):
-            parts = self._failing([half for part in parts for half in part.halves()])
-        return parts
 
     def _retry(self, parts: list[_Part]) -> list[_Part]:
         """Return the single rows that fail in every round."""
@@ -188,7 +175,7 @@ class _Split:
         try:
             page = self.listing.read(*at, since=self.began, tries=1)
         except HeaderSuspectedError as error:
-            is_certain = error.is_certain and part.is_alone
+            is_certain = error.is_certain and part.count == 1
             return replace(part, reason=error.reason, is_certain=is_certain)
         self.pages.append(page)
         if has_header(page) and (self.control is None or part.count < self.control.count):
@@ -203,24 +190,27 @@ class _Split:
         if self.listing.health.read_at >= self.suspected_at:
             return True
         try:
-            at = self._newest() if self.control is None else self._place(self.control)
+            if self.control is None:
+                newest = self.listing.latest()
+                ticks = newest[0][1].ticks if newest else None
+                ticks = self.position.ticks if ticks is None else ticks
+                at = Position(ticks, 0), Window(ticks, ticks + 1), 1
+            else:
+                at = self._place(self.control)
             return has_header(self.listing.read(*at, since=self.began, tries=QUICK_TRIES))
         except HeaderSuspectedError:
             return False
-
-    def _newest(self) -> tuple[Position, Window, int]:
-        newest = self.listing.latest()
-        ticks = newest[0][1].ticks if newest else None
-        ticks = self.position.ticks if ticks is None else ticks
-        return Position(ticks, 0), Window(ticks, ticks + 1), 1
 
     def _reject(self, parts: list[_Part]) -> list[Page]:
         """Return the pages of the unreadable rows as rejections."""
         if not (all(part.is_certain for part in parts) or self._are_others_readable()):
             raise _OutageError
         pages = [self._without_headers(part) for part in parts]
-        if not self.listing.health.add({row.identity for page in pages for row in page.rows}):
-            raise _OutageError
+        health = self.listing.health
+        with health.lock:
+            health.unreadable.update(row.identity for page in pages for row in page.rows)
+            if len(health.unreadable) > MOST_UNREADABLE:
+                raise _OutageError
         return [_rejected(page, part.reason) for page, part in zip(pages, parts, strict=True)]
 
     def _without_headers(self, part: _Part) -> Page:

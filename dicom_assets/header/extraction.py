@@ -192,44 +192,27 @@ def _private_tags(item: Mapping[str, object], step: Step) -> Iterator[str]:
 # --- from attributes to the values of a column ----------------------------------------------------
 
 
-class _Values:
-    """The values of one column, made of the attributes that its paths start with.
+class _Values(dict[Any, Any]):
+    """The values of one column by the bytes of the attributes that its paths start with: a cache.
 
     `has_failures` is True once a value did not parse, so that failures are not searched for before.
     """
 
     def __init__(self, column: Column, zone: ZoneInfo | None) -> None:
+        super().__init__()
         self.has_failures = False
         self._parse, self._paths = parser_of(column, zone), column.paths
-        self._cache = _Cache(self._of_one if len(column.paths) == 1 else self._of_several)
 
     def of(self, raws: list[Sequence[Raw]]) -> list[Any]:
         """Return the values, header by header."""
         keys = raws[0] if len(raws) == 1 else zip(*raws, strict=True)
-        return list(map(self._cache.__getitem__, keys))
+        return list(map(self.__getitem__, keys))
 
-    def _of_one(self, raw: Raw) -> tuple[object, int]:
-        return self._checked(self._parse(_at(self._paths[0], raw))), len(raw or b"")
-
-    def _of_several(self, raws: tuple[Raw, ...]) -> tuple[object, int]:
+    def __missing__(self, key: Any) -> Any:  # noqa: ANN401 - one attribute, or one for each path
+        raws: tuple[Raw, ...] = key if len(self._paths) > 1 else (key,)
         value = self._parse(*map(_at, self._paths, raws))
-        return self._checked(value), sum(len(raw or b"") for raw in raws)
-
-    def _checked(self, value: object) -> object:
         self.has_failures = self.has_failures or type(value) is v.Unparsable
-        return value
-
-
-class _Cache(dict[Any, Any]):
-    """A cache of values. `make` returns the value of a key, and the size of the key in bytes."""
-
-    def __init__(self, make: Callable[[Any], tuple[object, int]]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, key: Any) -> Any:  # noqa: ANN401 - as `make` returns it
-        value, size = self._make(key)
-        if size <= _CACHED_BYTES:
+        if sum(map(len, filter(None, raws))) <= _CACHED_BYTES:
             if len(self) >= _CACHED_KEYS:
                 self.clear()
             self[key] = value

@@ -124,19 +124,14 @@ def _joined(items: list[str | Unparsable]) -> str | Unparsable | None:
 
 def _item_text(value: object) -> str | Unparsable:
     if type(value) is str:
-        return _storable(value.rstrip(PADDING))
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # Arrow would refuse the column
+            return Unparsable.NOT_UTF8
+        return value.rstrip(PADDING)
     if type(value) is int or type(value) is float:
         return _digits(value)
     return "" if value is None else Unparsable.NOT_TEXT
-
-
-def _storable(stored: str) -> str | Unparsable:
-    """Return the text, or NOT_UTF8 if UTF-8 cannot encode it: Arrow would refuse the column."""
-    try:
-        stored.encode()
-    except UnicodeEncodeError:
-        return Unparsable.NOT_UTF8
-    return stored
 
 
 def _digits(value: float) -> str | Unparsable:
@@ -167,7 +162,9 @@ def whole(values: AttributeValues, bits: Literal[32, 64]) -> int | Unparsable | 
     """
     number = _number(values, _whole_of)
     if isinstance(number, float):
-        number = _integral(number)
+        if not number.is_integer():
+            return Unparsable.NOT_WHOLE
+        number = int(number) if abs(number) < _EXACT_FLOAT else Unparsable.OUT_OF_RANGE
     if not isinstance(number, int):
         return number
     limit = 1 << bits - 1
@@ -229,12 +226,6 @@ def _real_of(stored: str) -> float | Unparsable:
         return Unparsable.NOT_A_NUMBER
     # "nan", "inf" and "infinity" are numbers for Python only.
     return Unparsable.NOT_A_NUMBER if "n" in stored.lower() else _finite(number)
-
-
-def _integral(number: float) -> int | Unparsable:
-    if not number.is_integer():
-        return Unparsable.NOT_WHOLE
-    return int(number) if abs(number) < _EXACT_FLOAT else Unparsable.OUT_OF_RANGE
 
 
 def _parsed(values: AttributeValues, parse: Callable[[str], T]) -> T | Unparsable | None:
@@ -320,25 +311,19 @@ def instant(
 
 @functools.lru_cache(_CACHED)
 def _parts_of(stored: str) -> _Parts | Unparsable | None:
-    precise = _PRECISE.fullmatch(stored)
-    if precise is None:
-        return _coarse(stored)
-    on, at = _day_of(precise[1]), _clock_of(precise[2])
-    own = None if precise[3] is None else _offset_of(precise[3])
+    """Return the date, the time and the offset of a DT, None if it ends before its hour."""
+    match = _PRECISE.fullmatch(stored)
+    if match is not None:
+        on, at, offset = _day_of(match[1]), _clock_of(match[2]), match[3]
+    elif (match := _COARSE.fullmatch(stored)) is not None:
+        on, at, offset = _day_of(match[1] + (match[2] or "01") + (match[3] or "01")), None, match[4]
+    else:
+        return Unparsable.NOT_A_MOMENT
+    own = None if offset is None else _offset_of(offset)
     for part in (on, at, own):
         if isinstance(part, Unparsable):
             return part
-    return cast("_Parts", (on, at, own))
-
-
-def _coarse(stored: str) -> Unparsable | None:
-    match = _COARSE.fullmatch(stored)
-    if match is None:
-        return Unparsable.NOT_A_MOMENT
-    year, month, day_of_month, offset = match.groups()
-    on = _day_of(year + (month or "01") + (day_of_month or "01"))
-    own = None if offset is None else _offset_of(offset)
-    return next((part for part in (on, own) if isinstance(part, Unparsable)), None)
+    return None if at is None else cast("_Parts", (on, at, own))
 
 
 def _zone_of(offset: AttributeValues, zone: ZoneInfo | None) -> tzinfo | Unparsable | None:

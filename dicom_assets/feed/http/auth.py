@@ -123,16 +123,27 @@ class Tokens:
         raise failure
 
     def _wait_for(self, pending: "Future[AccessToken]") -> RequestFailure | None:
-        """Return the failure if there is no token. A credential still busy gets no second call."""
+        """Return the failure if there is no token. A credential still busy gets no second call.
+
+        It has the class of the error only, because Azure's text may name tenants, users and
+        addresses.
+        """
         try:
             error = pending.exception(self._seconds)
         except TimeoutError:
-            return RequestFailure(f"{self._name()} gave no token in {self._seconds:g} s", NO_TOKEN)
+            what = f"{type(self._credential).__name__} gave no token in {self._seconds:g} s"
+            return RequestFailure(what, NO_TOKEN)
         if error is None:
             return None
         with self._lock:
             self._pending = None if self._pending is pending else self._pending
-        return _failure(self._name(), error)
+        from azure.core import exceptions  # noqa: PLC0415 - see the module's docstring
+
+        what = f"{type(self._credential).__name__} gave no token ({type(error).__name__})"
+        if isinstance(error, exceptions.ClientAuthenticationError):
+            return RequestFailure(what, NO_IDENTITY)
+        is_azure = isinstance(error, exceptions.AzureError)
+        return RequestFailure(what, NO_TOKEN if is_azure else BROKEN_CREDENTIAL)
 
     def _keep(self, done: "Future[AccessToken]") -> str:
         token = done.result()
@@ -142,46 +153,25 @@ class Tokens:
                 self._is_forced, self._must_force = self._must_force, False
         return token.token
 
-    def _name(self) -> str:
-        return type(self._credential).__name__
-
     def _ask(self, *, force: bool) -> "AccessToken":
+        """Return a token, with `force` one that does not come from a cache of azure-identity.
+
+        Its credentials have no argument for that, but none answers a claims request from its cache
+        (MSAL: `claims_challenge`). The claims here ask for a token that is valid from now on, as a
+        service does that revokes older ones (continuous access evaluation). The command line tools
+        refuse claims and have no cache here, so they are called without.
+        """
         if self._credential is None:
             self._credential = default_credential()
-        if force:
-            return _renewed(self._credential)
-        return self._credential.get_token(SCOPE)
+        if not force:
+            return self._credential.get_token(SCOPE)
+        from azure.core.exceptions import AzureError  # noqa: PLC0415 - see the module's docstring
 
-
-def _renewed(credential: "TokenCredential") -> "AccessToken":
-    """Return a token that does not come from a cache of azure-identity.
-
-    Its credentials have no argument for that, but none answers a claims request from its cache
-    (MSAL: `claims_challenge`). The claims here ask for a token that is valid from now on, as a
-    service does that revokes older ones (continuous access evaluation). The command line tools
-    refuse claims and have no cache here, so they are called without.
-    """
-    from azure.core.exceptions import AzureError  # noqa: PLC0415 - see the module's docstring
-
-    claims = f'{{"access_token":{{"nbf":{{"essential":true,"value":"{int(time.time())}"}}}}}}'
-    try:
-        return credential.get_token(SCOPE, claims=claims)
-    except AzureError:
-        return credential.get_token(SCOPE)
-
-
-def _failure(name: str, error: BaseException) -> RequestFailure:
-    """Return the failure for a credential's error.
-
-    It has the class of the error only, because Azure's text may name tenants, users and addresses.
-    """
-    from azure.core import exceptions  # noqa: PLC0415 - see the module's docstring
-
-    what = f"{name} gave no token ({type(error).__name__})"
-    if isinstance(error, exceptions.ClientAuthenticationError):
-        return RequestFailure(what, NO_IDENTITY)
-    is_azure = isinstance(error, exceptions.AzureError)
-    return RequestFailure(what, NO_TOKEN if is_azure else BROKEN_CREDENTIAL)
+        claims = f'{{"access_token":{{"nbf":{{"essential":true,"value":"{int(time.time())}"}}}}}}'
+        try:
+            return self._credential.get_token(SCOPE, claims=claims)
+        except AzureError:
+            return self._credential.get_token(SCOPE)
 
 
 def _expires_within(token: "AccessToken", seconds: float) -> bool:

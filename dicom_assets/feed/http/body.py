@@ -18,9 +18,6 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 # Only the beginning of a refusal is used, but its connection is reusable only if it is read whole.
 MOST_REFUSAL_BYTES: Final = 64 * 1024
 
-_GZIP: Final = {"gzip", "x-gzip"}
-_GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
-
 
 class TooLargeError(MalformedError):
     """The body is larger than allowed. A page of fewer entries may fit."""
@@ -53,16 +50,13 @@ def read_beginning(response: httpx.Response) -> bytes:
 
 def _unpacked(response: httpx.Response, most: int) -> Iterator[bytes]:
     packing = response.headers.get("Content-Encoding", "").strip().lower()
-    if packing in _GZIP:
-        return _gunzipped(response.iter_raw(), most)
+    if packing not in {"gzip", "x-gzip", "", "identity"}:
+        raise MalformedError("its Content-Encoding was not asked for")
     if packing in {"", "identity"}:
-        return response.iter_raw()
-    raise MalformedError("its Content-Encoding was not asked for")
-
-
-def _gunzipped(pieces: Iterator[bytes], most: int) -> Iterator[bytes]:
-    unpack = zlib.decompressobj(_GZIP_WINDOW)
-    for piece in pieces:
+        yield from response.iter_raw()
+        return
+    unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)  # 16: gzip
+    for piece in response.iter_raw():
         try:
             yield unpack.decompress(piece, most + 1)
         except zlib.error:

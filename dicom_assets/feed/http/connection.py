@@ -51,11 +51,6 @@ class ServiceQuery(Generic[T]):
     where: str
     accept: str = JSON
 
-    @property
-    def has_headers(self) -> bool:
-        """True when headers are requested."""
-        return self.parameters.get("includeMetadata") == "true"
-
 
 class HeaderSuspectedError(Exception):
     """A request with headers failed in a way that one bad header could cause."""
@@ -88,7 +83,8 @@ class Connection:
         self.timeouts = timeouts
         # The number of failed requests. After a failure, `light_read` checks counts more than once.
         self.failures = 0
-        # Headers come from another storage than entries, so only one of them may be overloaded.
+        # With headers and without: they come from different storages, of which only one may be
+        # overloaded.
         self._throttles = {kind: Throttle(connections, timeouts) for kind in (False, True)}
         self._on_date = on_date
         address = service_address(url)
@@ -122,7 +118,7 @@ class Connection:
             retry=tenacity.retry_if_exception_type(RequestFailure),
             wait=attempts.pause,
             stop=attempts.is_over,
-            sleep=attempts.sleep,
+            sleep=lambda seconds: self.timeouts.sleep(seconds, stop),
             before_sleep=attempts.log,
             reraise=True,
         )
@@ -140,7 +136,7 @@ class Connection:
         parameters, accept = dict(query.parameters), {"Accept": query.accept}
         request = self._client.build_request("GET", query.path, params=parameters, headers=accept)
         self._tokens.sign(request)
-        throttle = self._throttles[query.has_headers]
+        throttle = self._throttles[query.parameters.get("includeMetadata") == "true"]
         with throttle.turn(attempts.stop, attempts.ends) as has_turn:
             if not has_turn or attempts.stop.is_set():
                 attempts.count -= 1
@@ -156,7 +152,6 @@ class Connection:
     def _throttled(
         self, throttle: Throttle, request: httpx.Request, attempts: "_Attempts[T]"
     ) -> bytes:
-        """Return the body, and adapt the number of requests in flight to the outcome."""
         try:
             body = self._fetch(request, attempts.seconds())
         except RequestFailure as failure:
@@ -176,40 +171,31 @@ class Connection:
                 try:
                     return self._body(response)
                 finally:
-                    self._release(response)
+                    response.close()
+                    # httpx's pool leaves those open that were being opened when it was closed.
+                    if self._client.is_closed and "network_stream" in response.extensions:
+                        response.extensions["network_stream"].close()
         except (httpx.TransportError, httpx.DecodingError) as error:
             failure = answers.failure_of(error)
         except MalformedError as error:
             failure = _malformed(error)
         raise failure
 
-    def _release(self, response: httpx.Response) -> None:
-        """Release the answer's connection, or close it when the client is closed.
-
-        httpx's pool does not close connections that were being opened when it was closed.
-        """
-        response.close()
-        if self._client.is_closed and "network_stream" in response.extensions:
-            response.extensions["network_stream"].close()
-
     def _body(self, response: httpx.Response) -> bytes:
         served = answers.served_at(response)
         if served is not None:
             self._on_date(served)
         if response.status_code == HTTPStatus.UNAUTHORIZED:
-            raise self._unauthorized(response)
+            what = f"the DICOM service answered {answers.status_text(response.status_code)}"
+            if "Authorization" not in response.request.headers:
+                raise RequestFailure(what, answers.NO_TOKEN_SENT)
+            is_renewed = self._tokens.refuse(response.request)
+            raise RequestFailure(what, answers.TOKEN_REFUSED, is_renewed=is_renewed)
         self._tokens.accept(response.request)
         answers.check_status(response, self.timeouts.retry_after_most_seconds)
         body = read_body(response)
         answers.check_type(response, body)
         return body
-
-    def _unauthorized(self, response: httpx.Response) -> RequestFailure:
-        what = f"the DICOM service answered {answers.status_text(response.status_code)}"
-        if "Authorization" not in response.request.headers:
-            return RequestFailure(what, answers.NO_TOKEN_SENT)
-        is_renewed = self._tokens.refuse(response.request)
-        return RequestFailure(what, answers.TOKEN_REFUSED, is_renewed=is_renewed)
 
 
 @dataclass
@@ -248,10 +234,8 @@ class _Attempts(Generic[T]):
         return self.retry_seconds
 
     def is_over(self, state: tenacity.RetryCallState) -> bool:
-        """True when this attempt is the last."""
         failure = _failure_in(state)
-        may_pass = failure.meaning.may_pass
-        if not may_pass or self.stop.is_set() or self._is_header_suspected(failure):
+        if not failure.meaning.may_pass or self.stop.is_set() or self._is_header_suspected(failure):
             return True
         if failure.is_renewed and self.count == 1:
             return False
@@ -275,18 +259,12 @@ class _Attempts(Generic[T]):
         left = self.began + self._most_seconds(failure) - times.now()
         return max(0.0, min(pause, left))
 
-    def sleep(self, seconds: float) -> None:
-        """Wait so many seconds, or until the read is stopped."""
-        self.timeouts.sleep(seconds, self.stop)
-
     def log(self, state: tenacity.RetryCallState) -> None:
-        """Log the failure and the pause before the retry."""
         seconds = state.next_action.sleep if state.next_action else 0.0
         failure, where = _failure_in(state), self.query.where
         _LOG.warning("%s, for %s; retrying in %.1f s", failure, where, seconds)
 
     def error(self, failure: RequestFailure) -> Exception:
-        """Return the error to raise for the last failure."""
         if self._is_header_suspected(failure):
             return HeaderSuspectedError(failure)
         failure = self.telling(failure)

@@ -32,20 +32,18 @@ class Throttle:
 
         Yields False when `stop` is set or the time is `until` before there is a turn.
         """
-        has_turn = self._wait(stop, until)
+        has_turn = True
+        while (seconds := self._take()) > 0:
+            left = until - self._timeouts.now()
+            if stop.is_set() or left <= 0:
+                has_turn = False
+                break
+            self._timeouts.sleep(min(seconds, left, _STEP_SECONDS), stop)
         try:
             yield has_turn
         finally:
             with self._lock:
                 self._running -= has_turn
-
-    def _wait(self, stop: threading.Event, until: float) -> bool:
-        while (seconds := self._take()) > 0:
-            left = until - self._timeouts.now()
-            if stop.is_set() or left <= 0:
-                return False
-            self._timeouts.sleep(min(seconds, left, _STEP_SECONDS), stop)
-        return True
 
     def _take(self) -> float:
         """Take a turn and return 0, or return the seconds until the next try."""
