@@ -1,9 +1,4 @@
-"""The change feed of one DICOM service: the entry point of this package.
-
-`ChangeFeed` offers the reads, and the clock by which a window is closed. The reads are done in
-`light_read` and `header_read`, paging in `listing`, retries in `http.connection`. The use of the
-rows is decided in `tables`.
-"""
+"""The change feed of one DICOM service: its reads, and the clock by which a window is closed."""
 
 import threading
 from collections.abc import Callable, Collection, Iterator

@@ -2,7 +2,7 @@
 
 A page is decoded as a whole. When that fails, it is cut into its entries and each is decoded
 alone, so that one unusable entry becomes one rejection and the others are kept. Headers stay bytes
-here, verbatim: `header` makes columns of them. Pages are requested in `listing`.
+here, verbatim: `header` makes columns of them.
 """
 
 import re
@@ -35,8 +35,6 @@ _FIELD_IN_MESSAGE: Final = re.compile(r"(?:`|\$\.)(\w+)`\Z")
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
 
 Uid: TypeAlias = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[0-9.]+\Z")]
-DataPartition: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
-Sequence64: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
 
 
 class MalformedError(ValueError):
@@ -66,8 +64,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 class _Wire(msgspec.Struct, rename="camel", gc=False):
     """An entry as the service sends it. `_entry` checks the fields that msgspec cannot."""
 
-    sequence: Sequence64
-    partition_name: DataPartition
+    sequence: Annotated[int, msgspec.Meta(ge=0, le=MAX_INT64)]
+    partition_name: Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9_.-]{1,64}\Z")]
     study_instance_uid: Uid
     series_instance_uid: Uid
     sop_instance_uid: Uid
@@ -122,10 +120,9 @@ def _entry(wire: _Wire) -> Entry | Rejection:
 
 
 def split(body: bytes) -> Iterator[bytes]:
-    """Yield the elements of a JSON array as bytes, undecoded.
+    """Yield the elements of a JSON array as bytes. Raises MalformedError when it is not whole.
 
-    Raises MalformedError when the array is not whole. Only brackets, commas and strings are
-    parsed, so the depth of nesting has no limit.
+    Only brackets, commas and strings are parsed, so the depth of nesting has no limit.
     """
     text = body.strip()
     if not text.startswith(b"["):

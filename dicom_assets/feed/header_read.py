@@ -1,15 +1,18 @@
 """The header read: the headers of the wanted entries, many pages in parallel.
 
-The log gives the page of each wanted entry (`pages`). The service may list more entries than the
-log has, and then a wanted one comes a little later. So each is searched for in its page, then in
-the pages after it, and then several times in the list of its own tick. If it is nowhere, the light
-read and the header read disagree, and the run fails. A page that fails because of one bad header
-is split in `unreadable_headers`.
+The log gives the exact bounds of a page: a start time, the number of rows of that tick to skip, an
+end time and a count. So pages are independent and can be read in parallel. The service may list
+more entries than the log has, and then a wanted one comes a little later. So each is searched for
+in its page, then in the pages after it, and then several times in the list of its own tick. If it
+is nowhere, the light read and the header read disagree, and the run fails. A page that fails
+because of one bad header is split in `unreadable_headers`.
 """
 
 import threading
-from collections.abc import Collection, Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any, Final
 
@@ -18,18 +21,61 @@ import pyarrow as pa
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry
 from dicom_assets.feed.listing import Listing, Page
-from dicom_assets.feed.pages import PageRange, cut
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.feed.unreadable_headers import HeaderListing
 from dicom_assets.feed_contract import Headers, Rejection
 from dicom_assets.window import Window
 
+# An unwanted row costs the service a blob read, and us its bytes. A page costs a round trip, which
+# with eight in flight takes about as long as ten rows.
+GAP: Final = 10
 # Page ranges submitted per request in flight, so that no thread idles while rows are processed.
 AHEAD: Final = 2
 # The size of the first page after a range (`_read_range`).
 LATE: Final = 8
 # How often the list of a tick is read before the two reads count as disagreeing.
 TICK_READINGS: Final = 3
+
+
+@dataclass(frozen=True)
+class PageRange:
+    """A page to request: `limit` rows from the `offset`-th of tick `start` on, all before `end`.
+
+    `wanted` maps the wanted sequences in it to their ticks.
+    """
+
+    start: int
+    offset: int
+    end: int
+    limit: int
+    wanted: dict[int, int]
+
+
+def cut(
+    ticks: Sequence[int], sequences: Sequence[int], wanted: Collection[int], batch_size: int
+) -> Iterator[PageRange]:
+    """Yield the page ranges that together hold every wanted sequence once.
+
+    The log's rows are given as two columns ordered by (tick, sequence). A range has at most
+    `batch_size` of them, starts and ends with a wanted one, and has at most GAP unwanted rows side
+    by side.
+    """
+    runs: list[list[int]] = []
+    for row, sequence in enumerate(sequences):
+        if sequence not in wanted:
+            continue
+        if not runs or row - runs[-1][-1] > GAP + 1 or row - runs[-1][0] >= batch_size:
+            runs.append([])
+        runs[-1].append(row)
+    for rows in runs:
+        first, last = rows[0], rows[-1]
+        yield PageRange(
+            start=ticks[first],
+            offset=first - bisect_left(ticks, ticks[first], 0, first),
+            end=ticks[last] + 1,
+            limit=last - first + 1,
+            wanted={sequences[row]: ticks[row] for row in rows},
+        )
 
 
 class HeaderRead:
@@ -117,7 +163,7 @@ class _Search:
         entries = [row for row in self._rows if isinstance(row, Entry)]
         unusable = [row for row in self._rows if isinstance(row, Rejection)]
         rows, rejections, unparsable = self._reader.read(
-            [entry for entry in entries if entry.state != "Deleted"]
+            [e for e in entries if e.state != "Deleted"]
         )
         return Headers(
             rows=rows,

@@ -2,8 +2,7 @@
 
 A short or empty page does not prove the end. The service must also count as many rows as were
 read, from the start of the stretch. This detects a row that was inserted behind the reading, and
-one that the service held back. Pages are requested in `listing`. The meaning of the entries is
-decided in `tables`.
+one that the service held back.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -44,8 +43,7 @@ class _Stretch:
         """Yield the unusable entries, each with a key that is the same in every reading.
 
         A stray inside the window is left out: it belongs to an earlier stretch, of which the
-        service sent a page again. So is one of a data partition that is not kept: no window reads
-        it.
+        service sent a page again. So is one of a data partition that no window reads.
         """
         for identity, listed in self.rows.items():
             if isinstance(listed.row, Rejection):
@@ -117,8 +115,7 @@ class LightRead:
     def _read_once(self, stretch: _Stretch) -> tuple[_Stretch, bool, Page]:
         """Read pages from the start of the stretch, and add their rows to it.
 
-        Returns the part that was read, True if the service counts as many rows in it, and the last
-        page.
+        Returns the part read, True if the service counts as many rows in it, and the last page.
         """
         window = stretch.window
         position, page = Position(window.start, 0), Page([], [], 0, is_full=False)

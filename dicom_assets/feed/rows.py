@@ -1,7 +1,7 @@
 """Entries to rows of `change`, and with their headers to rows of `instance`.
 
 The columns made of the header come from `header`, those made of the entry from here. An entry with
-the header of another instance is rejected. Pages and entries are decoded in `decode`.
+the header of another instance is rejected.
 """
 
 from collections import Counter

@@ -26,7 +26,7 @@ from typing import Final
 from dicom_assets.feed.decode import Entry, Identity
 from dicom_assets.feed.http.answers import HEADER_UNREADABLE
 from dicom_assets.feed.http.connection import HeaderSuspectedError
-from dicom_assets.feed.listing import Listed, Listing, Page, Position
+from dicom_assets.feed.listing import Listing, Page, Position
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import Window
 
@@ -211,7 +211,14 @@ class _Split:
             health.unreadable.update(row.identity for page in pages for row in page.rows)
             if len(health.unreadable) > MOST_UNREADABLE:
                 raise _OutageError
-        return [_rejected(page, part.reason) for page, part in zip(pages, parts, strict=True)]
+        for page, part in zip(pages, parts, strict=True):
+            for place, listed in enumerate(page.rows):
+                row = listed.row
+                if isinstance(row, Entry) and row.state != "Deleted":  # which needs no header
+                    _LOG.warning("sequence %d is rejected: %s", row.sequence, part.reason)
+                    rejection = Rejection(row.sequence, row.ticks, part.reason)
+                    page.rows[place] = replace(listed, row=rejection)
+        return pages
 
     def _without_headers(self, part: _Part) -> Page:
         """Return the part's page without headers. It is an outage when that fails as well."""
@@ -229,15 +236,3 @@ class _Split:
 def has_header(page: Page) -> bool:
     """True when a header was served on the page."""
     return any(isinstance(listed.row, Entry) and listed.row.header for listed in page.rows)
-
-
-def _rejected(page: Page, reason: str) -> Page:
-    """Return the page of a single row with a Rejection. A deleted entry needs no header."""
-    rows = []
-    for listed in page.rows:
-        row = listed.row
-        if isinstance(row, Entry) and row.state != "Deleted":
-            _LOG.warning("sequence %d is rejected: %s", row.sequence, reason)
-            row = Rejection(row.sequence, row.ticks, reason)
-        rows.append(Listed(listed.identity, listed.ticks, row))
-    return replace(page, rows=rows)

@@ -3,8 +3,7 @@
 An `Extraction` is compiled once per table. A msgspec struct cuts the attributes at the columns'
 paths out of a header as bytes, so all other attributes are skipped and never become objects. For
 each column there is a function that makes its values, for many headers at a time. Instances of a
-series share most attributes, so the results are cached by the attribute's bytes. A single value is
-parsed in `values`.
+series share most attributes, so the results are cached by the attribute's bytes.
 
 Text is kept as stored, without the padding (PS3.5 6.2): trailing spaces and NUL. Several values are
 joined by a backslash. A value that does not parse becomes null, and is counted.

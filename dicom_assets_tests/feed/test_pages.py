@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_assets.feed.pages import GAP, PageRange, cut
+from dicom_assets.feed.header_read import GAP, PageRange, cut
 
 
 @dataclass(frozen=True)

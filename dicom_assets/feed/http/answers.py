@@ -177,10 +177,9 @@ def check_status(response: httpx.Response, retry_after_most_seconds: float) -> N
     status = response.status_code
     if status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
         return
-    beginning = read_beginning(response)
     raise RequestFailure(
         f"the DICOM service answered {status_text(status)}",
-        _meaning(status, beginning),
+        _meaning(status, read_beginning(response)),
         after_seconds=retry_after_seconds(response, retry_after_most_seconds),
     )
 
@@ -225,8 +224,9 @@ def failure_of(error: Exception) -> RequestFailure:
         return RequestFailure("the DICOM service could not be reached", UNREACHABLE)
     if isinstance(error, httpx.TimeoutException):
         return RequestFailure("the DICOM service did not answer in time", TIMEOUT)
-    what = f"the DICOM service broke off its answer ({type(error).__name__})"
-    return RequestFailure(what, BROKEN)
+    return RequestFailure(
+        f"the DICOM service broke off its answer ({type(error).__name__})", BROKEN
+    )
 
 
 def _causes(error: BaseException) -> list[BaseException]:

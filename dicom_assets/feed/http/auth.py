@@ -1,8 +1,7 @@
 """The token goes to the configured service over https, and nowhere else.
 
-`service_address` checks the address of a service. `Tokens` gets the token and signs requests with
-it. azure-identity chooses the identity. The meaning of a refusal is in `answers`. Azure's libraries
-are imported when a credential is first used, because that takes longer than all the rest.
+azure-identity chooses the identity. The meaning of a refusal is in `answers`. Azure's libraries are
+imported when a credential is first used, because that takes longer than all the rest.
 """
 
 import threading
@@ -117,7 +116,12 @@ class Tokens:
             pending = self._pending
         failure = self._wait_for(pending)
         if failure is None:
-            return self._keep(pending)
+            token = pending.result()
+            with self._lock:
+                if self._pending is pending:
+                    self._pending, self._kept = None, token
+                    self._is_forced, self._must_force = self._must_force, False
+            return token.token
         if kept is not None and not _expires_within(kept, 0):
             return kept.token
         raise failure
@@ -144,14 +148,6 @@ class Tokens:
             return RequestFailure(what, NO_IDENTITY)
         is_azure = isinstance(error, exceptions.AzureError)
         return RequestFailure(what, NO_TOKEN if is_azure else BROKEN_CREDENTIAL)
-
-    def _keep(self, done: "Future[AccessToken]") -> str:
-        token = done.result()
-        with self._lock:
-            if self._pending is done:
-                self._pending, self._kept = None, token
-                self._is_forced, self._must_force = self._must_force, False
-        return token.token
 
     def _ask(self, *, force: bool) -> "AccessToken":
         """Return a token, with `force` one that does not come from a cache of azure-identity.

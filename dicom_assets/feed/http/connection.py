@@ -1,9 +1,7 @@
 """One request to the service, retried until it is answered whole or refused for good.
 
 A `Connection` makes the attempts of a `ServiceQuery`, each with its deadline, and raises the error
-in the end. The meaning of answers is in `answers`, the pauses in `timeouts`, the number of requests
-in flight in `throttle`, the token in `auth`. Messages hold the window and the status, and never an
-address, a body or a header.
+in the end. Messages hold the window and the status, and never an address, a body or a header.
 """
 
 import logging
@@ -83,8 +81,7 @@ class Connection:
         self.timeouts = timeouts
         # The number of failed requests. After a failure, `light_read` checks counts more than once.
         self.failures = 0
-        # With headers and without: they come from different storages, of which only one may be
-        # overloaded.
+        # By "with headers": those come from another storage, so only one of them may be overloaded.
         self._throttles = {kind: Throttle(connections, timeouts) for kind in (False, True)}
         self._on_date = on_date
         address = service_address(url)
@@ -118,7 +115,7 @@ class Connection:
             retry=tenacity.retry_if_exception_type(RequestFailure),
             wait=attempts.pause,
             stop=attempts.is_over,
-            sleep=lambda seconds: self.timeouts.sleep(seconds, stop),
+            sleep=attempts.sleep,
             before_sleep=attempts.log,
             reraise=True,
         )
@@ -259,6 +256,9 @@ class _Attempts(Generic[T]):
         left = self.began + self._most_seconds(failure) - times.now()
         return max(0.0, min(pause, left))
 
+    def sleep(self, seconds: float) -> None:
+        self.timeouts.sleep(seconds, self.stop)
+
     def log(self, state: tenacity.RetryCallState) -> None:
         seconds = state.next_action.sleep if state.next_action else 0.0
         failure, where = _failure_in(state), self.query.where
@@ -291,10 +291,7 @@ def _malformed(error: MalformedError) -> RequestFailure:
 
 
 def new_client(
-    address: httpx.URL,
-    connections: int,
-    transport: httpx.BaseTransport | None,
-    timeouts: Timeouts,
+    address: httpx.URL, connections: int, transport: httpx.BaseTransport | None, timeouts: Timeouts
 ) -> httpx.Client:
     """Return a client for requests below the address, without redirects, bound to `within`."""
     quieten()

@@ -2,7 +2,7 @@
 
 Each failure that may come from load halves the limit, and each answer raises it by one, as TCP does
 with its window. When even a single request at a time fails, there is a storm: then all requests
-together start `storm_seconds` apart. The pause before a retry is decided in `connection`.
+together start `storm_seconds` apart.
 """
 
 import threading
