@@ -4,8 +4,7 @@
 - `light_read`: the entries of a window without headers, and the proof that none is missing.
 - `header_read`: the headers of a difference. `unreadable_headers`: a page that fails because the
   service cannot read one of its headers.
-- `listing`: paging by keyset. `decode`: the bytes of a page to entries. `rows`: entries to rows of
-  `change` and `instance`.
+- `listing`: paging. `decode`: bytes to entries. `rows`: entries to rows of `change` and `instance`.
 - `search`: the service's search for studies (QIDO-RS).
 - `http`: one request, retried until it is answered.
 

@@ -66,9 +66,8 @@ class ChangeFeed:
             on_date=self._compare_clocks,
         )
         self._version = f"v{api_version}"
-        self._listing = Listing(
-            self._connection, f"{self._version}/changefeed", batch_size, self._closed
-        )
+        path = f"{self._version}/changefeed"
+        self._listing = Listing(self._connection, path, batch_size, self._closed)
 
     def __enter__(self) -> Self:
         return self

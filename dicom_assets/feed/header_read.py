@@ -31,7 +31,7 @@ from dicom_assets.window import Window
 GAP: Final = 10
 # Page ranges submitted per request in flight, so that no thread idles while rows are processed.
 AHEAD: Final = 2
-# The size of the first page after a range (`_read_range`).
+# The size of the first page after a range (`_pages`).
 LATE: Final = 8
 # How often the list of a tick is read before the two reads count as disagreeing.
 TICK_READINGS: Final = 3
@@ -57,8 +57,7 @@ def cut(
     """Yield the page ranges that together hold every wanted sequence once.
 
     The log's rows are given as two columns ordered by (tick, sequence). A range has at most
-    `batch_size` of them, starts and ends with a wanted one, and has at most GAP unwanted rows side
-    by side.
+    `batch_size` of them and GAP unwanted ones side by side, and starts and ends with a wanted one.
     """
     runs: list[list[int]] = []
     for row, sequence in enumerate(sequences):
@@ -92,8 +91,8 @@ class HeaderRead:
     def read(self, log: pa.Table, wanted: Collection[int]) -> Iterator[Headers]:
         """Yield the headers of the wanted sequences as they arrive, in any order.
 
-        Raises the first error of any page. All other requests are abandoned then, as they are when
-        the caller stops iterating.
+        Raises the first error of any page. Then, and when the caller stops iterating, all other
+        requests are abandoned.
         """
         log = log.select(["timestamp_ticks", "sequence"])
         log = log.sort_by([("timestamp_ticks", "ascending"), ("sequence", "ascending")])
@@ -119,58 +118,48 @@ class HeaderRead:
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _read_range(self, page_range: PageRange) -> Headers:
-        search = _Search(dict(page_range.wanted), self._reader)
-        window = Window(page_range.start, page_range.end)
-        # After the range's own size a few rows, then many. One late entry moves one row into the
-        # next page. Only entries of data partitions that the log does not keep move many.
-        late = (min(LATE << doublings, self._listing.batch_size) for doublings in count())
-        limits, offset = chain([page_range.limit], late), page_range.offset
-        search.through(self._listing.pages(window, offset=offset, limits=limits, headers=True))
-        for ticks in sorted(set(search.missing.values())) * TICK_READINGS:
-            if ticks in search.missing.values():
-                pages = self._listing.pages(Window(ticks, ticks + 1), headers=True)
-                search.through(pages, at=ticks)
-        if search.missing:
-            raise ServiceAnswerError(
-                f"the two reads do not agree: {len(search.missing)} of {len(page_range.wanted)} "
-                f"entries of the log are not in the feed, for {window}. Run again. If it stays so, "
-                "the service was restored from a backup, or it is another one"
-            )
-        return search.headers()
-
-
-class _Search:
-    """The search for wanted entries in pages. `missing` maps those still missing to their ticks."""
-
-    def __init__(self, missing: dict[int, int], reader: RowReader) -> None:
-        self.missing = missing
-        self._reader = reader
-        self._rows: list[Entry | Rejection] = []
-        self._pages = self._bytes = 0
-
-    def through(self, pages: Iterator[Page], at: int | None = None) -> None:
-        """Take the wanted rows from the pages, until none (of the tick `at`) is missing."""
-        for page in pages:
-            self._pages += 1
-            self._bytes += page.bytes
+        missing, found, pages, size = dict(page_range.wanted), list[Entry | Rejection](), 0, 0
+        for page in self._pages(page_range, missing):
+            pages += 1
+            size += page.bytes
             for listed in page.rows:
-                if self.missing.pop(listed.identity, None) is not None:
-                    self._rows.append(listed.row)
-            if not self.missing or (at is not None and at not in self.missing.values()):
-                break
-
-    def headers(self) -> Headers:
-        entries = [row for row in self._rows if isinstance(row, Entry)]
-        unusable = [row for row in self._rows if isinstance(row, Rejection)]
-        rows, rejections, unparsable = self._reader.read(
-            [e for e in entries if e.state != "Deleted"]
-        )
+                if missing.pop(listed.identity, None) is not None:
+                    found.append(listed.row)
+        if missing:
+            raise ServiceAnswerError(
+                f"the two reads do not agree: {len(missing)} of {len(page_range.wanted)} entries "
+                f"of the log are not in the feed, for {Window(page_range.start, page_range.end)}. "
+                "Run again. If it stays so, the service was restored from a backup, or it is "
+                "another one"
+            )
+        entries = [row for row in found if isinstance(row, Entry)]
+        unusable = [row for row in found if isinstance(row, Rejection)]
+        alive = [entry for entry in entries if entry.state != "Deleted"]
+        rows, rejections, unparsable = self._reader.read(alive)
         return Headers(
             rows=rows,
             deleted=tuple(entry.sequence for entry in entries if entry.state == "Deleted"),
             replaced=tuple(entry.sequence for entry in entries if entry.state == "Replaced"),
             rejections=(*unusable, *rejections),
             unparsable=unparsable,
-            pages=self._pages,
-            bytes=self._bytes,
+            pages=pages,
+            bytes=size,
         )
+
+    def _pages(self, page_range: PageRange, missing: dict[int, int]) -> Iterator[Page]:
+        """Yield pages until the caller has taken all of `missing`, a map of sequences to ticks."""
+        window, most = Window(page_range.start, page_range.end), self._listing.batch_size
+        # After the range's own size a few rows, then many. One late entry moves one row into the
+        # next page. Only entries of data partitions that the log does not keep move many.
+        limits = chain([page_range.limit], (min(LATE << doublings, most) for doublings in count()))
+        offset = page_range.offset
+        for page in self._listing.pages(window, offset=offset, limits=limits, headers=True):
+            yield page
+            if not missing:
+                return
+        for ticks in sorted(set(missing.values())) * TICK_READINGS:
+            if ticks in missing.values():
+                for page in self._listing.pages(Window(ticks, ticks + 1), headers=True):
+                    yield page
+                    if ticks not in missing.values():
+                        break

@@ -1,8 +1,7 @@
 """The light read: the entries of a window without headers, and the proof that none is missing.
 
-A short or empty page does not prove the end. The service must also count as many rows as were
-read, from the start of the stretch. This detects a row that was inserted behind the reading, and
-one that the service held back.
+A short or empty page does not prove the end. The service must also count as many rows as were read
+in the stretch. This detects a row inserted behind the reading, and one that was held back.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -37,23 +36,6 @@ class _Stretch:
     rows: dict[Identity, Listed] = field(default_factory=dict)
     strays: set[tuple[Rejection, str | None]] = field(default_factory=set)
 
-    def rejections(
-        self, window: Window, kept: Collection[str] | None
-    ) -> Iterator[tuple[object, Rejection]]:
-        """Yield the unusable entries, each with a key that is the same in every reading.
-
-        A stray inside the window is left out: it belongs to an earlier stretch, of which the
-        service sent a page again. So is one of a data partition that no window reads.
-        """
-        for identity, listed in self.rows.items():
-            if isinstance(listed.row, Rejection):
-                yield identity, listed.row
-        for rejection, partition in self.strays:
-            if kept is not None and partition is not None and partition not in kept:
-                continue
-            if rejection.ticks is None or not window.holds(rejection.ticks):
-                yield rejection, rejection
-
 
 class LightRead:
     """One light read of a window, with its pages and bytes so far."""
@@ -77,7 +59,7 @@ class LightRead:
         start = window.start
         while start < window.end:
             stretch = self.stretch(Window(start, window.end))
-            rejections |= dict(stretch.rejections(window, self._kept))
+            rejections |= dict(self._rejections(stretch, window))
             entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
             kept = [e for e in entries if self._kept is None or e.partition in self._kept]
             tables.append(change_rows(kept))
@@ -86,6 +68,21 @@ class LightRead:
             start = stretch.window.end
         changes = pa.concat_tables(tables)
         return Entries(changes, tuple(rejections.values()), self._skipped, self._pages, self._bytes)
+
+    def _rejections(self, stretch: _Stretch, window: Window) -> Iterator[tuple[object, Rejection]]:
+        """Yield the unusable entries, each with a key that is the same in every reading.
+
+        A stray inside the window is left out: it belongs to an earlier stretch, of which the
+        service sent a page again. So is one of a data partition that no window reads.
+        """
+        for identity, listed in stretch.rows.items():
+            if isinstance(listed.row, Rejection):
+                yield identity, listed.row
+        for rejection, partition in stretch.strays:
+            if self._kept is not None and partition is not None and partition not in self._kept:
+                continue
+            if rejection.ticks is None or not window.holds(rejection.ticks):
+                yield rejection, rejection
 
     def stretch(self, window: Window) -> _Stretch:
         """Return the first stretch of the window, or all of a short window.
@@ -137,8 +134,7 @@ class LightRead:
     def _is_counted(self, stretch: _Stretch, part: _Stretch) -> bool:
         """True when the service counts as many rows in the part, each time that it is asked.
 
-        So it must list exactly one row after all rows of the part but one. Rows that it lists there
-        are added to the stretch.
+        So it must list exactly one row after all but one of the part. What it lists is added.
         """
         confirmed = 0
         while confirmed < (CONFIRMATIONS if self._is_doubtful() else 1):

@@ -35,9 +35,8 @@ class Listed:
 class Page:
     """One page: its rows in the window, and the size of its JSON in bytes.
 
-    `strays` are the rows outside the requested window, each with its data partition if that is
-    readable. They have no place in the list, so paging ignores them. A page is full when it has as
-    many rows as were requested.
+    `strays` are the rows outside the window, each with its data partition if that is readable. They
+    have no place in the list, so paging ignores them. A full page has as many rows as requested.
     """
 
     rows: list[Listed]
@@ -139,10 +138,7 @@ class Listing:
 
     def latest(self) -> list[Row]:
         """Return a list of the feed's newest row. It is empty for an empty feed."""
-        query = ServiceQuery(
-            f"{self.path}/latest",
-            {"includeMetadata": "false"},
-            lambda body: decode_page(b"[" + body + b"]"),
-            "the newest entry",
-        )
+        path, where = f"{self.path}/latest", "the newest entry"
+        parameters = {"includeMetadata": "false"}
+        query = ServiceQuery(path, parameters, lambda body: decode_page(b"[" + body + b"]"), where)
         return self.connection.get(query, stop=self.stop)

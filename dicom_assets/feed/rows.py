@@ -89,10 +89,9 @@ class RowReader:
             columns["metadata_string"] = [text for _, text, _ in usable]
         if self.header_columns != "string":
             columns["metadata"] = [header_map(entry.header or b"") for entry in entries]
-        schema = self._schema
         nothing: list[Any] = [None] * len(usable)
-        arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in schema]
-        return pa.table(arrays, schema=schema), rejections, unparsable
+        arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in self._schema]
+        return pa.table(arrays, schema=self._schema), rejections, unparsable
 
     def _read(self, entry: Entry) -> tuple[str, Header] | str:
         """Return a header as text and decoded, or the reason why it is unusable."""

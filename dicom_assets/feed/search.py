@@ -1,8 +1,7 @@
 """The service's search for studies (QIDO-RS): how many series and instances each study has.
 
-`StudyCounts` searches, and makes the few requests to the feed that explain a difference. The
-comparison is in `tables.questions.reconcile` and `tables.questions.find`. A service may refuse to
-search, or offer none: then the feed's errors are raised, and nothing was compared.
+`StudyCounts` searches, and makes the few requests to the feed that explain a difference. A service
+may refuse to search, or offer none: then the feed's errors are raised, and nothing was compared.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -143,12 +142,9 @@ class StudyCounts(ChangeFeed):
 
         The request goes to version 1 of the feed, because its offset is a sequence.
         """
-        query = ServiceQuery(
-            "v1/changefeed",
-            {"offset": sequence - 1, "limit": 1, "includeMetadata": "false"},
-            decode_page,
-            f"sequence {sequence}",
-        )
+        parameters: dict[str, str | int] = {"limit": 1, "includeMetadata": "false"}
+        parameters["offset"] = sequence - 1
+        query = ServiceQuery("v1/changefeed", parameters, decode_page, f"sequence {sequence}")
         rows = self._connection.get(query, stop=self._closed)
         return _logged(row for _, row in rows if row.sequence == sequence)
 

@@ -12,8 +12,7 @@ as unreadable only if all of this is true:
 - Another header was read meanwhile, so the storage of headers works.
 - At most MOST_UNREADABLE headers are unreadable in one read.
 
-Otherwise it is an outage: the page is retried until `retry_seconds` are over, and then the run
-fails.
+Otherwise it is an outage: the page is retried for `retry_seconds`, and then the run fails.
 """
 
 import logging
@@ -110,10 +109,7 @@ class _OutageError(Exception):
 
 @dataclass
 class _Split:
-    """The split of one page, to separate the rows with unreadable headers.
-
-    Its methods raise _OutageError when it turns out to be an outage.
-    """
+    """The split of a page at unreadable headers. Methods raise _OutageError if it is an outage."""
 
     listing: HeaderListing
     position: Position
@@ -126,23 +122,11 @@ class _Split:
     control: _Part | None = None
 
     def page(self) -> Page:
-        """Return the page with rejections for unreadable headers."""
         light = self._without_headers(_Part(0, self.limit))
         count = len(light.rows) + len(light.strays)
         parts = [_Part(0, count)] if count else []
         while not all(part.count == 1 for part in parts):
             parts = self._failing([half for part in parts for half in part.halves()])
-        parts = self._retry(parts)
-        pages = [*self.pages, *self._reject(parts)]
-        return Page(
-            [row for page in pages for row in page.rows],
-            [stray for page in pages for stray in page.strays],
-            light.bytes + sum(page.bytes for page in pages),
-            light.is_full,
-        )
-
-    def _retry(self, parts: list[_Part]) -> list[_Part]:
-        """Return the single rows that fail in every round."""
         timeouts = self.listing.connection.timeouts
         for _ in range(ROUNDS):
             if all(part.is_certain for part in parts):
@@ -150,7 +134,13 @@ class _Split:
             timeouts.sleep(timeouts.doubt_seconds / ROUNDS, self.listing.stop)
             self.suspected_at = timeouts.now()
             parts = self._failing(parts)
-        return parts
+        pages = [*self.pages, *self._reject(parts)]
+        return Page(
+            [row for page in pages for row in page.rows],
+            [stray for page in pages for stray in page.strays],
+            light.bytes + sum(page.bytes for page in pages),
+            light.is_full,
+        )
 
     def _failing(self, parts: list[_Part]) -> list[_Part]:
         """Return the parts that cannot be read now, and keep the pages of the others."""

@@ -77,9 +77,12 @@ class Extraction:
         raws = self._raws(headers)
         columns, unparsable = {}, Counter[str]()
         for name, (paths, values) in self._values.items():
-            columns[name] = values.of([raws[path] for path in paths])
+            column = values.of([raws[path] for path in paths])
             if values.has_failures:
-                columns[name] = _cleared(columns[name], name, unparsable)
+                failures = [value for value in column if type(value) is v.Unparsable]
+                unparsable.update(f"{name}: {failure.value}" for failure in failures)
+                column = [None if type(value) is v.Unparsable else value for value in column]
+            columns[name] = column
         return columns, unparsable
 
     def _raws(self, headers: Sequence[Header]) -> dict[Path, Sequence[Raw]]:
@@ -108,15 +111,7 @@ def _is_uid(raw: msgspec.Raw | None, uid: str) -> bool:
     return bytes(raw) == usual or v.text(_of_attribute(bytes(raw))) == uid
 
 
-def _cleared(values: list[Any], name: str, unparsable: Counter[str]) -> list[Any]:
-    """Return the values with null for those that did not parse, and count these."""
-    unparsable.update(f"{name}: {value.value}" for value in values if type(value) is v.Unparsable)
-    return [None if type(value) is v.Unparsable else value for value in values]
-
-
 # --- from the bytes of an attribute to the values at the end of a path ----------------------------
-
-
 class _Element(msgspec.Struct, gc=False):
     """An attribute of the usual form. Its VR is not read, because the catalogue has it."""
 
@@ -177,10 +172,7 @@ def _is_block(tag: str, step: Step) -> bool:
 
 
 def _private_tags(item: Mapping[str, object], step: Step) -> Iterator[str]:
-    """Yield the possible tags of a private step in this item, in the order of its creator's blocks.
-
-    A creator may reserve several blocks (PS3.5 7.8.1).
-    """
+    """Yield a private step's possible tags: one for each block of its creator (PS3.5 7.8.1)."""
     tag = step.attribute.tag
     for block in sorted(other for other in item if _is_block(other, step)):
         reserved = v.values_of(item[block])
@@ -189,8 +181,6 @@ def _private_tags(item: Mapping[str, object], step: Step) -> Iterator[str]:
 
 
 # --- from attributes to the values of a column ----------------------------------------------------
-
-
 class _Values(dict[Any, Any]):
     """The values of one column by the bytes of the attributes that its paths start with: a cache.
 
@@ -203,7 +193,6 @@ class _Values(dict[Any, Any]):
         self._parse, self._paths = parser_of(column, zone), column.paths
 
     def of(self, raws: list[Sequence[Raw]]) -> list[Any]:
-        """Return the values, header by header."""
         keys = raws[0] if len(raws) == 1 else zip(*raws, strict=True)
         return list(map(self.__getitem__, keys))
 
@@ -263,8 +252,6 @@ def _else(value: object, other: Callable[[], object]) -> object:
 
 
 # --- the header as a map --------------------------------------------------------------------------
-
-
 def header_map(raw: bytes) -> list[tuple[str, dict[str, Any]]] | None:
     """Return a header as the template's `metadata`: by tag the VR and the values, each as text.
 

@@ -3,8 +3,7 @@
 Each function takes the decoded `Value` of an attribute of DICOM JSON (PS3.18 F.2), None or empty
 when the attribute is absent or empty. It returns the column's value, None for an empty one, or a
 member of `Unparsable`: the reason why the value is not one of its VR (PS3.5 6.2). No function
-raises, whatever the JSON holds. The attributes of the columns are in `schema`, the search for them
-in a header is in `extraction`.
+raises, whatever the JSON holds.
 
 Padding is not part of a value: spaces and NULs at its end and, except for text, spaces at its
 start. A value of padding only is empty. All results fit Arrow's types. Moments are in UTC.
@@ -89,12 +88,10 @@ def text(values: AttributeValues) -> str | Unparsable | None:
     """
     if not values:
         return None
-    if len(values) > 1:
-        return _joined([_item_text(value) for value in values])
     value = values[0]
-    if type(value) is str and value.isascii():
+    if len(values) == 1 and type(value) is str and value.isascii():
         return value.rstrip(PADDING) or None
-    return _item_text(value) or None
+    return _joined([_item_text(value) for value in values])
 
 
 def number_text(values: AttributeValues) -> str | Unparsable | None:
@@ -108,11 +105,7 @@ def person_name(values: AttributeValues, group: Group = "Alphabetic") -> str | U
 
     Plain text counts as the alphabetic group (PS3.18 F.2.2 wants an object).
     """
-    if not values:
-        return None
-    if len(values) > 1:
-        return _joined([_group_text(value, group) for value in values])
-    return _group_text(values[0], group) or None
+    return _joined([_group_text(value, group) for value in values or ()])
 
 
 def _joined(items: list[str | Unparsable]) -> str | Unparsable | None:
@@ -340,9 +333,8 @@ def _offset_of(stored: str) -> timezone | Unparsable:
         return Unparsable.NOT_AN_OFFSET
     sign, hours, minutes = match.groups()
     ahead = int(f"{sign}1") * (int(hours) * 60 + int(minutes))
-    if ahead not in _OFFSET_MINUTES:
-        return Unparsable.NOT_AN_OFFSET
-    return timezone(timedelta(minutes=ahead))
+    is_offset = ahead in _OFFSET_MINUTES
+    return timezone(timedelta(minutes=ahead)) if is_offset else Unparsable.NOT_AN_OFFSET
 
 
 def _placed(on: date, at: int, zone: tzinfo | Unparsable | None) -> datetime | Unparsable | None:

@@ -72,8 +72,7 @@ class Meaning:
 class RequestFailure(Exception):  # noqa: N818 - internal to `feed`, never raised out of it
     """A request without a usable answer: `what` happened, and its meaning.
 
-    `after_seconds` is the pause that the service asks for. `is_renewed` is True when the next
-    request carries another token.
+    `after_seconds` is the service's Retry-After. `is_renewed`: the next request has another token.
     """
 
     def __init__(
@@ -164,16 +163,12 @@ STATUSES: Final[Mapping[int, Meaning]] = {
     501: _refused("the service does not offer this, and a retry would not change that"),
 }
 
-# A storage read that was cancelled inside the server is answered 400, too. Only this one is about
-# our request.
+# A storage read cancelled inside the server is answered 400, too. Only this is about our request.
 _PERMANENT_400: Final = b"The query parameter '"
 
 
 def check_status(response: httpx.Response, retry_after_most_seconds: float) -> None:
-    """Raise a RequestFailure unless the status is 200 or 204.
-
-    `connection` handles 401, because that needs the token.
-    """
+    """Raise a RequestFailure unless the status is 200 or 204. `connection` handles 401."""
     status = response.status_code
     if status in {HTTPStatus.OK, HTTPStatus.NO_CONTENT}:
         return

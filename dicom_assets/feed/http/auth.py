@@ -80,10 +80,7 @@ class Tokens:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def sign(self, request: httpx.Request) -> None:
-        """Add the token to the request, if it goes to the origin.
-
-        Raises RequestFailure when there is no token.
-        """
+        """Add the token to a request to the origin. Raises RequestFailure when there is none."""
         url, origin = request.url, self._origin
         is_origin = (url.scheme, url.host, url.port) == (origin.scheme, origin.host, origin.port)
         if url.scheme == "https" and is_origin:
@@ -129,8 +126,7 @@ class Tokens:
     def _wait_for(self, pending: "Future[AccessToken]") -> RequestFailure | None:
         """Return the failure if there is no token. A credential still busy gets no second call.
 
-        It has the class of the error only, because Azure's text may name tenants, users and
-        addresses.
+        It has only the error's class, because Azure's text may name tenants, users and addresses.
         """
         try:
             error = pending.exception(self._seconds)

@@ -39,8 +39,7 @@ _LAST_PART: Final = 0.1
 class ServiceQuery(Generic[T]):
     """A GET request, and `read`, which parses the body. Its MalformedError leads to a retry.
 
-    `path` is relative to the service's address. `where` names the window in messages. `accept` is
-    the media type of the answer.
+    `path` is relative to the service's address. `where` names the window in messages.
     """
 
     path: str
@@ -62,8 +61,7 @@ class HeaderSuspectedError(Exception):
 class Connection:
     """A connection to the service that retries each query. Safe to share between threads.
 
-    `retry_seconds` bounds all attempts of a query. `on_date` is called with the service's time of
-    each answer that has one.
+    `retry_seconds` bounds all attempts of a query. `on_date` gets the time in each answer's Date.
     """
 
     def __init__(  # noqa: PLR0913 - one argument per property
@@ -134,7 +132,8 @@ class Connection:
         request = self._client.build_request("GET", query.path, params=parameters, headers=accept)
         self._tokens.sign(request)
         throttle = self._throttles[query.parameters.get("includeMetadata") == "true"]
-        with throttle.turn(attempts.stop, attempts.ends) as has_turn:
+        ends = attempts.began + self.retry_seconds
+        with throttle.turn(attempts.stop, ends) as has_turn:
             if not has_turn or attempts.stop.is_set():
                 attempts.count -= 1
                 raise attempts.failure
@@ -209,16 +208,12 @@ class _Attempts(Generic[T]):
     failure: RequestFailure
     count: int = 0
 
-    @property
-    def ends(self) -> float:
-        return self.began + self.retry_seconds
-
     def seconds(self) -> float:
         """Return the deadline of this attempt: the time left, but for a first one its full time."""
-        now, whole = self.timeouts.now(), self.timeouts.request_seconds
-        if self.count == 1 and now - self.began < whole:
+        passed, whole = self.timeouts.now() - self.began, self.timeouts.request_seconds
+        if self.count == 1 and passed < whole:
             return whole
-        return min(whole, max(self.ends - now, _LAST_PART * self.retry_seconds))
+        return min(whole, max(self.retry_seconds - passed, _LAST_PART * self.retry_seconds))
 
     def telling(self, failure: RequestFailure) -> RequestFailure:
         """Return the earlier failure in place of a timeout: a last, short attempt is often late."""
@@ -312,9 +307,8 @@ def new_client(
 def quieten() -> None:
     """Silence the loggers of the libraries used here, unless their level is set.
 
-    At INFO httpx logs a line per request, and azure-identity's warnings name tenants and
-    addresses. Where Dagster manages the root logger (`managed_python_loggers: [root]`), each would
-    become a row in its event log.
+    At INFO httpx logs each request, and azure-identity's warnings name tenants and addresses. Where
+    Dagster manages the root logger (`managed_python_loggers: [root]`), its event log has each.
     """
     levels = {"httpx": logging.WARNING, "httpcore": logging.WARNING}
     levels |= {"azure": logging.ERROR, "msal": logging.ERROR, "urllib3": logging.ERROR}

@@ -85,7 +85,5 @@ class _Backend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        stream = self._backend.connect_tcp(
-            host, port, _left(timeout), local_address, socket_options
-        )
-        return _Stream(stream)
+        left = _left(timeout)
+        return _Stream(self._backend.connect_tcp(host, port, left, local_address, socket_options))

@@ -1,7 +1,6 @@
 """Every deadline and every pause of the feed.
 
-Only the total time of retries is a setting (`DICOM_RETRY_SECONDS`). Tests scale the others down,
-or replace the clock.
+Only the total time of retries is a setting (`DICOM_RETRY_SECONDS`). Tests replace the others.
 """
 
 import threading
