@@ -134,7 +134,7 @@ class LightRead:
     def _is_counted(self, stretch: _Stretch, part: _Stretch) -> bool:
         """True when the service counts as many rows in the part, each time that it is asked.
 
-        So it must list exactly one row after all but one of the part. What it lists is added.
+        So it must list exactly one row after all but one of the part. Rows listed there are added.
         """
         confirmed = 0
         while confirmed < (CONFIRMATIONS if self._is_doubtful() else 1):
