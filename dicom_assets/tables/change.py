@@ -5,6 +5,7 @@ case only: it is marked when its instance is gone without a Delete entry (expiry
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -12,7 +13,7 @@ from operator import itemgetter
 
 import pyarrow as pa
 
-from dicom_assets.errors import ForeignArchiveError
+from dicom_assets.errors import ForeignArchiveError, MiscountError
 from dicom_assets.feed_contract import UNREADABLE, Entries, Feed, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejected, sync
@@ -75,7 +76,9 @@ class AddEntries(TableUpdate):
             require_archive(before, self.feed)
             entries = self.feed.entries(window, Progress(run.say, "read {} entries of the feed"))
         with watch.stage("commit"):
-            difference, version, after = _add(store, before, window, entries, run)
+            changes, unusable = entries.changes, entries.rejections
+            difference, version, after = _add(store, before, window, changes, unusable, run)
+            rejected.replace_nameless(store, window, unusable, run)
         with watch.stage("retry"):
             _retry_rejected(store, before, window, self.feed, run)
         with watch.stage("seal"):
@@ -97,6 +100,13 @@ class AddEntries(TableUpdate):
 
 def _seal(store: Store, window: Window, entries: Entries, run: Run) -> tuple[list[sync.Hour], int]:
     inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
+    served = filter_in(inside, "sequence", entries.changes["sequence"])
+    logged, unusable = len(pc.unique(served["sequence"])), len(entries.rejections)
+    if entries.listed != logged + entries.skipped + unusable:
+        raise MiscountError(
+            f"the service listed {entries.listed} entries for {window}, and {logged} of them are "
+            f"in the log, {entries.skipped} are of other data partitions, {unusable} cannot be used"
+        )
     hours = sync.hours_of(window, inside, entries.rejections)
     return hours, sync.seal(store, hours, run)
 
@@ -118,11 +128,16 @@ def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, 
         refused = tuple(r for r in read.rejections if r.sequence in sequences)
         served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
         lost = (Rejection(s, at, "no longer served") for s in sequences if s not in served)
-        _add(store, before, instant, Entries(usable, (*refused, *lost)), run)
+        _add(store, before, instant, usable, [*refused, *lost], run)
 
 
-def _add(
-    store: Store, before: Snapshot, window: Window, entries: Entries, run: Run
+def _add(  # noqa: PLR0913 - entries are usable or not
+    store: Store,
+    before: Snapshot,
+    window: Window,
+    served: pa.Table,
+    unusable: Iterable[Rejection],
+    run: Run,
 ) -> tuple[Difference, int, int]:
     """Add entries to the log, and those that cannot be used to `rejected`.
 
@@ -132,8 +147,8 @@ def _add(
     def attempt() -> tuple[Difference, int, int]:
         log = store.open(CHANGE)
         known = rows_in(log, window, ["sequence"])
-        fresh = filter_out(entries.changes, "sequence", known["sequence"])
-        tombstones = _tombstones(before, log, entries.changes)
+        fresh = filter_out(served, "sequence", known["sequence"])
+        tombstones = _tombstones(before, log, served)
         if tombstones.num_rows:
             # Before the commit: a run that dies between them leaves hours open, never false marks.
             sync.unmark(store, window, run, seals=True)
@@ -142,7 +157,7 @@ def _add(
         return difference, log.version, log.commit(difference, note)
 
     added = converge(attempt)
-    rejected.note(store, window, entries.rejections, run)
+    rejected.note(store, window, unusable, run)
     return added
 
 

@@ -60,7 +60,7 @@ def test_none_writes_nothing(store: Store) -> None:
     rejected.clear(store, [], run())
     rejected.clear(store, [5], run())
     assert store.version(REJECTED) == -1
-    assert rejected.waiting(store, NOW) == (set(), set())
+    assert rejected.waiting(store, run()) == ({}, set())
     assert rejected.sequences(store) == []
 
 
@@ -110,8 +110,8 @@ def test_an_entry_without_sequence_is_known_by_window_and_reason(store: Store) -
 def test_a_pause_ends_at_its_moment(store: Store) -> None:
     """Until then the sequence rests, from then on it is due."""
     rejected.note(store, hours(0, 3), [BAD], run())
-    assert rejected.waiting(store, SOON.now) == ({7}, set())
-    assert rejected.waiting(store, DUE.now) == (set(), {7})
+    assert rejected.waiting(store, SOON) == ({7: DUE.now}, set())
+    assert rejected.waiting(store, DUE) == ({}, {7})
 
 
 def test_what_is_cleared_is_gone_and_the_rest_stays(store: Store) -> None:
