@@ -103,7 +103,8 @@ class LightRead:
         It is whole when the service counts as many rows as were read. Without such a count it is
         whole only if a second reading up to an empty page brings nothing new, and there are either
         no rows at all, or rows without a sequence: those cannot be told apart, so their count
-        proves nothing. Raises ServiceAnswerError when neither is reached.
+        proves nothing. Raises ServiceAnswerError when neither is reached, and for a page of which
+        nothing can be read.
         """
         stretch, known, steady = _Stretch(window), -1, 1
         for _ in range(MOST_READINGS):
@@ -131,6 +132,8 @@ class LightRead:
         position, page = Position(window.start, 0), Page([], [], 0, is_full=False)
         counted = 0
         for page in self._listing.pages(window):
+            if page.unreadable is not None:
+                raise _unreadable_error(page, window)
             self._add(page, stretch)
             position = position.after(page.rows)
             if page.is_full and len(stretch.rows) >= STRETCH_ROWS:
@@ -173,10 +176,27 @@ class LightRead:
         return self._was_miscounted or self._listing.connection.failures > self._failures
 
     def _add(self, page: Page, stretch: _Stretch) -> None:
-        """Add the page's rows to the stretch. A row that is already there is replaced."""
-        stretch.rows.update((row.identity, row) for row in page.rows)
+        """Add the page's rows to the stretch. A usable row replaces the one that is there.
+
+        An unusable one does not: where a count lists it, it has not the tick of its place.
+        """
+        stretch.rows.update(
+            (row.identity, row)
+            for row in page.rows
+            if isinstance(row.row, Entry) or row.identity not in stretch.rows
+        )
         stretch.strays |= {identity: (stray, part) for identity, stray, part in page.strays}
         self._pages += 1
         self._bytes += page.bytes
         if self._progress is not None:
             self._progress(self._seen + len(stretch.rows))
+
+
+def _unreadable_error(page: Page, window: Window) -> ServiceAnswerError:
+    names = ", ".join(page.unreadable or ()) or "none that can be named"
+    return ServiceAnswerError(
+        f"a page of {window} has {len(page.rows)} entries, and in none of them a sequence can be "
+        f"read. Nothing was sealed. The fields of the first: {names}. Ask the operator of the "
+        "service for the form of its change feed, look for a proxy that changes answers, and "
+        "report these names"
+    )

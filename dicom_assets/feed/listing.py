@@ -86,7 +86,7 @@ class Listing:
 
         The second page in a row without a new row, empty or not, is the last. `limits` gives the
         size of each page. Without it, the size is `batch_size`. Raises ServiceAnswerError for a
-        list that does not end at one tick, and for a page of which nothing can be read.
+        list that does not end at one tick.
         """
         position, met, stale_pages = Position(window.start, offset), set[Identity](), 0
         sizes = repeat(self.batch_size) if limits is None else limits
@@ -94,8 +94,6 @@ class Listing:
         while stale_pages < MOST_STALE_PAGES:
             size = next(sizes)
             page = self.page(position, window, size, headers=headers)
-            if page.unreadable is not None:
-                raise _unreadable_error(page, window)
             yield page
             before, position = position, position.after(page.rows)
             requested = size + (requested if position.ticks == before.ticks else 0)
@@ -169,13 +167,3 @@ class Listing:
         parameters = {"includeMetadata": "false"}
         query = ServiceQuery(path, parameters, lambda body: decode_page(b"[" + body + b"]"), where)
         return self.connection.get(query, stop=self.stop)
-
-
-def _unreadable_error(page: Page, window: Window) -> ServiceAnswerError:
-    names = ", ".join(page.unreadable or ()) or "no names that can be said"
-    return ServiceAnswerError(
-        f"a page of {window} has {len(page.rows)} entries, and no sequence can be read in any of "
-        f"them. The first has these fields: {names}. Nothing was sealed. Ask the operator of the "
-        "service for the form of its change feed since then, look for a proxy that changes "
-        "answers, and report the names of the fields"
-    )

@@ -5,8 +5,7 @@ case only: it is marked when its instance is gone without a Delete entry (expiry
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -76,9 +75,8 @@ class AddEntries(TableUpdate):
             require_archive(before, self.feed)
             entries = self.feed.entries(window, Progress(run.say, "read {} entries of the feed"))
         with watch.stage("commit"):
-            changes, unusable = entries.changes, entries.rejections
-            difference, version, after = _add(store, before, window, changes, unusable, run)
-            rejected.replace_nameless(store, window, unusable, run)
+            difference, version, after = _add(store, before, window, entries, run)
+            rejected.replace_nameless(store, window, entries.rejections, run)
         with watch.stage("retry"):
             _retry_rejected(store, before, window, self.feed, run)
         with watch.stage("seal"):
@@ -128,16 +126,12 @@ def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, 
         refused = tuple(r for r in read.rejections if r.sequence in sequences)
         served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
         lost = (Rejection(s, at, "no longer served") for s in sequences if s not in served)
-        _add(store, before, instant, usable, [*refused, *lost], run)
+        entries = replace(read, changes=usable, rejections=(*refused, *lost))
+        _add(store, before, instant, entries, run)
 
 
-def _add(  # noqa: PLR0913 - entries are usable or not
-    store: Store,
-    before: Snapshot,
-    window: Window,
-    served: pa.Table,
-    unusable: Iterable[Rejection],
-    run: Run,
+def _add(
+    store: Store, before: Snapshot, window: Window, entries: Entries, run: Run
 ) -> tuple[Difference, int, int]:
     """Add entries to the log, and those that cannot be used to `rejected`.
 
@@ -147,8 +141,8 @@ def _add(  # noqa: PLR0913 - entries are usable or not
     def attempt() -> tuple[Difference, int, int]:
         log = store.open(CHANGE)
         known = rows_in(log, window, ["sequence"])
-        fresh = filter_out(served, "sequence", known["sequence"])
-        tombstones = _tombstones(before, log, served)
+        fresh = filter_out(entries.changes, "sequence", known["sequence"])
+        tombstones = _tombstones(before, log, entries.changes)
         if tombstones.num_rows:
             # Before the commit: a run that dies between them leaves hours open, never false marks.
             sync.unmark(store, window, run, seals=True)
@@ -157,7 +151,7 @@ def _add(  # noqa: PLR0913 - entries are usable or not
         return difference, log.version, log.commit(difference, note)
 
     added = converge(attempt)
-    rejected.note(store, window, unusable, run)
+    rejected.note(store, window, entries.rejections, run)
     return added
 
 

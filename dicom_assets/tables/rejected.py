@@ -20,6 +20,8 @@ from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import Window, datetime_of, floor_hour
 
+NAMELESS = '"sequence" IS NULL'
+
 
 def pause_after(attempts: int) -> timedelta:
     """Return the pause after a number of attempts: an hour, doubling up to a day."""
@@ -42,7 +44,7 @@ def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run
         again = []
         for sequence, row in rows.items():
             old = known.get(sequence)
-            if old and _is_due(old, run, rows):
+            if old and _is_due(old, run, rows.keys()):
                 attempts = old["attempts"] + 1
                 newest = {name: row[name] for name in ("reason", "run_id")}
                 pause = {"attempts": attempts, "next_attempt": run.now + pause_after(attempts)}
@@ -67,18 +69,15 @@ def replace_nameless(
     now is no longer among them.
     """
     rows = [_row(r, window, run) for r in rejections if r.sequence is None]
-    hours = [datetime_of(hour.start) for hour in window.hours()]
-    if not hours:
-        return
-    first, last = (floor_hour(hour).isoformat() for hour in (hours[0], hours[-1]))
-    inside = f"\"window_start\" >= TIMESTAMP '{first}' AND \"window_start\" <= TIMESTAMP '{last}'"
-    where = f'"sequence" IS NULL AND {inside}'
+    hours = {floor_hour(datetime_of(hour.start)) for hour in window.hours()}
 
     def attempt() -> None:
         rejected = store.open(REJECTED)
-        if _alike(rejected.rows(where=where).to_pylist()) != _alike(rows):
-            fresh = pa.Table.from_pylist(rows, schema=REJECTED.arrow())
-            rejected.commit(Difference(REJECTED, fresh, replaced=where), {"run_id": run.run_id})
+        known = rejected.rows(where=NAMELESS).to_pylist()
+        others = [row for row in known if row["window_start"] not in hours]
+        if _alike(known) != _alike(others) + _alike(rows):
+            fresh = pa.Table.from_pylist([*others, *rows], schema=REJECTED.arrow())
+            rejected.commit(Difference(REJECTED, fresh, replaced=NAMELESS), {"run_id": run.run_id})
 
     converge(attempt)
 
@@ -87,7 +86,7 @@ def _alike(rows: Iterable[Mapping[str, Any]]) -> Counter[tuple[object, ...]]:
     return Counter((r["window_start"], r["timestamp_ticks"], r["reason"]) for r in rows)
 
 
-def _is_due(row: Mapping[str, Any], run: Run, own: Collection[int]) -> bool:
+def _is_due(row: Mapping[str, Any], run: Run, own: Collection[object]) -> bool:
     """True when a row may be tried in a run, of whose hours the sequences `own` are.
 
     A run that does not keep the rests tries each of its own entries once.

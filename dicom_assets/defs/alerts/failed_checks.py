@@ -48,5 +48,5 @@ def check_problems(
             if reason is None:
                 yield problem
             else:
-                key, title = f"{problem.key}: {reason}", f"{problem.title}: {count} × {reason}"
+                key, title = f"{problem.key}: {reason}", f"{problem.title}: {reason} ({count})"
                 yield replace(problem, key=key, title=title, size=count)

@@ -32,7 +32,7 @@ class Problem:
     text: str
     page: str
     since: datetime
-    size: int | None = None
+    size: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Alert(msgspec.Struct):
@@ -48,12 +48,12 @@ class Alert(msgspec.Struct):
     since: datetime
     sent: dict[str, datetime | None] = msgspec.field(name="told", default_factory=dict)
     over: datetime | None = None
-    size: int | None = None
+    size: int | msgspec.UnsetType = msgspec.UNSET
 
     def is_due(self, channel: str, now: datetime) -> bool:
         """Return True when a channel is due a message: the first, a reminder, or the end."""
         last = self.sent.get(channel)
-        is_reminded = self.size is None and last is not None and now - last >= REMINDER
+        is_reminded = self.size is msgspec.UNSET and last is not None and now - last >= REMINDER
         is_time = self.over is not None or last is None or is_reminded
         return channel in self.sent and is_time
 

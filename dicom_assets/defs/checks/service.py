@@ -259,7 +259,7 @@ def count_rejected(run: CheckRun) -> dg.AssetCheckResult:
     waiting = rejected.by_reason(run.store)
     count = sum(one.count for one in waiting)
     reasons = "; ".join(
-        f"{one.count} × {one.reason}, the oldest of the hour {hour_key(one.oldest)}, "
+        f"{one.reason}: {one.count}, the oldest of the hour {hour_key(one.oldest)}, "
         + (
             f"next attempt {one.next_attempt:%Y-%m-%d %H:%M} UTC or with the first run after it"
             if one.next_attempt
@@ -268,7 +268,7 @@ def count_rejected(run: CheckRun) -> dg.AssetCheckResult:
         for one in waiting
     )
     return run.check.result(
-        waiting and f"{count} entries of the feed wait because they could not be used: {reasons}.",
+        f"{count} entries wait, because they could not be used. {reasons}." if waiting else None,
         "No entry of the feed waits.",
         {
             "entries_waiting": count,

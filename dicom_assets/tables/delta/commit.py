@@ -130,11 +130,13 @@ def write_difference(delta: DeltaTable, difference: Difference, note: Mapping[st
     counts, inserts = difference.counts(), difference.inserts
     properties = once({**note, **counts})
     if inserts is not None and counts["inserts"] == sum(counts.values()):
+        how: dict[str, Any] = {"mode": "append"}
+        if difference.replaced is not None:
+            how = {"mode": "overwrite", "predicate": difference.replaced}
         write_deltalake(
             delta,
             padded(inserts, schema),
-            mode="overwrite" if difference.replaced else "append",
-            predicate=difference.replaced,
+            **how,
             commit_properties=properties,
             post_commithook_properties=HOOKS,
             writer_properties=parquet_properties(table),
