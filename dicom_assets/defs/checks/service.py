@@ -64,7 +64,7 @@ LAG_CHECK: Final = _check(
 )
 REJECTED_CHECK: Final = _check(
     name="rejected",
-    runs=Runs.HOURLY,
+    runs=Runs.DAILY,
     means="Counts the entries of the feed that wait in the table `rejected` because they could not "
     "be used, by reason, with the oldest hour and the next attempt. There is one alert for each "
     "reason, and one more when its number grows.",
