@@ -7,6 +7,7 @@
     │   ├── ServiceUnavailableError   it may pass: run again
     │   ├── ServiceRefusedError       it will not pass: a role, a key or a setting is missing
     │   └── ServiceAnswerError        the answer is not one of a DICOM service, or is not whole
+    ├── MiscountError        entries are without a result: report it, nothing was sealed
     ├── FabricError          Fabric refused a shortcut, or did not answer
     └── TableError           a table cannot be used as it is
         ├── ForeignTableError         the table at the path is not one of this project
@@ -47,6 +48,14 @@ class ServiceRefusedError(ServiceError):
 
 class ServiceAnswerError(ServiceError):
     """The answer of the service is not whole, or not in the form of the feed."""
+
+
+class MiscountError(DicomAssetsError):
+    """Entries of the feed are without a result, which is a fault of this project."""
+
+    def __init__(self, miscount: str) -> None:
+        """Add the remedy, which is always the same."""
+        super().__init__(f"{miscount}. Nothing was sealed. This is a fault of ours: report it")
 
 
 class FabricError(DicomAssetsError):

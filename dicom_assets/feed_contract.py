@@ -20,11 +20,21 @@ UNREADABLE: Final[Key] = ("", "", "", "")
 
 @dataclass(frozen=True)
 class Rejection:
-    """An unusable entry. `reason` is one of a few constant texts, never a value."""
+    """An unusable entry. `reason` is one of a few constant texts, never a value.
+
+    `ticks` is its time, None when that cannot be read. `place` is its tick in the order of the
+    list: an entry without a readable time belongs to the hour of its place.
+    """
 
     sequence: int | None
     ticks: int | None
     reason: str
+    place: int | None = None
+
+    @property
+    def at(self) -> int | None:
+        """The tick by which it belongs to an hour."""
+        return self.ticks if self.place is None else self.place
 
 
 @dataclass(frozen=True)
@@ -32,10 +42,12 @@ class Entries:
     """The result of a light read: every entry of a window once, without headers.
 
     `changes` has the columns of `schema.CHANGE` and is ordered by (timestamp_ticks, sequence). Its
-    state is the one served. `skipped` counts the entries of data partitions that are not kept.
+    state is the one served. `listed` counts the rows of all pages, those with the same sequence
+    once. `skipped` counts the entries of data partitions that are not kept.
     """
 
     changes: pa.Table
+    listed: int
     rejections: tuple[Rejection, ...] = ()
     skipped: int = 0
     pages: int = 0

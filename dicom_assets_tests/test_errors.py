@@ -9,6 +9,7 @@ GROUPS = {
     "SettingsError": DicomAssetsError,
     "NotYetError": DicomAssetsError,
     "ServiceError": DicomAssetsError,
+    "MiscountError": DicomAssetsError,
     "FabricError": DicomAssetsError,
     "TableError": DicomAssetsError,
     "ServiceUnavailableError": ServiceError,

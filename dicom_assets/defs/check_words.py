@@ -16,6 +16,9 @@ RUNS_KEY: Final = "dicom_assets/runs"
 FIRST_LOAD: Final = "first_load"
 REPAIRS_ITSELF: Final = "repairs_itself"
 SILENCING_KEYS: Final = (FIRST_LOAD, REPAIRS_ITSELF)
+# Metadata key of a failed result: numbers by reason. Each reason is an alert of its own, which is
+# sent again when its number grows, and not each day.
+BY_REASON: Final = "by_reason"
 
 
 class ReaderRole(StrEnum):

@@ -23,6 +23,7 @@ from pydantic import Field
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import hour_key, window_of
 from dicom_assets.defs.pool import free_dead_slots
+from dicom_assets.defs.run_tags import is_by_hand
 from dicom_assets.defs.storage import AzureStorage, options
 from dicom_assets.schema import Table
 from dicom_assets.settings import DEFAULTS
@@ -123,7 +124,8 @@ class TableIOManager(DbIOManager):
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
         start = time.monotonic()
-        run = Run(context.run_id, datetime.now(UTC), context.log.info)
+        by_hand = is_by_hand(context.step_context.dagster_run.tags)
+        run = Run(context.run_id, datetime.now(UTC), context.log.info, retries_resting=by_hand)
         outcome = obj.commit(self.store, run)
         context.add_output_metadata(_metadata(context, outcome, time.monotonic() - start))
 

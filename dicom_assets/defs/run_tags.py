@@ -18,6 +18,10 @@ LAST_ATTEMPT = 4
 # The tags with which Dagster runs one partition, and a range of partitions as one.
 PARTITION_TAG = "dagster/partition"
 RANGE_TAG = "dagster/asset_partition_range_{}"
+# On a run of a schedule, of a sensor, or of Dagster's declarative automation.
+_AUTOMATIC_TAGS = {"dagster/schedule_name", "dagster/sensor_name", "dagster/auto_materialize"}
+# On a run that repeats another one, and only if Dagster's automatic retry started it.
+_PARENT_TAG, _RETRY_TAG = "dagster/parent_run_id", "dagster/retry_number"
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -52,3 +56,11 @@ def attempt_of(tags: Mapping[str, str]) -> int:
     """Return the number of a run's attempt at its hours, from 1; 0 without a tag."""
     attempt = tags.get(ATTEMPT_TAG, "")
     return int(attempt) if attempt.isdecimal() else 0
+
+
+def is_by_hand(tags: Mapping[str, str]) -> bool:
+    """Return True for a run that a person started, a backfill and a re-execution included."""
+    # A re-execution has the tags of the run that it repeats, and the number of no retry.
+    if _PARENT_TAG in tags:
+        return _RETRY_TAG not in tags
+    return not _AUTOMATIC_TAGS & tags.keys()

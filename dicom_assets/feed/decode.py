@@ -1,20 +1,26 @@
 """The bytes of a page to entries, typed and checked.
 
-A page is decoded as a whole. When that fails, it is cut into its entries and each is decoded
-alone, so that one unusable entry becomes one rejection and the others are kept. Headers stay bytes
-here, verbatim: `header` makes columns of them.
+A page is decoded as a whole. When that fails, the names of its fields may be in another case, as
+they are in an example of the service's documentation, or new, so it is decoded with the names as we
+know them. When that fails too, each entry is decoded alone, so that one unusable entry becomes one
+rejection and the others are kept. Headers stay bytes here, verbatim: `header` makes columns of
+them.
 """
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Final, TypeAlias
+from hashlib import blake2b
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from dicom_assets.errors import MiscountError
 from dicom_assets.feed_contract import Key, Rejection
 from dicom_assets.window import parse_timestamp
 
+T = TypeVar("T")
 MAX_INT64: Final = 2**63 - 1
 ACTIONS: Final = {"create": "Create", "update": "Update", "delete": "Delete"}
 STATES: Final = {"current": "Current", "replaced": "Replaced", "deleted": "Deleted"}
@@ -30,6 +36,9 @@ _REASONS: Final = {
     "state": "state is missing",
     "filePath": "filePath is not text",
 }
+# Only such names of unknown fields are named. Another one could be a value.
+_FIELD_NAME: Final = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
+MOST_NAMED: Final = 20
 _FIELD_IN_MESSAGE: Final = re.compile(r"(?:`|\$\.)(\w+)`\Z")
 # Strings match whole, so brackets inside them do not count. Possessive, so that time is linear.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
@@ -76,23 +85,63 @@ class _Wire(msgspec.Struct, rename="camel", gc=False):
     metadata: msgspec.Raw = msgspec.Raw()
 
 
+class _Usual(_Wire, forbid_unknown_fields=True):
+    """An entry with no other fields. Otherwise `FilePath` would be lost as an unknown field."""
+
+
 # Identifies a row of a page: its sequence, or a negative hash of its bytes when that is unreadable.
 Identity: TypeAlias = int
 Row: TypeAlias = tuple[Identity, Entry | Rejection]
 
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NAMES: Final = {name.lower(): name for name in _Wire.__struct_encode_fields__}
+_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_USUAL_PAGE: Final = msgspec.json.Decoder(list[_Usual])
 _PAGE: Final = msgspec.json.Decoder(list[_Wire])
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode_page(body: bytes) -> list[Row]:
     """Return the rows of a page in its order, with a Rejection for each unusable one.
 
-    Raises MalformedError when the bytes are not one whole JSON array.
+    Raises MalformedError when the bytes are not one whole JSON array, and MiscountError unless
+    each of its elements, counted before any is parsed, became one row.
     """
+    elements: Sequence[bytes | msgspec.Raw]
     try:
-        wires = _PAGE.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return [_row(raw) for raw in split(body)]
-    return [(wire.sequence, _entry(wire)) for wire in wires]
+        elements = _ELEMENTS.decode(body)
+    except _UNDECODABLE:
+        elements = list(split(body))
+    rows = _rows(body, elements)
+    if len(rows) != len(elements):
+        raise MiscountError(f"a page of {len(elements)} entries became {len(rows)} rows")
+    return rows
+
+
+def _rows(body: bytes, elements: Sequence[bytes | msgspec.Raw]) -> list[Row]:
+    with suppress(*_UNDECODABLE):
+        return [(wire.sequence, _entry(wire)) for wire in _USUAL_PAGE.decode(body)]
+    with suppress(*_UNDECODABLE):
+        known = msgspec.json.encode([_as_known(_FIELDS.decode(one)) for one in elements])
+        return [(wire.sequence, _entry(wire)) for wire in _PAGE.decode(known)]
+    rows, seen = list[Row](), Counter[bytes]()
+    for raw in map(bytes, elements):
+        rows.append(_row(raw, seen[raw]))
+        seen[raw] += 1
+    return rows
+
+
+def _as_known(fields: Mapping[str, T]) -> dict[str, T]:
+    """Return fields by the names that we know, in whatever case they are. The exact one wins."""
+    renamed = {_NAMES.get(name.lower(), name): value for name, value in fields.items()}
+    return renamed | {name: fields[name] for name in _NAMES.values() if name in fields}
+
+
+def field_names(body: bytes) -> list[str]:
+    """Return the names of the fields of a page's first entry, and no value."""
+    fields = _shallow_fields(next(split(body), b""))
+    names = fields if isinstance(fields, dict) else ()
+    return [name for name in names if _FIELD_NAME.fullmatch(name)][:MOST_NAMED]
 
 
 def _entry(wire: _Wire) -> Entry | Rejection:
@@ -144,24 +193,30 @@ def split(body: bytes) -> Iterator[bytes]:
         raise MalformedError("the array is not whole")
 
 
-def _row(raw: bytes) -> Row:
-    """Return the row of one entry, of a page that could not be decoded as a whole."""
-    identity = ~abs(hash(raw))
+def _row(raw: bytes, before: int) -> Row:
+    """Return the row of one entry, of a page that could not be decoded as a whole.
+
+    `before` is the number of entries with the same bytes before it on the page.
+    """
     try:
-        wire = msgspec.json.decode(raw, type=_Wire)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        known = msgspec.json.encode(_as_known(_FIELDS.decode(raw)))
+        wire = msgspec.json.decode(known, type=_Wire)
+    except _UNDECODABLE:
         rejection = _rejection(raw)
-        return (identity if rejection.sequence is None else rejection.sequence), rejection
+        if rejection.sequence is not None:
+            return rejection.sequence, rejection
+        digest = blake2b(b"%d " % before + raw, digest_size=8).digest()
+        return ~(int.from_bytes(digest) & MAX_INT64), rejection
     return wire.sequence, _entry(wire)
 
 
 def _rejection(raw: bytes) -> Rejection:
-    try:
-        fields = msgspec.json.decode(_shallow(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    fields = _shallow_fields(raw)
+    if fields is msgspec.UNSET:
         return Rejection(None, None, "entry cannot be decoded")
     if not isinstance(fields, dict):
         return Rejection(None, None, "entry is not an object")
+    fields = _as_known(fields)
     sequence, timestamp = fields.get("sequence"), fields.get("timestamp")
     ticks = None
     if isinstance(timestamp, str):
@@ -177,6 +232,14 @@ def _rejection(raw: bytes) -> Rejection:
     else:
         reason = "header cannot be decoded"
     return Rejection(sequence, ticks, reason)
+
+
+def _shallow_fields(raw: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """Return an entry with every object and array inside it as None, UNSET if it is no JSON."""
+    try:
+        return msgspec.json.decode(_shallow(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.UNSET
 
 
 def _shallow(raw: bytes) -> bytes:

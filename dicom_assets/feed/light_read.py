@@ -5,8 +5,8 @@ in the stretch. This detects a row inserted behind the reading, and one that was
 """
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -34,7 +34,7 @@ class _Stretch:
 
     window: Window
     rows: dict[Identity, Listed] = field(default_factory=dict)
-    strays: set[tuple[Rejection, str | None]] = field(default_factory=set)
+    strays: dict[Identity, tuple[Rejection, str | None]] = field(default_factory=dict)
 
 
 class LightRead:
@@ -55,34 +55,47 @@ class LightRead:
 
     def read(self, window: Window) -> Entries:
         """Return every entry of the window, once."""
-        tables, rejections = [change_rows([])], dict[object, Rejection]()
+        tables, rejections = [change_rows([])], dict[Identity, Rejection]()
+        identities = list["pa.Array[Any]"]()
         start = window.start
         while start < window.end:
             stretch = self.stretch(Window(start, window.end))
-            rejections |= dict(self._rejections(stretch, window))
+            unusable = dict(self._rejections(stretch, window))
+            rejections |= unusable
+            identities.append(pa.array({*stretch.rows, *unusable}, pa.int64()))
             entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
             kept = [e for e in entries if self._kept is None or e.partition in self._kept]
             tables.append(change_rows(kept))
             self._skipped += len(entries) - len(kept)
             self._seen += len(stretch.rows)
             start = stretch.window.end
-        changes = pa.concat_tables(tables)
-        return Entries(changes, tuple(rejections.values()), self._skipped, self._pages, self._bytes)
+        return Entries(
+            changes=pa.concat_tables(tables),
+            listed=len(pa.chunked_array(identities, pa.int64()).unique()),
+            rejections=tuple(rejections.values()),
+            skipped=self._skipped,
+            pages=self._pages,
+            bytes=self._bytes,
+        )
 
-    def _rejections(self, stretch: _Stretch, window: Window) -> Iterator[tuple[object, Rejection]]:
-        """Yield the unusable entries, each with a key that is the same in every reading.
+    def _rejections(
+        self, stretch: _Stretch, window: Window
+    ) -> Iterator[tuple[Identity, Rejection]]:
+        """Yield the unusable entries, each with its identity.
 
         A stray inside the window is left out: it belongs to an earlier stretch, of which the
-        service sent a page again. So is one of a data partition that no window reads.
+        service sent a page again. So is one of a data partition that no window reads, and one that
+        was listed at its own time, too.
         """
         for identity, listed in stretch.rows.items():
             if isinstance(listed.row, Rejection):
-                yield identity, listed.row
-        for rejection, partition in stretch.strays:
+                yield identity, replace(listed.row, place=listed.ticks)
+        for identity, (rejection, partition) in stretch.strays.items():
             if self._kept is not None and partition is not None and partition not in self._kept:
                 continue
-            if rejection.ticks is None or not window.holds(rejection.ticks):
-                yield rejection, rejection
+            is_outside = rejection.ticks is not None and not window.holds(rejection.ticks)
+            if is_outside and identity not in stretch.rows:
+                yield identity, rejection
 
     def stretch(self, window: Window) -> _Stretch:
         """Return the first stretch of the window, or all of a short window.
@@ -90,7 +103,8 @@ class LightRead:
         It is whole when the service counts as many rows as were read. Without such a count it is
         whole only if a second reading up to an empty page brings nothing new, and there are either
         no rows at all, or rows without a sequence: those cannot be told apart, so their count
-        proves nothing. Raises ServiceAnswerError when neither is reached.
+        proves nothing. Raises ServiceAnswerError when neither is reached, and for a page of which
+        nothing can be read.
         """
         stretch, known, steady = _Stretch(window), -1, 1
         for _ in range(MOST_READINGS):
@@ -118,6 +132,8 @@ class LightRead:
         position, page = Position(window.start, 0), Page([], [], 0, is_full=False)
         counted = 0
         for page in self._listing.pages(window):
+            if page.unreadable is not None:
+                raise _unreadable_error(page, window)
             self._add(page, stretch)
             position = position.after(page.rows)
             if page.is_full and len(stretch.rows) >= STRETCH_ROWS:
@@ -141,8 +157,10 @@ class LightRead:
             last = Position(part.window.start, len(part.rows) - 1)
             page = self._listing.page(last, part.window, 2, headers=False)
             identities = {row.identity for row in page.rows}
+            # Before the page is added: a row that was not read confirms nothing.
+            is_known = identities <= part.rows.keys()
             self._add(page, stretch)
-            if len(identities) != 1 or not identities <= part.rows.keys():
+            if len(identities) != 1 or not is_known:
                 self._was_miscounted = True
                 return False
             confirmed += 1
@@ -158,10 +176,27 @@ class LightRead:
         return self._was_miscounted or self._listing.connection.failures > self._failures
 
     def _add(self, page: Page, stretch: _Stretch) -> None:
-        """Add the page's rows to the stretch. A row that is already there is replaced."""
-        stretch.rows.update((row.identity, row) for row in page.rows)
-        stretch.strays.update(page.strays)
+        """Add the page's rows to the stretch. A usable row replaces the one that is there.
+
+        An unusable one does not: where a count lists it, it has not the tick of its place.
+        """
+        stretch.rows.update(
+            (row.identity, row)
+            for row in page.rows
+            if isinstance(row.row, Entry) or row.identity not in stretch.rows
+        )
+        stretch.strays |= {identity: (stray, part) for identity, stray, part in page.strays}
         self._pages += 1
         self._bytes += page.bytes
         if self._progress is not None:
             self._progress(self._seen + len(stretch.rows))
+
+
+def _unreadable_error(page: Page, window: Window) -> ServiceAnswerError:
+    names = ", ".join(page.unreadable or ()) or "none that can be named"
+    return ServiceAnswerError(
+        f"a page of {window} has {len(page.rows)} entries, and in none of them a sequence can be "
+        f"read. Nothing was sealed. The fields of the first: {names}. Ask the operator of the "
+        "service for the form of its change feed, look for a proxy that changes answers, and "
+        "report these names"
+    )

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Final
 
-from dicom_assets.feed.decode import Entry, Identity, Row, decode_page
+from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.feed.decode import Entry, Identity, Row, decode_page, field_names
 from dicom_assets.feed.http.connection import Connection, ServiceQuery
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.window import Window, format_timestamp
+from dicom_assets.window import Window, datetime_of, format_timestamp
 
 # One page without a new row may be a passing error, or rows moved while they were listed.
 MOST_STALE_PAGES: Final = 2
+# Rows requested while the list stays at one tick. A bulk update of 100,000 instances has one tick,
+# and a list that goes on for so long does not end.
+MOST_AT_ONE_TICK: Final = 200_000
 OUTSIDE: Final = "outside the window that was asked for"
 
 
@@ -37,12 +41,14 @@ class Page:
 
     `strays` are the rows outside the window, each with its data partition if that is readable. They
     have no place in the list, so paging ignores them. A full page has as many rows as requested.
+    `unreadable` names the fields of the first of several entries, if no sequence can be read.
     """
 
     rows: list[Listed]
-    strays: list[tuple[Rejection, str | None]]
+    strays: list[tuple[Identity, Rejection, str | None]]
     bytes: int
     is_full: bool
+    unreadable: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,17 +85,29 @@ class Listing:
         """Yield the window's pages from its `offset`-th row on, as long as they bring new rows.
 
         The second page in a row without a new row, empty or not, is the last. `limits` gives the
-        size of each page. Without it, the size is `batch_size`.
+        size of each page. Without it, the size is `batch_size`. Raises ServiceAnswerError for a
+        list that does not end at one tick.
         """
         position, met, stale_pages = Position(window.start, offset), set[Identity](), 0
         sizes = repeat(self.batch_size) if limits is None else limits
+        requested = 0
         while stale_pages < MOST_STALE_PAGES:
-            page = self.page(position, window, next(sizes), headers=headers)
+            size = next(sizes)
+            page = self.page(position, window, size, headers=headers)
             yield page
-            position = position.after(page.rows)
-            before = len(met)
+            before, position = position, position.after(page.rows)
+            requested = size + (requested if position.ticks == before.ticks else 0)
+            if requested > MOST_AT_ONE_TICK:
+                raise ServiceAnswerError(
+                    f"the list of {window} does not end: at one moment, "
+                    f"{datetime_of(position.ticks):%Y-%m-%d %H:%M:%S} UTC, there are ever new "
+                    f"entries, {MOST_AT_ONE_TICK:,} were requested. Nothing was sealed. Look for a "
+                    "proxy that changes `offset` or `startTime`, and ask the operator of the "
+                    "service what was stored or deleted at that moment"
+                )
+            known = len(met)
             met.update(row.identity for row in page.rows)
-            stale_pages = 0 if len(met) > before else stale_pages + 1
+            stale_pages = 0 if len(met) > known else stale_pages + 1
 
     def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
         """Return the page that starts at the position."""
@@ -114,20 +132,27 @@ class Listing:
             "includeMetadata": "true" if headers else "false",
         }
         query = ServiceQuery(
-            self.path, parameters, lambda body: (decode_page(body), len(body)), str(window)
+            self.path, parameters, lambda body: (decode_page(body), body), str(window)
         )
-        rows, size = self.connection.get(query, stop=self.stop, since=since, tries=tries)
-        page = Page([], [], size, is_full=len(rows) >= limit)
+        rows, body = self.connection.get(query, stop=self.stop, since=since, tries=tries)
+        # One entry without a sequence does not stop an hour. Several on a page, and none with one,
+        # are another form of the feed, and every hour would be green without an entry.
+        is_unreadable = len(rows) > 1 and all(row.sequence is None for _, row in rows)
+        names = field_names(body) if is_unreadable else None
+        page = Page([], [], len(body), is_full=len(rows) >= limit, unreadable=names)
         ticks = position.ticks
         for identity, row in rows:
-            if row.ticks is None:  # unreadable, so the row gets the tick of the row before it
+            # Without a time it gets the tick of the row before it. Without a sequence, a time
+            # outside the window proves nothing.
+            if row.ticks is None or (row.sequence is None and not window.holds(row.ticks)):
                 page.rows.append(Listed(identity, ticks, row))
             elif window.start <= row.ticks < window.end:
                 ticks = max(ticks, row.ticks)
                 page.rows.append(Listed(identity, row.ticks, row))
             else:
                 partition = row.partition if isinstance(row, Entry) else None
-                page.strays.append((Rejection(row.sequence, row.ticks, OUTSIDE), partition))
+                stray = Rejection(row.sequence, row.ticks, OUTSIDE)
+                page.strays.append((identity, stray, partition))
         return page
 
     def first(self) -> list[Row]:

@@ -127,11 +127,13 @@ class _Split:
         parts = [_Part(0, count)] if count else []
         while not all(part.count == 1 for part in parts):
             parts = self._failing([half for part in parts for half in part.halves()])
-        timeouts = self.listing.connection.timeouts
+        connection, timeouts = self.listing.connection, self.listing.connection.timeouts
+        # With few seconds for all retries, a bad header is found in the first half of them.
+        doubt_seconds = min(timeouts.doubt_seconds, connection.retry_seconds / 2)
         for _ in range(ROUNDS):
             if all(part.is_certain for part in parts):
                 break
-            timeouts.sleep(timeouts.doubt_seconds / ROUNDS, self.listing.stop)
+            timeouts.sleep(doubt_seconds / ROUNDS, self.listing.stop)
             self.suspected_at = timeouts.now()
             parts = self._failing(parts)
         pages = [*self.pages, *self._reject(parts)]

@@ -206,7 +206,7 @@ REJECTED = Table(
         Column("window_start", TIMESTAMP, "start of the hour that was read"),
         Column("run_id", STRING, "the Dagster run that met it last"),
         Column("attempts", INT64, "how often it was tried"),
-        Column("next_attempt", TIMESTAMP, "when it is tried again"),
+        Column("next_attempt", TIMESTAMP, "when it is tried again; null: when its hour is read"),
     ),
 )
 

@@ -5,14 +5,14 @@ case only: it is marked when its instance is gone without a Delete entry (expiry
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
 import pyarrow as pa
 
-from dicom_assets.errors import ForeignArchiveError
+from dicom_assets.errors import ForeignArchiveError, MiscountError
 from dicom_assets.feed_contract import UNREADABLE, Entries, Feed, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejected, sync
@@ -76,6 +76,7 @@ class AddEntries(TableUpdate):
             entries = self.feed.entries(window, Progress(run.say, "read {} entries of the feed"))
         with watch.stage("commit"):
             difference, version, after = _add(store, before, window, entries, run)
+            rejected.replace_nameless(store, window, entries.rejections, run)
         with watch.stage("retry"):
             _retry_rejected(store, before, window, self.feed, run)
         with watch.stage("seal"):
@@ -97,6 +98,13 @@ class AddEntries(TableUpdate):
 
 def _seal(store: Store, window: Window, entries: Entries, run: Run) -> tuple[list[sync.Hour], int]:
     inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
+    served = filter_in(inside, "sequence", entries.changes["sequence"])
+    logged, unusable = len(pc.unique(served["sequence"])), len(entries.rejections)
+    if entries.listed != logged + entries.skipped + unusable:
+        raise MiscountError(
+            f"the service listed {entries.listed} entries for {window}, and {logged} of them are "
+            f"in the log, {entries.skipped} are of other data partitions, {unusable} cannot be used"
+        )
     hours = sync.hours_of(window, inside, entries.rejections)
     return hours, sync.seal(store, hours, run)
 
@@ -118,7 +126,8 @@ def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, 
         refused = tuple(r for r in read.rejections if r.sequence in sequences)
         served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
         lost = (Rejection(s, at, "no longer served") for s in sequences if s not in served)
-        _add(store, before, instant, Entries(usable, (*refused, *lost)), run)
+        entries = replace(read, changes=usable, rejections=(*refused, *lost))
+        _add(store, before, instant, entries, run)
 
 
 def _add(

@@ -13,7 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.errors import MiscountError, ServiceAnswerError
 from dicom_assets.feed_contract import Feed, Headers, Rejection
 from dicom_assets.header.extraction import header_map
 from dicom_assets.schema import CHANGE, HEADER_MAP, INSTANCE, TIMESTAMP
@@ -111,6 +111,7 @@ def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
     with watch.stage("read"):
         read = _read(update, planned, run)
     with watch.stage("commit"):
+        hours = _by_hour(window, planned, read)
         difference = _difference(planned, read, run.now)
         after = planned.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
         rejected.note(store, window, read.rejections, run)
@@ -121,7 +122,7 @@ def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
         version_before=planned.target.version,
         version_after=after,
         rows=store.open(INSTANCE).count(),
-        hours=_by_hour(window, planned, read),
+        hours=hours,
         totals=Counter({**difference.counts(), "pages": read.pages, "bytes": read.bytes}),
         unparsable=read.unparsable,
         seconds=watch.seconds,
@@ -164,14 +165,21 @@ def _planned(store: Store, window: Window, run: Run) -> _Planned:
     # The target is opened before the log, so that a commit on it never misses newer rows of the
     # log that another commit on the target has used.
     target, log = store.open(INSTANCE), store.open(CHANGE)
-    resting, due = rejected.waiting(store, run.now)
     inside = change.rows_in(log, window, LOG_COLUMNS)
+    own = set(ints(inside["sequence"])) if run.retries_resting else ()
+    resting, due = rejected.waiting(store, run, own)
     again = log.rows_of("sequence", sorted(due), LOG_COLUMNS)
     touched = pa.concat_tables([inside, again])
     studies = distinct(touched["studyinstanceuid"])
     history = log.rows_of("studyinstanceuid", studies, LOG_COLUMNS)
     stored = target.rows_of("studyinstanceuid", studies, STORED_COLUMNS)
     plan = make_plan(history, stored, pc.unique(key_of(touched)), resting)
+    if resting:
+        run.say(
+            f"{len(resting)} rejected entries rest, the last until "
+            f"{max(resting.values()):%Y-%m-%d %H:%M} UTC. {len(plan.paused)} of them are of these "
+            "hours. A run of an hour that a person starts tries those of the hour at once"
+        )
     return _Planned(target, inside, _neighbours(log, inside, plan.read), plan)
 
 
@@ -210,16 +218,22 @@ def _difference(planned: _Planned, read: _ReadHeaders, now: datetime) -> Differe
 
 
 def _by_hour(window: Window, planned: _Planned, read: _ReadHeaders) -> dict[int, Counter[str]]:
-    """Count the entries by hour and result."""
-    plan = planned.plan
-    fates = dict.fromkeys(ints(plan.newest["sequence"]), "unchanged")
+    """Count the entries by hour and result. Raises MiscountError for one without a result."""
+    plan, inside = planned.plan, planned.inside
+    newest = plan.newest["sequence"].take(position(key_of(inside), key_of(plan.newest)))
+    older = inside.filter(pc.less(inside["sequence"], newest))
+    kept = filter_out(plan.newest, "sequence", plan.read["sequence"])
+    fates = dict.fromkeys(ints(older["sequence"]), "superseded")
+    fates |= dict.fromkeys(ints(kept["sequence"]), "unchanged")
     fates |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
     fates |= dict.fromkeys(plan.paused, "rejected")
     fates |= dict.fromkeys(ints(read.rows["sequence"]), "applied")
     fates |= dict.fromkeys(read.deleted, "deleted") | dict.fromkeys(read.awaiting, "awaiting")
     fates |= {r.sequence: "rejected" for r in read.rejections if r.sequence is not None}
     hours = {h.start // TICKS_PER_HOUR: Counter(dict.fromkeys(FATES, 0)) for h in window.hours()}
-    rows = zip(*(ints(planned.inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
+    if lost := len(set(ints(inside["sequence"])) - fates.keys()):
+        raise MiscountError(f"{lost} of {len(inside)} entries of {window} have no result")
+    rows = zip(*(ints(inside[c]) for c in ("timestamp_ticks", "sequence")), strict=True)
     for ticks, sequence in rows:
-        hours[ticks // TICKS_PER_HOUR][fates.get(sequence, "superseded")] += 1
+        hours[ticks // TICKS_PER_HOUR][fates[sequence]] += 1
     return {hour * TICKS_PER_HOUR: counts for hour, counts in hours.items()}

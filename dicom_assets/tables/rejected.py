@@ -5,8 +5,11 @@ later one, or gone, and the derived tables agree. Until then its study counts as
 run, so that it does not matter in which run the entry could be used at last.
 """
 
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +20,8 @@ from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import Window, datetime_of, floor_hour
 
+NAMELESS = '"sequence" IS NULL'
+
 
 def pause_after(attempts: int) -> timedelta:
     """Return the pause after a number of attempts: an hour, doubling up to a day."""
@@ -25,18 +30,21 @@ def pause_after(attempts: int) -> timedelta:
 
 
 def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run) -> None:
-    """Add rejections to the table, and count an attempt for those whose pause has passed."""
-    noted = list(rejections)
+    """Add rejections to the table, and count an attempt for those that were due in this run.
+
+    Those without a sequence are left to `replace_nameless`.
+    """
+    noted = [rejection for rejection in rejections if rejection.sequence is not None]
 
     def attempt() -> None:
         rejected, schema = store.open(REJECTED), REJECTED.arrow()
-        known = {_identity(row): row for row in rejected.rows().to_pylist()}
-        rows = {_identity(row): row for row in (_row(r, window, run) for r in noted)}
-        fresh = [row for identity, row in rows.items() if identity not in known]
+        known = {row["sequence"]: row for row in rejected.rows().to_pylist()}
+        rows = {row["sequence"]: row for row in (_row(r, window, run) for r in noted)}
+        fresh = [row for sequence, row in rows.items() if sequence not in known]
         again = []
-        for identity, row in rows.items():
-            old = known.get(identity)
-            if old and old["sequence"] is not None and old["next_attempt"] <= run.now:
+        for sequence, row in rows.items():
+            old = known.get(sequence)
+            if old and _is_due(old, run, rows.keys()):
                 attempts = old["attempts"] + 1
                 newest = {name: row[name] for name in ("reason", "run_id")}
                 pause = {"attempts": attempts, "next_attempt": run.now + pause_after(attempts)}
@@ -52,15 +60,43 @@ def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run
         converge(attempt)
 
 
-def _identity(row: dict[str, object]) -> tuple[object, ...]:
-    # An entry without a sequence is identified by its hour and reason.
-    if row["sequence"] is not None:
-        return (row["sequence"],)
-    return (None, row["window_start"], row["reason"])
+def replace_nameless(
+    store: Store, window: Window, rejections: Iterable[Rejection], run: Run
+) -> None:
+    """Let the rows without a sequence in the hours of a window be those of this reading.
+
+    They cannot be told apart, so they are compared and replaced together. An entry that can be read
+    now is no longer among them.
+    """
+    rows = [_row(r, window, run) for r in rejections if r.sequence is None]
+    hours = {floor_hour(datetime_of(hour.start)) for hour in window.hours()}
+
+    def attempt() -> None:
+        rejected = store.open(REJECTED)
+        known = rejected.rows(where=NAMELESS).to_pylist()
+        others = [row for row in known if row["window_start"] not in hours]
+        if _alike(known) != _alike(others) + _alike(rows):
+            fresh = pa.Table.from_pylist([*others, *rows], schema=REJECTED.arrow())
+            rejected.commit(Difference(REJECTED, fresh, replaced=NAMELESS), {"run_id": run.run_id})
+
+    converge(attempt)
+
+
+def _alike(rows: Iterable[Mapping[str, Any]]) -> Counter[tuple[object, ...]]:
+    return Counter((r["window_start"], r["timestamp_ticks"], r["reason"]) for r in rows)
+
+
+def _is_due(row: Mapping[str, Any], run: Run, own: Collection[object]) -> bool:
+    """True when a row may be tried in a run, of whose hours the sequences `own` are.
+
+    A run that does not keep the rests tries each of its own entries once.
+    """
+    is_again = run.retries_resting and row["sequence"] in own and row["run_id"] != run.run_id
+    return is_again or bool(row["next_attempt"] <= run.now)
 
 
 def _row(rejection: Rejection, window: Window, run: Run) -> dict[str, object]:
-    at = window.start if rejection.ticks is None else rejection.ticks
+    at = window.start if rejection.at is None else rejection.at
     return {
         "sequence": rejection.sequence,
         "timestamp_ticks": rejection.ticks,
@@ -68,16 +104,54 @@ def _row(rejection: Rejection, window: Window, run: Run) -> dict[str, object]:
         "window_start": floor_hour(datetime_of(at)),
         "run_id": run.run_id,
         "attempts": 1,
-        "next_attempt": run.now + pause_after(1),
+        # Without a sequence it is not searched for, and is met again when its hour is read.
+        "next_attempt": None if rejection.sequence is None else run.now + pause_after(1),
     }
 
 
-def waiting(store: Store, now: datetime) -> tuple[set[int], set[int]]:
-    """Return the sequences whose pause goes on, and those whose pause has passed."""
-    rows = store.open(REJECTED).rows(["sequence", "next_attempt"]).to_pylist()
-    known = [row for row in rows if row["sequence"] is not None]
-    resting = {row["sequence"] for row in known if row["next_attempt"] > now}
-    return resting, {row["sequence"] for row in known} - resting
+def waiting(
+    store: Store, run: Run, own: Collection[int] = ()
+) -> tuple[dict[int, datetime], set[int]]:
+    """Return the sequences that rest, each with the end of its rest, and those that are due.
+
+    `own` are the sequences of the run's hours.
+    """
+    rows = store.open(REJECTED).rows(["sequence", "next_attempt", "run_id"]).to_pylist()
+    known = {row["sequence"]: row for row in rows if row["sequence"] is not None}
+    due = {sequence for sequence, row in known.items() if _is_due(row, run, own)}
+    return {s: row["next_attempt"] for s, row in known.items() if s not in due}, due
+
+
+@dataclass(frozen=True)
+class WaitingReason:
+    """The entries that wait for the same reason: their number and the oldest of their hours.
+
+    `next_attempt` is the first of them; None: they are only met when their hours are read.
+    """
+
+    reason: str
+    count: int
+    oldest: datetime
+    next_attempt: datetime | None
+
+
+def by_reason(store: Store) -> list[WaitingReason]:
+    """Return what waits, the most frequent reason first."""
+    rows = store.open(REJECTED).rows(["reason", "window_start", "sequence", "next_attempt"])
+    grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows.to_pylist():
+        grouped[row["reason"]].append(row)
+    found = [
+        WaitingReason(
+            reason,
+            len(rows),
+            min(row["window_start"] for row in rows),
+            # Rows of earlier releases have a time although they have no sequence.
+            min((r["next_attempt"] for r in rows if r["sequence"] is not None), default=None),
+        )
+        for reason, rows in grouped.items()
+    ]
+    return sorted(found, key=lambda one: (-one.count, one.reason))
 
 
 def due(store: Store, now: datetime) -> dict[int, int]:

@@ -98,22 +98,30 @@ class Hour:
 def hours_of(window: Window, changes: pa.Table, rejections: Iterable[Rejection]) -> list[Hour]:
     """Return every hour of the window with its changes and rejections.
 
-    `changes` has at least timestamp_ticks, sequence and action. Rejections without a readable time
-    belong to no hour.
+    `changes` has at least timestamp_ticks, sequence and action. Rejections whose sequence or time
+    cannot be read count one by one, and are in no digest.
     """
     columns = [changes[c].to_pylist() for c in ("timestamp_ticks", "sequence", "action")]
     actions: dict[int, Counter[str]] = defaultdict(Counter)
     logged: dict[int, set[int]] = defaultdict(set)
     refused: dict[int, set[int]] = defaultdict(set)
+    unreadable = Counter[int]()
     for ticks, sequence, action in zip(*columns, strict=True):
         actions[ticks // TICKS_PER_HOUR][action] += 1
         logged[ticks // TICKS_PER_HOUR].add(sequence)
     for rejection in rejections:
         if rejection.ticks is not None and rejection.sequence is not None:
             refused[rejection.ticks // TICKS_PER_HOUR].add(rejection.sequence)
+        elif rejection.at is not None:
+            unreadable[rejection.at // TICKS_PER_HOUR] += 1
     parts = [(part, part.start // TICKS_PER_HOUR) for part in window.hours()]
     return [
-        Hour(part, actions[hour], tuple(sorted(logged[hour] | refused[hour])), len(refused[hour]))
+        Hour(
+            part,
+            actions[hour],
+            tuple(sorted(logged[hour] | refused[hour])),
+            len(refused[hour]) + unreadable[hour],
+        )
         for part, hour in parts
     ]
 

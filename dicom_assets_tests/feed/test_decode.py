@@ -1,14 +1,26 @@
 """A page's bytes become entries. An unusable one costs no other."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_assets.feed.decode import Entry, MalformedError, decode_page, split
+from dicom_assets.errors import MiscountError
+from dicom_assets.feed import decode
+from dicom_assets.feed.decode import Entry, MalformedError, decode_page, field_names, split
 from dicom_assets.feed_contract import Rejection
-from dicom_assets_tests.support.entries import SERIES, SOP, STUDY, TICKS, entry, header, page
+from dicom_assets_tests.support.entries import (
+    SERIES,
+    SOP,
+    STUDY,
+    TICKS,
+    Json,
+    entry,
+    header,
+    page,
+)
 
 
 def only(body: bytes) -> Entry | Rejection:
@@ -166,6 +178,76 @@ def test_a_header_that_breaks_the_page_costs_one_rejection(bad: bytes) -> None:
 def test_fields_nobody_knows_are_passed_over() -> None:
     """A newer service may say more."""
     assert isinstance(only(page(entry(extra={"a": [1]}, another="x"))), Entry)
+
+
+def renamed(one: Json, change: Callable[[str], str], *names: str) -> Json:
+    """Return an entry whose fields, or those named, have other names."""
+    return {change(n) if not names or n in names else n: value for n, value in one.items()}
+
+
+def capitalized(name: str) -> str:
+    """Return a name as an example in the service's documentation has it."""
+    return name[0].upper() + name[1:]
+
+
+@pytest.mark.parametrize("change", [capitalized, str.upper, str.lower])
+@pytest.mark.parametrize("names", [(), ("metadata",), ("filePath",), ("sequence", "filePath")])
+@pytest.mark.parametrize("extra", [{}, {"extra": 1}])
+def test_names_of_fields_are_read_in_any_case(
+    change: Callable[[str], str], names: tuple[str, ...], extra: Json
+) -> None:
+    """Also those of fields that may be absent. The header inside keeps its bytes."""
+    usual = entry(filePath="Microsoft.Default/1.dcm")
+    assert only(page(renamed(usual, change, *names) | extra)) == only(page(usual))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"action": "Upsert"}, {"metadata": {"00100010": "\ud800"}}, {"timestamp": "?"}]
+)
+def test_beside_an_unusable_entry_names_are_read_in_any_case_too(bad: Json) -> None:
+    """The unusable one is a rejection with its sequence."""
+    entries = [renamed(one, capitalized) for one in (entry(1), entry(2, **bad), entry(3))]
+    rows = [row for _, row in decode_page(page(*entries))]
+    assert [row.sequence for row in rows] == [1, 2, 3]
+    assert [type(row) for row in rows] == [Entry, Rejection, Entry]
+
+
+def test_of_two_names_that_differ_by_case_the_exact_one_counts() -> None:
+    """Whichever comes first."""
+    one = entry(7)
+    for body in (page({"Sequence": 8, **one}), page(one | {"SEQUENCE": 8})):
+        assert only(body).sequence == 7
+
+
+def test_equal_entries_that_nobody_can_read_count_one_by_one() -> None:
+    """And each is the same one when the page is read again, in another process too."""
+    rows = decode_page(b'[null,{"a":1},null]')
+    assert [identity for identity, _ in rows] == [
+        identity for identity, _ in decode_page(b'[null, {"a":1}, null]')
+    ]
+    assert len(dict(rows)) == 3
+    assert rows[0][0] == -8506443559713691651
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'[{"Doe^Jane":1,"id":"x","_a1":{"b":1},"1.2.3":4},{"c":1}]', ["id", "_a1"]),
+        (b"[null,1]", []),
+        (b'[{"a":nul},{}]', []),
+        (b"[]", []),
+    ],
+)
+def test_only_names_that_look_like_names_are_named(body: bytes, names: list[str]) -> None:
+    """Another one could be a value, and no value is ever given."""
+    assert field_names(body) == names
+
+
+def test_an_entry_that_becomes_no_row_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elements are counted before any of them is parsed."""
+    monkeypatch.setattr(decode, "_rows", lambda *_: [])
+    with pytest.raises(MiscountError, match=r"2 entries became 0 rows\. Nothing was sealed"):
+        decode_page(page(entry(1), entry(2)))
 
 
 def test_rows_without_a_sequence_are_told_apart_by_their_bytes() -> None:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_assets.errors import ServiceAnswerError
-from dicom_assets.feed import ChangeFeed, light_read
+from dicom_assets.feed import ChangeFeed, light_read, listing
 from dicom_assets.feed_contract import Entries
 from dicom_assets.schema import CHANGE
 from dicom_assets.window import Window, datetime_of
-from dicom_assets_tests.support.entries import Json
+from dicom_assets_tests.support.entries import Json, page
 from dicom_assets_tests.support.feed_service import HOUR, Answer, Request, Service, made, stamp
 from dicom_assets_tests.support.feeds import feed_of
 
@@ -249,14 +249,126 @@ def test_entries_that_cannot_be_used_are_rejections(service: Service, batch_size
     ]
 
 
-def test_an_hour_of_two_hundred_unusable_entries_ends(service: Service, feed: ChangeFeed) -> None:
-    """Each is one rejection, even without a sequence and a time that can be read."""
-    fill(service, 200)
-    service.spoil = lambda _, rows: [row | {"sequence": None, "timestamp": "?"} for row in rows]
-    entries = feed.entries(WINDOW)
-    assert entries.changes.num_rows == 0
-    assert len(entries.rejections) == 200
+def test_entries_without_sequence_and_time_have_the_time_of_their_place(
+    service: Service, open_feed: Opener
+) -> None:
+    """Each is one rejection, at the tick of the entry before it or of the window's start."""
+    fill(service, 60)
+    readable = {10, 11, 40}
+    service.spoil = lambda _, rows: [
+        row if row["sequence"] in readable else row | {"sequence": None, "timestamp": "?"}
+        for row in rows
+    ]
+    entries = open_feed(batch_size=200).entries(WINDOW)
+    assert sequences(entries) == sorted(readable)
     assert {(r.sequence, r.ticks) for r in entries.rejections} == {(None, None)}
+    places = [HOUR] * 10 + [HOUR + 11] * 28 + [HOUR + 40] * 19
+    assert sorted(r.at or 0 for r in entries.rejections) == places
+    assert entries.listed == 60
+
+
+def test_a_page_of_which_nothing_can_be_read_is_an_error(
+    service: Service, feed: ChangeFeed
+) -> None:
+    """With the names of the fields, and no value. Otherwise every hour would be green and empty."""
+    fill(service, 60)
+    service.spoil = lambda _, rows: [{f"the_{n}": v for n, v in row.items()} for row in rows]
+    with pytest.raises(ServiceAnswerError) as caught:
+        feed.entries(WINDOW)
+    message = str(caught.value)
+    assert "a page of 2026-01-05 08:00:00 to 2026-01-05 09:00:00 UTC has 60 entries" in message
+    assert "the_sequence, the_partitionName, the_studyInstanceUid" in message
+    assert "1.2.0" not in message
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_entry_without_a_sequence_stops_no_hour(
+    service: Service, feed: ChangeFeed, count: int
+) -> None:
+    """Alone, and beside others."""
+    fill(service, 1 + count)
+    service.spoil = lambda _, rows: [
+        row | {"sequence": "x"} if row["sequence"] == 0 else row for row in rows
+    ]
+    entries = feed.entries(WINDOW)
+    assert (entries.changes.num_rows, len(entries.rejections), entries.listed) == (
+        count,
+        1,
+        count + 1,
+    )
+
+
+def test_an_unknown_row_at_the_last_place_confirms_nothing(
+    service: Service, feed: ChangeFeed
+) -> None:
+    """A row that was not read before shows that the reading was not whole."""
+    fill(service, 4)
+    replaced = made(99, HOUR + 3)
+
+    def spoil(_: Request, rows: list[Json]) -> list[Json]:
+        if len(service.requests) == 2:
+            service.remove(1)
+            service.add(replaced)
+            return [replaced]
+        return rows
+
+    service.spoil = spoil
+    with pytest.raises(ServiceAnswerError, match="do not add up: 5 entries were read"):
+        feed.entries(WINDOW)
+
+
+def test_a_row_of_another_time_that_is_listed_at_its_own_is_no_rejection(
+    service: Service, open_feed: Opener
+) -> None:
+    """One answer had its time wrong."""
+    fill(service, 40)
+
+    def spoil(_: Request, rows: list[Json]) -> list[Json]:
+        wrong = made(7, HOUR + 36_000_000_000)
+        return [wrong, *rows] if len(service.requests) == 2 else rows
+
+    service.spoil = spoil
+    entries = open_feed(batch_size=20).entries(WINDOW)
+    assert sequences(entries) == list(range(40))
+    assert (entries.rejections, entries.listed) == ((), 40)
+
+
+def test_a_tick_to_which_ever_new_rows_come_is_an_error() -> None:
+    """After as many rows as no bulk change has, and it says when."""
+    service = Service()
+
+    def grow(request: Request, _: int) -> Answer:
+        offset = int(request.parameters["offset"])
+        rows = [made(i, HOUR + 5) for i in range(offset, offset + 3)]
+        return Answer(body=page(*rows))
+
+    service.before = grow
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        feed_of("http://127.0.0.1", batch_size=3, transport=service) as feed,
+    ):
+        patch.setattr(listing, "MOST_AT_ONE_TICK", 3_000)
+        with pytest.raises(ServiceAnswerError, match=r"does not end: .* 2026-01-05 08:00:00 UTC"):
+            feed.entries(WINDOW)
+    assert len(service.requests) < 1_010
+
+
+def test_a_tick_of_a_hundred_thousand_rows_is_no_list_without_an_end() -> None:
+    """So many instances may be updated or deleted at once."""
+    service, rows = Service(), 100_000
+    template = page(made(0, HOUR + 5, metadata=None))[1:-1].replace(
+        b'"sequence":0', b'"sequence":%d'
+    )
+
+    def serve(request: Request, _: int) -> Answer:
+        offset = int(request.parameters["offset"])
+        some = range(offset, min(offset + request.limit, rows))
+        return Answer(body=b"[" + b",".join(template % i for i in some) + b"]")
+
+    service.before = serve
+    with feed_of("http://127.0.0.1", transport=service) as feed:
+        assert feed.entries(Window(HOUR + 5, HOUR + 6)).listed == rows
 
 
 def test_data_partitions_that_are_not_kept_are_counted(service: Service, open_feed: Opener) -> None:

@@ -163,7 +163,8 @@ class Archive:
         met = [e for e in met if _number(e, "timestamp_ticks") < window.end]
         met.sort(key=lambda e: (_number(e, "timestamp_ticks"), _number(e, "sequence")))
         inside = [r for r in self.unusable if r.ticks is None or _holds(window, r.ticks)]
-        return Entries(pa.Table.from_pylist(met, schema=CHANGE.arrow()), tuple(inside), pages=1)
+        rows, listed = pa.Table.from_pylist(met, schema=CHANGE.arrow()), len(met) + len(inside)
+        return Entries(rows, listed, tuple(inside), pages=1)
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterable[Headers]:
         """The heavy read: one piece for each wanted entry."""

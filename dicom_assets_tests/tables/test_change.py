@@ -1,11 +1,16 @@
 """The light read into the log: every entry once, and what a row may still learn afterwards."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
-from dicom_assets.errors import ForeignArchiveError
-from dicom_assets.feed_contract import Rejection
+from dicom_assets.errors import ForeignArchiveError, MiscountError
+from dicom_assets.feed_contract import Entries, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC
 from dicom_assets.tables.change import require_archive
+from dicom_assets.tables.delta.snapshot import Snapshot
+from dicom_assets.window import Window
 from dicom_assets_tests.support.tables import (
     DEFAULT,
     Archive,
@@ -144,6 +149,52 @@ def test_rejected_entries_are_noted_and_sealed(bench: Bench) -> None:
         (7, "unknown action", at(0))
     ]
     assert contents(bench.store, SYNC, "rejected", "lastSequence") == [(1, 7)]
+
+
+def test_entries_without_a_sequence_are_counted_in_hour_seal_and_table(bench: Bench) -> None:
+    """One by one; and not any more once they can be read."""
+    bench.archive.create(10)
+    bench.archive.unusable = [Rejection(None, None, "r", place=ticks(20))] * 60
+    for _ in range(2):
+        assert total(bench.change(hours(0))) == {"creates": 1, "rejected": 60}
+        assert contents(bench.store, SYNC, "rejected") == [(60,)]
+        assert contents(bench.store, REJECTED, "window_start") == [(at(0),)] * 60
+    bench.archive.unusable = []
+    assert total(bench.change(hours(0))) == {"creates": 1}
+    assert contents(bench.store, SYNC, "rejected") == [(0,)]
+    assert contents(bench.store, REJECTED, "sequence") == []
+
+
+@pytest.mark.parametrize("wrong", [-1, 1])
+def test_entries_that_are_nowhere_are_an_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    """Whatever was listed is in the log, or counted as something else; nothing is sealed."""
+    bench.archive.create(10)
+    bench.archive.unusable = [Rejection(7, ticks(20), "unknown action")]
+    read = bench.archive.entries
+
+    def lying(window: Window, progress: Callable[[int], None] | None = None) -> Entries:
+        entries = read(window, progress)
+        return replace(entries, listed=entries.listed + wrong)
+
+    monkeypatch.setattr(bench.archive, "entries", lying)
+    with pytest.raises(
+        MiscountError, match=rf"listed {2 + wrong} entries .* 1 of them are in"
+    ) as e:
+        bench.change(hours(0))
+    assert str(e.value).endswith("Nothing was sealed. This is a fault of ours: report it")
+    assert contents(bench.store, SYNC, "hour") == []
+
+
+def test_rows_that_the_log_lost_before_the_seal_are_an_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is asked, not what was handed to it."""
+    bench.archive.create(10)
+    monkeypatch.setattr(Snapshot, "commit", lambda self, *_: self.version)
+    with pytest.raises(MiscountError, match=r"listed 1 entries for .* 0 of them are in the log"):
+        bench.change(hours(0))
 
 
 def test_an_empty_log_fits_any_archive(bench: Bench) -> None:

@@ -7,9 +7,15 @@ from itertools import permutations
 import pyarrow as pa
 import pytest
 
-from dicom_assets.errors import DicomAssetsError, NotYetError, ServiceUnavailableError
+from dicom_assets.errors import (
+    DicomAssetsError,
+    MiscountError,
+    NotYetError,
+    ServiceUnavailableError,
+)
 from dicom_assets.feed_contract import Headers
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
+from dicom_assets.tables import instance as instance_table
 from dicom_assets.tables.delta.arrow import ints
 from dicom_assets_tests.support.tables import (
     NOW,
@@ -403,3 +409,16 @@ def test_neighbours_are_the_log_rows_around_what_is_wanted(bench: Bench) -> None
     bench.instance(hours(0))
     assert seen == [[1, 2, 3]]
     assert bench.archive.asked == [[3]]
+
+
+def test_an_entry_without_a_fate_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no "superseded" by default; nothing is committed and no hour is marked."""
+    bench.archive.create(10)
+    bench.archive.create(20, of=key("2"))
+    bench.change(hours(0))
+    nothing = instance_table._ReadHeaders.of([], reads_on=True)
+    monkeypatch.setattr(instance_table, "_read", lambda *_: nothing)
+    with pytest.raises(MiscountError, match=r"2 of 2 entries of 2026-01-01 .* have no result"):
+        bench.instance(hours(0))
+    assert bench.store.version(INSTANCE) == -1
+    assert contents(bench.store, SYNC, "instanceAt") == [(None,)]

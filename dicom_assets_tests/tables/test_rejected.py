@@ -1,5 +1,7 @@
 """Rejected entries: noted once, resting longer each time, tried again, cleared by all tables."""
 
+from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +16,7 @@ from dicom_assets_tests.support.tables import (
     at,
     contents,
     hours,
+    insert,
     key,
     run,
     ticks,
@@ -60,7 +63,7 @@ def test_none_writes_nothing(store: Store) -> None:
     rejected.clear(store, [], run())
     rejected.clear(store, [5], run())
     assert store.version(REJECTED) == -1
-    assert rejected.waiting(store, NOW) == (set(), set())
+    assert rejected.waiting(store, run()) == ({}, set())
     assert rejected.sequences(store) == []
 
 
@@ -92,26 +95,72 @@ def test_an_entry_rejected_twice_in_one_read_is_noted_once(store: Store) -> None
     assert len(noted(store)) == 1
 
 
-def test_an_entry_without_sequence_is_known_by_window_and_reason(store: Store) -> None:
-    """However often it is met; another reason or hour is another one."""
-    nameless = [Rejection(None, None, "a"), Rejection(None, None, "b")]
-    for by in (run(), DUE):
-        rejected.note(store, hours(0), nameless, by)
-    rejected.note(store, hours(1), nameless[:1], run())
-    columns = ("window_start", "reason", "attempts")
-    assert contents(store, REJECTED, *columns) == [
-        (at(0), "a", 1),
-        (at(0), "b", 1),
-        (at(60), "a", 1),
+def nameless(count: int, reason: str = "a", minutes: float = 10) -> list[Rejection]:
+    """Entries without a sequence, at the same place."""
+    return [Rejection(None, ticks(minutes), reason, place=ticks(minutes))] * count
+
+
+def rows_without_a_sequence(store: Store) -> Counter[tuple[object, ...]]:
+    """Hour and reason of the rows without a sequence, with their number."""
+    return Counter(contents(store, REJECTED, "sequence", "window_start", "reason"))
+
+
+def test_entries_without_a_sequence_are_a_row_each(store: Store) -> None:
+    """However often their hour is read: the same rows, and nothing is written again."""
+    for by in (run(), DUE, SOON):
+        rejected.replace_nameless(store, hours(0), [*nameless(60), *nameless(1, "b")], by)
+    rejected.replace_nameless(store, hours(1), nameless(2, minutes=70), run())
+    assert rows_without_a_sequence(store) == {
+        (None, at(0), "a"): 60,
+        (None, at(0), "b"): 1,
+        (None, at(60), "a"): 2,
+    }
+    assert store.version(REJECTED) == 2
+    assert rejected.waiting(store, DUE) == ({}, set())
+    assert set(contents(store, REJECTED, "next_attempt")) == {(None,)}
+
+
+def test_entries_without_a_sequence_that_can_be_read_now_lose_their_rows(store: Store) -> None:
+    """Those of the hours that were read; all other rows stay as they are."""
+    rejected.note(store, hours(0, 3), [BAD], run("r1"))
+    for hour in (0, 1, 2):
+        rejected.replace_nameless(store, hours(hour), nameless(3, minutes=hour * 60), run())
+    rejected.replace_nameless(store, hours(0), nameless(1, minutes=0), run())
+    rejected.replace_nameless(store, hours(1, 2), [], run())
+    assert rows_without_a_sequence(store) == {
+        (None, at(0), "a"): 1,
+        (None, at(120), "a"): 3,
+        (7, at(60), BAD.reason): 1,
+    }
+    rejected.replace_nameless(store, hours(0, 3), [], run())
+    assert noted(store) == [(7, 1, "r1", NOW + timedelta(hours=1))]
+
+
+def test_the_one_row_of_an_earlier_release_becomes_a_row_each(store: Store) -> None:
+    """When its hour is read again."""
+    old = {"sequence": None, "timestamp_ticks": ticks(10), "reason": "a", "window_start": at(0)}
+    insert(store, REJECTED, [old | {"run_id": "r", "attempts": 1, "next_attempt": NOW}])
+    assert [one.next_attempt for one in rejected.by_reason(store)] == [None]
+    rejected.replace_nameless(store, hours(0), nameless(60), run())
+    assert rows_without_a_sequence(store) == {(None, at(0), "a"): 60}
+
+
+def test_what_waits_is_told_by_reason(store: Store) -> None:
+    """The most frequent first, with its oldest hour and its first attempt."""
+    assert rejected.by_reason(store) == []
+    rejected.note(store, hours(0, 3), [BAD, Rejection(8, ticks(5), BAD.reason)], run())
+    rejected.replace_nameless(store, hours(0, 3), nameless(5, minutes=130), run())
+    assert rejected.by_reason(store) == [
+        rejected.WaitingReason("a", 5, at(120), None),
+        rejected.WaitingReason(BAD.reason, 2, at(0), NOW + timedelta(hours=1)),
     ]
-    assert rejected.waiting(store, DUE.now) == (set(), set())
 
 
 def test_a_pause_ends_at_its_moment(store: Store) -> None:
     """Until then the sequence rests, from then on it is due."""
     rejected.note(store, hours(0, 3), [BAD], run())
-    assert rejected.waiting(store, SOON.now) == ({7}, set())
-    assert rejected.waiting(store, DUE.now) == (set(), {7})
+    assert rejected.waiting(store, SOON) == ({7: DUE.now}, set())
+    assert rejected.waiting(store, DUE) == ({}, {7})
 
 
 def test_what_is_cleared_is_gone_and_the_rest_stays(store: Store) -> None:
@@ -153,6 +202,54 @@ def test_a_paused_header_is_not_asked_for(broken: Bench) -> None:
     assert broken.archive.asked == []
     assert total(outcome) == {"unchanged": 1, "rejected": 1}
     assert live(broken) == [(1,), (1, 1)]
+
+
+BY_HAND = replace(SOON, retries_resting=True)
+
+
+def test_a_run_that_a_person_starts_tries_the_entries_of_its_hours(broken: Bench) -> None:
+    """Although they rest. Those of other hours rest on."""
+    broken.archive.unreadable = {}
+    broken.sync(hours(5), BY_HAND)
+    assert len(noted(broken.store)) == 1
+    outcome = broken.sync(hours(0), BY_HAND)
+    assert total(outcome) == {"unchanged": 1, "applied": 1}
+    assert live(broken) == [(1,), (2,), (2, 2)]
+    assert noted(broken.store) == []
+
+
+def test_an_entry_that_fails_for_a_person_rests_longer_and_is_asked_for_once(
+    broken: Bench,
+) -> None:
+    """Also when another run makes this one plan again."""
+    broken.archive.asked.clear()
+    broken.archive.meanwhile = lambda: broken.change(hours(1), run("other"))
+    broken.archive.create(70, of=key("3"))
+    broken.sync(hours(0), BY_HAND)
+    assert broken.archive.asked == [[2]]
+    assert noted(broken.store) == [(2, 2, "soon", SOON.now + timedelta(hours=2))]
+
+
+def test_an_entry_of_the_light_read_is_tried_by_a_person_too(bench: Bench) -> None:
+    """Its hour is read anyway, and then `instance` does not wait."""
+    bench.archive.unusable = [Rejection(1, ticks(10), "unknown state")]
+    bench.sync(hours(0))
+    bench.archive.unusable = []
+    bench.archive.create(10)
+    bench.sync(hours(0), BY_HAND)
+    assert live(bench) == [(1,), (1, 1)]
+    assert rejected.sequences(bench.store) == []
+
+
+def test_a_run_says_how_many_entries_rest_and_until_when(broken: Bench) -> None:
+    """Of all hours, and of its own."""
+    said: list[str] = []
+    for window in (hours(0), hours(5)):
+        broken.sync(window, replace(SOON, say=said.append))
+    until = f"{NOW + timedelta(hours=1):%Y-%m-%d %H:%M} UTC"
+    rest = [one for one in said if "rest" in one]
+    assert [f"1 rejected entries rest, the last until {until}" in one for one in rest] == [True] * 2
+    assert ["1 of them are of these hours" in one for one in rest] == [True, False]
 
 
 def test_a_due_header_is_tried_by_whatever_run_comes_next(broken: Bench) -> None:

@@ -90,10 +90,19 @@ def test_rows_belong_to_the_hour_of_their_time() -> None:
 def test_a_rejected_entry_is_part_of_the_digest() -> None:
     """Once, though the log may hold it from an earlier read; one without a place is in no hour."""
     bad = [Rejection(2, ticks(5), "r"), Rejection(2, ticks(5), "r")]
-    nowhere = [Rejection(None, ticks(5), "r"), Rejection(8, None, "r")]
-    (said,) = found([logged(1)], *bad, *nowhere)
+    (said,) = found([logged(1)], *bad, Rejection(8, None, "r"))
     assert (said["rejected"], said["lastSequence"]) == (1, 2)
     assert said["digest"] == found([logged(1), logged(2)])[0]["digest"]
+
+
+def test_entries_without_sequence_or_time_count_one_by_one_and_are_in_no_digest() -> None:
+    """So a digest of an earlier release is the digest of this one."""
+    nameless = [Rejection(None, ticks(5), "r", place=ticks(5)), Rejection(None, ticks(5), "r")]
+    placed = [Rejection(None, None, "r", place=ticks(70)), Rejection(8, None, "r", place=ticks(71))]
+    first, second = found([logged(1)], *nameless, *placed, last=2)
+    assert (first["rejected"], second["rejected"]) == (2, 2)
+    digests = [said["digest"] for said in found([logged(1)], last=2)]
+    assert [first["digest"], second["digest"]] == digests
 
 
 def test_hours_that_the_start_or_end_cuts_are_sealed_as_cut(bench: Bench) -> None:

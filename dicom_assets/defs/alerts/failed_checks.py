@@ -1,7 +1,9 @@
 """Problems: checks of ours that failed, also in a run that stayed green."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import (
@@ -10,7 +12,7 @@ from dagster._core.storage.asset_check_execution_record import (
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from dicom_assets.defs.alerts.ledger import Problem
-from dicom_assets.defs.check_words import READER_KEY, SILENCING_KEYS, ReaderRole
+from dicom_assets.defs.check_words import BY_REASON, READER_KEY, SILENCING_KEYS, ReaderRole
 
 
 def check_problems(
@@ -33,7 +35,7 @@ def check_problems(
         asset, role = spec.asset_key.to_user_string(), spec.metadata.get(READER_KEY)
         description = record.evaluation and record.evaluation.description
         moment = record.event.timestamp if record.event else record.create_timestamp
-        yield Problem(
+        problem = Problem(
             key=f"check {asset} {spec.name}",
             reader=ReaderRole(role) if role in tuple(ReaderRole) else ReaderRole.PLATFORM,
             title=f"check {spec.name} of {asset} failed",
@@ -41,3 +43,10 @@ def check_problems(
             page=f"runs/{record.run_id}",
             since=datetime.fromtimestamp(moment, UTC),
         )
+        counts: Any = metadata[BY_REASON].value if BY_REASON in metadata else {None: None}
+        for reason, count in counts.items():
+            if reason is None:
+                yield problem
+            else:
+                key, title = f"{problem.key}: {reason}", f"{problem.title}: {reason} ({count})"
+                yield replace(problem, key=key, title=title, size=count)

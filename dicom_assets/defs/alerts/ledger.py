@@ -21,7 +21,10 @@ MOST_MESSAGES = 3
 
 @dataclass(frozen=True)
 class Problem:
-    """A fault that needs a person, seen at one look. Its key is the same at every look."""
+    """A fault that needs a person, seen at one look. Its key is the same at every look.
+
+    With a `size` it is sent again when that grows, and no reminder is sent.
+    """
 
     key: str
     reader: ReaderRole
@@ -29,6 +32,7 @@ class Problem:
     text: str
     page: str
     since: datetime
+    size: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Alert(msgspec.Struct):
@@ -44,11 +48,13 @@ class Alert(msgspec.Struct):
     since: datetime
     sent: dict[str, datetime | None] = msgspec.field(name="told", default_factory=dict)
     over: datetime | None = None
+    size: int | msgspec.UnsetType = msgspec.UNSET
 
     def is_due(self, channel: str, now: datetime) -> bool:
         """Return True when a channel is due a message: the first, a reminder, or the end."""
         last = self.sent.get(channel)
-        is_time = self.over is not None or last is None or now - last >= REMINDER
+        is_reminded = self.size is msgspec.UNSET and last is not None and now - last >= REMINDER
+        is_time = self.over is not None or last is None or is_reminded
         return channel in self.sent and is_time
 
 
@@ -102,8 +108,10 @@ class Ledger(msgspec.Struct):
             known = self.alerts.get(key)
             # An open alert keeps its beginning and its channels.
             since = known.since if known and known.over is None else new.since
-            sent = known.sent if known else {}
-            self.alerts[key] = Alert(new.reader, new.title, new.text, new.page, since, sent)
+            has_grown = known is not None and (new.size or 0) > (known.size or 0)
+            sent = known.sent if known and not has_grown else {}
+            alert = Alert(new.reader, new.title, new.text, new.page, since, sent, size=new.size)
+            self.alerts[key] = alert
         for key, alert in self.alerts.items():
             names = channels[alert.reader]
             if key in current:

@@ -7,11 +7,12 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from dicom_assets.defs.check_words import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
+from dicom_assets.defs.check_words import BY_REASON, FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
 from dicom_assets.defs.checks.definition import Check, CheckRun, define_check, unknown_result
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import DueConfig, DueHours, hour_key
 from dicom_assets.errors import ServiceError
+from dicom_assets.tables import rejected
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.tables.questions import freshness, lag
@@ -61,7 +62,24 @@ LAG_CHECK: Final = _check(
     "itself. If late entries repeat, set `DICOM_DELAY_MINUTES` to more than the minutes given "
     "here.",
 )
-SERVICE_CHECKS: Final = (AUDIT_CHECK, RECONCILIATION_CHECK, PARSING_CHECK, LAG_CHECK)
+REJECTED_CHECK: Final = _check(
+    name="rejected",
+    runs=Runs.DAILY,
+    means="Counts the entries of the feed that wait in the table `rejected` because they could not "
+    "be used, by reason, with the oldest hour and the next attempt. There is one alert for each "
+    "reason, and one more when its number grows.",
+    remedy="Give the reasons and sequences in the table `rejected` to the operator of the service. "
+    "When an entry can be read again, materialize its hour by hand: the hour is in the column "
+    "`window_start`, and such a run does not wait for the next attempt. "
+    "`dicom-assets find SEQUENCE` shows one entry.",
+)
+SERVICE_CHECKS: Final = (
+    AUDIT_CHECK,
+    RECONCILIATION_CHECK,
+    PARSING_CHECK,
+    LAG_CHECK,
+    REJECTED_CHECK,
+)
 HOURS_NAMED = 48
 
 
@@ -72,6 +90,7 @@ def service_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition
         define_check(RECONCILIATION_CHECK, names, compare_studies, ReconciliationConfig),
         define_check(PARSING_CHECK, names, parse_headers, ParsingConfig),
         define_check(LAG_CHECK, names, partial(ask_for_newest, due), DueConfig),
+        define_check(REJECTED_CHECK, names, count_rejected),
     ]
 
 
@@ -233,3 +252,27 @@ def _lag_fault(behind: Lag, until: str) -> str:
             f"{behind.late_minutes:.0f} minutes after their end."
         )
     return " ".join(sentences)
+
+
+def count_rejected(run: CheckRun) -> dg.AssetCheckResult:
+    """Red unless no entry waits in `rejected`."""
+    waiting = rejected.by_reason(run.store)
+    count = sum(one.count for one in waiting)
+    reasons = "; ".join(
+        f"{one.reason}: {one.count}, the oldest of the hour {hour_key(one.oldest)}, "
+        + (
+            f"next attempt {one.next_attempt:%Y-%m-%d %H:%M} UTC or with the first run after it"
+            if one.next_attempt
+            else "tried again only when the hour is read again"
+        )
+        for one in waiting
+    )
+    return run.check.result(
+        f"{count} entries wait, because they could not be used. {reasons}." if waiting else None,
+        "No entry of the feed waits.",
+        {
+            "entries_waiting": count,
+            "oldest_hour": hour_key(min(one.oldest for one in waiting)) if waiting else None,
+            BY_REASON: {one.reason: one.count for one in waiting} or None,
+        },
+    )

@@ -79,12 +79,15 @@ class Tokens:
         """Request no more tokens from the credential."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def sign(self, request: httpx.Request) -> None:
-        """Add the token to a request to the origin. Raises RequestFailure when there is none."""
+    def sign(self, request: httpx.Request, seconds: float) -> None:
+        """Add the token to a request to the origin.
+
+        Raises RequestFailure when there is none within `seconds`.
+        """
         url, origin = request.url, self._origin
         is_origin = (url.scheme, url.host, url.port) == (origin.scheme, origin.host, origin.port)
         if url.scheme == "https" and is_origin:
-            request.headers[_HEADER] = _SCHEME + self._token()
+            request.headers[_HEADER] = _SCHEME + self._token(min(seconds, self._seconds))
 
     def refuse(self, request: httpx.Request) -> bool:
         """Drop the refused token of a request. Return True if the next request carries another."""
@@ -103,7 +106,7 @@ class Tokens:
             with self._lock:
                 self._is_forced = self._kept.token != _token_of(request)
 
-    def _token(self) -> str:
+    def _token(self, seconds: float) -> str:
         with self._lock:
             kept = self._kept
             if kept is not None and not _expires_within(kept, REFRESH_BEFORE_SECONDS):
@@ -111,7 +114,7 @@ class Tokens:
             if self._pending is None:
                 self._pending = self._executor.submit(self._ask, force=self._must_force)
             pending = self._pending
-        failure = self._wait_for(pending)
+        failure = self._wait_for(pending, seconds)
         if failure is None:
             token = pending.result()
             with self._lock:
@@ -123,15 +126,15 @@ class Tokens:
             return kept.token
         raise failure
 
-    def _wait_for(self, pending: "Future[AccessToken]") -> RequestFailure | None:
+    def _wait_for(self, pending: "Future[AccessToken]", seconds: float) -> RequestFailure | None:
         """Return the failure if there is no token. A credential still busy gets no second call.
 
         It has only the error's class, because Azure's text may name tenants, users and addresses.
         """
         try:
-            error = pending.exception(self._seconds)
+            error = pending.exception(seconds)
         except TimeoutError:
-            what = f"{type(self._credential).__name__} gave no token in {self._seconds:g} s"
+            what = f"{type(self._credential).__name__} gave no token in {seconds:g} s"
             return RequestFailure(what, NO_TOKEN)
         if error is None:
             return None

@@ -33,6 +33,8 @@ _LOG: Final = logging.getLogger(__name__)
 JSON: Final = "application/json"
 # The last attempt has at least this part of `retry_seconds`.
 _LAST_PART: Final = 0.1
+# A first attempt has at least this, and all its time where nothing is to be tried again.
+_LEAST_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Connection:
         query = attempts.query
         parameters, accept = dict(query.parameters), {"Accept": query.accept}
         request = self._client.build_request("GET", query.path, params=parameters, headers=accept)
-        self._tokens.sign(request)
+        self._tokens.sign(request, attempts.seconds())
         throttle = self._throttles[query.parameters.get("includeMetadata") == "true"]
         ends = attempts.began + self.retry_seconds
         with throttle.turn(attempts.stop, ends) as has_turn:
@@ -209,10 +211,11 @@ class _Attempts(Generic[T]):
     count: int = 0
 
     def seconds(self) -> float:
-        """Return the deadline of this attempt: the time left, but for a first one its full time."""
+        """Return the deadline of this attempt: the time left, but for a first one all of it."""
         passed, whole = self.timeouts.now() - self.began, self.timeouts.request_seconds
         if self.count == 1 and passed < whole:
-            return whole
+            allowed = max(self.retry_seconds, _LEAST_SECONDS) if self.retry_seconds else whole
+            return min(whole, allowed)
         return min(whole, max(self.retry_seconds - passed, _LAST_PART * self.retry_seconds))
 
     def telling(self, failure: RequestFailure) -> RequestFailure:

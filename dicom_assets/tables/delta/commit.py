@@ -72,7 +72,9 @@ class Difference:
     """Changes to the rows of a table, by key; each part may be empty.
 
     `inserts` and `updates` are whole rows, `deletes` have the key columns (and `sequence`, where
-    the table guards by it), `patches` have the key columns and the columns that they set.
+    the table guards by it), `patches` have the key columns and the columns that they set. With
+    `replaced`, a condition in SQL, the inserts stand for all rows that fulfil it, also if there are
+    none, and there is no other part.
     """
 
     table: Table
@@ -80,6 +82,7 @@ class Difference:
     updates: pa.Table | None = None
     deletes: pa.Table | None = None
     patches: pa.Table | None = None
+    replaced: str | None = None
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each part."""
@@ -89,7 +92,7 @@ class Difference:
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to commit."""
-        return not any(self.counts().values())
+        return self.replaced is None and not any(self.counts().values())
 
 
 def create_table(
@@ -127,10 +130,13 @@ def write_difference(delta: DeltaTable, difference: Difference, note: Mapping[st
     counts, inserts = difference.counts(), difference.inserts
     properties = once({**note, **counts})
     if inserts is not None and counts["inserts"] == sum(counts.values()):
+        how: dict[str, Any] = {"mode": "append"}
+        if difference.replaced is not None:
+            how = {"mode": "overwrite", "predicate": difference.replaced}
         write_deltalake(
             delta,
             padded(inserts, schema),
-            mode="append",
+            **how,
             commit_properties=properties,
             post_commithook_properties=HOOKS,
             writer_properties=parquet_properties(table),

@@ -65,7 +65,7 @@ def measure_lag(store: Store, feed: LagFeed, due: Window, *, whole: bool = True)
     first, until = datetime_of(due.start), datetime_of(due.end)
     sealed = _sealed(store, due)
     read_until = max([first, *(row["hour"] + HOUR for row in sealed)])
-    # No seal counts entries whose time cannot be read.
+    # Seals of earlier releases do not count entries whose time cannot be read.
     unplaced = store.open(REJECTED).rows(["timestamp_ticks"])["timestamp_ticks"].null_count
     late = None if unplaced or not whole else [row for row in sealed if _has_more(feed, row)]
     behind = read_until < until

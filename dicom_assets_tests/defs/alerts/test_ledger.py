@@ -1,6 +1,7 @@
 """The ledger: each channel is told once that something is wrong, and once that it is over."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from dicom_assets.defs.alerts.ledger import (
@@ -73,6 +74,19 @@ def test_each_channel_of_the_reader_is_told_once_and_once_that_it_is_over() -> N
 def test_other_readers_are_not_told() -> None:
     """The mail is the PACS administrator's own."""
     assert Looks().look(problem(reader=PLATFORM)) == {SLACK: ["check"]}
+
+
+def test_a_problem_with_a_size_is_told_again_when_it_grows_and_no_day_reminds_of_it() -> None:
+    """Nor does it when it shrinks. After that it grows from where it is."""
+    looks = Looks()
+
+    def told(size: int) -> bool:
+        return bool(looks.look(replace(problem(), size=size), after=timedelta(days=2)))
+
+    assert [told(size) for size in (60, 60, 61, 61, 3, 3, 4)] == [
+        *(True, False, True, False, False, False, True)
+    ]
+    assert looks.look() == {SLACK: ["check*"]}
 
 
 def test_a_reminder_comes_once_a_day() -> None:

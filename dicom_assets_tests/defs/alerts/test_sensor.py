@@ -36,7 +36,13 @@ from dicom_assets.defs.alerts.ledger import Ledger, Problem
 from dicom_assets.defs.alerts.sensor import alerts_sensor
 from dicom_assets.defs.alerts.silent_ticks import FAILED_TICKS, TICK_PATIENCE, TickWatch
 from dicom_assets.defs.alerts.watched import Watched
-from dicom_assets.defs.check_words import READER_KEY, READERS, SILENCING_KEYS, ReaderRole
+from dicom_assets.defs.check_words import (
+    BY_REASON,
+    READER_KEY,
+    READERS,
+    SILENCING_KEYS,
+    ReaderRole,
+)
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, LAST_ATTEMPT, range_tags
 from dicom_assets.schema import INSTANCE, STUDY
@@ -465,6 +471,28 @@ def test_a_check_that_only_asks_for_patience_is_silent(small: Small, silent: str
         )
         small.run()
         assert len(small.told()) == told
+
+
+def test_each_reason_of_a_check_is_told_once_and_again_when_its_number_grows(
+    small: Small,
+) -> None:
+    """Not at each result, and not when it shrinks."""
+    assert small.plan is not None
+    told = []
+    for counts in ({"a": 60}, {"a": 60, "b": 1}, {"a": 61, "b": 1}, {"a": 5, "b": 1}, {"b": 1}):
+        small.plan.result = dg.AssetCheckResult(
+            passed=False, description="Entries wait.", metadata={BY_REASON: counts}
+        )
+        small.run()
+        told.append([title.removeprefix("dicom_assets: ") for title in small.titles()])
+    failed = "check checked of table failed"
+    assert told == [
+        [f"{failed}: a (60)"],
+        [f"{failed}: b (1)"],
+        [f"{failed}: a (61)"],
+        [],
+        [f"resolved: {failed}: a (5)"],
+    ]
 
 
 def test_a_blocking_check_is_told_to_its_reader_and_open_hours_in_the_end(small: Small) -> None:

@@ -4,7 +4,9 @@ What they compare is tested with the tables; here is what a reader sees, and wha
 """
 
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,10 @@ import pytest
 from deltalake import write_deltalake
 
 from dicom_assets.definitions import build_definitions
-from dicom_assets.defs.check_words import READER_KEY, RUNS_KEY
+from dicom_assets.defs.check_words import BY_REASON, READER_KEY, RUNS_KEY
 from dicom_assets.defs.checks import tables as data
 from dicom_assets.defs.checks import upkeep as platform
-from dicom_assets.defs.checks.service import LAG_CHECK, SERVICE_CHECKS
+from dicom_assets.defs.checks.service import LAG_CHECK, REJECTED_CHECK, SERVICE_CHECKS
 from dicom_assets.defs.pool import POOL
 from dicom_assets.defs.schedules.check_jobs import CheckJob
 from dicom_assets.errors import ConflictError
@@ -246,6 +248,55 @@ def test_a_lag_is_seen_in_a_few_light_requests(followed: World, own_service: Ser
     assert not any(asked.is_for_headers for asked in own_service.asked)
     limits = [asked.parameters.get("limit", "1") for asked in own_service.asked]
     assert set(limits) == {"1"}
+
+
+def test_entries_that_wait_are_told_by_reason(own_service: Service, tmp_path: Path) -> None:
+    """How many, since when, and when they are tried again; a repaired one is tried by a person."""
+    for sop in (1, 2, 3):
+        own_service.archive.store(header(1, sop=sop), at=at(0, sop))
+    good = _headers(own_service, "UPDATE instance SET header = '{}' WHERE sop NOT LIKE '%.1'")
+    made = world(own_service, tmp_path / "tables")
+    made.run(FIRST, KEYS[1])
+    told = looked(made, DAILY, "rejected")["rejected"]
+    said, reason = needs(told, REJECTED_CHECK), "header is of another instance"
+    assert re.fullmatch(
+        rf"2 entries wait, because they could not be used\. {reason}: 2, the oldest of the hour "
+        rf"{FIRST}, next attempt [-\d]+ [:\d]+ UTC or with the first run after it\.",
+        said,
+    )
+    assert numbers(told) == {"entries_waiting": 2, "oldest_hour": FIRST, BY_REASON: {reason: 2}}
+    _headers(own_service, "UPDATE instance SET header = ? WHERE sop = ?", *good)
+    made.run(FIRST)
+    assert len(made.rows(INSTANCE)) == 3
+    told = looked(made, DAILY, "rejected")["rejected"]
+    assert (told.passed, told.description) == (True, "No entry of the feed waits.")
+
+
+def _headers(service: Service, sql: str, *rows: tuple[str, str]) -> list[tuple[str, str]]:
+    """Headers are changed behind the service's back; returns those before, with their UIDs."""
+    with closing(sqlite3.connect(service.archive.path)) as database, database:
+        before = database.execute("SELECT header, sop FROM instance").fetchall()
+        for row in rows or [()]:
+            database.execute(sql, row)
+    return before
+
+
+@pytest.mark.parametrize("by", ["dagster/schedule_name", "dagster/sensor_name"])
+def test_runs_that_nobody_starts_keep_the_rests(
+    own_service: Service, tmp_path: Path, by: str
+) -> None:
+    """They are as many as there are hours, and would ask for the same entries again and again."""
+    own_service.archive.store(header(1), at=at(0, 1))
+    good = _headers(own_service, "UPDATE instance SET header = '{}'")
+    made = world(own_service, tmp_path / "tables")
+    made.run(FIRST)
+    _headers(own_service, "UPDATE instance SET header = ? WHERE sop = ?", *good)
+    keys = {RANGE_START: FIRST, RANGE_END: FIRST}
+    job = made.definitions.resolve_job_def("dicom_tables")
+    for tags, rows in (({by: "x"}, 0), ({}, 1)):
+        with dg.DagsterInstance.ephemeral() as instance:
+            job.execute_in_process(instance=instance, tags=keys | tags)
+        assert len(made.rows(INSTANCE)) == rows
 
 
 def test_a_service_that_is_down_was_not_looked_at(followed: World, own_service: Service) -> None:

@@ -112,7 +112,7 @@ def test_the_token_is_for_the_configured_origin(url: str, token: str | None) -> 
     """Scheme, host and port are equal, or there is none."""
     tokens = Tokens(httpx.URL(SERVICE), Credential(), DEFAULT_TIMEOUTS)
     request = httpx.Request("GET", url)
-    tokens.sign(request)
+    tokens.sign(request, 1.0)
     assert request.headers.get("Authorization") == token
 
 
@@ -332,3 +332,24 @@ def test_the_default_is_azure_identitys_chain(monkeypatch: pytest.MonkeyPatch) -
     with feed_of(SERVICE, transport=httpx.MockTransport(service)) as feed:
         feed.first()
     assert service.tokens == ["Bearer token-1"]
+
+
+def test_few_seconds_for_retries_bound_the_wait_for_a_token() -> None:
+    """A credential may take a minute, which is more than is allowed here."""
+    free = threading.Event()
+
+    class Slow(Credential):
+        def get_token(self, *scopes: str, claims: str | None = None, **_: object) -> AccessToken:
+            free.wait(20)
+            return super().get_token(*scopes, claims=claims)
+
+    started = time.monotonic()
+    try:
+        with (
+            open_feed(Service(), Slow()) as feed,
+            pytest.raises(ServiceUnavailableError, match="Slow gave no token in 1 s"),
+        ):
+            feed.first()
+        assert time.monotonic() - started < 15
+    finally:
+        free.set()

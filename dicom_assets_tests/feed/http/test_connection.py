@@ -236,6 +236,25 @@ def test_a_service_that_never_answers_is_an_error(service: Service, open_feed: O
         count(open_feed(retry_seconds=0.2, timeouts=replace(QUICK, read_seconds=0.1)))
 
 
+def test_few_seconds_for_retries_bound_the_first_request_too(
+    service: Service, open_feed: Opener
+) -> None:
+    """DICOM_RETRY_SECONDS may be less than what a single answer may take."""
+    service.before = lambda *_: Answer(seconds=8)
+    started = time.monotonic()
+    with pytest.raises(ServiceUnavailableError, match="did not answer in time"):
+        count(open_feed(retry_seconds=1, timeouts=replace(QUICK, read_seconds=60)))
+    assert time.monotonic() - started < 6
+
+
+def test_without_retries_the_one_request_has_all_its_time(
+    service: Service, open_feed: Opener, page: bytes
+) -> None:
+    """Nothing would be read otherwise."""
+    service.script = [Answer(body=page, seconds=1.3)]
+    assert open_feed(retry_seconds=0).first() is not None
+
+
 def test_a_port_where_nobody_listens() -> None:
     """The remedy names the setting."""
     with socket.socket() as free:
