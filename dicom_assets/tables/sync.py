@@ -262,6 +262,21 @@ def unmark(store: Store, window: Window, run: Run, *, seals: bool = False) -> No
         converge(attempt)
 
 
+def reopen(store: Store, hours: Collection[datetime], run: Run) -> None:
+    """Remove the seals of hours, so that the schedule requests them again."""
+
+    def attempt() -> None:
+        sync = store.open(SYNC)
+        sealed = {row["hour"] for row in _sealed(_rows(sync, hours))}
+        marks: list[dict[str, object]] = [
+            {"hour": hour, CHANGE.mark: None} for hour in sorted(sealed.intersection(hours))
+        ]
+        _set(sync, marks, run)
+
+    if hours:
+        converge(attempt)
+
+
 def _set(sync: Snapshot, rows: list[dict[str, object]], run: Run) -> None:
     """Set columns of hours that are in `sync`; all rows have the same columns."""
     names = list(rows[0]) if rows else ["hour"]

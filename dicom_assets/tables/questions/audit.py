@@ -11,16 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import pyarrow as pa
-
 from dicom_assets.feed_contract import Feed
-from dicom_assets.schema import CHANGE, INSTANCE, SYNC
+from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import change as change_log
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables import sync as seals
 from dicom_assets.tables.delta.arrow import distinct, ints, pc
-from dicom_assets.tables.delta.commit import Difference
-from dicom_assets.tables.delta.retry import Run, converge
+from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, key_of, make_plan
 from dicom_assets.window import Window, ticks_of
@@ -81,7 +78,7 @@ def audit(
     lost = Counter({hour: len(logged[hour] - now[hour]) for hour in differing})
     # Entries that are no longer served do not come back by reading again: a person has to look.
     differing = [hour for hour in differing if late[hour] or not lost[hour]]
-    reopen(store, differing, run)
+    seals.reopen(store, differing, run)
     return Audit(
         compared=len(sealed),
         unsealed=len(served) - len(sealed),
@@ -90,21 +87,6 @@ def audit(
         lost=lost.total(),
         overdue=_overdue(store, window, run),
     )
-
-
-def reopen(store: Store, hours: list[datetime], run: Run) -> None:
-    """Remove the seals of hours, so that the schedule requests them again."""
-
-    def attempt() -> None:
-        sync = store.open(SYNC)
-        rows = sync.rows(["hour", "sealedAt"])
-        sealed = rows.filter(pc.is_valid(rows["sealedAt"]))["hour"].to_pylist()
-        marks = [{"hour": hour, "sealedAt": None} for hour in hours if hour in sealed]
-        patch = pa.Table.from_pylist(marks, schema=SYNC.arrow(["hour", "sealedAt"]))
-        sync.commit(Difference(SYNC, patches=patch), {"run_id": run.run_id})
-
-    if hours:
-        converge(attempt)
 
 
 def _overdue(store: Store, window: Window, run: Run) -> int:
