@@ -145,7 +145,7 @@ def unfilled_tables(store: Store) -> list[Table]:
 def open_hours(store: Store) -> dict[datetime, frozenset[str]]:
     """Return the hours that were read once, with the tables that do not show them.
 
-    The audit has removed their seals, or a run ended before the last table. No table shows an hour
+    A check has removed their seals, or a run ended before the last table. No table shows an hour
     without a seal.
     """
     sync = store.open(SYNC)

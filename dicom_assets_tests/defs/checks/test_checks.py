@@ -38,6 +38,7 @@ from dicom_assets_tests.support.history import (
     at,
     header,
     study_uid,
+    tell,
 )
 from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, JOB, REOPENED, SERVICE
 from dicom_assets_tests.support.processes import copy_home
@@ -363,7 +364,8 @@ def test_a_shortened_log_is_found_and_repaired_without_a_person_or_the_service(
     own_service: Service, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     """The check names the hours, the sensor requests them, and the tables are what they were."""
-    made = world(own_service, tmp_path)
+    tell(own_service.archive)
+    made = world(own_service, tmp_path / "tables")
     made.run(FIRST, KEYS[4])
     made.run(LAST)
     before = made.contents()
