@@ -136,8 +136,10 @@ def _entries(row: Row) -> int:
 def _differs(row: Row, count: Row, waiting: Mapping[int, set[int]]) -> bool:
     """Return True when the numbers of an hour show that rows are gone or were added."""
     first, last = row["firstSequence"], row["lastSequence"]
-    if first is None or _missing(row, count) or _surplus(row, count):
-        return bool(_missing(row, count) or _surplus(row, count))
+    if _missing(row, count) or _surplus(row, count):
+        return True
+    if first is None:
+        return False
     known = waiting[_number(row)] | {count["first"], count["last"]} - {None}
     return not known or min(known) > first or max(known) < last
 
