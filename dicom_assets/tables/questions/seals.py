@@ -23,7 +23,7 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, TICKS_PER_MICROSECOND, Window, ticks_of
 
 # Sequences are read in portions of about this many rows.
-ROWS_AT_ONCE = 200_000
+PORTION_ROWS = 200_000
 # A small log is compared whole each night, a large one in this many nights.
 NIGHTS = 30
 _ACTIONS: Final = ("creates", "updates", "deletes")
@@ -44,7 +44,7 @@ _COUNTS: Final = f"""
     GROUP BY s."hour"
 """  # noqa: S608 - constants only
 _NOTHING: Final = {"rows": 0, "creates": 0, "updates": 0, "deletes": 0, "first": None, "last": None}
-Row = Mapping[str, Any]
+_Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -106,13 +106,13 @@ def compare_seals(store: Store, bounds: Window, run: Run) -> SealComparison:
     )
 
 
-def _sealed(opened: Snapshot) -> dict[datetime, Row]:
+def _sealed(opened: Snapshot) -> dict[datetime, _Row]:
     """Return the seals of `sync` by hour, ascending, without the marks of other tables."""
     rows = opened.rows(SYNC.names).sort_by("hour").to_pylist()
     return {row["hour"]: row for row in rows if row[CHANGE.mark] is not None}
 
 
-def _window(row: Row) -> Window:
+def _window(row: _Row) -> Window:
     return Window.between(row["windowStart"], row["windowEnd"])
 
 
@@ -120,20 +120,20 @@ def _meet(one: Window, other: Window) -> bool:
     return one.start < other.end and other.start < one.end
 
 
-def _missing(row: Row, count: Row) -> int:
+def _missing(row: _Row, count: _Row) -> int:
     return sum(max(row[name] - count[name], 0) for name in _ACTIONS)
 
 
-def _surplus(row: Row, count: Row) -> int:
+def _surplus(row: _Row, count: _Row) -> int:
     """Return by how many rows the log has more than the seal, which counts rejected ones, too."""
     return int(max(count["rows"] - _entries(row), 0))
 
 
-def _entries(row: Row) -> int:
+def _entries(row: _Row) -> int:
     return sum(row[name] for name in (*_ACTIONS, "rejected"))
 
 
-def _differs(row: Row, count: Row, waiting: Mapping[int, set[int]]) -> bool:
+def _differs(row: _Row, count: _Row, waiting: Mapping[int, set[int]]) -> bool:
     """Return True when the numbers of an hour show that rows are gone or were added."""
     first, last = row["firstSequence"], row["lastSequence"]
     if _missing(row, count) or _surplus(row, count):
@@ -144,15 +144,15 @@ def _differs(row: Row, count: Row, waiting: Mapping[int, set[int]]) -> bool:
     return not known or min(known) > first or max(known) < last
 
 
-def _number(row: Row) -> int:
+def _number(row: _Row) -> int:
     return ticks_of(row["hour"]) // TICKS_PER_HOUR
 
 
-def _tonight(pairs: list[tuple[Row, Row]], now: datetime) -> Iterator[list[Row]]:
+def _tonight(pairs: list[tuple[_Row, _Row]], now: datetime) -> Iterator[list[_Row]]:
     """Yield the seals whose digests are compared tonight, in portions of adjacent hours."""
-    portions, rows = defaultdict[int, list[Row]](list), 0
+    portions, rows = defaultdict[int, list[_Row]](list), 0
     for row, count in pairs:
-        portions[rows // ROWS_AT_ONCE].append(row)
+        portions[rows // PORTION_ROWS].append(row)
         rows += count["rows"]
     listed = list(portions.values())
     turns = min(len(listed), NIGHTS)
@@ -160,7 +160,7 @@ def _tonight(pairs: list[tuple[Row, Row]], now: datetime) -> Iterator[list[Row]]
 
 
 def _other_digests(
-    log: Snapshot, portion: list[Row], waiting: Mapping[int, set[int]]
+    log: Snapshot, portion: list[_Row], waiting: Mapping[int, set[int]]
 ) -> Iterator[datetime]:
     """Yield the hours with a sequence in their seals that neither log nor `rejected` has."""
     whole = Window(_window(portion[0]).start, _window(portion[-1]).end)

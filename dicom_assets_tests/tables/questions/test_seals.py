@@ -308,7 +308,7 @@ def test_a_run_between_two_reads_is_no_fault(
 
 def test_every_digest_has_its_turn(read: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of the hours each night, all of them in NIGHTS nights, however many portions."""
-    monkeypatch.setattr(seals, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(seals, "PORTION_ROWS", 1)
     monkeypatch.setattr(seals, "NIGHTS", 2)
     hashed = [compared(read, days=days).hashed for days in range(2)]
     assert sum(hashed) == HOURS
