@@ -22,7 +22,7 @@ from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
-from dicom_assets.window import Window
+from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
 
 # Requests for the newest entry before the service counts as another one: a page may now and then
 # lack a row, which is no reason to refuse.
@@ -75,7 +75,7 @@ class AddEntries(TableUpdate):
             require_archive(before, self.feed)
             entries = self.feed.entries(window, Progress(run.say, "read {} entries of the feed"))
         with watch.stage("commit"):
-            difference, version, after = _add(store, before, window, entries, run)
+            difference, version, after = _add(store, before, window, entries, run, is_sealed=False)
             rejected.replace_nameless(store, window, entries.rejections, run)
         with watch.stage("retry"):
             _retry_rejected(store, before, window, self.feed, run)
@@ -127,15 +127,16 @@ def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, 
         served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
         lost = (Rejection(s, at, "no longer served") for s in sequences if s not in served)
         entries = replace(read, changes=usable, rejections=(*refused, *lost))
-        _add(store, before, instant, entries, run)
+        _add(store, before, instant, entries, run, is_sealed=True)
 
 
-def _add(
-    store: Store, before: Snapshot, window: Window, entries: Entries, run: Run
+def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
+    store: Store, before: Snapshot, window: Window, entries: Entries, run: Run, *, is_sealed: bool
 ) -> tuple[Difference, int, int]:
     """Add entries to the log, and those that cannot be used to `rejected`.
 
-    Return the difference, and the versions of the log before and after it.
+    Return the difference, and the versions of the log before and after it. `is_sealed` says that
+    the seals of their hours have the entries, as rejected ones.
     """
 
     def attempt() -> tuple[Difference, int, int]:
@@ -146,6 +147,12 @@ def _add(
         if tombstones.num_rows:
             # Before the commit: a run that dies between them leaves hours open, never false marks.
             sync.unmark(store, window, run, seals=True)
+        elif not is_sealed:
+            # Also before: a sealed hour has no row that its seal lacks (`questions.seals`).
+            fresh_hours = {
+                t // TICKS_PER_HOUR * TICKS_PER_HOUR for t in ints(fresh["timestamp_ticks"])
+            }
+            sync.reopen(store, [datetime_of(start) for start in fresh_hours], run)
         difference = Difference(CHANGE, inserts=fresh, patches=tombstones)
         note = {"run_id": run.run_id, "window": str(window)}
         return difference, log.version, log.commit(difference, note)

@@ -153,7 +153,7 @@ def unfilled_tables(store: Store) -> list[Table]:
 def open_hours(store: Store) -> dict[datetime, frozenset[str]]:
     """Return the hours that were read once, with the tables that do not show them.
 
-    The audit has removed their seals, or a run ended before the last table. No table shows an hour
+    A check has removed their seals, or a run ended before the last table. No table shows an hour
     without a seal.
     """
     sync = store.open(SYNC)
@@ -267,6 +267,21 @@ def unmark(store: Store, window: Window, run: Run, *, seals: bool = False) -> No
         _set(sync, [{"hour": hour, **dict.fromkeys(marks)} for hour in marked], run)
 
     if starts:
+        converge(attempt)
+
+
+def reopen(store: Store, hours: Collection[datetime], run: Run) -> None:
+    """Remove the seals of hours, so that the schedule requests them again."""
+
+    def attempt() -> None:
+        sync = store.open(SYNC)
+        sealed = {row["hour"] for row in _sealed(_rows(sync, hours))}
+        marks: list[dict[str, object]] = [
+            {"hour": hour, CHANGE.mark: None} for hour in sorted(sealed.intersection(hours))
+        ]
+        _set(sync, marks, run)
+
+    if hours:
         converge(attempt)
 
 

@@ -15,8 +15,7 @@ from dicom_assets.defs.run_tags import ATTEMPT_TAG, UNFINISHED, tagged_hours
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.questions.audit import reopen
-from dicom_assets.tables.sync import followed, open_hours
+from dicom_assets.tables.sync import followed, open_hours, reopen
 from dicom_assets.window import HOUR, Span, Window, floor_hour, ticks_of
 from dicom_assets_tests.support.daemon import daemon
 from dicom_assets_tests.support.history import alive, header

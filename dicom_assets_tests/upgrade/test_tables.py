@@ -1,13 +1,17 @@
 """Tables that an earlier release has written: they open, go on, and get the columns of this one."""
 
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from dicom_assets.schema import INSTANCE, SYNC
-from dicom_assets_tests.support.history import FIRST, KEYS, LAST, alive
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.questions.seals import compare_seals
+from dicom_assets.window import Window
+from dicom_assets_tests.support.history import END, FIRST, KEYS, LAST, START, alive
 from dicom_assets_tests.support.layout import TESTS
 from dicom_assets_tests.support.names import COLUMNS_JOB
 from dicom_assets_tests.support.ticks import spans, tick
@@ -67,3 +71,10 @@ def test_the_schedule_asks_for_what_dagster_does_not_know(
 ) -> None:
     """The seals of the release count; `dicom-assets adopt` tells them to a Dagster that is new."""
     assert spans(tick(earlier, home_instance)) == [(0, 5)]
+
+
+def test_its_log_is_as_it_was_sealed(earlier: World) -> None:
+    """So the first night after the upgrade reopens no hour."""
+    by = Run("night", datetime.now(UTC))
+    compared = compare_seals(earlier.store, Window.between(START, END), by)
+    assert (compared.passed, compared.compared, compared.hashed) == (True, READ, READ)

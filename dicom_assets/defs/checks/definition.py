@@ -21,6 +21,8 @@ from dicom_assets.tables.delta.snapshot import Store
 _ConfigT = TypeVar("_ConfigT", bound=dg.Config)
 # Jobs, schedules and sensors stand in the words by their default names. `dicom_assets` is no name.
 _OUR_NAME: Final = re.compile(rf"`{DEFAULT_NAME}_(?!assets)")
+# The most hours that the metadata of a result lists.
+HOURS_NAMED: Final = 48
 
 
 @dataclass(frozen=True)

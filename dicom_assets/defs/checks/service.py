@@ -8,7 +8,13 @@ import dagster as dg
 from pydantic import Field
 
 from dicom_assets.defs.check_words import BY_REASON, FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
-from dicom_assets.defs.checks.definition import Check, CheckRun, define_check, unknown_result
+from dicom_assets.defs.checks.definition import (
+    HOURS_NAMED,
+    Check,
+    CheckRun,
+    define_check,
+    unknown_result,
+)
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import DueConfig, DueHours, hour_key
 from dicom_assets.errors import ServiceError
@@ -80,7 +86,6 @@ SERVICE_CHECKS: Final = (
     LAG_CHECK,
     REJECTED_CHECK,
 )
-HOURS_NAMED = 48
 
 
 def service_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]:
@@ -242,8 +247,9 @@ def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
 def _lag_fault(behind: Lag, until: str) -> str:
     sentences = []
     if behind.missing:
+        least = "at least " if behind.missing == lag.MOST_COUNTED else ""
         sentences.append(
-            f"The service has about {behind.missing} entries from {until} UTC on that are due and "
+            f"The service has {least}{behind.missing} entries from {until} UTC on that are due and "
             "in no table."
         )
     if behind.late:

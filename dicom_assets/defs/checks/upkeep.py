@@ -8,14 +8,17 @@ from typing import Final
 
 import dagster as dg
 
-from dicom_assets.defs.check_words import FIRST_LOAD, ReaderRole, Runs
-from dicom_assets.defs.checks.definition import Check, CheckRun, define_check
+from dicom_assets.defs.check_words import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
+from dicom_assets.defs.checks.definition import HOURS_NAMED, Check, CheckRun, define_check
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import DueConfig, DueHours, hour_key
+from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.questions import conflicts, conformity, freshness, growth
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import TableSize
+from dicom_assets.tables.questions.seals import compare_seals
 from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
+from dicom_assets.window import Window, ticks_of
 
 _check = partial(Check, reader=ReaderRole.PLATFORM)
 COLUMNS_CHECK: Final = _check(
@@ -67,7 +70,26 @@ GROWTH_CHECK: Final = _check(
     "checkpoints and logs: the job `dicom_maintenance` has to run. Dagster's database: delete old "
     "runs. Nothing is read again, because `sync` holds the hours that are done.",
 )
-UPKEEP_CHECKS: Final = (COLUMNS_CHECK, FRESHNESS_CHECK, CONFLICTS_CHECK, SCHEMA_CHECK, GROWTH_CHECK)
+SEALS_CHECK: Final = _check(
+    name="seals",
+    runs=Runs.DAILY,
+    means="Compares the log `change` with the seals in `sync`, without the service: for every hour "
+    "the entries by action, the least and the greatest sequence, and for a part of the hours the "
+    "digest, so that each has its turn within 30 nights. An hour that differs (rows were removed, "
+    "an older version was restored, commits were lost) loses its seal, and the sensor "
+    "`dicom_reopened_hours` requests a run for it.",
+    remedy="The hours within `DICOM_START_TIME` and `DICOM_END_TIME` are repaired without you. "
+    "Others have to lie within them first. Find out who removed rows or restored a version: see "
+    "the history of `change` and `sync`, and docs/operate/repair.md.",
+)
+UPKEEP_CHECKS: Final = (
+    COLUMNS_CHECK,
+    FRESHNESS_CHECK,
+    CONFLICTS_CHECK,
+    SCHEMA_CHECK,
+    GROWTH_CHECK,
+    SEALS_CHECK,
+)
 
 # A run that overtakes another makes it retry once. A greater share means a second writer.
 CONFLICT_RATE, LEAST_COMMITS = 0.2, 20
@@ -91,6 +113,7 @@ def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]
         define_check(CONFLICTS_CHECK, names, count_conflicts),
         define_check(SCHEMA_CHECK, names, compare_schemas),
         define_check(GROWTH_CHECK, names, measure_growth),
+        define_check(SEALS_CHECK, names, compare_log),
     ]
 
 
@@ -221,3 +244,32 @@ def _growth_faults(
             yield f"{name} has a log of {size.log_entries:,} commits"
     if database > DATABASE_BYTES:
         yield f"Dagster's database has {database:,} bytes"
+
+
+def compare_log(run: CheckRun) -> dg.AssetCheckResult:
+    """Red unless the log has the entries of every sealed hour."""
+    by = Run(run.context.run.run_id, datetime.now(UTC))
+    bounds = run.service.clip(Window(0, ticks_of(by.now)))
+    log = compare_seals(run.store, bounds, by)
+    differing = sorted((*log.reopened, *log.kept))
+    fault = (
+        f"In {len(differing)} of {log.compared} hours the log differs from the seal: at least "
+        f"{log.missing} entries are missing, {log.surplus} were added by others. "
+        f"{len(log.reopened)} of these hours have lost their seals and are materialized again by "
+        f"themselves. {len(log.kept)} lie outside start and end."
+    )
+    return run.check.result(
+        None if log.passed else fault,
+        f"The log has the entries of all {log.compared} hours as they were sealed.",
+        {
+            "hours_compared": log.compared,
+            "hours_compared_by_digest": log.hashed,
+            "hours_reopened": len(log.reopened),
+            "hours_outside": len(log.kept),
+            "hours": [hour_key(hour) for hour in differing[:HOURS_NAMED]],
+            "entries_missing": log.missing,
+            "entries_surplus": log.surplus,
+            REPAIRS_ITSELF: bool(log.reopened) and not log.kept,
+        },
+        error=True,
+    )

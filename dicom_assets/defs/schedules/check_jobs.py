@@ -68,6 +68,6 @@ def check_jobs(names: Names) -> list[CheckJob]:
             names.job("daily_checks"),
             Runs.DAILY,
             "50 3 * * *",
-            "Check whole tables: keys, counts, rates, dates, schema, growth.",
+            "Check whole tables: keys, counts, rates, dates, schema, growth, seals.",
         ),
     ]

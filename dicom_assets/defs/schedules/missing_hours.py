@@ -196,7 +196,7 @@ def reopened_sensor(
         job=job,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=status,
-        description="Request hours again that the audit has opened, or that a run has left open.",
+        description="Request hours again that a check has opened, or that a run has left open.",
     )
     def request_reopened(
         context: dg.SensorEvaluationContext,

@@ -3,6 +3,7 @@
 | module | question |
 |---|---|
 | `audit` | Are the sealed hours still what the service serves? It removes the seals of others. |
+| `seals` | Has the log the entries of every sealed hour? It removes the seals of others. |
 | `reconcile` | Are the studies as large as the service says? |
 | `find` | Why is a study, series or instance in the tables, or not? |
 | `erasure` | Where is a study still stored, and until when? |

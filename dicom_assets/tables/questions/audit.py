@@ -2,8 +2,9 @@
 
 An entry may become visible after its hour was read, or be lost to a page that shifted. So closed
 hours are read again without headers. An hour that differs from its seal loses the seal, and the
-schedule requests it again. The audit also counts instances that are overdue: their newest entry is
-older than OVERDUE_AFTER, and they still wait for a later hour.
+schedule requests it again. The audit also counts instances that are overdue: `instance` has
+followed the hour of their newest entry, which is older than OVERDUE_AFTER, and they still wait for
+a later hour.
 """
 
 from collections import Counter
@@ -11,19 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import pyarrow as pa
-
 from dicom_assets.feed_contract import Feed
-from dicom_assets.schema import CHANGE, INSTANCE, SYNC
+from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import change as change_log
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables import sync as seals
 from dicom_assets.tables.delta.arrow import distinct, ints, pc
-from dicom_assets.tables.delta.commit import Difference
-from dicom_assets.tables.delta.retry import Run, converge
+from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, key_of, make_plan
-from dicom_assets.window import Window, ticks_of
+from dicom_assets.window import Window, datetime_of, floor_hour, ticks_of
 
 # An entry whose instance was replaced since is left to the hour of a later entry. That is in the
 # feed by then, or something is wrong.
@@ -81,7 +79,7 @@ def audit(
     lost = Counter({hour: len(logged[hour] - now[hour]) for hour in differing})
     # Entries that are no longer served do not come back by reading again: a person has to look.
     differing = [hour for hour in differing if late[hour] or not lost[hour]]
-    reopen(store, differing, run)
+    seals.reopen(store, differing, run)
     return Audit(
         compared=len(sealed),
         unsealed=len(served) - len(sealed),
@@ -92,23 +90,12 @@ def audit(
     )
 
 
-def reopen(store: Store, hours: list[datetime], run: Run) -> None:
-    """Remove the seals of hours, so that the schedule requests them again."""
-
-    def attempt() -> None:
-        sync = store.open(SYNC)
-        rows = sync.rows(["hour", "sealedAt"])
-        sealed = rows.filter(pc.is_valid(rows["sealedAt"]))["hour"].to_pylist()
-        marks = [{"hour": hour, "sealedAt": None} for hour in hours if hour in sealed]
-        patch = pa.Table.from_pylist(marks, schema=SYNC.arrow(["hour", "sealedAt"]))
-        sync.commit(Difference(SYNC, patches=patch), {"run_id": run.run_id})
-
-    if hours:
-        converge(attempt)
-
-
 def _overdue(store: Store, window: Window, run: Run) -> int:
-    """Return the number of instances that wait for a later hour longer than OVERDUE_AFTER."""
+    """Return the number of instances that wait for a later hour longer than OVERDUE_AFTER.
+
+    They are in hours that `instance` shows. The marks are read first, because they come last.
+    """
+    shown = seals.showing(store, window)[INSTANCE.name]
     log = store.open(CHANGE)
     inside = change_log.rows_in(log, window, LOG_COLUMNS)
     studies = distinct(inside["studyinstanceuid"])
@@ -116,4 +103,5 @@ def _overdue(store: Store, window: Window, run: Run) -> int:
     stored = store.open(INSTANCE).rows_of("studyinstanceuid", studies, STORED_COLUMNS)
     plan = make_plan(history, stored, pc.unique(key_of(inside)), rejections.sequences(store))
     before = ticks_of(run.now - OVERDUE_AFTER)
-    return sum(ticks < before for ticks in ints(plan.read["timestamp_ticks"]))
+    waiting = (ticks for ticks in ints(plan.read["timestamp_ticks"]) if ticks < before)
+    return sum(floor_hour(datetime_of(ticks)) in shown for ticks in waiting)

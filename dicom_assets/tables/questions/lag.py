@@ -4,6 +4,7 @@ Only the newest hours are compared: due hours without a seal, and the last seale
 have got entries since. The audit reads whole hours again, six hours later.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,6 +19,8 @@ from dicom_assets.window import HOUR, Window, datetime_of
 
 # The newest sealed hours that are compared with the service, one light request for each.
 HOURS_ASKED = 3
+# Missing entries are counted to here, by a light request for each power of two.
+MOST_COUNTED = 1 << 12
 _COUNTED = ("creates", "updates", "deletes", "rejected")
 
 
@@ -27,9 +30,6 @@ class LagFeed(Protocol):
     def latest(self) -> int | None:
         """Return the ticks of the newest entry, None when the feed is empty."""
 
-    def sequence_from(self, moment: datetime) -> int:
-        """Return the first sequence at or after a moment, after the newest entry the next one."""
-
     def holds_more(self, window: Window, count: int) -> bool:
         """Return whether the service lists more than `count` entries in a window."""
 
@@ -38,7 +38,8 @@ class LagFeed(Protocol):
 class Lag:
     """The time of the service's `newest` entry, and the entries that the tables lack.
 
-    About `missing` entries lie in due hours after `read_until`, the end of the newest sealed hour.
+    `missing` entries lie in due hours after `read_until`, the end of the newest sealed hour. With
+    MOST_COUNTED of them there may be more.
     `late` hours have got entries since they were sealed. They were read `late_minutes` after their
     end, the greatest of them. Both are None when the seals do not count every entry.
     """
@@ -68,15 +69,21 @@ def measure_lag(store: Store, feed: LagFeed, due: Window, *, whole: bool = True)
     # Seals of earlier releases do not count entries whose time cannot be read.
     unplaced = store.open(REJECTED).rows(["timestamp_ticks"])["timestamp_ticks"].null_count
     late = None if unplaced or not whole else [row for row in sealed if _has_more(feed, row)]
-    behind = read_until < until
     minutes = [(row["sealedAt"] - row["windowEnd"]) / timedelta(minutes=1) for row in late or ()]
     return Lag(
         newest=None if latest is None else datetime_of(latest),
         read_until=read_until,
-        missing=feed.sequence_from(until) - feed.sequence_from(read_until) if behind else 0,
+        missing=_count(feed, Window.between(read_until, until)) if read_until < until else 0,
         late=None if late is None else tuple(row["hour"] for row in late),
         late_minutes=max(minutes, default=None),
     )
+
+
+def _count(feed: LagFeed, window: Window) -> int:
+    """Return the number of entries in a window, at most MOST_COUNTED."""
+    if not feed.holds_more(window, 0):
+        return 0
+    return bisect_left(range(MOST_COUNTED), True, key=lambda n: not feed.holds_more(window, n))  # noqa: FBT003 - a value of the key
 
 
 def _sealed(store: Store, due: Window) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ def require_whole_log(folder: Folder) -> None:
     """Raise DamagedTableError unless the log is whole from its newest checkpoint to its end.
 
     Entries before that checkpoint are not needed and not checked. A loss of all the newest commits
-    cannot be detected.
+    cannot be detected here: `questions.seals` detects it for `change`.
     """
     log = folder.log()
     begin = _require_checkpoint(folder, log)

@@ -17,17 +17,18 @@ import pytest
 from deltalake import write_deltalake
 
 from dicom_assets.definitions import build_definitions
-from dicom_assets.defs.check_words import BY_REASON, READER_KEY, RUNS_KEY
+from dicom_assets.defs.check_words import BY_REASON, READER_KEY, REPAIRS_ITSELF, RUNS_KEY
 from dicom_assets.defs.checks import tables as data
 from dicom_assets.defs.checks import upkeep as platform
 from dicom_assets.defs.checks.service import LAG_CHECK, REJECTED_CHECK, SERVICE_CHECKS
 from dicom_assets.defs.pool import POOL
 from dicom_assets.defs.schedules.check_jobs import CheckJob
 from dicom_assets.errors import ConflictError
-from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.questions import lag
 from dicom_assets.window import HOUR
 from dicom_assets_tests.support.canary import hits
 from dicom_assets_tests.support.history import (
@@ -39,8 +40,9 @@ from dicom_assets_tests.support.history import (
     at,
     header,
     study_uid,
+    tell,
 )
-from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, SERVICE
+from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, JOB, REOPENED, SERVICE
 from dicom_assets_tests.support.processes import copy_home
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import ASSETS, RANGE_END, RANGE_START, World, world
@@ -223,8 +225,19 @@ def test_entries_that_are_in_no_table_are_counted(service: Service, tmp_path: Pa
     _sealed_in_time(made)
     told = looked(made, HOURLY)["lag"]
     said = needs(told, LAG_CHECK, error=True)
-    assert "about 4 entries from 2024-03-01 04:00 UTC on" in said
+    assert "The service has 4 entries from 2024-03-01 04:00 UTC on" in said
     assert numbers(told)["entries_missing"] == 4
+
+
+def test_entries_are_counted_to_a_bound(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond it the words say so."""
+    monkeypatch.setattr(lag, "MOST_COUNTED", 2)
+    made = world(service, tmp_path)
+    made.run(FIRST, KEYS[3])
+    said = needs(looked(made, HOURLY, "lag")["lag"], LAG_CHECK)
+    assert "The service has at least 2 entries" in said
 
 
 def test_an_entry_that_came_late_is_a_warning_with_its_minutes(
@@ -375,6 +388,62 @@ def test_the_database_of_dagster_is_measured(fresh_home: Path, tmp_path: Path) -
 
 
 # what the tables say
+
+
+# seals
+
+
+def _restore(made: World, table: Table, back: int) -> None:
+    """Somebody restores an older version of a table."""
+    made.store.delta(table).restore(made.store.version(table) - back)
+
+
+def _repair(made: World, instance: dg.DagsterInstance) -> list[str]:
+    """The runs that the sensor requests are carried out; their hours."""
+    repository = made.definitions.get_repository_def()
+    job = made.definitions.resolve_job_def(JOB)
+    with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+        ticked = repository.get_sensor_def(REOPENED).evaluate_tick(context)
+    for request in ticked.run_requests or ():
+        key, tags = request.partition_key, dict(request.tags)
+        done = job.execute_in_process(instance=instance, partition_key=key, tags=tags)
+        assert done.success
+    return [str(request.partition_key) for request in ticked.run_requests or ()]
+
+
+def test_a_shortened_log_is_found_and_repaired_without_a_person_or_the_service(
+    own_service: Service, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """The check names the hours, the sensor requests them, and the tables are what they were."""
+    tell(own_service.archive)
+    made = world(own_service, tmp_path / "tables")
+    made.run(FIRST, KEYS[4])
+    made.run(LAST)
+    before = made.contents()
+    _restore(made, CHANGE, 1)
+    own_service.asked.clear()
+    told = looked(made, DAILY, "seals")["seals"]
+    assert own_service.asked == []
+    said, found = needs(told, platform.SEALS_CHECK, error=True), numbers(told)
+    assert said.startswith("In 1 of 6 hours the log differs from the seal: at least ")
+    assert (found["hours"], found["hours_reopened"], found["hours_outside"]) == ([LAST], 1, 0)
+    assert found["entries_missing"] > 0
+    assert found[REPAIRS_ITSELF] is True
+    assert _repair(made, instance) == [LAST]
+    assert made.contents() == before
+    assert looked(made, DAILY, "seals")["seals"].passed
+
+
+def test_a_loss_in_an_hour_before_the_start_needs_a_person(
+    followed: World, own_service: Service
+) -> None:
+    """No run reads it: the seal stays, the failure too, and it alerts."""
+    followed.store.delta(CHANGE).delete('"sequence" = 1')
+    later = world(own_service, Path(followed.settings.tables_url), start_time=START + HOUR)
+    for _ in range(2):
+        told = looked(later, DAILY, "seals")["seals"]
+        assert not told.passed
+        assert (numbers(told)["hours"], numbers(told)[REPAIRS_ITSELF]) == ([FIRST], False)
 
 
 def _repeat(made: World, table: Table, study: int) -> None:

@@ -20,7 +20,7 @@ from dicom_assets.errors import SettingsError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.questions.audit import reopen
+from dicom_assets.tables.sync import reopen
 from dicom_assets.window import HOUR, Span, floor_hour
 from dicom_assets_tests.support.history import END, FIRST, KEYS, LAST, START, alive, tell
 from dicom_assets_tests.support.names import JOB

@@ -110,6 +110,19 @@ def test_an_instance_that_waits_for_a_later_hour_is_overdue_after_a_day(
     assert audited(bench, days=days).overdue == overdue
 
 
+def test_an_instance_is_not_overdue_while_the_table_is_behind(bench: Bench) -> None:
+    """Nobody has asked for its header yet, so that nobody knows that it was replaced."""
+    bench.archive.create(10)
+    bench.archive.create(70, of=key("2"))
+    bench.change(hours(0, 2))
+    assert audited(bench, 0, 2, days=2).overdue == 0
+    bench.archive.update(130)
+    bench.instance(hours(0))
+    assert audited(bench, 0, 2, days=2).overdue == 1
+    bench.sync(hours(0, 3))
+    assert audited(bench, 0, 2, days=2).passed
+
+
 def test_a_rejected_instance_is_not_overdue(bench: Bench) -> None:
     """It has a row in `rejected`, which says when it is tried again."""
     bench.archive.create(10)

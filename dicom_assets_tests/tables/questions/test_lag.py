@@ -1,13 +1,13 @@
 """What the service has that the tables have not: asked of a feed that counts what it is asked."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import pytest
 
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.tables.questions.lag import HOURS_ASKED, Lag, measure_lag
-from dicom_assets.window import Window, ticks_of
+from dicom_assets.tables.questions import lag
+from dicom_assets.tables.questions.lag import HOURS_ASKED, MOST_COUNTED, Lag, measure_lag
+from dicom_assets.window import Window
 from dicom_assets_tests.support.tables import Archive, Bench, at, hours, key, run, ticks
 
 
@@ -26,12 +26,6 @@ class Feed:
         """The newest entry."""
         self.asked.append("latest")
         return max((moment for moment, _ in self._moments()), default=None)
-
-    def sequence_from(self, moment: datetime) -> int:
-        """The first sequence from a moment on."""
-        self.asked.append("sequence_from")
-        found = [s for m, s in self._moments() if m >= ticks_of(moment)]
-        return min(found, default=self.archive.next_sequence)
 
     def holds_more(self, window: Window, count: int) -> bool:
         """Whether there are more."""
@@ -67,6 +61,18 @@ def test_entries_that_are_due_and_in_no_table_are_counted(read: Bench) -> None:
         read.archive.create(minute, of=key(str(minute)))
     found = looked(read, 7)
     assert (found.missing, found.read_until, found.passed) == (3, at(300), False)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9])
+def test_entries_are_counted_where_sequences_have_gaps(
+    read: Bench, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sequence is used up by every attempt of the service; beyond the bound it counts no more."""
+    monkeypatch.setattr(lag, "MOST_COUNTED", 8)
+    for number in range(count):
+        read.archive.next_sequence += 10_000
+        read.archive.create(310 + number, of=key(str(number)))
+    assert looked(read, 7).missing == min(count, 8)
 
 
 def test_hours_without_entries_are_no_lag(read: Bench) -> None:
@@ -106,7 +112,7 @@ def test_it_needs_a_few_light_requests(read: Bench, end: int) -> None:
         read.archive.create(minute, of=key(str(minute)))
     feed = Feed(read.archive)
     measure_lag(read.store, feed, hours(0, end))
-    assert len(feed.asked) <= 1 + 2 + HOURS_ASKED
+    assert len(feed.asked) <= 1 + HOURS_ASKED + (1 + MOST_COUNTED.bit_length() if end > 5 else 0)
 
 
 def test_where_not_all_is_kept_nobody_knows_what_came_late(read: Bench) -> None:
