@@ -1,7 +1,9 @@
 """What another program wrote is found in the log, and derived anew: the tables are right again."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,10 +15,10 @@ from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import digests_of, open_hours
 from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair
 from dicom_assets.window import Window
+from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
     START,
     Bench,
@@ -27,14 +29,15 @@ from dicom_assets_tests.support.tables import (
 )
 
 HOURS = 4
+Attack = Callable[[DeltaTable], object]
 LOADED = {"created_date", "run_id", "attempts", "next_attempt"}
 LATER = Run("repair", datetime(2026, 2, 2, tzinfo=UTC))
 
 
-@pytest.fixture
-def bench(store: Store) -> Bench:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Four hours of four studies: one updated, one with a deletion, one entry rejected."""
-    bench = Bench(store)
+    bench = Bench(store_in(tmp_path_factory.mktemp("repair")))
     for study in range(4):
         for sop in ("1", "2"):
             of = key(sop, study=str(study))
@@ -45,6 +48,13 @@ def bench(store: Store) -> Bench:
     for hour in range(HOURS):
         bench.sync(hours(hour))
     return bench
+
+
+@pytest.fixture
+def bench(template: Bench, tmp_path: Path) -> Bench:
+    """The same, in a folder of its own."""
+    root = Path(template.store.urls[SYNC.name]).parent
+    return Bench(store_in(Path(shutil.copytree(root, tmp_path / "tables"))), template.archive)
 
 
 def contents(bench: Bench) -> dict[str, list[dict[str, Any]]]:
@@ -90,7 +100,7 @@ def mend(bench: Bench, *, everything: Table | None = None) -> None:
     settle(bench)
 
 
-def updated(**columns: str) -> Callable[[DeltaTable], object]:
+def updated(**columns: str) -> Attack:
     """Somebody has set columns of every row, or of those of a condition."""
     where = columns.pop("where", None)
     return lambda delta: delta.update(updates=columns, predicate=where)
@@ -100,8 +110,7 @@ def deleted(delta: DeltaTable) -> None:
     """Somebody has deleted the rows of one file."""
     some = delta.to_pyarrow_table().slice(0, 1).to_pylist()[0]
     name = next(n for n in ("sequence", "hour") if some.get(n) is not None)
-    value = some[name] if name == "sequence" else f"TIMESTAMP '{some[name].isoformat()}'"
-    delta.delete(f'"{name}" = {value}')
+    delta.delete(f"\"{name}\" = '{some[name]}'")
 
 
 def emptied(delta: DeltaTable) -> None:
@@ -144,7 +153,7 @@ def null_key(delta: DeltaTable) -> None:
     write_deltalake(delta, pa.Table.from_arrays(nulls, schema=rows.schema), mode="append")
 
 
-ATTACKS: list[Callable[[DeltaTable], object]] = [
+ATTACKS: list[Attack] = [
     deleted,
     emptied,
     doubled,
@@ -153,7 +162,7 @@ ATTACKS: list[Callable[[DeltaTable], object]] = [
     merged,
     null_key,
 ]
-OF_TABLE: list[tuple[Table, Callable[[DeltaTable], object]]] = [
+OF_TABLE: list[tuple[Table, Attack]] = [
     (INSTANCE, updated(patientname="'Impostor'")),
     (INSTANCE, updated(sequence="sequence + 1000")),
     (INSTANCE, updated(sequence="sequence + 1000", where="studyinstanceuid = '1.1'")),
@@ -191,9 +200,7 @@ OF_TABLE: list[tuple[Table, Callable[[DeltaTable], object]]] = [
     ]
     + OF_TABLE,
 )
-def test_the_tables_are_right_after_a_repair(
-    bench: Bench, table: Table, attack: Callable[[DeltaTable], object]
-) -> None:
+def test_the_tables_are_right_after_a_repair(bench: Bench, table: Table, attack: Attack) -> None:
     """Whatever somebody has done to any of them; a second look finds nothing."""
     before = contents(bench)
     attack(bench.store.delta(table))
