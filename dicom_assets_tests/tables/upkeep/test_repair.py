@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from dicom_assets.errors import NotYetError
+from dicom_assets.errors import DoubledRowsError, NotYetError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.snapshot import Snapshot
 from dicom_assets.tables.sync import digests_of, open_hours
 from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair
 from dicom_assets.window import Window
@@ -76,9 +78,10 @@ def settle(bench: Bench) -> None:
         sealed = digests_of(bench.store, hours(0, HOURS - 1))
         due = {*open_hours(bench.store)} | {at(60 * h) for h in range(HOURS)} - {*sealed}
         for hour in sorted(due):
-            bench.sync(
-                Window(*(ticks((hour - START).total_seconds() / 60 + m) for m in (0, 60))), LATER
-            )
+            start = (hour - START).total_seconds() / 60
+            # Until `instance` is repaired too, the run is red after its step of `instance`.
+            with suppress(DoubledRowsError):
+                bench.sync(Window(ticks(start), ticks(start + 60)), LATER)
 
 
 def mend(bench: Bench, *, everything: Table | None = None) -> None:
@@ -215,3 +218,110 @@ def test_nothing_is_found_in_tables_of_ours(bench: Bench) -> None:
         bench.store.delta(table).optimize.compact()
         bench.store.delta(table).alter.set_table_properties({"delta.appendOnly": "false"})
         assert find_foreign_rows(bench.store, table).is_empty
+
+
+def test_only_what_a_commit_changed_is_touched(bench: Bench) -> None:
+    """A file of many studies is rewritten for one row; after a vacuum all of them count."""
+    bench.store.delta(INSTANCE).optimize.compact()
+    updated(patientname="'Impostor'", where="studyinstanceuid = '1.3'")(bench.store.delta(INSTANCE))
+    found = find_foreign_rows(bench.store, INSTANCE)
+    assert (found.written, found.touched) == (frozenset({"1.3"}), frozenset({"1.3"}))
+    delta = bench.store.delta(INSTANCE)
+    delta.vacuum(0, dry_run=False, full=True, enforce_retention_duration=False)
+    found = find_foreign_rows(bench.store, INSTANCE)
+    assert (found.written, found.touched) == (frozenset({"1.0", "1.1", "1.2", "1.3"}), None)
+    before = bench.archive.asked.copy()
+    repair(bench.store, found, LATER)
+    assert {row["patientname"] for row in bench.store.open(INSTANCE).rows().to_pylist()} >= {"Doe2"}
+    settle(bench)
+    assert len([s for asked in bench.archive.asked[len(before) :] for s in asked]) == 7
+    assert "Impostor" not in str(contents(bench))
+
+
+def test_rows_whose_files_are_gone_are_all_made_anew(bench: Bench) -> None:
+    """Another run has rewritten what somebody wrote, and a vacuum has removed it."""
+    before = contents(bench)
+    for name in ("'Impostor'", "'Another'"):
+        updated(patientname=name)(bench.store.delta(INSTANCE))
+    delta = bench.store.delta(INSTANCE)
+    delta.vacuum(0, dry_run=False, full=True, enforce_retention_duration=False)
+    found = find_foreign_rows(bench.store, INSTANCE)
+    assert (found.written, found.touched) == (None, None)
+    mend(bench)
+    assert contents(bench) == before
+
+
+def test_a_restore_costs_no_headers(bench: Bench) -> None:
+    """Its rows are ours, and only those that it took away are read again."""
+    before, asked = contents(bench), len(bench.archive.asked)
+    restored(bench.store.delta(INSTANCE))
+    gone = len(before[INSTANCE.name]) - bench.store.open(INSTANCE).count()
+    mend(bench)
+    assert contents(bench) == before
+    assert 0 < sum(map(len, bench.archive.asked[asked:])) <= gone + 2
+
+
+def test_a_repair_that_is_killed_anywhere_is_begun_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its commits may be its last, in each of the tables."""
+    before = contents(bench)
+    commits = [0, 0]
+
+    class Killed(BaseException):
+        pass
+
+    def dying(name: str) -> None:
+        whole = getattr(Snapshot, name)
+
+        def commit(*given: object) -> object:
+            commits[0] += 1
+            if commits[0] == commits[1]:
+                raise Killed
+            return whole(*given)
+
+        monkeypatch.setattr(Snapshot, name, commit)
+
+    for name in ("commit", "delete", "set_property"):
+        dying(name)
+    for table, attack in (
+        (CHANGE, updated(state="'Deleted'")),
+        (INSTANCE, updated(sequence="sequence + 1000")),
+        (SERIES, doubled),
+    ):
+        for number in range(1, 12):
+            attack(bench.store.delta(table))
+            commits[:] = [0, number]
+            with suppress(Killed):
+                repair(bench.store, find_foreign_rows(bench.store, table), LATER)
+            survived, commits[1] = commits[0] < number, 0
+            mend(bench)
+            assert contents(bench) == before
+            if survived:
+                break
+        else:
+            raise AssertionError("it never came to its end")
+
+
+def test_instance_waits_for_the_log(bench: Bench) -> None:
+    """Rows whose entries are about to be read again are not taken for ghosts."""
+    before = contents(bench)
+    doubled(bench.store.delta(CHANGE))
+    updated(patientname="'Impostor'")(bench.store.delta(INSTANCE))
+    repair(bench.store, find_foreign_rows(bench.store, CHANGE), LATER)
+    rows = bench.store.open(INSTANCE).count()
+    with pytest.raises(NotYetError, match="4 hours are not in the change log"):
+        repair(bench.store, find_foreign_rows(bench.store, INSTANCE), LATER)
+    assert bench.store.open(INSTANCE).count() == rows
+    mend(bench)
+    assert contents(bench) == before
+
+
+def test_no_uid_is_in_the_log_of_a_repaired_table(bench: Bench) -> None:
+    """A log outlives the rows: erasure counts on that."""
+    for table in (CHANGE, INSTANCE, STUDY):
+        doubled(bench.store.delta(table))
+    mend(bench)
+    for table in TABLES:
+        told = [str(commit["operationParameters"]) for commit in bench.store.delta(table).history()]
+        assert not [text for text in told if "1.3" in text]
