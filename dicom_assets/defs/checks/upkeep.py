@@ -200,13 +200,13 @@ def find_foreign_commits(run: CheckRun) -> dg.AssetCheckResult:
     looks = {t.name: look_at(run.store, t, last.get(run.store.urls[t.name])) for t in tables}
     faults = [f"{name}: {fault}" for name, look in looks.items() for fault in look.faults]
     unknown = sum(look.unknown for look in looks.values())
+    unseen = f" {unknown} are not known: they had left the log." if unknown else ""
     more = f" and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
     return run.check.result(
         f"Other programs have changed tables: {'; '.join(faults[-LISTED:])}{more}."
         if faults
         else None,
-        f"All commits with data are ours, or of before the first look. {unknown} are not known, "
-        "because they had left the log.",
+        f"All commits with data are ours, or older than the first look or repair.{unseen}",
         {
             LOOKS: {run.store.urls[name]: to_builtins(look) for name, look in looks.items()},
             "commits_unknown": unknown,
