@@ -20,9 +20,10 @@ from dicom_assets.settings import Settings
 @click.option("--all", "everything", is_flag=True, help="All rows: newest commits were lost.")
 @click.option("--yes", is_flag=True, help="Repair. Otherwise nothing is changed.")
 def repair(tables: tuple[str, ...], everything: bool, yes: bool) -> None:
-    """Show what other programs wrote to the tables (all by default), and with --yes mend it.
+    """Show what other programs wrote to the tables, and mend it with --yes.
 
-    Counted are the studies or hours that they touched. Stop the schedules first.
+    All tables by default. Counted are the studies or hours that other programs touched. Stop the
+    schedules first, and let runs end.
     """
     settings, now = Settings.from_environment(complete=False), datetime.now(UTC)
     with working("reading what other programs wrote"):
