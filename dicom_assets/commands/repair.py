@@ -49,7 +49,7 @@ def repair(tables: tuple[str, ...], everything: bool, yes: bool) -> None:
         touched, written = _count(rows.touched), _count(rows.written)
         click.echo(f"{rows.table.name}: touched {touched}, of which {written} to be made anew")
         if yes:
-            counts = upkeep.repair(store, rows, run)
+            counts = upkeep.repair_table(store, rows, run)
             done = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
             click.echo(f"{rows.table.name}: repaired ({done or 'nothing to change'})")
         left += not yes

@@ -28,7 +28,7 @@ def rederive(store: Store, table: Table, run: Run) -> Outcome:
     progress = Progress(run.say, f"{table.name}: derived {{}} of {len(sizes):,} studies")
     outcome = derive_studies(store, table, [], run)
     done = 0
-    for studies in slices(sizes):
+    for studies in study_slices(sizes):
         derive = partial(derive_studies, store, table, studies, run)
         attempts = settle(partial(store.version, INSTANCE), derive)
         outcome = reduce(Outcome.then, attempts, outcome)
@@ -61,7 +61,7 @@ def study_sizes(store: Store, table: Table) -> dict[str, int]:
     return {study: size for study, size in sizes.items() if study is not None}
 
 
-def slices(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+def study_slices(sizes: Mapping[str, int]) -> Iterator[list[str]]:
     """Yield slices of studies with at most SLICE_INSTANCES together, or of one larger study."""
     taken: list[str] = []
     count = 0

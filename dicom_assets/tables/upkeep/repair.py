@@ -43,7 +43,7 @@ from dicom_assets.tables.delta.snapshot import VALUES_PER_QUERY, Snapshot, Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, newest_of
 from dicom_assets.tables.rollup import difference_of, filled_derived
 from dicom_assets.tables.sync import unmark
-from dicom_assets.tables.upkeep.rederive import derive_studies, slices, study_sizes
+from dicom_assets.tables.upkeep.rederive import derive_studies, study_sizes, study_slices
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
 # The columns that say of which hour a row is. A row of another table is of a study.
@@ -126,7 +126,7 @@ def _group(value: str | int | datetime | None) -> str | int | None:
     return ticks // TICKS_PER_HOUR if isinstance(ticks, int) else ticks
 
 
-def repair(store: Store, found: ForeignRows, run: Run) -> Counter[str]:
+def repair_table(store: Store, found: ForeignRows, run: Run) -> Counter[str]:
     """Derive anew what other programs touched; return the numbers of rows and of opened hours.
 
     Raises NotYetError when `instance` needs hours that are not in the log, and ConflictError when
@@ -220,7 +220,7 @@ def _repair_instance(store: Store, found: ForeignRows, run: Run) -> Counter[str]
         )
     counts, sizes = Counter[str](), study_sizes(store, INSTANCE)
     chosen = {s: n for s, n in sizes.items() if found.written is None or s in found.written}
-    for part in slices(chosen):
+    for part in study_slices(chosen):
         counts += converge(partial(_forget, store, part, run))
     touched = None if found.touched is None else sorted(found.touched - {None})
     counts["hours"] = unmark(store, _hours_of_studies(store, touched), run)
@@ -268,7 +268,7 @@ def _repair_derived(store: Store, found: ForeignRows, run: Run) -> Counter[str]:
         keys = rows.group_by(list(table.key)).aggregate([])
         target.commit(Difference(table, deletes=keys), {"run_id": run.run_id})
 
-    for part in slices(chosen):
+    for part in study_slices(chosen):
         converge(partial(drop, part))
         settle(partial(store.version, INSTANCE), partial(derive_studies, store, table, part, run))
         counts["studies"] += len(part)

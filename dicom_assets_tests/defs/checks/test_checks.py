@@ -28,7 +28,7 @@ from dicom_assets.settings import Settings
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair
+from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair_table
 from dicom_assets.window import HOUR
 from dicom_assets_tests.support.canary import hits
 from dicom_assets_tests.support.history import (
@@ -280,7 +280,7 @@ def test_commits_of_others_are_red_until_a_repair(followed: World) -> None:
             assert numbers(told)["faults_study"] == 1
         for table in (INSTANCE, STUDY):
             found = find_foreign_rows(followed.store, table)
-            repair(followed.store, found, Run("repair", datetime.now(UTC)))
+            repair_table(followed.store, found, Run("repair", datetime.now(UTC)))
         told = looked(followed, DAILY, "commits", instance=instance)["commits"]
         assert told.passed
         assert told.description == (

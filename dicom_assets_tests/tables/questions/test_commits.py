@@ -15,7 +15,7 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.commits import Look, look_at
 from dicom_assets.tables.upkeep.maintenance import maintain
-from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair
+from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair_table
 from dicom_assets_tests.support.tables import Bench, hours, key
 
 
@@ -31,7 +31,7 @@ def filled(bench: Bench) -> Bench:
 def mend(store: Store) -> None:
     """Somebody has run the command."""
     now = datetime.now(UTC)
-    repair(store, find_foreign_rows(store, INSTANCE, everything=True), Run("repair", now))
+    repair_table(store, find_foreign_rows(store, INSTANCE, everything=True), Run("repair", now))
 
 
 def update(store: Store) -> None:

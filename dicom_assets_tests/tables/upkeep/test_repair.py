@@ -18,7 +18,7 @@ from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot
 from dicom_assets.tables.sync import digests_of, open_hours
-from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair
+from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair_table
 from dicom_assets.window import Window
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
@@ -95,7 +95,7 @@ def mend(bench: Bench, *, everything: Table | None = None) -> None:
         try:
             for one in found:
                 if not one.is_empty:
-                    repair(bench.store, one, LATER)
+                    repair_table(bench.store, one, LATER)
         except NotYetError:
             settle(bench)
             continue
@@ -231,7 +231,7 @@ def test_only_what_a_commit_changed_is_touched(bench: Bench) -> None:
     found = find_foreign_rows(bench.store, INSTANCE)
     assert (found.written, found.touched) == (frozenset({"1.0", "1.1", "1.2", "1.3"}), None)
     before = bench.archive.asked.copy()
-    repair(bench.store, found, LATER)
+    repair_table(bench.store, found, LATER)
     assert {row["patientname"] for row in bench.store.open(INSTANCE).rows().to_pylist()} >= {"Doe2"}
     settle(bench)
     assert len([s for asked in bench.archive.asked[len(before) :] for s in asked]) == 7
@@ -293,7 +293,7 @@ def test_a_repair_that_is_killed_anywhere_is_begun_again(
             attack(bench.store.delta(table))
             commits[:] = [0, number]
             with suppress(Killed):
-                repair(bench.store, find_foreign_rows(bench.store, table), LATER)
+                repair_table(bench.store, find_foreign_rows(bench.store, table), LATER)
             survived, commits[1] = commits[0] < number, 0
             mend(bench)
             assert contents(bench) == before
@@ -308,10 +308,10 @@ def test_instance_waits_for_the_log(bench: Bench) -> None:
     before = contents(bench)
     doubled(bench.store.delta(CHANGE))
     updated(patientname="'Impostor'")(bench.store.delta(INSTANCE))
-    repair(bench.store, find_foreign_rows(bench.store, CHANGE), LATER)
+    repair_table(bench.store, find_foreign_rows(bench.store, CHANGE), LATER)
     rows = bench.store.open(INSTANCE).count()
     with pytest.raises(NotYetError, match="4 hours are not in the change log"):
-        repair(bench.store, find_foreign_rows(bench.store, INSTANCE), LATER)
+        repair_table(bench.store, find_foreign_rows(bench.store, INSTANCE), LATER)
     assert bench.store.open(INSTANCE).count() == rows
     mend(bench)
     assert contents(bench) == before
