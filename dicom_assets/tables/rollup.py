@@ -85,9 +85,8 @@ def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Differe
         raise DoubledRowsError(
             f"instance has {doubled} rows too many in the studies that the hours touched: "
             f"{table.name} was not derived from them and is as it was. Most likely somebody else "
-            "has written to instance. Look in its history for commits without the note "
-            "dicom_assets, restore the version before them, and materialize the hours since then "
-            "again"
+            "has written to instance. `dicom-assets repair instance` shows what, and mends it "
+            "(docs/operate/repair.md)"
         )
     return compare(existing, roll_up(live, table, store.service_base), table)
 

@@ -254,20 +254,22 @@ class Seals:
         return row["digest"], row[INSTANCE.mark] if self.same_instance else None
 
 
-def unmark(store: Store, window: Window, run: Run, *, seals: bool = False) -> None:
-    """Remove the marks of all tables from the hours of a window, and with `seals` their seals."""
-    starts = _starts(window)
+def unmark(
+    store: Store, window: Window | Collection[datetime], run: Run, *, seals: bool = False
+) -> int:
+    """Remove the marks of all tables from hours, and with `seals` their seals; return how many."""
+    starts = _starts(window) if isinstance(window, Window) else window
 
-    def attempt() -> None:
+    def attempt() -> int:
         sync = _with_every_mark(store.open(SYNC))
         marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.column_names]
         marks += [CHANGE.mark] if seals else []
-        rows = _rows(sync, starts)
+        rows = [row for row in _rows(sync, starts) if row["hour"] in starts]
         marked = [row["hour"] for row in rows if any(row[mark] for mark in marks)]
         _set(sync, [{"hour": hour, **dict.fromkeys(marks)} for hour in marked], run)
+        return len(marked)
 
-    if starts:
-        converge(attempt)
+    return converge(attempt) if starts else 0
 
 
 def reopen(store: Store, hours: Collection[datetime], run: Run) -> None:

@@ -28,6 +28,7 @@ from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Column, Table
 from dicom_assets.tables import sync as seals
 from dicom_assets.tables.delta import commit
 from dicom_assets.tables.delta.arrow import is_in, joined_key, padded, pc
+from dicom_assets.tables.delta.foreign import TAKEN_OVER_AT
 from dicom_assets.tables.delta.retry import Run, silent
 from dicom_assets.tables.delta.snapshot import ABSENT, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
@@ -36,8 +37,6 @@ from dicom_assets.tables.outcome import Progress
 from dicom_assets.window import Window, ticks_of
 
 TAKEN_OVER: Final = (INSTANCE, SERIES, STUDY)
-# The version of a table before it was touched, in its own properties.
-BEFORE: Final = "dicom_assets.versionBefore"
 QUIET_PERIOD: Final = timedelta(hours=2)
 # Keys are compared so many rows at a time.
 KEYS_AT_ONCE: Final = 2_000_000
@@ -180,7 +179,7 @@ def _faults(readers: Mapping[str, TableReader], name: str) -> tuple[pa.Table, pa
 def _inspect(readers: Mapping[str, TableReader], name: str) -> Inspection:
     reader, (stale, doubled) = readers[name], _faults(readers, name)
     layout, snapshot = reader.layout, reader.snapshot
-    before = reader.delta.metadata().configuration.get(BEFORE)
+    before = reader.delta.metadata().configuration.get(TAKEN_OVER_AT)
     filled = 'SELECT true AS filled FROM r WHERE "metadata" IS NOT NULL LIMIT 1'
     return Inspection(
         layout.table.name,
@@ -259,7 +258,7 @@ def _set_properties(reader: TableReader, inspection: Inspection) -> None:
     """Add the properties of our tables, and the version from before. Those that are set stay."""
     snapshot, delta = reader.snapshot, reader.delta
     wanted = commit.table_properties(snapshot.table, snapshot.retention_hours)
-    wanted[BEFORE] = str(snapshot.version)
+    wanted[TAKEN_OVER_AT] = str(snapshot.version)
     if inspection.has_map:
         wanted[HEADER_FORM] = BOTH
     present = delta.metadata().configuration

@@ -24,11 +24,10 @@ _check = partial(Check, reader=ReaderRole.DATA)
 KEYS_CHECK: Final = _check(
     name="keys",
     runs=Runs.DAILY,
-    means="Counts the rows of each key of `change`, `instance`, `series`, `study`. One is right.",
-    remedy="Most likely another program has written to the table: look in its history for commits "
-    "without the note `dicom_assets`, restore the version before them, and materialize the hours "
-    "since then again. Until then, runs over hours that touch a doubled instance fail, and leave "
-    "`series` and `study` as they are.",
+    means="Counts the rows of each key of every table. One is right.",
+    remedy="Most likely another program has written to the table: see the check `commits`, and run "
+    "`dicom-assets repair` (docs/operate/repair.md). Until then, runs over hours that touch a "
+    "doubled instance fail, and leave `series` and `study` as they are.",
 )
 _DERIVE_AGAIN: Final = (
     "Another program has written to one of the tables, or a run was killed. Materialize the hours "
@@ -84,8 +83,8 @@ def table_checks(names: Names) -> list[dg.AssetChecksDefinition]:
 
 def count_keys(run: CheckRun) -> dg.AssetCheckResult:
     """Red unless every key has one row."""
-    keyed = [table for table in run.store.tables.values() if table.mark]
-    repeated = {table.name: integrity.duplicates(run.store, table) for table in keyed}
+    tables = run.store.tables.values()
+    repeated = {table.name: integrity.duplicates(run.store, table) for table in tables}
     listed = ", ".join(f"{count} of {name}" for name, count in repeated.items() if count)
     return run.check.result(
         listed and f"Keys have several rows: {listed}.",

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as COMPLETED,
+)
+from msgspec import ValidationError, convert, to_builtins
 
 from dicom_assets.defs.check_words import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
 from dicom_assets.defs.checks.definition import HOURS_NAMED, Check, CheckRun, define_check
@@ -14,6 +18,7 @@ from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import DueConfig, DueHours, hour_key
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.questions import conflicts, conformity, freshness, growth
+from dicom_assets.tables.questions.commits import Look, look_at
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import TableSize
 from dicom_assets.tables.questions.seals import compare_seals
@@ -49,6 +54,17 @@ CONFLICTS_CHECK: Final = _check(
     remedy="Another program writes, or two runs write at once. Check three things: `dagster.yaml` "
     "in DAGSTER_HOME limits pools to 1, only one Dagster has these tables, and maintenance runs in "
     "minutes of its own.",
+)
+COMMITS_CHECK: Final = _check(
+    name="commits",
+    runs=Runs.DAILY,
+    means="Reads in the logs of the tables the commits since the last look, and names those of "
+    "other programs that added or removed data: they lack the note `dicom_assets`. It notices too "
+    "when the newest commits are lost. Compaction, vacuum and properties do not count, whoever "
+    "commits them. The first look finds nothing, and a table taken over begins at the take-over.",
+    remedy="`dicom-assets repair` shows what these commits touched, and with `--yes` has it "
+    "derived anew; for lost commits `dicom-assets repair TABLE --all` (docs/operate/repair.md). "
+    "The check is green after that. Find the program, and take from it the right to write.",
 )
 SCHEMA_CHECK: Final = _check(
     name="schema",
@@ -86,11 +102,14 @@ UPKEEP_CHECKS: Final = (
     COLUMNS_CHECK,
     FRESHNESS_CHECK,
     CONFLICTS_CHECK,
+    COMMITS_CHECK,
     SCHEMA_CHECK,
     GROWTH_CHECK,
     SEALS_CHECK,
 )
 
+# The metadata in which a result of `commits` leaves its looks for the next one. Faults in the text.
+LOOKS, LISTED = "looks", 5
 # A run that overtakes another makes it retry once. A greater share means a second writer.
 CONFLICT_RATE, LEAST_COMMITS = 0.2, 20
 # A merge that touches every file writes a table once more before the old files go.
@@ -111,6 +130,7 @@ def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]
         define_check(COLUMNS_CHECK, names, find_unfilled_columns),
         define_check(FRESHNESS_CHECK, names, partial(find_missing_hours, due), DueConfig),
         define_check(CONFLICTS_CHECK, names, count_conflicts),
+        define_check(COMMITS_CHECK, names, find_foreign_commits),
         define_check(SCHEMA_CHECK, names, compare_schemas),
         define_check(GROWTH_CHECK, names, measure_growth),
         define_check(SEALS_CHECK, names, compare_log),
@@ -189,6 +209,40 @@ def count_conflicts(run: CheckRun) -> dg.AssetCheckResult:
             **{f"conflicts_{table}": count for table, count in commits.conflicts.items()},
         },
     )
+
+
+def find_foreign_commits(run: CheckRun) -> dg.AssetCheckResult:
+    """Red unless all commits with data since the last repair are ours, and none is lost."""
+    last, tables = _last_looks(run), run.store.tables.values()
+    looks = {t.name: look_at(run.store, t, last.get(run.store.urls[t.name])) for t in tables}
+    faults = [f"{name}: {fault}" for name, look in looks.items() for fault in look.faults]
+    unknown = sum(look.unknown for look in looks.values())
+    unseen = f" {unknown} are not known: they had left the log." if unknown else ""
+    more = f" and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
+    return run.check.result(
+        f"Other programs have changed tables: {'; '.join(faults[-LISTED:])}{more}."
+        if faults
+        else None,
+        f"All commits with data are ours, or older than the first look or repair.{unseen}",
+        {
+            LOOKS: {run.store.urls[name]: to_builtins(look) for name, look in looks.items()},
+            "commits_unknown": unknown,
+            **{f"faults_{name}": len(look.faults) for name, look in looks.items()},
+        },
+        error=True,
+    )
+
+
+def _last_looks(run: CheckRun) -> dict[str, Look]:
+    """Return the looks of the last result of the check, by the URLs of the tables."""
+    key = next(iter(run.context.op_execution_context.selected_asset_check_keys))
+    storage = run.context.instance.event_log_storage
+    done = storage.get_asset_check_execution_history(key, limit=1, status=COMPLETED)
+    known = done[0].evaluation.metadata.get(LOOKS) if done and done[0].evaluation else None
+    try:
+        return convert(known.value if known else {}, dict[str, Look])
+    except ValidationError:
+        return {}
 
 
 def compare_schemas(run: CheckRun) -> dg.AssetCheckResult:

@@ -4,5 +4,6 @@
 - `commit`: a difference, how it is written, the properties and columns of a table.
 - `retry`: derive and commit again after another run has committed.
 - `files`: data files rewritten; `folder`: the files and the log as they lie in the storage.
+- `foreign`: commits of other programs.
 - `table_errors`: errors of the engine and the storage, raised as ours; `arrow`: tools for Arrow.
 """

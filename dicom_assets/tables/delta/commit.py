@@ -109,7 +109,7 @@ def create_table(
             storage_options=dict(options),
             # Without this, a retry or a second writer would create the table again and discard
             # commits made in between.
-            commit_properties=CommitProperties(max_commit_retries=0),
+            commit_properties=once({"created": len(table.columns)}),
         )
     except DeltaError as error:
         if DeltaTable.is_deltatable(url, storage_options=dict(options)):

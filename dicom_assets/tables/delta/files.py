@@ -98,6 +98,11 @@ def data_files(snapshot: Snapshot) -> list[DataFile]:
     return [_data_file(add) for add in adds]
 
 
+def pieces_of(snapshot: Snapshot, file: DataFile) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file that this version need not have, without the partition column."""
+    yield from _Source(snapshot, file).pieces()
+
+
 def rewrite(
     snapshot: Snapshot, old: DataFile, columns: Sequence[str], change: Change, name: str
 ) -> Replacement | None:

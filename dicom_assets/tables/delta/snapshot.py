@@ -15,10 +15,12 @@ from dicom_assets.schema import Column, Table
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.commit import (
     FILLED_AT,
+    HOOKS,
     Difference,
     arrow_schema,
     create_table,
     once,
+    parquet_properties,
     unfilled,
     write_difference,
 )
@@ -117,6 +119,28 @@ class Snapshot:
                 self.url, self.table, self.retention_hours, self.options
             )
             return write_difference(delta, replace(difference, table=self.table), note)
+
+    def delete(self, where: str, note: Mapping[str, object]) -> None:
+        """Delete the rows of a SQL condition on top of this version, or raise ConflictError.
+
+        The condition stays in the table's log, so it names no UID.
+        """
+        if self.delta is not None:
+            with raise_table_errors(self.table, self.url):
+                self.delta.delete(
+                    where,
+                    commit_properties=once(note),
+                    post_commithook_properties=HOOKS,
+                    writer_properties=parquet_properties(self.table),
+                )
+
+    def set_property(self, name: str, value: str, note: Mapping[str, object]) -> None:
+        """Set a property on top of this version, or raise ConflictError."""
+        if self.delta is not None:
+            with raise_table_errors(self.table, self.url):
+                self.delta.alter.set_table_properties(
+                    {name: value}, raise_if_not_exists=False, commit_properties=once(note)
+                )
 
     def query(self, sql: str, **others: "Snapshot") -> pa.Table:
         """Return the result of SQL in which this table is `t`, and others have the names given.

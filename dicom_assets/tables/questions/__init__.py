@@ -11,6 +11,7 @@
 | `plausibility` | Are values missing more often than before, unparsable, or in the future? |
 | `freshness` | Have all tables followed the due hours? |
 | `lag` | How many entries does the service have that the tables do not have? |
+| `commits` | Which other programs have changed data, and are newest commits lost? |
 | `conflicts` | How often did a commit come after that of another run? |
 | `conformity` | Do columns, protocol and properties of the tables match this version? |
 | `growth` | How large are tables and logs, and how much room is left? |

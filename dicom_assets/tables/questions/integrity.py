@@ -7,7 +7,7 @@ more memory than one of a million.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, SYNC, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, SYNC, Table
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables.delta.arrow import ints
 from dicom_assets.tables.delta.retry import settle
@@ -31,18 +31,21 @@ def duplicates(store: Store, table: Table) -> int:
     portions, repeated = min(_PORTIONS, -(-snapshot.count() // ROWS_AT_ONCE)), 0
     for number in range(portions):
         where = _portion(table, number, portions)
+        if table.name == REJECTED.name:
+            where += ' AND "sequence" IS NOT NULL'  # entries without one are told apart by reason
         keys = f"SELECT 1 FROM t WHERE {where} GROUP BY {_names(table.key)} HAVING count(*) > 1"  # noqa: S608 - constants and escaped literals only
         repeated += ints(snapshot.query(f"SELECT count(*) AS n FROM ({keys})")["n"])[0]  # noqa: S608 - as above
     return repeated
 
 
 def _portion(table: Table, number: int, portions: int) -> str:
-    """Return the SQL condition of one portion's rows, by a digest of the study or by sequence."""
+    """Return the SQL condition of one portion's rows: by sequence, or a digest of study or hour."""
     if portions == 1:
         return "true"
     if "sequence" in table.key:
         return f'abs(coalesce("sequence", 0)) % {portions} = {number}'
-    digest = f"left(md5(coalesce(\"{table.study_column}\", '')), {_DIGITS})"
+    column = "hour" if "hour" in table.key else table.study_column
+    digest = f"left(md5(coalesce(CAST(\"{column}\" AS VARCHAR), '')), {_DIGITS})"
     first, end = (f"{_PORTIONS * n // portions:0{_DIGITS}x}" for n in (number, number + 1))
     return f"{digest} >= '{first}'" + (f" AND {digest} < '{end}'" if number + 1 < portions else "")
 

@@ -1,6 +1,7 @@
-"""Upkeep of the tables: nightly maintenance, and work after columns were added.
+"""Upkeep of the tables: nightly maintenance, and work after columns were added or others wrote.
 
 - `maintenance`: the nightly steps for one table, with `compaction` and `damage`.
 - `column_backfill`: fill columns that were added to a table with rows. `kept_headers` derives their
   values from the headers in `instance`, `rederive` derives all rows of `series` and `study` again.
+- `repair`: derive anew what other programs wrote.
 """

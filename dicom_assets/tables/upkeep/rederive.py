@@ -6,7 +6,7 @@ many studies there are.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial, reduce
 from typing import Any
 
@@ -24,17 +24,12 @@ SLICE_INSTANCES = 200_000
 
 def rederive(store: Store, table: Table, run: Run) -> Outcome:
     """Derive every row from the live instances, delete all others, mark all columns as filled."""
-    listed: list[Any] = store.open(table).counts(table.study_column)[table.study_column].to_pylist()
-    live = store.open(INSTANCE).counts("studyinstanceuid")
-    living: list[Any] = live["studyinstanceuid"].to_pylist()
-    # A study that only the table has counts no instance, and loses its rows.
-    sizes: dict[str, int] = dict.fromkeys(listed, 0)
-    sizes.update(zip(living, ints(live["count"]), strict=True))
+    sizes = study_sizes(store, table)
     progress = Progress(run.say, f"{table.name}: derived {{}} of {len(sizes):,} studies")
-    outcome = _derive(store, table, [], run)
+    outcome = derive_studies(store, table, [], run)
     done = 0
-    for studies in _slices(sizes):
-        derive = partial(_derive, store, table, studies, run)
+    for studies in study_slices(sizes):
+        derive = partial(derive_studies, store, table, studies, run)
         attempts = settle(partial(store.version, INSTANCE), derive)
         outcome = reduce(Outcome.then, attempts, outcome)
         done += len(studies)
@@ -56,7 +51,17 @@ def refill(store: Store, table: Table, run: Run) -> Outcome:
     return outcome
 
 
-def _slices(sizes: dict[str, int]) -> Iterator[list[str]]:
+def study_sizes(store: Store, table: Table) -> dict[str, int]:
+    """Return the number of instances of each study that `instance` or a table has."""
+    listed: list[Any] = store.open(table).counts(table.study_column)[table.study_column].to_pylist()
+    live = store.open(INSTANCE).counts("studyinstanceuid")
+    living: list[Any] = live["studyinstanceuid"].to_pylist()
+    # A study that only the table has counts no instance, and loses its rows.
+    sizes = dict.fromkeys(listed, 0) | dict(zip(living, ints(live["count"]), strict=True))
+    return {study: size for study, size in sizes.items() if study is not None}
+
+
+def study_slices(sizes: Mapping[str, int]) -> Iterator[list[str]]:
     """Yield slices of studies with at most SLICE_INSTANCES together, or of one larger study."""
     taken: list[str] = []
     count = 0
@@ -70,7 +75,8 @@ def _slices(sizes: dict[str, int]) -> Iterator[list[str]]:
         yield taken
 
 
-def _derive(store: Store, table: Table, studies: list[str], run: Run) -> Outcome:
+def derive_studies(store: Store, table: Table, studies: list[str], run: Run) -> Outcome:
+    """Derive the rows of some studies from their live instances, in one attempt."""
     watch = Stopwatch()
     with watch.stage("derive"):
         target = store.open(table)

@@ -15,7 +15,6 @@ from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from dicom_assets.commands.migrate import migration
 from dicom_assets.commands.migrate.migration import (
-    BEFORE,
     Inspection,
     cost_of,
     inspect_tables,
@@ -31,6 +30,7 @@ from dicom_assets.commands.migrate.template import (
 from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables.delta.commit import RETENTION, Difference
+from dicom_assets.tables.delta.foreign import TAKEN_OVER_AT
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.instance import BOTH, HEADER_FORM
 from dicom_assets_tests.support import steps
@@ -355,7 +355,7 @@ def test_what_its_owner_has_set_stays_and_the_rest_is_as_in_a_table_of_ours(
     told = delta(store_in(tmp_path)).metadata().configuration
     assert told["delta.logRetentionDuration"] == "interval 400 days"
     assert told["delta.autoOptimize.autoCompact"] == "true"
-    assert (told[RETENTION], told[BEFORE]) == ("interval 200 hours", "0")
+    assert (told[RETENTION], told[TAKEN_OVER_AT]) == ("interval 200 hours", "0")
     assert told[HEADER_FORM] == BOTH
     assert HEADER_FORM not in delta(store_in(tmp_path), "series").metadata().configuration
 

@@ -6,7 +6,7 @@ What they compare is tested with the tables; here is what a reader sees, and wha
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,9 @@ from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.questions import lag
+from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair_table
 from dicom_assets.window import HOUR
 from dicom_assets_tests.support.canary import hits
 from dicom_assets_tests.support.history import (
@@ -53,7 +55,11 @@ Told = Mapping[str, dg.AssetCheckEvaluation]
 
 
 def looked(
-    made: World, look: CheckJob, *only: str, config: Mapping[str, Any] | None = None
+    made: World,
+    look: CheckJob,
+    *only: str,
+    config: Mapping[str, Any] | None = None,
+    instance: dg.DagsterInstance | None = None,
 ) -> Told:
     """What the checks of a job say, or some of them, by name; none tells a value or a UID."""
     keys = {dg.AssetCheckKey(dg.AssetKey(SERVICE), name) for name in only}
@@ -63,10 +69,8 @@ def looked(
         subset = dg.define_asset_job("some", selection=chosen)
         some = dg.Definitions.merge(made.definitions, dg.Definitions(jobs=[subset]))
         job = some.resolve_job_def("some")
-    with dg.DagsterInstance.ephemeral() as instance:
-        ran = job.execute_in_process(
-            instance=instance, raise_on_error=False, run_config=config or {}
-        )
+    with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as used:
+        ran = job.execute_in_process(instance=used, raise_on_error=False, run_config=config or {})
     found = {told.check_name: told for told in ran.get_asset_check_evaluations()}
     told = str([(e.description, e.metadata) for e in found.values()])
     assert not hits(told)
@@ -319,6 +323,32 @@ def test_a_service_that_is_down_was_not_looked_at(followed: World, own_service: 
     assert not told["lag"].passed
     assert (told["lag"].description or "").startswith("Could not look, so nothing is known:")
     assert told["freshness"].passed
+
+
+# commits
+
+
+def test_commits_of_others_are_red_until_a_repair(followed: World) -> None:
+    """The first look is silent, and the memory of it is Dagster's."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        delta = followed.store.delta(INSTANCE)
+        delta.update(updates={"patientname": "'Impostor'"})
+        assert looked(followed, DAILY, "commits", instance=instance)["commits"].passed
+        followed.store.delta(STUDY).delete()
+        for _ in range(2):
+            told = looked(followed, DAILY, "commits", instance=instance)["commits"]
+            said = needs(told, platform.COMMITS_CHECK, error=True)
+            assert said.startswith("Other programs have changed tables: study: version ")
+            assert "(DELETE of 20" in said
+            assert numbers(told)["faults_study"] == 1
+        for table in (INSTANCE, STUDY):
+            found = find_foreign_rows(followed.store, table)
+            repair_table(followed.store, found, Run("repair", datetime.now(UTC)))
+        told = looked(followed, DAILY, "commits", instance=instance)["commits"]
+        assert told.passed
+        assert told.description == (
+            "All commits with data are ours, or older than the first look or repair."
+        )
 
 
 # conflicts, schema, growth

@@ -44,12 +44,12 @@ def _row(hour: int) -> Difference:
 
 
 def test_commits_without_a_rival_have_none(store: Store) -> None:
-    """Tables that are not there have no commits at all."""
+    """Tables that are not there have no commits at all. The creation of a table is one."""
     assert conflicts_since(store, LONG_AGO).rate == 0.0
     committed(store, 1)
     committed(store, 2)
     found = conflicts_since(store, LONG_AGO)
-    assert (found.commits, found.conflicts.total(), found.rate) == (2, 0, 0.0)
+    assert (found.commits, found.conflicts.total(), found.rate) == (3, 0, 0.0)
 
 
 def test_a_commit_tells_how_often_it_came_too_late(store: Store) -> None:
@@ -57,8 +57,8 @@ def test_a_commit_tells_how_often_it_came_too_late(store: Store) -> None:
     committed(store, 1)
     committed(store, 2, overtaken=2)
     found = conflicts_since(store, LONG_AGO)
-    assert (found.commits, found.conflicts["sync"]) == (4, 2)
-    assert found.rate == pytest.approx(2 / 6)
+    assert (found.commits, found.conflicts["sync"]) == (5, 2)
+    assert found.rate == pytest.approx(2 / 7)
     assert len(contents(store, SYNC, "hour")) == 4
 
 

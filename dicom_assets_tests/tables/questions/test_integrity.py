@@ -3,7 +3,7 @@
 import pytest
 from deltalake import write_deltalake
 
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions import integrity
 from dicom_assets.tables.questions.integrity import Agreement, agreement, duplicates
@@ -44,6 +44,20 @@ def test_a_key_with_several_rows_is_counted_once(
     for _ in range(2):
         repeat(filled, table, f"\"{uid}\" = '1.2'")
     assert duplicates(filled.store, table) == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 1_000_000])
+def test_doubled_hours_and_rejections_are_counted(
+    filled: Bench, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the tables that are no assets, too; rejections without a sequence may be many."""
+    monkeypatch.setattr(integrity, "ROWS_AT_ONCE", at_once)
+    rejected = [{"sequence": number} for number in (7, 8, None, None)]
+    insert(filled.store, REJECTED, rejected)
+    assert [duplicates(filled.store, table) for table in (SYNC, REJECTED)] == [0, 0]
+    repeat(filled, SYNC, "true")
+    repeat(filled, REJECTED, '"sequence" = 7')
+    assert [duplicates(filled.store, table) for table in (SYNC, REJECTED)] == [2, 1]
 
 
 def test_portions_hold_every_row_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
