@@ -23,7 +23,7 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
 from dicom_assets.tables.readings import converted
-from dicom_assets.tables.sync import forget_switched_off, marks_of, seals_of
+from dicom_assets.tables.sync import forget_switched_off, marks_of, require_tables, seals_of
 from dicom_assets.window import Window
 
 
@@ -39,6 +39,7 @@ class DeriveStudies(TableUpdate):
 
         Raises NotYetError when an hour of the window is not in the log.
         """
+        require_tables(store, run)
         seals = seals_of(store, self.window)
         attempt = partial(_attempt, store, self.table, self.window, run)
         outcomes = settle(partial(store.version, INSTANCE), attempt)
