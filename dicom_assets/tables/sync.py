@@ -282,7 +282,7 @@ def gone_tables(store: Store, absent: Sequence[Table] | None = None) -> list[str
     Any other table may be absent: before this release, a table came with its first row.
     """
     absent = store.absent(store.tables.values()) if absent is None else absent
-    if SYNC in absent:
+    if store.tables[SYNC.name] in absent:
         return [SYNC.name] if store.open(CHANGE).count() else []
     marks = marks_of(store) | {REJECTED.name: CHANGE.mark} if absent else {}
     seals = _sealed(store.open(SYNC).rows().to_pylist()) if absent else ()

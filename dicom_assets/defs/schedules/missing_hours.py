@@ -69,7 +69,7 @@ class HourlyLoad:
             name: materialized(instance, self.tables[name], keys.values(), self.partitions)
             for name in shown
         }
-        if SYNC in store.absent([SYNC]) and (counted := len(set.union(*done.values()))):
+        if store.absent([SYNC]) and (counted := len(set.union(*done.values()))):
             # Everything is read again, so that a root that was moved does not stay empty.
             say(
                 f"Dagster counts {counted} hours as materialized, and the root of the tables has "
