@@ -32,6 +32,7 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.outcome import Outcome, TableUpdate
 from dicom_assets.tables.touched import touched_rows
+from dicom_assets.tables.upkeep.damage import named_damage
 from dicom_assets.window import Window, datetime_of
 
 
@@ -126,7 +127,8 @@ class TableIOManager(DbIOManager):
         start = time.monotonic()
         by_hand = is_by_hand(context.step_context.dagster_run.tags)
         run = Run(context.run_id, datetime.now(UTC), context.log.info, retries_resting=by_hand)
-        outcome = obj.commit(self.store, run)
+        with named_damage(self.store):
+            outcome = obj.commit(self.store, run)
         context.add_output_metadata(_metadata(context, outcome, time.monotonic() - start))
 
     def load_input(self, context: dg.InputContext) -> object:
@@ -136,7 +138,8 @@ class TableIOManager(DbIOManager):
         self._check_supported_type(load_type)  # type: ignore[no-untyped-call]  # the base's
         columns = (context.definition_metadata or {}).get("columns")
         part = TableSlice(table=context.asset_key.path[-1], schema="", columns=columns)
-        return self._resolve_handler(load_type).load_input(context, part, self.store)
+        with named_damage(self.store):
+            return self._resolve_handler(load_type).load_input(context, part, self.store)
 
 
 def store_of(context: dg.OpExecutionContext, names: Names) -> Store:

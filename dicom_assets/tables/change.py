@@ -69,6 +69,7 @@ class AddEntries(TableUpdate):
 
         Raises ForeignArchiveError for the log of another service.
         """
+        sync.require_tables(store, run)
         window, watch = self.window, Stopwatch()
         with watch.stage("read"):
             before = store.open(CHANGE)

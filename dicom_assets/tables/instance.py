@@ -32,7 +32,7 @@ from dicom_assets.tables.delta.retry import Run, settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
-from dicom_assets.tables.sync import seals_of
+from dicom_assets.tables.sync import require_tables, seals_of
 from dicom_assets.window import TICKS_PER_HOUR, Window
 
 # The table's property for the form in which it keeps headers unless a setting says it.
@@ -97,6 +97,7 @@ class FollowLog(TableUpdate):
 
         Raises NotYetError when an hour of the window is not in the log.
         """
+        require_tables(store, run)
         seals = seals_of(store, self.window)
         change.require_archive(store.open(CHANGE), self.feed)
         outcomes = settle(lambda: store.version(CHANGE), lambda: _attempt(store, self, run))

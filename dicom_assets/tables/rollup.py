@@ -3,28 +3,45 @@
 The log has the studies that a window touched, deletes included. Their rows are derived from the
 live rows of `instance`. A series or study without instances is deleted. `schema` names the
 aggregate of each column, `aggregates` computes it.
+
+All studies are derived again (`rederive`) after columns were added or filled, for a table that was
+added, and for one that lost all its hours. Slices keep memory bounded, however many studies there
+are.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
 from dicom_assets.errors import DoubledRowsError
-from dicom_assets.schema import CHANGE, INSTANCE, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SYNC, Table
 from dicom_assets.tables import change, rejected
 from dicom_assets.tables.aggregates import PARTS, Groups
 from dicom_assets.tables.delta.arrow import distinct, ints, is_in, joined_key, pc, position, texts
 from dicom_assets.tables.delta.commit import Difference
-from dicom_assets.tables.delta.retry import Run, settle
-from dicom_assets.tables.delta.snapshot import Snapshot, Store
-from dicom_assets.tables.outcome import Outcome, Stopwatch, TableUpdate
+from dicom_assets.tables.delta.retry import Run, converge, settle
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, add_mark, mark_filled
+from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
 from dicom_assets.tables.readings import converted
-from dicom_assets.tables.sync import forget_switched_off, marks_of, seals_of
+from dicom_assets.tables.sync import (
+    Seals,
+    all_seals,
+    forget_switched_off,
+    marked_hours,
+    marks_of,
+    require_tables,
+    seals_of,
+)
 from dicom_assets.window import Window
+
+# Instances whose columns are read at once.
+SLICE_INSTANCES = 200_000
 
 
 @dataclass(frozen=True)
@@ -37,14 +54,25 @@ class DeriveStudies(TableUpdate):
     def commit(self, store: Store, run: Run) -> Outcome:
         """Derive the rows of these studies, commit the difference, and mark the hours in `sync`.
 
-        Raises NotYetError when an hour of the window is not in the log.
+        A table that no hour shows is filled for all hours at once. Raises NotYetError when an hour
+        of the window is not in the log.
         """
+        require_tables(store, run)
         seals = seals_of(store, self.window)
-        attempt = partial(_attempt, store, self.table, self.window, run)
-        outcomes = settle(partial(store.version, INSTANCE), attempt)
-        seals.mark(store, self.table.mark, run)
+        if _owes_everything(store, self.table, seals):
+            outcomes = [refill(store, self.table, run)]
+        else:
+            attempt = partial(_attempt, store, self.table, self.window, run)
+            outcomes = settle(partial(store.version, INSTANCE), attempt)
+            seals.mark(store, self.table.mark, run)
         _clear_settled(store, run)
         return reduce(Outcome.then, outcomes)
+
+
+def _owes_everything(store: Store, table: Table, seals: Seals) -> bool:
+    """Return whether no hour shows the table, and `instance` shows other hours than those given."""
+    marked, given = marked_hours(store), {row["hour"] for row in seals.rows}
+    return not marked.get(table.name) and not given.issuperset(marked[INSTANCE.name])
 
 
 def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
@@ -108,6 +136,71 @@ def _clear_settled(store: Store, run: Run) -> None:
     if shown:
         forget_switched_off(store, run)
         rejected.clear(store, [s for s, study in settled.items() if study in shown], run)
+
+
+def rederive(store: Store, table: Table, run: Run) -> Outcome:
+    """Derive every row from the live instances, delete all others, mark all columns as filled."""
+    sizes = study_sizes(store, table)
+    progress = Progress(run.say, f"{table.name}: derived {{}} of {len(sizes):,} studies")
+    outcome = derive_studies(store, table, [], run)
+    done = 0
+    for studies in study_slices(sizes):
+        derive = partial(derive_studies, store, table, studies, run)
+        attempts = settle(partial(store.version, INSTANCE), derive)
+        outcome = reduce(Outcome.then, attempts, outcome)
+        done += len(studies)
+        progress(done)
+    converge(lambda: mark_filled(store.open(table), store.tables[table.name].names, run))
+    return outcome
+
+
+def refill(store: Store, table: Table, run: Run) -> Outcome:
+    """Fill an added table from `instance` alone, and mark the hours that it has followed then.
+
+    From then on the table owes hours. An hour that `instance` follows meanwhile is not marked,
+    because its studies may have been derived before.
+    """
+    seals = all_seals(store)
+    outcome = rederive(store, table, run)
+    converge(lambda: add_mark(store.open(SYNC), store.tables[SYNC.name][table.mark]))
+    seals.mark(store, table.mark, run)
+    return outcome
+
+
+def study_sizes(store: Store, table: Table) -> dict[str, int]:
+    """Return the number of instances of each study that `instance` or a table has."""
+    listed: list[Any] = store.open(table).counts(table.study_column)[table.study_column].to_pylist()
+    live = store.open(INSTANCE).counts("studyinstanceuid")
+    living: list[Any] = live["studyinstanceuid"].to_pylist()
+    # A study that only the table has counts no instance, and loses its rows.
+    sizes = dict.fromkeys(listed, 0) | dict(zip(living, ints(live["count"]), strict=True))
+    return {study: size for study, size in sizes.items() if study is not None}
+
+
+def study_slices(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yield slices of studies with at most SLICE_INSTANCES together, or of one larger study."""
+    taken: list[str] = []
+    count = 0
+    for study, size in sizes.items():
+        count += size
+        if taken and count > SLICE_INSTANCES:
+            yield taken
+            taken, count = [], size
+        taken.append(study)
+    if taken:
+        yield taken
+
+
+def derive_studies(store: Store, table: Table, studies: list[str], run: Run) -> Outcome:
+    """Derive the rows of some studies from their live instances, in one attempt."""
+    watch = Stopwatch()
+    with watch.stage("derive"):
+        target = store.open(table)
+        difference = difference_of(store, target, studies)
+        after = target.commit(difference, {"run_id": run.run_id, "studies": len(studies)})
+    totals = Counter({**difference.counts(), "studies": len(studies)})
+    rows = store.open(table).count()
+    return Outcome(target.version, after, rows, totals=totals, seconds=watch.seconds)
 
 
 def filled_derived(store: Store) -> list[Table]:

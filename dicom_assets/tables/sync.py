@@ -8,19 +8,33 @@ must follow again.
 import hashlib
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from dicom_assets.errors import NotYetError, SettingsError
+from dicom_assets.errors import ConflictError, DamagedTableError, NotYetError, SettingsError
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TIMESTAMP, Column, Table
+from dicom_assets.schema import (
+    CHANGE,
+    INSTANCE,
+    REJECTED,
+    SERIES,
+    STUDY,
+    SYNC,
+    TIMESTAMP,
+    Column,
+    Table,
+)
+from dicom_assets.tables import rejected
+from dicom_assets.tables.delta.arrow import ints
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour, ticks_of
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
@@ -287,6 +301,96 @@ def reopen(store: Store, hours: Collection[datetime], run: Run) -> None:
         converge(attempt)
 
 
+def gone_tables(store: Store, absent: Sequence[Table] | None = None) -> list[str]:
+    """Return those absent tables that had rows, by `sync` or by another table.
+
+    Any other table may be absent: before this release, a table came with its first row.
+    """
+    absent = store.absent(store.tables.values()) if absent is None else absent
+    if store.tables[SYNC.name] in absent:
+        return [SYNC.name] if store.open(CHANGE).count() else []
+    marks = marks_of(store) | {REJECTED.name: CHANGE.mark} if absent else {}
+    seals = _sealed(store.open(SYNC).rows().to_pylist()) if absent else ()
+    gone: list[str] = []
+    for name in (table.name for table in absent if table.name in marks):
+        marked = [row for row in seals if row[marks[name]]]
+        if name == CHANGE.name:
+            had_rows = any(row[column] for row in marked for column in _ACTIONS)
+        elif name == REJECTED.name:
+            had_rows = any(row["rejected"] for row in marked)
+        elif name == INSTANCE.name:
+            had_rows = CHANGE.name in gone or _has_live_entries(store, marked)
+        else:
+            had_rows = INSTANCE.name in gone or store.open(INSTANCE).count() > 0
+        if marked and had_rows:
+            gone.append(name)
+    return gone
+
+
+def _has_live_entries(store: Store, marked: Collection[Mapping[str, Any]]) -> bool:
+    """Return whether the log has live instances in marked hours that do not wait in `rejected`."""
+    log = store.open(CHANGE)
+    if log.delta is None or not marked:
+        return False
+    hours = literals([ticks_of(row["hour"]) // TICKS_PER_HOUR for row in marked])
+    waiting = literals([*rejected.sequences(store), -1])
+    key = ", ".join(f'"{name}"' for name in INSTANCE.key)
+    counted = log.query(f"""
+        SELECT count(*) AS n
+        FROM t JOIN (SELECT max("sequence") AS newest FROM t GROUP BY {key}) ON "sequence" = newest
+        WHERE "action" <> 'Delete' AND coalesce("state", '') <> 'Deleted'
+          AND "sequence" NOT IN ({waiting}) AND "timestamp_ticks" / {TICKS_PER_HOUR} IN ({hours})
+        """)  # noqa: S608 - names of columns and numbers only
+    return ints(counted["n"])[0] > 0
+
+
+def require_tables(store: Store, run: Run) -> None:
+    """Create the tables that are absent. Raise DamagedTableError when one of them is gone.
+
+    The hours lose the marks of a table that is gone, and of those below it, so that runs fill it
+    again. Each step of a run begins with this.
+    """
+    if not (absent := store.absent(store.tables.values())):
+        return
+    gone, unfilled = gone_tables(store, absent), unfilled_tables(store)
+    for name in gone:
+        converge(partial(_forget, store, name, run))
+    for table in absent:
+        if table not in unfilled:
+            with suppress(ConflictError):
+                store.create(table)
+    if gone:
+        raise gone_error(store, gone)
+
+
+def gone_error(store: Store, gone: Collection[str]) -> DamagedTableError:
+    """Return the error that names the tables that are gone."""
+    places = ", ".join(f"{name} at {store.urls[name]}" for name in gone)
+    return DamagedTableError(
+        f"these tables are damaged, because their Delta log is gone: {places}. The hours that they "
+        "showed are requested again, and the runs fill the tables. Read why, and how to restore "
+        "them instead, in docs/operate/repair.md"
+    )
+
+
+def _forget(store: Store, name: str, run: Run) -> None:
+    """Remove the marks of a table that is gone, and of the tables below it.
+
+    Entries of `rejected` are in no other table. Their hours lose the seal too, and are read again.
+    """
+    sync = _with_every_mark(store.open(SYNC))
+    marks = {column.name for column in sync.table.columns if column.mark} & sync.column_names
+    if name not in {CHANGE.name, INSTANCE.name, REJECTED.name}:
+        marks &= {store.tables[name].mark}
+    rows = []
+    for row in sync.rows().to_pylist():
+        is_read_again = name == CHANGE.name or (name == REJECTED.name and row["rejected"])
+        seal = None if is_read_again else row[CHANGE.mark]
+        if any(row[mark] for mark in marks) or seal != row[CHANGE.mark]:
+            rows.append({"hour": row["hour"], **dict.fromkeys(marks), CHANGE.mark: seal})
+    _set(sync, rows, run)
+
+
 def _set(sync: Snapshot, rows: list[dict[str, object]], run: Run) -> None:
     """Set columns of hours that are in `sync`; all rows have the same columns."""
     names = list(rows[0]) if rows else ["hour"]
@@ -317,13 +421,16 @@ def showing(store: Store, bounds: Window) -> dict[str, set[datetime]]:
     """Return the hours that each table shows, by the name of the table.
 
     `change` shows the hours that are sealed. `bounds` are where reading begins and ends. No table
-    shows an hour that was read with narrower bounds.
+    shows an hour that was read with narrower bounds, and a table that is gone shows none.
     """
-    sync = store.open(SYNC)
+    sync, gone = store.open(SYNC), gone_tables(store)
     marks = marks_of(store, sync)
     columns = ["hour", "windowStart", "windowEnd", *marks.values()]
     whole = [row for row in sync.rows(columns).to_pylist() if _is_whole(row, bounds)]
-    return {name: {row["hour"] for row in whole if row[mark]} for name, mark in marks.items()}
+    return {
+        name: {row["hour"] for row in whole if row[mark] and name not in gone}
+        for name, mark in marks.items()
+    }
 
 
 def _is_whole(row: Mapping[str, datetime], bounds: Window) -> bool:

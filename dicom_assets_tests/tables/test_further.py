@@ -11,11 +11,12 @@ import pytest
 
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
-from dicom_assets.tables import rejected
+from dicom_assets.tables import rejected, rollup
 from dicom_assets.tables.catalogue import TABLES, catalogue
 from dicom_assets.tables.delta.commit import FILLED
 from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.rollup import refill
 from dicom_assets.tables.sync import (
     followed,
     marked_hours,
@@ -24,8 +25,6 @@ from dicom_assets.tables.sync import (
     showing,
     unfilled_tables,
 )
-from dicom_assets.tables.upkeep import rederive
-from dicom_assets.tables.upkeep.rederive import refill
 from dicom_assets.window import Window, datetime_of
 from dicom_assets_tests.support.steps import derive, store_in
 from dicom_assets_tests.support.tables import NOW, Bench, hours, key, run
@@ -125,7 +124,7 @@ def test_an_hour_that_comes_while_it_is_filled_is_owed(
     added: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its studies may have been derived before: it is not marked, so the schedule asks for it."""
-    derive_all = rederive.rederive
+    derive_all = rollup.rederive
 
     def overtaken(*given: object) -> object:
         outcome = derive_all(*given)  # type: ignore[arg-type]  # handed on
@@ -133,7 +132,7 @@ def test_an_hour_that_comes_while_it_is_filled_is_owed(
         follow(added, 2, with_toy=False)
         return outcome
 
-    monkeypatch.setattr(rederive, "rederive", overtaken)
+    monkeypatch.setattr(rollup, "rederive", overtaken)
     refill(added.store, TOY, run())
     (owed,) = open_hours(added.store).values()
     assert owed == {"toy"}
@@ -241,7 +240,7 @@ def test_an_hour_that_is_followed_again_while_it_is_filled_is_owed(
     added: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its seal says the same as before; only the mark of `instance` is another."""
-    derive_all = rederive.rederive
+    derive_all = rollup.rederive
 
     def overtaken(*given: object) -> object:
         outcome = derive_all(*given)  # type: ignore[arg-type]  # handed on
@@ -249,7 +248,7 @@ def test_an_hour_that_is_followed_again_while_it_is_filled_is_owed(
         added.sync(hours(0), run(now=NOW + timedelta(hours=1)))
         return outcome
 
-    monkeypatch.setattr(rederive, "rederive", overtaken)
+    monkeypatch.setattr(rollup, "rederive", overtaken)
     refill(added.store, TOY, run())
     assert list(open_hours(added.store).values()) == [{"toy"}]
     derive(added.store, TOY, hours(0), run())

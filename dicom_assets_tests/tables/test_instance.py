@@ -284,7 +284,7 @@ def test_an_hour_that_is_not_in_the_log_writes_nothing(bench: Bench) -> None:
     bench.change(hours(0))
     with pytest.raises(NotYetError):
         bench.instance(hours(0, 2))
-    assert bench.store.version(INSTANCE) == -1
+    assert bench.store.version(INSTANCE) == 0
     assert bench.archive.asked == []
 
 
@@ -304,7 +304,7 @@ def test_a_read_that_fails_writes_and_marks_nothing(bench: Bench) -> None:
     fails(bench.archive, ServiceUnavailableError("no answer"))
     with pytest.raises(ServiceUnavailableError):
         bench.instance(hours(0))
-    assert bench.store.version(INSTANCE) == -1
+    assert bench.store.version(INSTANCE) == 0
     assert contents(bench.store, SYNC, "instanceAt") == [(None,)]
     bench.instance(hours(0))
     assert shown(bench) == [("1", 1, None)]

@@ -17,6 +17,7 @@ from dicom_assets.defs.names import DEFAULT_NAME, Names
 from dicom_assets.defs.resources import DicomService, service_of
 from dicom_assets.errors import ServiceError
 from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.upkeep.damage import named_damage
 
 _ConfigT = TypeVar("_ConfigT", bound=dg.Config)
 # Jobs, schedules and sensors stand in the words by their default names. `dicom_assets` is no name.
@@ -81,7 +82,9 @@ def define_check(
     )
     def run(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         op = context.op_execution_context
-        return function(CheckRun(words, context, service_of(op, names), store_of(op, names)))
+        store = store_of(op, names)
+        with named_damage(store):
+            return function(CheckRun(words, context, service_of(op, names), store))
 
     return run
 

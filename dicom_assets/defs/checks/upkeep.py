@@ -22,6 +22,7 @@ from dicom_assets.tables.questions.commits import Look, look_at
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import TableSize
 from dicom_assets.tables.questions.seals import compare_seals
+from dicom_assets.tables.sync import gone_error, gone_tables
 from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
 from dicom_assets.window import Window, ticks_of
 
@@ -158,9 +159,9 @@ def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     now = datetime.now(UTC)
     window = run.service.clip(due.window(now, run.config(DueConfig)))
     shown = freshness.freshness_of(run.store, window, now)
-    newest, first = shown.newest, shown.first_open
+    newest, first, gone = shown.newest, shown.first_open, gone_tables(run.store)
     return run.check.result(
-        None if shown.passed else _freshness_fault(shown),
+        str(gone_error(run.store, gone)) if gone else _freshness_fault(shown),
         f"All tables show the {shown.due} hours that are due."
         if shown.due
         else "No hour is due yet.",
@@ -172,13 +173,16 @@ def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
             "percent": shown.percent,
             "newest_hour": newest and hour_key(newest),
             "first_open_hour": first and hour_key(first),
-            FIRST_LOAD: shown.first_load,
+            "tables_gone": len(gone),
+            FIRST_LOAD: shown.first_load and not gone,
         },
-        error=not shown.first_load,
+        error=bool(gone) or not shown.first_load,
     )
 
 
-def _freshness_fault(shown: Freshness) -> str:
+def _freshness_fault(shown: Freshness) -> str | None:
+    if shown.passed:
+        return None
     if shown.newest is None or shown.first_open is None:
         return f"No hour is in all tables, and {shown.due} are due."
     newest, first = hour_key(shown.newest), hour_key(shown.first_open)

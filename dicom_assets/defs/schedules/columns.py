@@ -15,11 +15,15 @@ from dicom_assets.defs.run_tags import TABLES_ONLY_TAG
 from dicom_assets.defs.schedules.missing_hours import HourlyLoad
 from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.rollup import filled_derived
-from dicom_assets.tables.sync import forget_switched_off, marked_hours, unfilled_tables
+from dicom_assets.tables.rollup import filled_derived, rederive, refill
+from dicom_assets.tables.sync import (
+    forget_switched_off,
+    marked_hours,
+    require_tables,
+    unfilled_tables,
+)
 from dicom_assets.tables.upkeep.column_backfill import fill
 from dicom_assets.tables.upkeep.kept_headers import extract_of
-from dicom_assets.tables.upkeep.rederive import rederive, refill
 
 
 def columns_job(load: HourlyLoad) -> dg.JobDefinition:
@@ -39,6 +43,7 @@ def columns_job(load: HourlyLoad) -> dg.JobDefinition:
     def fill_columns(context: dg.OpExecutionContext) -> None:
         store = store_of(context, names)
         run = Run(context.run_id, datetime.now(UTC), context.log.info)
+        require_tables(store, run)
         outcomes = {}
         if TABLES_ONLY_TAG not in context.run.tags:
             table = store.tables[INSTANCE.name]

@@ -23,9 +23,10 @@ from dicom_assets.defs.schedules.past_runs import PastRuns
 from dicom_assets.defs.schedules.slices import Owed, Slice, gaps, slices
 from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.schema import CHANGE, INSTANCE
+from dicom_assets.schema import CHANGE, INSTANCE, SYNC
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import open_hours, showing, unfilled_tables
+from dicom_assets.tables.upkeep.damage import named_damage
 from dicom_assets.window import HOUR, Span, Window, datetime_of
 
 SENSOR_SECONDS = 60
@@ -51,7 +52,9 @@ class HourlyLoad:
         """The time after its end at which an hour is read."""
         return timedelta(minutes=self.service.delay_minutes)
 
-    def owed(self, instance: dg.DagsterInstance, window: Window) -> Owed:
+    def owed(
+        self, instance: dg.DagsterInstance, window: Window, say: Callable[[str], None]
+    ) -> Owed:
         """Return the hours of a window that some tables owe, with these tables.
 
         A table owes an hour that it does not show in `sync`, or that Dagster does not count as
@@ -59,11 +62,19 @@ class HourlyLoad:
         """
         starts = [datetime_of(hour.start) for hour in window.hours()]
         keys = {start: hour_key(start) for start in starts}
-        shown = showing(self.store(), self.service.clip(window))
+        store = self.store()
+        with named_damage(store):
+            shown = showing(store, self.service.clip(window))
         done = {
             name: materialized(instance, self.tables[name], keys.values(), self.partitions)
             for name in shown
         }
+        if store.absent([SYNC]) and (counted := len(set.union(*done.values()))):
+            # Everything is read again, so that a root that was moved does not stay empty.
+            say(
+                f"Dagster counts {counted} hours as materialized, and the root of the tables has "
+                "no table sync: is the root still at DICOM_TABLES_URL, and mounted?"
+            )
         owed = {h: [n for n in shown if h not in shown[n] or keys[h] not in done[n]] for h in keys}
         return {hour: self.with_below(names) for hour, names in owed.items() if names}
 
@@ -117,7 +128,7 @@ def tables_schedule(
             expected = closed(load.partitions, slower, load.delay)
             if expected.start == expected.end:
                 return dg.SkipReason("no hour since DICOM_START_TIME is closed yet")
-            owed = load.owed(context.instance, expected)
+            owed = load.owed(context.instance, expected, context.log.warning)
             if not owed:
                 return dg.SkipReason("all tables show every hour that is closed")
             return _requests(load, context, feed, f"{tick:%Y-%m-%dT%H:%M}", owed)

@@ -103,6 +103,23 @@ def pieces_of(snapshot: Snapshot, file: DataFile) -> Iterator[pa.RecordBatch]:
     yield from _Source(snapshot, file).pieces()
 
 
+def is_decodable(snapshot: Snapshot, file: DataFile) -> bool:
+    """Return whether a data file has as many rows as the log says, and each can be decoded.
+
+    Raises TableUnavailableError when its bytes could not be read at all.
+    """
+    source, rows = _Source(snapshot, file), 0
+    try:
+        for piece in source.pieces():
+            piece.validate(full=True)
+            rows += piece.num_rows
+    except (pa.ArrowException, OSError):
+        with raise_table_errors(snapshot.table, snapshot.url):
+            source.read_bytes()
+        return False
+    return file.rows in {rows, None}
+
+
 def rewrite(
     snapshot: Snapshot, old: DataFile, columns: Sequence[str], change: Change, name: str
 ) -> Replacement | None:
@@ -303,6 +320,12 @@ class _Source:
         self._names = set(whole.names)
         self._schema = pa.schema([f for f in whole if f.name not in self._table.partition_columns])
 
+    def read_bytes(self) -> None:
+        """Read the file from its first byte to its last one, and keep nothing."""
+        with self._storage.open_input_file(self._file.path) as opened:
+            while opened.read(PIECE_BYTES):
+                pass
+
     def pieces(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order; a column that the file lacks is null."""
         with self._storage.open_input_file(self._file.path) as opened:
@@ -311,6 +334,8 @@ class _Source:
                 # Bytes of a column that are read at once. By default it is a whole row group's.
                 buffer_size=2**20,
                 pre_buffer=False,
+                # Files of compaction have checksums, those of the engine have none.
+                page_checksum_verification=True,
                 # Spark's old form of a timestamp; nanoseconds would end in the year 2262.
                 coerce_int96_timestamp_unit="us",
             )
@@ -339,6 +364,7 @@ class _Source:
             "compression": "zstd",
             "use_dictionary": short,
             "write_statistics": short,
+            "write_page_checksum": True,
             "metadata_collector": written,
         }
         with (

@@ -1,6 +1,6 @@
 """The tables of a root, and a snapshot of each: one version, which is read and committed on."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias, cast
@@ -197,6 +197,22 @@ class Store:
         with raise_table_errors(table, url):
             delta = open_delta(url, self.options_of(table))
             return ABSENT if delta is None else delta.version()
+
+    def absent(self, tables: Iterable[Table]) -> list[Table]:
+        """Return those tables that have no Delta log, by one small request for each table."""
+        missing = []
+        for table in tables:
+            url = self.urls[table.name]
+            with raise_table_errors(table, url):
+                if not DeltaTable.is_deltatable(url, dict(self.options_of(table))):
+                    missing.append(self.tables[table.name])
+        return missing
+
+    def create(self, table: Table) -> None:
+        """Create a table without rows, or raise ConflictError when another run has created it."""
+        url, table, options = self.urls[table.name], self.tables[table.name], self.options_of(table)
+        with raise_table_errors(table, url):
+            create_table(url, table, self.retention_hours, options)
 
     def delta(self, table: Table) -> DeltaTable:
         """Return the table itself, for readers that go on with it lazily.

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from dicom_assets.schema import REJECTED, SYNC
+from dicom_assets.schema import CHANGE, REJECTED, SYNC
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.sync import gone_tables
 from dicom_assets.window import HOUR, Window, datetime_of
 
 # The newest sealed hours that are compared with the service, one light request for each.
@@ -88,6 +89,8 @@ def _count(feed: LagFeed, window: Window) -> int:
 
 def _sealed(store: Store, due: Window) -> list[dict[str, Any]]:
     """Return the rows of `sync` of the newest sealed hours in a window, in order."""
+    if CHANGE.name in gone_tables(store):
+        return []
     rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", "sealedAt", *_COUNTED])
     first, end = (pa.scalar(datetime_of(bound)) for bound in (due.start, due.end))
     inside = pc.and_(pc.greater(rows["windowEnd"], first), pc.less(rows["windowStart"], end))

@@ -3,18 +3,29 @@
 Some damage makes every read fail with an error of the engine that names no remedy. Some loses rows
 without an error, such as a last commit that is empty after a power failure. Here each raises
 DamagedTableError, and docs/operate/repair.md has the remedies. `maintenance` checks every night,
-before it removes anything.
+before it removes anything. A run that fails looks for a damage that explains it (`named_damage`). A
+table whose log is gone altogether is found by `tables.sync`.
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
-from dicom_assets.errors import DamagedTableError
-from dicom_assets.tables.delta.files import data_files
+from dicom_assets.errors import (
+    ConflictError,
+    DamagedTableError,
+    TableError,
+    TableUnavailableError,
+)
+from dicom_assets.tables.delta.files import DataFile, data_files, is_decodable
 from dicom_assets.tables.delta.folder import HINT, PARQUET_ERRORS, Folder, Log, Stored
-from dicom_assets.tables.delta.snapshot import Snapshot
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 
+# The most data files that are decoded at once: in a night for a table, or after a failure.
+DECODED_FILES: Final = 200
+DECODED_SECONDS: Final = 60.0
 # By action the metrics in which a commit counts its own actions, for append and merge.
 _COUNTED: Final = {
     "add": ("num_added_files", "num_target_files_added"),
@@ -93,7 +104,57 @@ def require_data(snapshot: Snapshot, stored: Mapping[str, Stored]) -> None:
     if lost := [file for file in files if file.path not in stored]:
         raise _damaged(folder, f"{len(lost)} of its data files are missing")
     if cut := [file for file in files if stored[file.path].size < file.size]:
-        raise _damaged(folder, f"{len(cut)} of its data files are cut")
+        raise _damaged(folder, f"{len(cut)} of its data files are cut ({_names(cut)})")
+
+
+def require_rows(snapshot: Snapshot, files: Iterable[DataFile], until: float) -> int:
+    """Raise DamagedTableError unless the rows of data files can be decoded.
+
+    Return how many files were decoded until the moment of the monotonic clock.
+    """
+    count = 0
+    for file in files:
+        if time.monotonic() > until:
+            break
+        if not is_decodable(snapshot, file):
+            folder = Folder(snapshot.table, snapshot.url, snapshot.options)
+            raise _damaged(folder, f"a data file cannot be decoded ({_names([file])})")
+        count += 1
+    return count
+
+
+@contextmanager
+def named_damage(store: Store) -> Iterator[None]:
+    """Raise DamagedTableError in place of an error that the damage of a table explains.
+
+    A reader of a damaged table gets an error of the storage. A writer after a commit that is empty
+    conflicts with it for ever.
+    """
+    try:
+        yield
+    except (TableUnavailableError, ConflictError) as error:
+        raise _damage_behind(store, error) or error from None
+
+
+def _damage_behind(store: Store, error: TableError) -> DamagedTableError | None:
+    until = time.monotonic() + DECODED_SECONDS
+    for table in store.tables.values():
+        try:
+            folder = Folder.of(store, table)
+            require_whole_log(folder)
+            snapshot = store.open(table)
+            require_data(snapshot, folder.data())
+            if isinstance(error, TableUnavailableError):
+                require_rows(snapshot, data_files(snapshot)[: -DECODED_FILES - 1 : -1], until)
+        except DamagedTableError as damage:
+            return damage
+        except TableError:
+            continue
+    return None
+
+
+def _names(files: Iterable[DataFile]) -> str:
+    return ", ".join(file.path.rpartition("/")[2] for file in files)
 
 
 def _damaged(folder: Folder, what: str) -> DamagedTableError:

@@ -5,6 +5,7 @@ Steps, in this order. Each may end anywhere and may run beside a writer:
 | step | what is true afterwards |
 |---|---|
 | damage | the table is whole (`damage`). Else DamagedTableError, and no further step |
+| decoding | the next data files, the oldest first, can be decoded. Else DamagedTableError |
 | properties | the table has the properties of this version and of DICOM_RETENTION_HOURS |
 | compaction | small files older than a week are joined (`compaction`) |
 | vacuum | files that have not been part of the table for the retention are removed |
@@ -18,6 +19,7 @@ retention as well: by then every running writer has committed it. Files of the l
 never removed.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -38,14 +40,27 @@ from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.outcome import Outcome, Stopwatch
+from dicom_assets.tables.sync import gone_error, gone_tables
 from dicom_assets.tables.upkeep.compaction import compact
-from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
+from dicom_assets.tables.upkeep.damage import (
+    DECODED_FILES,
+    DECODED_SECONDS,
+    require_data,
+    require_rows,
+    require_whole_log,
+)
 
 # The engine writes a checkpoint at every hundredth version, unless the writer is killed just then.
 CHECKPOINT_COMMITS: Final = 100
 # The log is cleaned up to a checkpoint that is older than the retention of the log. Without one a
 # week, a table that hardly changes would keep its first commits for ever.
 CHECKPOINT_AGE: Final = timedelta(days=7)
+# Every data file is decoded within as many nights, while DECODED_FILES a night are enough for it.
+# Not fewer than LEAST_DECODED a night: a table with so few files needs no note of the last one.
+DECODING_NIGHTS: Final = 30
+LEAST_DECODED: Final = 8
+# The property of a table with the data file that was decoded last.
+DECODED: Final = "dicom_assets.decoded"
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,8 @@ def maintain(store: Store, table: Table, run: Run) -> Outcome:
     watch, care = Stopwatch(), _Care(store, table, run)
     with watch.stage("damage"):
         require_whole_log(care.folder)
+        if table.name in gone_tables(store):
+            raise gone_error(store, [table.name])
     first, entries = store.open(table), care.folder.log().files.keys()
     totals = _measured(care, "before")
     for name, step in _STEPS.items():
@@ -100,6 +117,30 @@ def _measured(care: _Care, when: str) -> Counter[str]:
     files = data_files(care.store.open(care.table))
     size = sum(file.size for file in files)
     return Counter({f"files_{when}": len(files), f"bytes_{when}": size})
+
+
+def _decode(care: _Care) -> Counter[str]:
+    """Decode the data files after the one that was decoded last, and note the last one of them."""
+    snapshot = care.store.open(care.table)
+    files = {f"{file.since} {file.path}": file for file in data_files(snapshot)}
+    since, _, path = (snapshot.property(DECODED) or "0").partition(" ")
+    after = [n for n, f in files.items() if (f.since, f.path) > (int(since), path)]
+    wanted = max(LEAST_DECODED, min(DECODED_FILES, -(-len(files) // DECODING_NIGHTS)))
+    names = list(dict.fromkeys([*after, *files]))[:wanted]
+    until = time.monotonic() + DECODED_SECONDS
+    count = require_rows(snapshot, [files[name] for name in names], until)
+    if 0 < count < len(files):
+        converge(lambda: _note_decoded(care, names[count - 1]))
+    return Counter(decoded=count, decoding_nights=-(-len(files) // max(count, 1)))
+
+
+def _note_decoded(care: _Care, name: str) -> None:
+    with care.opened() as delta:
+        note = once({"run_id": care.run.run_id, "properties": 1})
+        properties = {DECODED: name}
+        delta.alter.set_table_properties(
+            properties, raise_if_not_exists=False, commit_properties=note
+        )
 
 
 def _set_properties(care: _Care) -> int:
@@ -165,6 +206,7 @@ def _clean_up(care: _Care) -> None:
 
 _STEPS: Final[Mapping[str, Callable[[_Care], Counter[str] | None]]] = {
     "damage": lambda care: require_data(care.store.open(care.table), care.folder.data()),
+    "decoding": _decode,
     "properties": lambda care: Counter(properties_set=converge(lambda: _set_properties(care))),
     "compaction": lambda care: compact(care.store, care.table, care.run),
     "vacuum": _vacuum,

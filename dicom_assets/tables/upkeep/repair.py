@@ -41,9 +41,14 @@ from dicom_assets.tables.delta.foreign import (
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import VALUES_PER_QUERY, Snapshot, Store, literals
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, newest_of
-from dicom_assets.tables.rollup import difference_of, filled_derived
+from dicom_assets.tables.rollup import (
+    derive_studies,
+    difference_of,
+    filled_derived,
+    study_sizes,
+    study_slices,
+)
 from dicom_assets.tables.sync import unmark
-from dicom_assets.tables.upkeep.rederive import derive_studies, study_sizes, study_slices
 from dicom_assets.window import TICKS_PER_HOUR, ticks_of
 
 # The columns that say of which hour a row is. A row of another table is of a study.

@@ -40,7 +40,7 @@ def test_another_retention_than_the_setting_is_told(own: Bench) -> None:
     """Either side may have changed it."""
     other = steps.store_of(own.store.urls, retention_hours=200)
     found = deviations(other)
-    assert set(found) == {t.name for t in TABLES if t.name != "rejected"}
+    assert set(found) == {t.name for t in TABLES}
     assert found["study"] == [f"{RETENTION} is not interval 200 hours"]
 
 

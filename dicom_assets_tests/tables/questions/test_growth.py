@@ -17,7 +17,7 @@ def test_a_table_that_grows_is_measured(bench: Bench) -> None:
         bench.archive.create(60 * hour + 10, of=key(str(hour)))
         bench.sync(hours(hour))
     found = growth.sizes(bench.store)
-    assert set(found) == {"change", "instance", "series", "study", "sync"}
+    assert set(found) == {"change", "instance", "series", "study", "sync", "rejected"}
     live = [Path(uri) for uri in bench.store.delta(INSTANCE).file_uris()]
     size = found["instance"]
     assert (size.files, size.small_files) == (len(live), len(live))

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from dicom_assets.errors import DamagedTableError
+from dicom_assets.errors import (
+    ConflictError,
+    DamagedTableError,
+    TableError,
+    TableUnavailableError,
+)
 from dicom_assets.schema import CHANGE
+from dicom_assets.tables.delta import files, retry
+from dicom_assets.tables.delta.files import DataFile, data_files
 from dicom_assets.tables.delta.folder import Folder
-from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.upkeep.damage import require_whole_log
+from dicom_assets.tables.delta.retry import Run, converge
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.upkeep import maintenance
+from dicom_assets.tables.upkeep.damage import named_damage, require_whole_log
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import NOW, insert, logged
@@ -140,6 +148,95 @@ def test_a_whole_table_and_an_absent_one_are_whole(store: Store, tmp_path: Path)
     require_whole_log(Folder.of(store_in(tmp_path / "absent"), CHANGE))
 
 
+# --- what a run says -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_run_that_fails_by_a_damage_names_it(
+    store: Store, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers and writers get other errors, or none where a reader passes over the damage."""
+    monkeypatch.setattr(retry, "CONFLICT_SECONDS", 0.0)
+    damage, said = DAMAGES[name]
+    damage(store)
+
+    def fail() -> None:
+        store.open(CHANGE).rows()
+        converge(lambda: insert(store, CHANGE, [logged(LAST + 1)]))
+        raise TableUnavailableError  # where neither fails, as after an empty commit in the middle
+
+    with pytest.raises(DamagedTableError, match=said) as told, named_damage(store):
+        fail()
+    assert "docs/operate/repair.md" in str(told.value)
+
+
+@pytest.mark.parametrize("error", [TableUnavailableError("no"), ConflictError("no")])
+def test_an_error_without_a_damage_stays_what_it_is(store: Store, error: TableError) -> None:
+    """The storage may have been away for a moment."""
+    with pytest.raises(type(error), match="no"), named_damage(store):
+        raise error
+
+
+# --- files whose bytes are others -----------------------------------------------------------------
+
+
+def spoil(path: Path, kind: str) -> None:
+    """Other bytes, and as many; `footer`, `page` and all."""
+    content = bytearray(path.read_bytes())
+    first, last = {"page": (4, 60), "footer": (-40, -8), "all": (0, len(content))}[kind]
+    content[first:last] = bytes(byte ^ 0xA5 for byte in content[first:last])
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["page", "footer", "all"])
+def test_a_file_that_cannot_be_decoded_is_told(store: Store, kind: str) -> None:
+    """By the night, and by a run that reads it; with the name that the remedy needs."""
+    spoil(data(store), kind)
+    said = rf"a data file cannot be decoded \({data(store).name}\)"
+    with pytest.raises(DamagedTableError, match=said):
+        maintain(store, CHANGE, Run("night", NOW))
+    with pytest.raises(DamagedTableError, match=said), named_damage(store):
+        store.open(CHANGE).rows()
+
+
+def test_a_file_of_compaction_has_checksums(store: Store) -> None:
+    """A byte that is another is found, though every value can be read."""
+    snapshot = store.open(CHANGE)
+    joined = files.join(snapshot, data_files(snapshot), "joined-", lambda _: None)
+    path = root_of(store) / joined.new.path
+    assert files.is_decodable(snapshot, joined.new)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4] ^= 1
+    path.write_bytes(content)
+    assert not files.is_decodable(snapshot, joined.new)
+
+
+def test_every_file_is_decoded_within_the_nights(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In turn, the oldest first; the table keeps the place, also for another process."""
+    monkeypatch.setattr(maintenance, "LEAST_DECODED", 3)
+    decoded: list[str] = []
+    is_decodable = files.is_decodable
+
+    def noted(snapshot: Snapshot, file: DataFile) -> bool:
+        decoded.append(file.path)
+        return is_decodable(snapshot, file)
+
+    monkeypatch.setattr("dicom_assets.tables.upkeep.damage.is_decodable", noted)
+    turn = [file.path for file in data_files(store.open(CHANGE))]
+    for _ in range(3):
+        totals = maintain(store_in(root_of(store).parent), CHANGE, Run("night", NOW)).totals
+        assert (totals["decoded"], totals["decoding_nights"]) == (3, 3)
+    assert decoded == [*turn, turn[0]]
+
+
+def test_a_night_decodes_for_a_bounded_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left is for the next one."""
+    monkeypatch.setattr(maintenance, "DECODED_SECONDS", -1.0)
+    assert maintain(store, CHANGE, Run("night", NOW)).totals["decoded"] == 0
+
+
 # --- the repairs of docs/operate/repair.md --------------------------------------------------------
 
 
@@ -169,9 +266,12 @@ def test_without_a_damaged_last_commit_the_table_is_as_before_it(store: Store, n
     assert repaired(store) == LAST
 
 
-@pytest.mark.parametrize("name", ["data file missing"])
+@pytest.mark.parametrize("name", ["data file missing", "data file cut", "undecodable"])
 def test_a_lost_data_file_is_taken_out_of_the_table(store: Store, name: str) -> None:
     """By the engine's own repair; a run for its hours brings the rows again."""
-    DAMAGES[name][0](store)
+    damage = DAMAGES.get(name, (lambda s: spoil(data(s), "page"), ""))[0]
+    lost = data(store)
+    damage(store)
+    lost.unlink(missing_ok=True)
     DeltaTable(store.urls["change"]).repair()
     assert repaired(store) == LAST - 1
