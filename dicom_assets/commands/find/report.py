@@ -17,11 +17,16 @@ from dicom_assets.defs.partitions import hour_key
 from dicom_assets.feed.search import StudyCounts
 from dicom_assets.feed_contract import can_heal
 from dicom_assets.settings import Settings
-from dicom_assets.tables.questions.find import Facts, Limits, Verdict, gather_facts, judge_facts
+from dicom_assets.tables.questions.find import (
+    SERVICE_SECONDS,
+    Facts,
+    Limits,
+    Verdict,
+    gather_facts,
+    judge_facts,
+)
 from dicom_assets.window import spans_of
 
-# A person waits for the answer, and the tables' part of it needs no service.
-SERVICE_SECONDS = 2.0
 ENTRIES_SHOWN = 20
 _MATERIALIZE = "dagster asset materialize -m dicom_assets.definitions --select"
 
@@ -33,14 +38,6 @@ def find_out(
 
     `progress` takes the number of entries of the feed that were looked through.
     """
-    limits, service = asked_with(settings, now)
-    with service:
-        facts = gather_facts(io_manager(settings).store(), sought, service, limits, progress)
-    return facts, judge_facts(facts, limits)
-
-
-def asked_with(settings: Settings, now: datetime) -> tuple[Limits, StudyCounts]:
-    """Return what limits the reading, and the service, to be closed by the caller."""
     service = dicom_service(settings)
     limits = Limits(
         now,
@@ -55,7 +52,9 @@ def asked_with(settings: Settings, now: datetime) -> tuple[Limits, StudyCounts]:
         batch_size=service.batch_size,
         retry_seconds=SERVICE_SECONDS,
     )
-    return limits, counts
+    with counts:
+        facts = gather_facts(io_manager(settings).store(), sought, counts, limits, progress)
+    return facts, judge_facts(facts, limits)
 
 
 def print_verdict(facts: Facts, verdict: Verdict, *, as_json: bool = False) -> None:

@@ -55,6 +55,8 @@ _RESOURCE: Mapping[Level, str] = {"series": "series", "instance": "instances"}
 ALL_TABLES = ("change", "instance", "series", "study")
 # Without any seal and without DICOM_START_TIME, this much of the feed is searched.
 _RECENT = timedelta(days=30)
+# A person waits for the answer, and the tables' part of it needs no service.
+SERVICE_SECONDS = 2.0
 # Of the time without a seal, so much before the delay is always searched.
 _OPEN = timedelta(days=1)
 _EVENTS: Mapping[str, str] = {"Create": "stored", "Update": "updated", "Delete": "deleted"}
@@ -86,12 +88,17 @@ class KnownEntry:
         return floor_hour(datetime_of(self.ticks))
 
     @property
+    def is_gone(self) -> bool:
+        """True when the instance is deleted, or served as Deleted."""
+        return self.action == "Delete" or self.state == "Deleted"
+
+    @property
     def event(self) -> str:
         """The change and its second, such as `deleted at 10:00:50 UTC (2026-01-31, entry 7)`."""
         moment = datetime_of(self.ticks)
         at = f"at {moment:%H:%M:%S} UTC ({moment:%Y-%m-%d}, entry {self.sequence})"
-        gone = self.action != "Delete" and self.state == "Deleted"
-        return f"{_EVENTS[self.action]} {at}{' and removed since' if gone else ''}"
+        since = " and removed since" if self.is_gone and self.action != "Delete" else ""
+        return f"{_EVENTS[self.action]} {at}{since}"
 
 
 @dataclass(frozen=True)
@@ -133,8 +140,10 @@ class Limits:
         return hour + HOUR + self.delay
 
     def reading(self, hour: datetime) -> str:
-        """Return when an hour that is not due ends and is read, as a clause."""
+        """Return when the hour of an entry ends and is read, as a clause."""
         end, due = hour + HOUR, self.due(hour)
+        if due <= self.now:
+            return f"its hour {_at(hour)} is due and not read yet"
         is_same_day = due.date() == hour.date()
         read = f"{due:%H:%M} UTC" if is_same_day else _at(due)
         return f"its hour ends at {end:%H:%M} and is read at {read} (DICOM_DELAY_MINUTES)"
@@ -195,6 +204,10 @@ class Verdict:
     is_fine: bool = False
     hours: tuple[datetime, ...] = ()
     select: tuple[str, ...] = ALL_TABLES
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def is_sequence(asked: str) -> bool:
@@ -337,7 +350,7 @@ def _ask(
     """
     if is_sequence(facts.asked) and not facts.entries:
         return replace(facts, fresh=_entries(service.entry(int(facts.asked))), is_searched=True)
-    level, served = _served(service, known, limits)
+    level, served = served_of(service, known, limits)
     facts = replace(facts, level=level, served=served)
     is_held = served <= max(facts.stored, facts.live)
     is_known = bool(facts.entries or facts.stored)
@@ -362,8 +375,8 @@ def _ask(
     )
 
 
-def _served(service: Lookups, known: Known, limits: Limits) -> tuple[Level | None, int]:
-    """Return the level of the UID in the service, and the number of its instances there.
+def served_of(service: Lookups, known: Known, limits: Limits) -> tuple[Level | None, int]:
+    """Return the level of a UID in the service, and the number of its instances there.
 
     Asked are the data partitions of the known rows, else all that are kept.
     """
@@ -398,10 +411,6 @@ def judge_facts(facts: Facts, limits: Limits) -> Verdict:
         _not_as_served(facts, limits),
     )
     return next(chain(*rules), in_step)
-
-
-def _at(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _hours(entries: Iterable[KnownEntry | Rejected]) -> tuple[datetime, ...]:
@@ -484,7 +493,9 @@ def _not_read(facts: Facts, limits: Limits) -> Iterator[Verdict]:
 def _not_due(facts: Facts, limits: Limits) -> Iterator[Verdict]:
     if facts.fresh:
         entry = facts.fresh[-1]
-        sentence = f"{entry.event}; {limits.reading(entry.hour)}; nothing to do"
+        is_part = entry.is_gone and facts.level in {"study", "series"} and bool(facts.served)
+        part = "an instance of it was " if is_part else ""
+        sentence = f"{part}{entry.event}; {limits.reading(entry.hour)}; nothing to do"
         yield Verdict("too young", sentence, is_fine=True)
 
 
