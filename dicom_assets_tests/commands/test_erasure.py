@@ -146,9 +146,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
         (
             GOES,
             (
-                r"alive: the tables show the study\. It was deleted at \d\d:\d\d:\d\d UTC \([\d-]+, "
-                r"entry \d+\); its hour ends at \d\d:00 and is read at [\d-]+ \d\d:00 UTC "
-                r"\(DICOM_DELAY_MINUTES\), and removes its rows: nothing to do\."
+                r"alive: the tables show the study\. It was deleted at \d\d:\d\d:\d\d UTC "
+                r"\([\d-]+, entry \d+\); its hour ends at \d\d:00 and is read at "
+                r"[\d-]+ \d\d:00 UTC \(DICOM_DELAY_MINUTES\), and removes its rows: nothing to do\."
             ),
         ),
         (
