@@ -60,7 +60,7 @@ class InstanceProbe:
                 if isinstance(one, dg.ScheduleDefinition | dg.SensorDefinition):
                     questions[one.name] = partial(check_switch, one)
         probes = [
-            Probe(DAGSTER_GROUP, name, partial(self._answer, question), (_HOME,))
+            Probe(DAGSTER_GROUP, name, partial(self._answer, name, question), (_HOME,))
             for name, question in questions.items()
         ]
         return [Probe(DAGSTER_GROUP, _HOME, self.open), *probes]
@@ -77,13 +77,14 @@ class InstanceProbe:
         has_own = (self.home / DAGSTER_YAML).exists()
         return ok(f"in {self.home}{'' if has_own else f', without a {DAGSTER_YAML}'}")
 
-    def _answer(self, question: Callable[[dg.DagsterInstance], Finding]) -> Finding:
+    def _answer(self, name: str, question: Callable[[dg.DagsterInstance], Finding]) -> Finding:
         if self._instance is None:
             raise TypeError("the instance is not open yet")
         try:
             return question(self._instance)
         except _REFUSALS as error:
-            return red(f"it cannot be read ({type(error).__name__})", _repair(self.home))
+            failure = f"it cannot be read ({type(error).__name__})"
+            return red(failure, f"for `{name}`: {_repair(self.home)}")
 
 
 def _repair(home: Path) -> str:
@@ -188,7 +189,8 @@ def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Fi
             since = f"silent for {min(lived) // timedelta(minutes=1):,} minutes"
         return red(f"it does not run ({since})", start)
     if dead:
-        return red(f"parts of it do not live: {', '.join(dead)}", f"look at its log; {start}")
+        parts = ", ".join(dead)
+        return red(f"parts of it do not live: {parts}", f"read its log for {parts}; {start}")
     states = instance.all_instigator_state()
     alerts = (one.instigator_data for one in states if one.name == Names().alerts)
     # The sensor of alerts notes the daemons of late. One look sees few of their heartbeats.
@@ -197,7 +199,8 @@ def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Fi
         return red("two daemons live on this database: hours are requested twice", STOP_ONE)
     failing = sorted(name.lower() for name in ages if beats[name].errors)
     if failing:
-        return warn(f"parts of it fail: {', '.join(failing)}", "look at its log")
+        parts = ", ".join(failing)
+        return warn(f"parts of it fail: {parts}", f"read the log of dagster-daemon for {parts}")
     return ok(f"all {len(ages)} parts live")
 
 
@@ -218,5 +221,6 @@ def check_switch(
         return unseen("no daemon has lived here yet")
     return warn(
         "it has never ticked here",
-        "it does as soon as a daemon in this instance has loaded the code location; look again",
+        f"it does as soon as a daemon here has loaded the code location: see {ours.name} under "
+        "Automation",
     )

@@ -48,10 +48,13 @@ def unseen(why: str) -> Finding:
     return Finding(State.UNSEEN, why)
 
 
-def explained(error: DicomAssetsError) -> Finding:
-    """Return an error of ours as a red finding: its first sentence, and the rest as the remedy."""
+def explained(error: DicomAssetsError, otherwise: str) -> Finding:
+    """Return an error of ours as a red finding: its first sentence, and the rest as the remedy.
+
+    `otherwise` is the remedy for an error of one sentence.
+    """
     what, _, remedy = str(error).partition(". ")
-    return red(what, remedy or "the message says it")
+    return red(what, remedy or otherwise)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_what_was_not_looked_at_or_is_odd_stops_nothing() -> None:
 def test_an_error_of_ours_is_what_and_remedy() -> None:
     """Its first sentence, and the rest."""
     error = ForeignArchiveError("the tables are others'. Nothing was written. Set the URL back")
-    assert explained(error) == red(
+    assert explained(error, "") == red(
         "the tables are others'", "Nothing was written. Set the URL back"
     )
-    assert explained(ForeignArchiveError("all in one")).remedy
+    assert explained(ForeignArchiveError("all in one"), "its own").remedy == "its own"
