@@ -51,9 +51,10 @@ def unseen(why: str) -> Finding:
 def explained(error: DicomAssetsError, otherwise: str) -> Finding:
     """Return an error of ours as a red finding: its first sentence, and the rest as the remedy.
 
-    `otherwise` is the remedy for an error of one sentence.
+    In an error of one sentence it begins after a colon. Without one, `otherwise` is the remedy.
     """
-    what, _, remedy = str(error).partition(". ")
+    text = str(error).removesuffix(". Running again is safe")
+    what, _, remedy = text.partition(". " if ". " in text else ": ")
     return red(what, remedy or otherwise)
 
 

@@ -182,7 +182,7 @@ class ServiceProbe:
         if answer.failure is None:
             return ok(f"v{self.api_version}{named}")
         facts = f"{answers.status_text(answer.status)} to v{self.api_version}{named}"
-        return red(facts, answers.STATUSES[HTTPStatus.NOT_FOUND].remedy)
+        return red(facts, answer.failure.meaning.remedy)
 
     def feed(self) -> Finding:
         """Red unless the first and the newest entry of the change feed can be read."""
