@@ -37,6 +37,15 @@ class Rejection:
         return self.ticks if self.place is None else self.place
 
 
+def can_heal(reason: str) -> bool:
+    """True for a rejected header: later runs retry it until the service serves a usable one.
+
+    Every other reason is about the entry itself. A retry reads the same again, until the operator
+    of the service has corrected the entry.
+    """
+    return reason.startswith("header ")
+
+
 @dataclass(frozen=True)
 class Entries:
     """The result of a light read: every entry of a window once, without headers.

@@ -124,7 +124,13 @@ def _tables_url(value: str) -> str:
         raise SettingsError(
             "a root without user, query or fragment: secrets go into the environment"
         )
-    _, named, host = parts.netloc.rpartition("@")
+    container, named, host = parts.netloc.rpartition("@")
+    if re.search(r"\s|%20", container or host):
+        raise SettingsError(
+            "a container without a space is needed. A workspace of OneLake whose name has one: use "
+            "the GUID, of the workspace and of the lakehouse, as in "
+            "abfss://WORKSPACE_GUID@onelake.dfs.fabric.microsoft.com/LAKEHOUSE_GUID/Tables"
+        )
     if named and not re.fullmatch(r"[a-z0-9-]+(\.z\d+)?\.(dfs|blob)\..+", host, re.ASCII):
         raise SettingsError("an account is needed, such as container@account.dfs.core.windows.net")
     if named and not host.endswith(STORAGE_HOSTS):

@@ -354,6 +354,16 @@ def test_a_root_in_azure_stays_as_it_is(value: str) -> None:
     assert settings.table_path("instance") == f"{value}/instance"
 
 
+@pytest.mark.parametrize("space", [" ", "%20", "\u00a0"])
+def test_a_workspace_of_onelake_with_a_space_is_refused(space: str) -> None:
+    """No engine reaches it by its name, and each says so in its own riddle: its GUID is named."""
+    host = "onelake.dfs.fabric.microsoft.com"
+    for value in (f"abfss://My{space}Clinic@{host}/lake.Lakehouse/Tables", f"az://My{space}Clinic"):
+        message = refusal(TABLES_URL=value)
+        assert message.startswith("DICOM_TABLES_URL: ")
+        assert "use the GUID" in message
+
+
 def test_a_local_root_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that every process means the same folder, wherever it was started."""
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,6 @@
 """`dicom-assets emulator`: a DICOM service on this machine, and files stored in it."""
 
+import sys
 import threading
 from pathlib import Path
 
@@ -42,12 +43,18 @@ def emulator(context: click.Context, port: int, archive: Path) -> None:
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.pass_obj
 def emulator_import(archive: Path, paths: tuple[Path, ...]) -> None:
-    """Store DICOM files and folders in the archive."""
+    """Store DICOM files and folders in the archive; name each file that is refused."""
+    refused: list[str] = []
     with working("storing", "storing: {:,} of {:,} files") as progress:
         from dicom_assets.emulator import sample
         from dicom_assets.emulator.archive import Archive
 
-        report = sample.import_paths(Archive(archive), paths, progress)
-    click.echo(f"stored {report.stored}, refused {sum(report.refused.values())}")
+        report = sample.import_paths(
+            Archive(archive), paths, progress, lambda file, why: refused.append(f"{why}: {file}")
+        )
+    click.echo(f"stored {report.stored}, refused {len(refused)}")
     for reason, count in report.refused.items():
         click.echo(f"  {count} {reason}")
+    for line in refused:
+        click.echo(line)
+    sys.exit(1 if refused else 0)

@@ -7,7 +7,7 @@ the UID that the person has typed.
 import re
 import sys
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 from rich.console import Console
@@ -15,9 +15,11 @@ from rich.table import Table as Grid
 
 from dicom_assets.commands.json_output import print_json
 from dicom_assets.commands.progress import working
+from dicom_assets.feed.search import StudyCounts
 from dicom_assets.schema import CHANGE
 from dicom_assets.settings import Settings
-from dicom_assets.tables.questions.erasure import Traces, judge_traces, traces_of
+from dicom_assets.tables.questions.erasure import Traces, judge_traces, traces_of, with_service
+from dicom_assets.tables.questions.find import SERVICE_SECONDS, Limits, Verdict
 
 _MEGABYTE = 1_000_000
 
@@ -33,20 +35,38 @@ def erased(study: str, as_json: bool) -> None:
     with working("opening the tables", "looked through {:,} of {:,} MB of data files") as progress:
         from dicom_assets.definitions import io_manager  # Dagster's import takes seconds
 
+        store = io_manager(settings).store()
         traces = traces_of(
-            io_manager(settings).store(),
-            study,
-            lambda done, whole: progress(done // _MEGABYTE, whole // _MEGABYTE),
+            store, study, lambda done, whole: progress(done // _MEGABYTE, whole // _MEGABYTE)
         )
+        if settings.service_url is not None:  # the embedded one is no place for patients
+            limits = Limits(
+                datetime.now(UTC),
+                settings.start_time,
+                settings.end_time,
+                timedelta(minutes=settings.delay_minutes),
+                settings.data_partitions,
+            )
+            with StudyCounts(
+                settings.service_url,
+                api_version=settings.api_version,
+                batch_size=settings.batch_size,
+                retry_seconds=SERVICE_SECONDS,
+            ) as service:
+                traces = with_service(traces, store, service, limits)
+    verdict = judge_traces(traces)
     if as_json:
-        print_json({**asdict(traces), "is_alive": traces.is_alive, "is_erased": traces.is_erased})
+        are = {"is_alive": traces.is_alive, "is_erased": traces.is_erased}
+        print_json({"verdict": asdict(verdict), **are, **asdict(traces)})
     else:
-        _print_traces(traces)
+        _print_traces(traces, verdict)
     sys.exit(0 if traces.is_erased else 1)
 
 
-def _print_traces(traces: Traces) -> None:
+def _print_traces(traces: Traces, verdict: Verdict) -> None:
     console = Console()
+    colour = "green" if verdict.is_fine else "red"
+    console.print(f"[bold {colour}]{verdict.name}[/]: {verdict.sentence}", highlight=False)
     console.print(f"[bold]study[/] {traces.study}", highlight=False)
     grid = Grid("table", "rows", "old files", "gone after", "log entries", "gone after (UTC)")
     for name, left in traces.tables.items():
@@ -56,9 +76,8 @@ def _print_traces(traces: Traces) -> None:
             files = (f"{left.old_files}{blind}", _moment(left.files_until))
             grid.add_row(name, str(left.rows), *files, str(left.entries), until)
     console.print(grid)
-    verdict = judge_traces(traces)
-    colour = "green" if verdict.is_fine else "red"
-    console.print(f"[bold {colour}]{verdict.name}[/]: {verdict.sentence}", highlight=False)
+    if traces.failure:
+        console.print(f"The service could not be asked: {traces.failure}", markup=False)
     changes = traces.tables["change"]
     if not changes.is_empty or traces.rejected:
         console.print(

@@ -27,9 +27,13 @@ def initialise_home(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".initialising"):
         if not (home / DAGSTER_YAML).exists():
-            # In a wheel it is beside the code, in a checkout above it.
-            beside, above = (folder / DAGSTER_YAML for folder in Path(__file__).parents[1:3])
-            shutil.copyfile(beside if beside.exists() else above, home / DAGSTER_YAML)
+            shutil.copyfile(shipped(), home / DAGSTER_YAML)
         with DagsterInstance.from_config(str(home)) as instance:
             instance.get_runs_count()
     return home
+
+
+def shipped() -> Path:
+    """Return the path of this project's dagster.yaml: in a wheel beside the code, or above it."""
+    beside, above = (folder / DAGSTER_YAML for folder in Path(__file__).parents[1:3])
+    return beside if beside.exists() else above

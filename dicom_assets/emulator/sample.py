@@ -120,22 +120,28 @@ def fill_report(directory: Path) -> Report:
 
 
 def import_paths(
-    archive: Archive, paths: Iterable[Path], progress: ProgressCallback | None = None
+    archive: Archive,
+    paths: Iterable[Path],
+    progress: ProgressCallback | None = None,
+    refuse: Callable[[Path, str], None] = lambda _file, _reason: None,
 ) -> Report:
-    """Store every DICOM file at and below the paths with the time of now; return the counts."""
+    """Store every DICOM file at and below the paths with the time of now; return the counts.
+
+    `refuse` takes each refused file, and the reason.
+    """
     files = [file for path in paths for file in _below(path)]
     stored = 0
     refused: Counter[str] = Counter()
     for done, file in enumerate(files, 1):
         try:
             archive.store(parse_file(file.read_bytes()).header)
+        except (AlreadyStored, Refused, OSError) as error:
+            reason = error.reason.value if isinstance(error, Refused) else ALREADY_STORED
+            reason = UNREADABLE_FILE if isinstance(error, OSError) else reason
+            refused[reason] += 1
+            refuse(file, reason)
+        else:
             stored += 1
-        except AlreadyStored:
-            refused[ALREADY_STORED] += 1
-        except Refused as refusal:
-            refused[refusal.reason.value] += 1
-        except OSError:
-            refused[UNREADABLE_FILE] += 1
         (progress or _silent)(done, len(files))
     return Report(stored=stored, refused=dict(refused))
 

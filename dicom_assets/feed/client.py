@@ -91,11 +91,11 @@ class ChangeFeed:
 
     def first(self) -> int | None:
         """Return the ticks of the feed's first entry, None when the feed is empty."""
-        return _only_ticks(self._listing.first())
+        return _only_ticks(self._listing.first(), "first")
 
     def latest(self) -> int | None:
         """Return the ticks of the feed's newest entry, None when the feed is empty."""
-        return _only_ticks(self._listing.latest())
+        return _only_ticks(self._listing.latest(), "newest")
 
     def sequence_from(self, moment: datetime) -> int:
         """Return the first sequence at or after a moment.
@@ -148,10 +148,15 @@ class ChangeFeed:
         return HeaderRead(self._listing, self._in_flight, self._reader).read(log, wanted)
 
 
-def _only_ticks(rows: list[Row]) -> int | None:
+def _only_ticks(rows: list[Row], which: str) -> int | None:
     if not rows:
         return None
     ticks = rows[0][1].ticks
     if ticks is None:
-        raise ServiceAnswerError("the entry at the feed's end has no readable timestamp")
+        sequence = rows[0][1].sequence
+        named = "" if sequence is None else f" (sequence {sequence})"
+        raise ServiceAnswerError(
+            f"the {which} entry of the feed{named} has no readable timestamp. The operator of the "
+            "service has to correct it: running again reads the same"
+        )
     return ticks

@@ -105,5 +105,7 @@ class RowReader:
         if header is None:
             return "header cannot be decoded"
         if not self._extraction.is_of(header, (entry.study, entry.series, entry.sop)):
-            return "header is of another instance"
+            # PS3.18 F.2.2 wants upper case. The tag of the study has a letter.
+            is_lower = b'"0020000d"' in entry.header
+            return "header has lower-case tags" if is_lower else "header is of another instance"
         return text, header

@@ -24,6 +24,14 @@ T = TypeVar("T")
 
 PAGE_STUDIES: Final = 200
 WHERE: Final = "the search for studies (QIDO-RS)"
+_NO_SEARCH: Final = (
+    "the service, or a proxy before it, offers no search at that path. Its studies cannot be "
+    "counted, and nothing else is wrong"
+)
+_NO_FIRST_VERSION: Final = (
+    "only version 1 of the feed finds an entry by its sequence, and this service does not have it. "
+    "Ask by the UID of the study"
+)
 # StudyInstanceUID, NumberOfStudyRelatedSeries, NumberOfStudyRelatedInstances.
 _STUDY, _STUDY_SERIES, _STUDY_INSTANCES = "0020000D", "00201206", "00201208"
 
@@ -114,7 +122,9 @@ class StudyCounts(ChangeFeed):
                 raise MalformedError("it is not a list of DICOM objects") from None
 
         root = self._version if partition is None else f"{self._version}/partitions/{partition}"
-        query = ServiceQuery(f"{root}/{level}", parameters, read, WHERE, "application/dicom+json")
+        query = ServiceQuery(
+            f"{root}/{level}", parameters, read, WHERE, "application/dicom+json", _NO_SEARCH
+        )
         return self._connection.get(query, stop=self._closed)
 
     def holders(self, partition: str | None, level: str, uid: str) -> int:
@@ -144,7 +154,13 @@ class StudyCounts(ChangeFeed):
         """
         parameters: dict[str, str | int] = {"limit": 1, "includeMetadata": "false"}
         parameters["offset"] = sequence - 1
-        query = ServiceQuery("v1/changefeed", parameters, decode_page, f"sequence {sequence}")
+        query = ServiceQuery(
+            "v1/changefeed",
+            parameters,
+            decode_page,
+            f"sequence {sequence}",
+            absent=_NO_FIRST_VERSION,
+        )
         rows = self._connection.get(query, stop=self._closed)
         return _logged(row for _, row in rows if row.sequence == sequence)
 

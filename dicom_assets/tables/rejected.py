@@ -2,7 +2,8 @@
 
 An entry stays here until the tables show its instance: it is in `instance` with that sequence or a
 later one, or gone, and the derived tables agree. Until then its study counts as touched in every
-run, so that it does not matter in which run the entry could be used at last.
+run, so that it does not matter in which run the entry could be used at last. Only headers can heal
+by themselves (`feed_contract.can_heal`): other entries have to be corrected in the service.
 """
 
 from collections import Counter, defaultdict

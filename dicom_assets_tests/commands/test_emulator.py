@@ -16,7 +16,7 @@ import pydicom
 import pytest
 
 from dicom_assets_tests.support.canary import overhear
-from dicom_assets_tests.support.command import MODULE, complaint, environment, told
+from dicom_assets_tests.support.command import MODULE, complaint, environment, run, told
 
 SECONDS: Final = 30
 FILES: Final = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -95,9 +95,12 @@ def test_files_that_a_service_refuses_are_counted_by_reason(tmp_path: Path) -> N
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "note.txt").write_text("not DICOM", encoding="utf-8")
     words = ("emulator", "--archive", "own", "import", str(TWO[0]), str(TWO[0]), "folder")
-    said = told(tmp_path, *words)
-    assert "stored 1, refused 2" in said
-    assert "1 already-stored" in said
+    done = run(tmp_path, *words)
+    assert (done.returncode, done.stderr) == (1, ""), "a script learns that files are missing"
+    assert "stored 1, refused 2" in done.stdout
+    assert "1 already-stored" in done.stdout
+    assert f"already-stored: {TWO[0]}" in done.stdout.splitlines()
+    assert f"not-part-10: {Path('folder') / 'note.txt'}" in done.stdout.splitlines()
     assert _live(tmp_path, "own") == 1
 
 

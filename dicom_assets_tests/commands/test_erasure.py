@@ -3,18 +3,27 @@
 import json
 import re
 import shutil
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from dicom_assets.cli import main
+from dicom_assets.emulator import server
+from dicom_assets.emulator.archive import Archive
+from dicom_assets.schema import SERIES
+from dicom_assets.schema import STUDY as STUDY_TABLE
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep.maintenance import maintain
+from dicom_assets.window import Window, floor_hour, ticks_of
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.canary import overhear
+from dicom_assets_tests.support.feeds import feed_of
+from dicom_assets_tests.support.history import header, study_uid
 from dicom_assets_tests.support.maintained import PATIENT, age
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Bench, hours, key
@@ -38,9 +47,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _erased(root: Path, *words: str) -> tuple[int, str]:
-    """The exit code, and what the command said."""
-    environment = {"DICOM_TABLES_URL": str(root), "COLUMNS": "120", "DICOM_SERVICE_URL": ""}
+def _erased(root: Path, *words: str, url: str = "") -> tuple[int, str]:
+    """The exit code, and what the command said. An hour is not due for a day."""
+    environment = {"DICOM_TABLES_URL": str(root), "COLUMNS": "120", "DICOM_SERVICE_URL": url}
+    environment["DICOM_DELAY_MINUTES"] = "1440"
     done = CliRunner().invoke(main, ["erased", *words], env=environment)
     overhear(done.output)
     assert done.exception is None or isinstance(done.exception, SystemExit)
@@ -100,3 +110,69 @@ def test_a_study_that_nobody_knows_ends_with_zero(template: Path) -> None:
 def test_what_is_no_uid_is_refused(template: Path, asked: str) -> None:
     """Before anything is looked at."""
     assert _erased(template, asked)[0] == 2
+
+
+STAYS, GOES, RETURNS = 1, 2, 3
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A service that has changed since its tables followed it: one deletion, one second birth."""
+    folder = tmp_path_factory.mktemp("served")
+    first, now = floor_hour(datetime.now(UTC)) - timedelta(hours=12), ticks_of(datetime.now(UTC))
+    archive, window = Archive(folder / "archive"), Window(ticks_of(first), ticks_of(first) + 1)
+    for number in (STAYS, GOES, RETURNS):
+        archive.store(header(number, name=PATIENT), at=window.start)
+    archive.delete(study_uid(RETURNS), at=window.start)
+    (folder / "tables").mkdir()
+    store, by = store_in(folder / "tables"), Run("run", datetime.now(UTC))
+    with server.start(archive) as running:
+        with feed_of(running.url) as feed:
+            steps.add_entries(store, window, feed, by)
+            steps.follow_log(store, window, feed, by)
+        for table in (SERIES, STUDY_TABLE):
+            steps.derive(store, table, window, by)
+        archive.delete(study_uid(GOES), at=now)
+        archive.store(header(RETURNS, name=PATIENT), at=now)
+        yield running.url, folder / "tables"
+    archive.close()
+
+
+@pytest.mark.shows_patients("the UID that was asked for")
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (STAYS, r"alive: the tables show the study\. Delete it in the DICOM service: "),
+        (
+            GOES,
+            (
+                r"alive: the tables show the study\. It was deleted at \d\d:\d\d:\d\d UTC "
+                r"\([\d-]+, entry \d+\); its hour ends at \d\d:00 and is read at "
+                r"[\d-]+ \d\d:00 UTC \(DICOM_DELAY_MINUTES\), and removes its rows: nothing to do\."
+            ),
+        ),
+        (
+            RETURNS,
+            r"returns: no table shows it, but it was stored at \d\d:\d\d:\d\d UTC .* its hour ends",
+        ),
+    ],
+    ids=["stays", "goes", "returns"],
+)
+def test_an_hour_that_is_not_over_is_looked_at(
+    served: tuple[str, Path], number: int, said: str
+) -> None:
+    """A deletion on its way is no study to delete; a study on its way is not erased."""
+    url, root = served
+    code, told = _erased(root, study_uid(number), url=url)
+    assert (code, bool(re.match(said, told))) == (1, True), "the verdict comes first"
+    plain = json.loads(_erased(root, study_uid(number), "--json", url=url)[1])
+    assert next(iter(plain)) == "verdict"
+    assert (plain["is_erased"], plain["served"]) == (False, 0 if number == GOES else 1)
+
+
+@pytest.mark.shows_patients("the UID that was asked for")
+def test_a_service_that_does_not_answer_is_said(served: tuple[str, Path]) -> None:
+    """The tables, their files and logs are looked at all the same."""
+    code, told = _erased(served[1], study_uid(STAYS), url="http://127.0.0.1:9")
+    assert (code, told.startswith("alive: ")) == (1, True)
+    assert "The service could not be asked" in told

@@ -98,6 +98,7 @@ def test_a_study_in_step_ends_with_zero(world: World) -> None:
     said = re.sub(r"\s+", " ", done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert "PHI" not in said
+    assert said.startswith("in step: "), "the verdict comes first"
     assert "in step: the tables hold it as the service does: nothing to do." in said
     for shown in ("Create", f"{FIRST:%Y-%m-%d-%H:%M}", "Microsoft.Default", study_uid(IN_STEP)):
         assert shown in said
@@ -132,13 +133,15 @@ def test_json_gives_the_same_facts(world: World) -> None:
     code, said = world.find(study_uid(YOUNG), "--json")
     told: dict[str, Any] = json.loads(said)
     hour = FIRST + timedelta(hours=12)
-    assert code == 1
-    assert told["verdict"]["name"] in {"too young", "no seal"}
+    assert next(iter(told)) == "verdict"
+    is_young = told["verdict"]["name"] == "too young"
+    assert is_young or told["verdict"]["name"] == "no seal", "the tests ran over an hour's end"
+    assert code == (0 if is_young else 1)
     assert [(e["sequence"], e["hour"]) for e in told["fresh"]] == [(5, hour.isoformat())]
     assert (told["asked"], told["level"], told["served"]) == (study_uid(YOUNG), "study", 1)
     assert told["rows"] == {"instance": 0, "series": 0, "study": 0}
     assert told["seals"] == [{"hour": hour.isoformat(), "is_sealed": False, "lagging": []}]
-    assert len(told["commands"]) == 1
+    assert len(told["commands"]) == (0 if is_young else 1)
 
 
 @pytest.mark.shows_patients("the UID that was asked for")

@@ -435,6 +435,17 @@ def test_first_and_latest(service: Service, feed: ChangeFeed) -> None:
     assert service.requests[-1].path == "/v2/changefeed/latest"
 
 
+def test_an_end_of_the_feed_without_a_time_names_its_entry(
+    service: Service, feed: ChangeFeed
+) -> None:
+    """And who has to correct it: no run can."""
+    bad = b'{"sequence": 7, "timestamp": "yesterday"}'
+    for ask, which, body in ((feed.first, "first", b"[%b]"), (feed.latest, "newest", b"%b")):
+        service.script = [Answer(body=body % bad)]
+        with pytest.raises(ServiceAnswerError, match=rf"the {which} entry .*sequence 7.*operator"):
+            ask()
+
+
 def test_an_empty_answer_is_an_empty_feed_for_the_latest(
     service: Service, feed: ChangeFeed
 ) -> None:

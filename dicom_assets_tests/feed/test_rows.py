@@ -281,6 +281,13 @@ def test_a_number_that_no_machine_holds_is_null_and_counted(number: str) -> None
     assert number in rows["metadata_string"][0].as_py()
 
 
+def test_a_header_with_lower_case_tags_is_named_as_such() -> None:
+    """The reason leads to the service that writes them, and not to another instance."""
+    lower = {tag.lower(): element for tag, element in header().items()}
+    _, rejections, _ = READER.read(entries_of(page(entry(metadata=lower))))
+    assert [r.reason for r in rejections] == ["header has lower-case tags"]
+
+
 def test_an_entry_without_header_is_a_rejection() -> None:
     """A Current entry has one. If not, something is wrong with it."""
     _, rejections, _ = READER.read(entries_of(page(entry(1, metadata=None))))

@@ -176,6 +176,14 @@ def test_a_service_that_does_not_search_was_not_looked_at(world: World, sample: 
             world.compare(sample=sample)
 
 
+def test_a_service_without_a_search_is_no_wrong_address(world: World) -> None:
+    """Its feed is read all the time, so neither the URL nor the version is to be looked at."""
+    world.faults.replace(Rule(Status(404), route="query"))
+    with pytest.raises(ServiceError, match="offers no search at that path") as refused:
+        world.compare()
+    assert "DICOM_" not in str(refused.value)
+
+
 def test_a_passing_fault_of_the_search_is_outlasted(world: World) -> None:
     """The same retries as the feed's."""
     world.faults.replace(Rule(Status(503), route="query", last=2))
@@ -214,5 +222,6 @@ def test_the_other_questions(world: World, archive: Archive) -> None:
     pieces = list(world.counts.changes(everything, told.append))
     assert sum(piece.num_rows for piece in pieces) == told[-1] == 24
     world.faults.replace(Rule(Status(404), containing="v1"))
-    with pytest.raises(ServiceRefusedError, match="sequence 1"):
+    with pytest.raises(ServiceRefusedError, match="sequence 1: only version 1") as refused:
         world.counts.entry(1)
+    assert "DICOM_API_VERSION" not in str(refused.value), "another is asked for, whatever is set"

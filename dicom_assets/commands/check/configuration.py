@@ -1,7 +1,8 @@
 """Probes of the settings and of the versions of packages: without network, without Dagster."""
 
 import platform
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
@@ -29,12 +30,13 @@ def probe_settings(environment: Mapping[str, str]) -> Finding:
         except SettingsError as error:
             wrong = [str(error)]
     if wrong:
-        return red("; ".join(dict.fromkeys(wrong)), "change what is named, then start again")
+        return red("; ".join(dict.fromkeys(wrong)), f"correct {_named(wrong)}, then start again")
     unknown = [n for n in environment if n.startswith("DICOM_") and n not in _VARIABLES]
     if unknown:
         close = {n: get_close_matches(n, _VARIABLES, n=1, cutoff=0.8) for n in sorted(unknown)}
         names = ", ".join(f"{n} (there is {c[0]})" if c else n for n, c in close.items())
-        return warn(f"no setting of this project: {names}", "is it spelled right?")
+        remedy = "docs/reference/configuration.md has the names; other programs may have such too"
+        return warn(f"no setting of this project: {names}", remedy)
     return ok(f"{sum(name in environment for name in _VARIABLES)} are set, and can be used")
 
 
@@ -55,7 +57,16 @@ def missing_settings(environment: Mapping[str, str]) -> list[str]:
 def probe_completeness(environment: Mapping[str, str]) -> Finding:
     """Red unless everything is set that a run needs."""
     lacking = missing_settings(environment)
-    return red("; ".join(lacking), "set what is named") if lacking else ok("nothing is missing")
+    if lacking:
+        remedy = f"set {_named(lacking)} for the daemon, the code location and this command"
+        return red("; ".join(lacking), remedy)
+    return ok("nothing is missing")
+
+
+def _named(sentences: Iterable[str]) -> str:
+    """Return the settings that sentences begin with."""
+    names = (re.search(r"[A-Z]+(_[A-Z]+)+", sentence) for sentence in sentences)
+    return ", ".join(dict.fromkeys(name[0] for name in names if name))
 
 
 def probe_versions() -> Finding:

@@ -4,13 +4,13 @@ dagster.yaml is read from DAGSTER_HOME only and no code location can correct it,
 the lines that are needed there. A home that is not there is not made.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 import yaml
@@ -19,17 +19,18 @@ from dagster_shared.check import CheckError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_assets.commands.check.probe import Finding, Probe, ok, red, unseen, warn
-from dicom_assets.commands.home import DAGSTER_YAML
+from dicom_assets.commands.home import DAGSTER_YAML, shipped
 from dicom_assets.definitions import build_definitions
+from dicom_assets.defs.alerts.ledger import Ledger
+from dicom_assets.defs.alerts.silent_ticks import STOP_ONE, lives_of, time_together
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.pool import POOL
 from dicom_assets.settings import Settings
 
 DAGSTER_GROUP: Final = "Dagster"
 _HOME: Final = "home"
 _REFUSALS = (dg.DagsterError, CheckError, SQLAlchemyError, yaml.YAMLError, OSError, ImportError)
-_POOLS: Final = "concurrency: {pools: {default_limit: 1, granularity: op}}"
 _BUFFER: Final = "concurrency: {pools: {op_granularity_run_buffer: 1}}"
-_MONITORING: Final = "run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 10}"
 
 
 @dataclass
@@ -59,7 +60,7 @@ class InstanceProbe:
                 if isinstance(one, dg.ScheduleDefinition | dg.SensorDefinition):
                     questions[one.name] = partial(check_switch, one)
         probes = [
-            Probe(DAGSTER_GROUP, name, partial(self._answer, question), (_HOME,))
+            Probe(DAGSTER_GROUP, name, partial(self._answer, name, question), (_HOME,))
             for name, question in questions.items()
         ]
         return [Probe(DAGSTER_GROUP, _HOME, self.open), *probes]
@@ -76,13 +77,14 @@ class InstanceProbe:
         has_own = (self.home / DAGSTER_YAML).exists()
         return ok(f"in {self.home}{'' if has_own else f', without a {DAGSTER_YAML}'}")
 
-    def _answer(self, question: Callable[[dg.DagsterInstance], Finding]) -> Finding:
+    def _answer(self, name: str, question: Callable[[dg.DagsterInstance], Finding]) -> Finding:
         if self._instance is None:
             raise TypeError("the instance is not open yet")
         try:
             return question(self._instance)
         except _REFUSALS as error:
-            return red(f"it cannot be read ({type(error).__name__})", _repair(self.home))
+            failure = f"it cannot be read ({type(error).__name__})"
+            return red(failure, f"for `{name}`: {_repair(self.home)}")
 
 
 def _repair(home: Path) -> str:
@@ -96,6 +98,24 @@ def _put(lines: str, home: Path) -> str:
     return f"put `{lines}` into {home / DAGSTER_YAML}, then start Dagster anew"
 
 
+def _put_ours(home: Path, *path: str, names: Iterable[str]) -> str:
+    """Return the remedy: the lines of our own dagster.yaml with these names, at a path in it."""
+    given = _ours(*path)
+    lines: object = {name: given[name] for name in names if name in given}
+    for step in reversed(path):
+        lines = {step: lines}
+    text = yaml.safe_dump(lines, default_flow_style=True, width=1000, sort_keys=False)
+    return _put(text.strip()[1:-1], home)
+
+
+def _ours(*path: str) -> dict[str, Any]:
+    """Return what this project's own dagster.yaml says at a path."""
+    said = yaml.safe_load(shipped().read_text(encoding="utf-8"))
+    for step in path:
+        said = said[step]
+    return dict(said)
+
+
 def check_pool(home: Path, instance: dg.DagsterInstance) -> Finding:
     """Red unless the pool lets one asset at a time read the service and write the tables."""
     config = instance.get_concurrency_config().pool_config
@@ -104,10 +124,13 @@ def check_pool(home: Path, instance: dg.DagsterInstance) -> Finding:
     limit = next(own, config.default_pool_limit)
     granularity = config.pool_granularity or PoolGranularity.OP
     facts = f"the limit of {POOL} is {limit or 'none'}, a slot is held by each {granularity.value}"
-    if limit == 1 and granularity is PoolGranularity.OP:
+    ours = _ours("concurrency", "pools")
+    wanted = ours["default_limit"]
+    if limit == wanted and granularity.value == ours["granularity"]:
         return ok(facts)
-    command = f", or `dagster instance concurrency set {POOL} 1`" if limit != 1 else ""
-    return red(facts, _put(_POOLS, home) + command)
+    command = f", or `dagster instance concurrency set {POOL} {wanted}`" if limit != wanted else ""
+    names = ("default_limit", "granularity")
+    return red(facts, _put_ours(home, "concurrency", "pools", names=names) + command)
 
 
 def check_run_buffer(home: Path, instance: dg.DagsterInstance) -> Finding:
@@ -118,13 +141,25 @@ def check_run_buffer(home: Path, instance: dg.DagsterInstance) -> Finding:
 
 
 def check_run_monitoring(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """Red unless Dagster detects a killed run and frees its slot."""
+    """Red unless Dagster detects a killed run and frees its slot; warn of other differences."""
+    ours, freeing = _ours("run_monitoring"), "free_slots_after_run_end_seconds"
+    remedy = _put_ours(home, "run_monitoring", names=("enabled", freeing))
     if not instance.run_monitoring_enabled:
-        return red("it is off: a killed run keeps its slot for ever", _put(_MONITORING, home))
-    seconds = instance.run_monitoring_settings.get("free_slots_after_run_end_seconds")
-    if not seconds:
-        return red("it frees no slots: a killed step keeps its own", _put(_MONITORING, home))
-    return ok(f"it is on, and frees slots {seconds} s after the end of a run")
+        return red("it is off: a killed run keeps its slot for ever", remedy)
+    theirs = instance.run_monitoring_settings
+    if not theirs.get(freeing):
+        return red("it frees no slots: a killed step keeps its own", remedy)
+    other = [name for name in ours if theirs.get(name) != ours[name] and name != "enabled"]
+    if other:
+        listed = ", ".join(
+            f"{name} is {theirs.get(name, 'unset')}, and not {ours[name]}" for name in other
+        )
+        names = ("enabled", freeing, *other)
+        return warn(
+            f"it is on, but not as ours: {listed}",
+            _put_ours(home, "run_monitoring", names=names) + ", unless you want it so",
+        )
+    return ok(f"it is on, and frees slots {theirs[freeing]} s after the end of a run")
 
 
 def check_telemetry(home: Path, instance: dg.DagsterInstance) -> Finding:
@@ -136,7 +171,7 @@ def check_telemetry(home: Path, instance: dg.DagsterInstance) -> Finding:
 
 
 def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Finding:
-    """Red unless every required daemon sent a heartbeat in the last five minutes."""
+    """Red unless every required daemon sent a heartbeat of late, and all are of one process."""
     beats = instance.get_daemon_heartbeats()
     ages = {
         name: now - datetime.fromtimestamp(beats[name].timestamp, UTC) if name in beats else None
@@ -154,10 +189,18 @@ def check_daemons(home: Path, now: datetime, instance: dg.DagsterInstance) -> Fi
             since = f"silent for {min(lived) // timedelta(minutes=1):,} minutes"
         return red(f"it does not run ({since})", start)
     if dead:
-        return red(f"parts of it do not live: {', '.join(dead)}", f"look at its log; {start}")
+        parts = ", ".join(dead)
+        return red(f"parts of it do not live: {parts}", f"read its log for {parts}; {start}")
+    states = instance.all_instigator_state()
+    alerts = (one.instigator_data for one in states if one.name == Names().alerts)
+    # The sensor of alerts notes the daemons of late. One look sees few of their heartbeats.
+    known = Ledger.read(getattr(next(alerts, None), "cursor", None)).daemons or {}
+    if time_together(lives_of(instance, known, now)):
+        return red("two daemons live on this database: hours are requested twice", STOP_ONE)
     failing = sorted(name.lower() for name in ages if beats[name].errors)
     if failing:
-        return warn(f"parts of it fail: {', '.join(failing)}", "look at its log")
+        parts = ", ".join(failing)
+        return warn(f"parts of it fail: {parts}", f"read the log of dagster-daemon for {parts}")
     return ok(f"all {len(ages)} parts live")
 
 
@@ -178,5 +221,6 @@ def check_switch(
         return unseen("no daemon has lived here yet")
     return warn(
         "it has never ticked here",
-        "it does as soon as a daemon in this instance has loaded the code location; look again",
+        f"it does as soon as a daemon here has loaded the code location: see {ours.name} under "
+        "Automation",
     )

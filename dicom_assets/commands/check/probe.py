@@ -48,10 +48,14 @@ def unseen(why: str) -> Finding:
     return Finding(State.UNSEEN, why)
 
 
-def explained(error: DicomAssetsError) -> Finding:
-    """Return an error of ours as a red finding: its first sentence, and the rest as the remedy."""
-    what, _, remedy = str(error).partition(". ")
-    return red(what, remedy or "the message says it")
+def explained(error: DicomAssetsError, otherwise: str) -> Finding:
+    """Return an error of ours as a red finding: its first sentence, and the rest as the remedy.
+
+    In an error of one sentence it begins after a colon. Without one, `otherwise` is the remedy.
+    """
+    text = str(error).removesuffix(". Running again is safe")
+    what, _, remedy = text.partition(". " if ". " in text else ": ")
+    return red(what, remedy or otherwise)
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,7 @@ class ServiceProbe:
         if answer.failure is None:
             return ok(f"v{self.api_version}{named}")
         facts = f"{answers.status_text(answer.status)} to v{self.api_version}{named}"
-        return red(facts, answers.STATUSES[HTTPStatus.NOT_FOUND].remedy)
+        return red(facts, answer.failure.meaning.remedy)
 
     def feed(self) -> Finding:
         """Red unless the first and the newest entry of the change feed can be read."""
@@ -190,7 +190,8 @@ class ServiceProbe:
             with self._open() as feed:
                 first, newest = feed.first(), feed.latest()
         except ServiceError as error:
-            return explained(error)
+            path = f"v{self.api_version}/changefeed"
+            return explained(error, f"look into the service's own log for the request to {path}")
         if first is None or newest is None:
             return ok("it is empty: nothing was ever stored in the service")
         begin, end = datetime_of(first), datetime_of(newest)
@@ -204,11 +205,11 @@ class ServiceProbe:
         try:
             logged = store.open(CHANGE)
             if not logged.count():
-                return ok("no entry is in the log yet; it fits any service")
+                return unseen("no entry is in the log yet: it fits any service")
             with self._open() as feed:
                 require_archive(logged, feed)
         except DicomAssetsError as error:
-            return explained(error)
+            return explained(error, "is DICOM_TABLES_URL the root that this service has filled?")
         return ok("the newest entry of the log is in the service")
 
     def _open(self) -> ChangeFeed:

@@ -22,11 +22,12 @@ from deltalake.exceptions import DeltaError
 from deltalake.fs import DeltaStorageHandler
 
 from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red, unseen, warn
-from dicom_assets.errors import TableError
-from dicom_assets.schema import Table
+from dicom_assets.errors import TableError, TableUnavailableError
+from dicom_assets.schema import SYNC, Table
 from dicom_assets.tables.catalogue import TABLES
+from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.files import data_files
-from dicom_assets.tables.delta.folder import Folder
+from dicom_assets.tables.delta.folder import LOG, Folder
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.conformity import deviations
 from dicom_assets.tables.questions.growth import room
@@ -35,6 +36,7 @@ from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
 STORAGE_GROUP: Final = "storage"
 # Readers of the lake ignore names that begin with _, and no table has such a path by default.
 FOLDER: Final = "_dicom_assets_check"
+NOT_THERE: Final = "not there yet: the first run creates it"
 _CONTENT: Final = pa.table({"dicom-assets": ["check wrote this, and may delete it"]})
 # A storage that does not answer is red in seconds; runs retry for minutes.
 _QUICK = {"max_retries": "1", "retry_timeout": "10s", "timeout": "15s", "connect_timeout": "5s"}
@@ -167,28 +169,54 @@ class StorageProbe:
         return ok(facts)
 
     def table(self, table: Table) -> Finding:
-        """Red when the table is not this project's, or lacks files; an absent one is fine."""
+        """Red when the table is not this project's, or lacks files; unseen when it is absent."""
+        place = f"{self._quick.urls[table.name]}/{LOG}"
         try:
+            folder = Folder.of(self._quick, table)
+            # Before the engine opens it, whose error does not tell damage from a refusal.
+            require_whole_log(folder)
             snapshot = self._quick.open(table)
             if snapshot.delta is None:
-                return ok("not there yet; the first run makes it")
-            folder = Folder.of(self._quick, table)
-            require_whole_log(folder)
+                return self._absent(table)
             require_data(snapshot, folder.data())
             files = len(data_files(snapshot))
             return ok(f"version {snapshot.version}, rows {snapshot.count():,}, files {files:,}")
+        except TableUnavailableError:
+            return red(
+                "the root can be read, and this table cannot",
+                f"may this identity read {place}, and is every file in it whole? Else see "
+                "docs/operate/repair.md",
+            )
         except TableError as error:
-            return explained(error)
+            return explained(error, f"what {place} holds is no table of this project: move it away")
+
+    def _absent(self, table: Table) -> Finding:
+        """Return what it means that a table is not there: with hours in `sync` it may be a loss."""
+        sync = self._quick.open(SYNC)
+        if sync.delta is None or table.name == SYNC.name:
+            return unseen(NOT_THERE)
+        if not table.mark:
+            return ok("not there: no entry was ever rejected")
+        is_known = table.mark in sync.column_names
+        followed = pc.count(sync.rows([table.mark])[table.mark]).as_py() if is_known else 0
+        if not followed:
+            return unseen(NOT_THERE)
+        return warn(
+            f"not there, though `sync` says that it shows {followed:,} hours",
+            f"when {table.name} ever had a row, it was removed: see docs/operate/repair.md",
+        )
 
     def schema(self) -> Finding:
         """Warn when the tables' columns, features or properties are not those of this version."""
         try:
+            if all(self._quick.open(table).delta is None for table in TABLES):
+                return unseen(NOT_THERE)
             by_table = deviations(self._quick)
         except TableError as error:
-            return explained(error)
+            return explained(error, "see the lines of the tables above, then look again")
         if by_table:
             facts = "; ".join(f"{name}: {', '.join(those)}" for name, those in by_table.items())
-            return warn(facts, "the check `schema` tells what to do (docs/reference/checks.md)")
+            return warn(facts, "what the check `schema` says in docs/reference/checks.md")
         return ok("columns, features and properties are as this version makes them")
 
 

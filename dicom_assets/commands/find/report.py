@@ -15,12 +15,18 @@ from dicom_assets.commands.json_output import print_json
 from dicom_assets.definitions import dicom_service, io_manager
 from dicom_assets.defs.partitions import hour_key
 from dicom_assets.feed.search import StudyCounts
+from dicom_assets.feed_contract import can_heal
 from dicom_assets.settings import Settings
-from dicom_assets.tables.questions.find import Facts, Limits, Verdict, gather_facts, judge_facts
+from dicom_assets.tables.questions.find import (
+    SERVICE_SECONDS,
+    Facts,
+    Limits,
+    Verdict,
+    gather_facts,
+    judge_facts,
+)
 from dicom_assets.window import spans_of
 
-# A person waits for the answer, and the tables' part of it needs no service.
-SERVICE_SECONDS = 2.0
 ENTRIES_SHOWN = 20
 _MATERIALIZE = "dagster asset materialize -m dicom_assets.definitions --select"
 
@@ -52,21 +58,21 @@ def find_out(
 
 
 def print_verdict(facts: Facts, verdict: Verdict, *, as_json: bool = False) -> None:
-    """Print entries, hours, counts, the verdict and the next commands; or JSON."""
+    """Print the verdict, entries, hours, counts and the next commands; or JSON."""
     if as_json:
-        plain = {**asdict(facts), "verdict": asdict(verdict), "commands": commands_for(verdict)}
+        plain = {"verdict": asdict(verdict), "commands": commands_for(verdict), **asdict(facts)}
         for name in ("entries", "fresh", "behind"):
             plain[name] = [{**asdict(e), "hour": e.hour} for e in getattr(facts, name)]
         print_json(plain)
         return
     console = Console()
-    console.print(f"[bold]{facts.level or 'sequence or UID'}[/] {facts.asked}", highlight=False)
-    for grid in _grids(facts):
-        console.print(grid)
-    if facts.failure:
-        console.print(f"The service could not be asked: {facts.failure}", markup=False)
     colour = "green" if verdict.is_fine else "red"
     console.print(f"[bold {colour}]{verdict.name}[/]: {verdict.sentence}.", highlight=False)
+    console.print(f"[bold]{facts.level or 'sequence or UID'}[/] {facts.asked}", highlight=False)
+    if facts.failure:
+        console.print(f"The service could not be asked: {facts.failure}", markup=False)
+    for grid in _grids(facts):
+        console.print(grid)
     for command in commands_for(verdict):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False)
 
@@ -83,7 +89,7 @@ def _grids(facts: Facts) -> Iterator[Grid]:
     if facts.rejected:
         grid = Grid("sequence", "reason", "attempts", "next attempt (UTC)", title="rejected")
         for one in facts.rejected[:ENTRIES_SHOWN]:
-            when = f"{one.next_attempt:%Y-%m-%d %H:%M}"
+            when = f"{one.next_attempt:%Y-%m-%d %H:%M}" if can_heal(one.reason) else "-"
             grid.add_row(str(one.sequence), one.reason, str(one.attempts), when)
         yield grid
     names = ("instance", "series", "study")

@@ -75,12 +75,14 @@ class Ledger(msgspec.Struct):
     """The state that one look leaves for the next.
 
     `awake_since` is the first of the looks that have followed one another without a pause.
+    `daemons` has the first and the last heartbeat of each daemon of late, by its ID, as timestamps.
     """
 
     alerts: dict[str, Alert] = msgspec.field(default_factory=dict)
     failures: dict[str, RunFailure] = msgspec.field(default_factory=dict)
     last_look: datetime | None = msgspec.field(name="looked", default=None)
     awake_since: datetime | None = msgspec.field(name="awake", default=None)
+    daemons: dict[str, tuple[float, float]] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
     def read(cls, cursor: str | None) -> "Ledger":

@@ -15,7 +15,7 @@ from dicom_assets.defs.alerts.failed_checks import check_problems
 from dicom_assets.defs.alerts.failed_runs import RunWatch
 from dicom_assets.defs.alerts.heartbeat import beat
 from dicom_assets.defs.alerts.ledger import Ledger, Problem, messages
-from dicom_assets.defs.alerts.silent_ticks import TICK_PATIENCE, TickWatch
+from dicom_assets.defs.alerts.silent_ticks import TICK_PATIENCE, TickWatch, lives_of
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.names import Names
 from dicom_assets.settings import Settings
@@ -86,7 +86,8 @@ def _problems(
     problems = [*check_problems(instance, watched.checks), *runs]
     if origin is None:
         return problems, False
-    ticks = TickWatch(instance, watched, origin)
+    ledger.daemons = lives_of(instance, ledger.daemons or {}, now)
+    ticks = TickWatch(instance, watched, origin, ledger.daemons)
     silent = ticks.problems(now)
     # A daemon that has just started has to catch up first. An alert that was open before stays
     # open meanwhile: it would be sent as resolved, and then once more.

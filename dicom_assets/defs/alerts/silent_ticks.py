@@ -1,12 +1,13 @@
-"""Problems: schedules and sensors of ours that do not tick or fail, and daemons without heartbeat.
+"""Problems: schedules and sensors of ours that do not tick or fail, daemons dead or too many.
 
 The alerts are sent by a sensor. When nothing ticks at all, or the code location does not load, no
 alert is sent. The monitor of `heartbeat` notices that.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 
 import dagster as dg
 from dagster._core.remote_origin import RemoteInstigatorOrigin, RemoteRepositoryOrigin
@@ -25,6 +26,8 @@ _SENSOR_PATIENCE = timedelta(minutes=10)
 _DAEMON_PATIENCE = timedelta(minutes=30)
 # Fewer failures in a row pass by themselves: the next tick requests everything that is missing.
 FAILED_TICKS = 3
+# A daemon that is replaced may live beside the new one for so long.
+_TAKEOVER = timedelta(minutes=2)
 _MOMENTS = ("start_timestamp", "last_iteration_timestamp", "last_sensor_start_timestamp")
 
 
@@ -35,6 +38,7 @@ class TickWatch:
     instance: dg.DagsterInstance
     watched: Watched
     origin: RemoteRepositoryOrigin
+    lives: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def problems(self, now: datetime) -> list[Problem]:
         """Return a problem for each schedule, sensor and daemon that is not as it should be."""
@@ -72,6 +76,43 @@ class TickWatch:
                     "log of dagster-daemon, and start it again."
                 )
                 yield _problem(f"daemon {name}", "does not live", text, "deployment/daemons", now)
+        if time_together(self.lives) > _TAKEOVER:
+            text = f"Schedules and sensors tick twice, and request runs twice. {STOP_ONE}"
+            yield _problem(
+                "second daemon", "lives on the same database", text, "deployment/daemons", now
+            )
+
+
+STOP_ONE = (
+    "Look for a second `dagster-daemon run`, `dagster dev` or `dicom-assets dev` on this database "
+    "(DAGSTER_HOME, or the storage in dagster.yaml), on other machines too, and stop it."
+)
+
+
+def lives_of(
+    instance: dg.DagsterInstance, known: Mapping[str, tuple[float, float]], now: datetime
+) -> dict[str, tuple[float, float]]:
+    """Return the first and last heartbeat of each daemon of the last minutes, by its ID.
+
+    Dagster keeps one heartbeat for each part of a daemon, the last. `known` are those seen before.
+    """
+    since = (now - TICK_PATIENCE).timestamp()
+    lives = {one: span for one, span in known.items() if span[1] > since}
+    for beat in instance.get_daemon_heartbeats().values():
+        if beat.daemon_id and beat.timestamp > since:
+            first, last = lives.get(beat.daemon_id, (beat.timestamp, beat.timestamp))
+            lives[beat.daemon_id] = min(first, beat.timestamp), max(last, beat.timestamp)
+    return lives
+
+
+def time_together(lives: Mapping[str, tuple[float, float]]) -> timedelta:
+    """Return for how long one daemon has lived on after the first heartbeat of another.
+
+    It is zero after a restart: the old one has sent none since the new one began.
+    """
+    pairs = permutations(lives.values(), 2)
+    spans = (old[1] - new[0] for old, new in pairs if old[0] <= new[0] < old[1])
+    return timedelta(seconds=max(spans, default=0.0))
 
 
 def _problem(key: str, fault: str, text: str, page: str, now: datetime) -> Problem:

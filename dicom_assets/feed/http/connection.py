@@ -41,7 +41,8 @@ _LEAST_SECONDS: Final = 1.0
 class ServiceQuery(Generic[T]):
     """A GET request, and `read`, which parses the body. Its MalformedError leads to a retry.
 
-    `path` is relative to the service's address. `where` names the window in messages.
+    `path` is relative to the service's address. `where` names the window in messages. `absent` is
+    the remedy for a 404, where it says more than that the address or the version is wrong.
     """
 
     path: str
@@ -49,6 +50,7 @@ class ServiceQuery(Generic[T]):
     read: Callable[[bytes], T]
     where: str
     accept: str = JSON
+    absent: str = ""
 
 
 class HeaderSuspectedError(Exception):
@@ -268,7 +270,9 @@ class _Attempts(Generic[T]):
         failure = self.telling(failure)
         meaning = failure.meaning
         if not meaning.may_pass:
-            return meaning.error(f"{failure}, for {self.query.where}: {meaning.remedy}")
+            is_absent = meaning is answers.STATUSES[HTTPStatus.NOT_FOUND]
+            remedy = (is_absent and self.query.absent) or meaning.remedy
+            return meaning.error(f"{failure}, for {self.query.where}: {remedy}")
         times = f"{self.count} time{'s' if self.count > 1 else ''}"
         seconds = self._most_seconds(failure)
         setting = " (DICOM_RETRY_SECONDS)" if seconds == self.retry_seconds else ""

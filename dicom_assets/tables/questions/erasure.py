@@ -1,12 +1,14 @@
 """Traces of an erased study: its rows, old data files with them, entries of the logs.
 
 `traces_of` reads the study's column of every data file in the folders of the tables, whether or not
-a version names the file, unless the statistics of the file rule the study out. `judge_traces` is
-pure and returns the verdict:
+a version names the file, unless the statistics of the file rule the study out. `with_service` adds
+the newest entries of the feed, of hours that are not read yet. `judge_traces` is pure and returns
+the verdict:
 
 | verdict | when | fine |
 |---|---|---|
 | alive | `instance`, `series` or `study` has rows of it | no |
+| returns | no row, and the study was stored again in an hour that is not read yet | no |
 | remains | no row, but an old file or an entry of a log is still there | no |
 | erased | neither rows, files nor entries | yes |
 
@@ -19,19 +21,28 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pyarrow as pa
 
+from dicom_assets.errors import ServiceError
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
 from dicom_assets.tables.delta.arrow import ints, pc
 from dicom_assets.tables.delta.files import data_files, stored_path
 from dicom_assets.tables.delta.folder import PARQUET_ERRORS, Folder, Log, Stored
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
-from dicom_assets.tables.questions.find import Verdict
+from dicom_assets.tables.questions.find import (
+    Known,
+    KnownEntry,
+    Limits,
+    Lookups,
+    Verdict,
+    open_entries,
+    served_of,
+)
 from dicom_assets.tables.sync import marks_switched_off
 from dicom_assets.tables.upkeep.maintenance import CHECKPOINT_AGE
 
@@ -66,13 +77,21 @@ class Remains:
 class Traces:
     """The remains of a study by table, and the number of its `rejected` entries.
 
-    `unknown` are tables that somebody switched on elsewhere: they have a mark in `sync`.
+    `unknown` are tables that somebody switched on elsewhere: they have a mark in `sync`. `fresh`
+    are its entries in hours that are not read yet. `reading` says when the hour of the newest is
+    read. `served` is the number of its instances in the service, None when the service was not
+    asked, or did not answer (`failure`).
     """
 
     study: str
     tables: Mapping[str, Remains] = field(default_factory=dict)
     rejected: int = 0
     unknown: tuple[str, ...] = ()
+    fresh: tuple[KnownEntry, ...] = ()
+    reading: str = ""
+    served: int | None = None
+    failure: str | None = None
+    looked_at: datetime = field(default_factory=lambda: datetime.now(UTC), compare=False)
 
     @property
     def is_alive(self) -> bool:
@@ -82,7 +101,12 @@ class Traces:
     @property
     def is_erased(self) -> bool:
         """True when no table of the root holds anything outside of `change` and `rejected`."""
-        return self.is_gone and not self.unknown
+        return self.is_gone and not self.unknown and not self.is_returning
+
+    @property
+    def is_returning(self) -> bool:
+        """True when no table shows the study, and the hour of a newer entry will bring it."""
+        return not self.is_alive and any(not entry.is_gone for entry in self.fresh[-1:])
 
     @property
     def is_gone(self) -> bool:
@@ -93,32 +117,56 @@ class Traces:
         return [remains for name, remains in self.tables.items() if name != CHANGE.name]
 
 
+def with_service(traces: Traces, store: Store, service: Lookups, limits: Limits) -> Traces:
+    """Return the traces with what the service says of the study, or why it says nothing."""
+    known = Known(store, traces.study)
+    try:
+        if fresh := open_entries(service, known, limits):
+            traces = replace(traces, fresh=fresh, reading=limits.reading(fresh[-1].hour))
+        return replace(traces, served=served_of(service, known, limits)[1])
+    except ServiceError as error:
+        return replace(traces, failure=str(error))
+
+
 def judge_traces(traces: Traces) -> Verdict:
     """Return the verdict with its remedy. It names no hours, because nothing has to run again."""
+    now = f"{traces.looked_at:%Y-%m-%d %H:%M} UTC"
     if traces.is_alive:
+        return Verdict("alive", f"the tables show the study. {_end(traces)} ({now})", select=())
+    if traces.is_returning:
         return Verdict(
-            "alive",
-            "the tables show the study. Delete it in the DICOM service: the hour of the deletion "
-            "removes its rows.",
+            "returns",
+            f"no table shows it, but it was {traces.fresh[-1].event}; {traces.reading}, and brings "
+            "it. Delete it in the DICOM service.",
             select=(),
         )
     if traces.is_gone and traces.unknown:
         return Verdict(
             "unknown",
-            f"the tables known here do not hold it, but {', '.join(traces.unknown)} may. They were "
-            "added to this root. Look for the study in them, and in their old files.",
+            f"the tables known here do not hold it ({now}), but {', '.join(traces.unknown)} may. "
+            "They were added to this root. Look for the study in them, and in their old files.",
             select=(),
         )
     if traces.is_erased:
-        sentence = "neither tables nor old files hold it, and no log tells of its rows."
+        sentence = f"neither tables nor old files hold it, and no log tells of its rows ({now})."
         return Verdict("erased", sentence, is_fine=True, select=())
     return Verdict(
         "remains",
-        "no table shows it. Its old files and log entries go with the first nightly maintenance "
-        "(job dicom_maintenance) after the times given. docs/operate/erasure.md says how to hasten "
-        "that.",
+        f"no table shows it ({now}). Its old files and log entries go with the first nightly "
+        "maintenance (job dicom_maintenance) after the times given. docs/operate/erasure.md says "
+        "how to hasten that.",
         select=(),
     )
+
+
+def _end(traces: Traces) -> str:
+    """Return what ends the rows of a study that the tables show."""
+    if traces.served != 0:
+        return "Delete it in the DICOM service: the hour of the deletion removes its rows."
+    if traces.fresh and traces.fresh[-1].is_gone:
+        event = traces.fresh[-1].event
+        return f"It was {event}; {traces.reading}, and removes its rows: nothing to do."
+    return "The service has it no more: `dicom-assets find` says which hour to run."
 
 
 def traces_of(

@@ -8,15 +8,15 @@ or metadata: `commands.find` prints them.
 
 | verdict | when | fine |
 |---|---|---|
-| rejected | an entry of it could not be used, and is retried | no |
+| rejected | an entry of it could not be used, and is retried or has to be corrected | no |
 | no seal | an hour of its entries has no seal (any more) | no |
-| too young | the hour of a new entry is not read yet | no |
 | data partition not kept | its new entries belong to a data partition that is left out | no |
 | before the start, after the end | its new entries lie outside of the time that is read | no |
 | late | its hour was sealed without the entry | no |
 | not followed | `instance` lacks it, and has not followed its hours | no |
 | behind | `instance` lacks it though it has followed, or still has a deleted row | no |
 | not rolled up | `series` or `study` differ from `instance` | no |
+| too young | its newest entry lies in an hour that is not over, or not due yet | yes |
 | expired unseen | the service holds less than the tables, without an entry for it | no |
 | not in the feed | the service holds it, without an entry in the part of the feed searched | no |
 | unknown | neither log nor service know it, or the service did not answer | no |
@@ -33,15 +33,16 @@ from typing import Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceError
+from dicom_assets.feed_contract import can_heal
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 from dicom_assets.schema.columns import DEFAULT_PARTITION
 from dicom_assets.tables.delta.arrow import distinct, filter_out, ints, is_in, pc, texts
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, newest_of
-from dicom_assets.tables.questions.reconcile import Counts, Followed, Reading, backwards
+from dicom_assets.tables.questions.reconcile import MARGIN, Counts, Followed, Reading, backwards
 from dicom_assets.tables.rollup import difference_of, filled_derived
 from dicom_assets.tables.sync import marks_of
-from dicom_assets.window import HOUR, Window, datetime_of, floor_hour
+from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
 Level: TypeAlias = Literal["study", "series", "instance"]
 _COLUMN: Mapping[Level, str] = {
@@ -54,6 +55,11 @@ _RESOURCE: Mapping[Level, str] = {"series": "series", "instance": "instances"}
 ALL_TABLES = ("change", "instance", "series", "study")
 # Without any seal and without DICOM_START_TIME, this much of the feed is searched.
 _RECENT = timedelta(days=30)
+# A person waits for the answer, and the tables' part of it needs no service.
+SERVICE_SECONDS = 2.0
+# Of the time without a seal, so much before the delay is always searched.
+_OPEN = timedelta(days=1)
+_EVENTS: Mapping[str, str] = {"Create": "stored", "Update": "updated", "Delete": "deleted"}
 
 
 class Lookups(Counts, Protocol):
@@ -80,6 +86,19 @@ class KnownEntry:
     def hour(self) -> datetime:
         """The hour of its timestamp."""
         return floor_hour(datetime_of(self.ticks))
+
+    @property
+    def is_gone(self) -> bool:
+        """True when the instance is deleted, or served as Deleted."""
+        return self.action == "Delete" or self.state == "Deleted"
+
+    @property
+    def event(self) -> str:
+        """The change and its second, such as `deleted at 10:00:50 UTC (2026-01-31, entry 7)`."""
+        moment = datetime_of(self.ticks)
+        at = f"at {moment:%H:%M:%S} UTC ({moment:%Y-%m-%d}, entry {self.sequence})"
+        since = " and removed since" if self.is_gone and self.action != "Delete" else ""
+        return f"{_EVENTS[self.action]} {at}{since}"
 
 
 @dataclass(frozen=True)
@@ -111,6 +130,23 @@ class Limits:
     end: datetime | None
     delay: timedelta
     data_partitions: tuple[str, ...] | None = None
+
+    def keeps(self, entry: KnownEntry) -> bool:
+        """True when the data partition of an entry is kept."""
+        return self.data_partitions is None or entry.partition in self.data_partitions
+
+    def due(self, hour: datetime) -> datetime:
+        """Return the moment at which an hour is read."""
+        return hour + HOUR + self.delay
+
+    def reading(self, hour: datetime) -> str:
+        """Return when the hour of an entry ends and is read, as a clause."""
+        end, due = hour + HOUR, self.due(hour)
+        if due <= self.now:
+            return f"its hour {_at(hour)} is due and not read yet"
+        is_same_day = due.date() == hour.date()
+        read = f"{due:%H:%M} UTC" if is_same_day else _at(due)
+        return f"its hour ends at {end:%H:%M} and is read at {read} (DICOM_DELAY_MINUTES)"
 
 
 @dataclass(frozen=True)
@@ -170,6 +206,10 @@ class Verdict:
     select: tuple[str, ...] = ALL_TABLES
 
 
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
 def is_sequence(asked: str) -> bool:
     """True when the text is a sequence of the feed, and not a UID."""
     return asked.isascii() and asked.isdigit()
@@ -186,10 +226,12 @@ def gather_facts(
 
     `progress` takes the number of entries of the feed that were searched.
     """
-    known = _Known(store, asked)
+    known = Known(store, asked)
     facts = known.facts(asked)
     if service is not None:
         try:
+            # First the feed: a service need not offer the search that the rest asks.
+            facts = replace(facts, fresh=open_entries(service, known, limits, progress))
             facts = _ask(service, known, facts, limits, progress)
         except ServiceError as error:
             facts = replace(facts, failure=str(error))
@@ -205,7 +247,7 @@ def gather_facts(
     return replace(facts, seals=tuple(seals))
 
 
-class _Known:
+class Known:
     """The rows of a UID, or of the instance of a sequence, in the log and in `instance`."""
 
     def __init__(self, store: Store, asked: str) -> None:
@@ -226,6 +268,7 @@ class _Known:
                 break
 
     def facts(self, asked: str) -> Facts:
+        """Return the facts of the tables, for the text that was asked."""
         newest = newest_of(self.log)
         plan = make_plan(self.log, self.stored, pc.unique(key_of(self.log)))
         behind = {*ints(plan.read["sequence"]), *ints(plan.deletes["sequence"])}
@@ -261,6 +304,13 @@ class _Known:
         """Return the values of a column in the log and in `instance`, in order."""
         return sorted({*distinct(self.log[column]), *distinct(self.stored[column])})
 
+    def fresh(self, piece: pa.Table) -> tuple[KnownEntry, ...]:
+        """Return the entries of it in a piece of the feed that the log lacks."""
+        wanted = pa.array([self.uid], pa.string())
+        study, series, sop = (is_in(piece[column], wanted) for column in _COLUMN.values())
+        entries = piece.filter(pc.or_(study, pc.or_(series, sop)))
+        return _entries(filter_out(entries, "sequence", self.log["sequence"]))
+
 
 def _entries(log: pa.Table) -> tuple[KnownEntry, ...]:
     names = ("sequence", "action", "state", "timestamp_ticks", "partitionName")
@@ -268,38 +318,54 @@ def _entries(log: pa.Table) -> tuple[KnownEntry, ...]:
     return tuple(sorted(KnownEntry(*(row[name] for name in names)) for row in rows))
 
 
+def open_entries(
+    service: Counts,
+    known: Known,
+    limits: Limits,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[KnownEntry, ...]:
+    """Return the entries after the newest seal, of the hours that are not over and of a day before.
+
+    Only those that are read in time are searched: inside the start and the end, in data partitions
+    that are kept.
+    """
+    sealed = [span.end for span in Followed(known.store).sealed]
+    first = max([ticks_of(floor_hour(limits.now - limits.delay) - _OPEN), *sealed])
+    span = Window(first, ticks_of(limits.now + MARGIN)).clip(limits.start, limits.end)
+    pieces = Reading(service, [span] if span.start < span.end else [], progress).pieces()
+    return tuple(e for piece in pieces for e in known.fresh(piece) if limits.keeps(e))
+
+
 def _ask(
     service: Lookups,
-    known: _Known,
+    known: Known,
     facts: Facts,
     limits: Limits,
     progress: Callable[[int], None] | None,
 ) -> Facts:
     """Return the facts with those of the service.
 
-    The feed is searched only where the log does not explain what the service holds: first the
-    hours that were not read, then the sealed hours from the newest back.
+    The feed is searched only where log and open hours do not explain what the service holds: first
+    the hours that were not read, then the sealed hours from the newest back.
     """
     if is_sequence(facts.asked) and not facts.entries:
         return replace(facts, fresh=_entries(service.entry(int(facts.asked))), is_searched=True)
-    level, served = _served(service, known, limits)
+    level, served = served_of(service, known, limits)
     facts = replace(facts, level=level, served=served)
-    if (facts.entries or facts.stored) and served <= max(facts.stored, facts.live):
+    is_held = served <= max(facts.stored, facts.live)
+    is_known = bool(facts.entries or facts.stored)
+    if facts.fresh or (is_known and is_held and served >= min(facts.stored, facts.live)):
         return facts
     followed = Followed(known.store)
     if followed.sealed:
-        spans = [*followed.unread(limits.now), *backwards(followed.sealed)]
+        # An instance that the service has no more is no reason to search hours that were read.
+        read = () if is_known and is_held else backwards(followed.sealed)
+        spans = [*reversed(followed.unread(limits.now)), *read]
     else:
         start = limits.start or limits.now - _RECENT
         spans = [Window.between(start, limits.now + timedelta(days=1))]
-    reading, fresh = Reading(service, spans, progress), tuple[KnownEntry, ...]()
-    wanted = pa.array([known.uid], pa.string())
-    for piece in reading.pieces():
-        study, series, sop = (is_in(piece[column], wanted) for column in _COLUMN.values())
-        entries = piece.filter(pc.or_(study, pc.or_(series, sop)))
-        fresh = _entries(filter_out(entries, "sequence", known.log["sequence"]))
-        if fresh:
-            break
+    reading = Reading(service, spans, progress)
+    fresh = next(filter(None, map(known.fresh, reading.pieces())), ())
     begins = service.first()
     return replace(
         facts,
@@ -309,8 +375,8 @@ def _ask(
     )
 
 
-def _served(service: Lookups, known: _Known, limits: Limits) -> tuple[Level | None, int]:
-    """Return the level of the UID in the service, and the number of its instances there.
+def served_of(service: Lookups, known: Known, limits: Limits) -> tuple[Level | None, int]:
+    """Return the level of a UID in the service, and the number of its instances there.
 
     Asked are the data partitions of the known rows, else all that are kept.
     """
@@ -332,16 +398,19 @@ def _served(service: Lookups, known: _Known, limits: Limits) -> tuple[Level | No
 
 
 def judge_facts(facts: Facts, limits: Limits) -> Verdict:
-    """Return the verdict of the first rule that applies."""
+    """Return the verdict of the first rule that applies. Its sentence names the time in UTC."""
     same = "as the service does" if facts.failure is None else "as the log says"
-    in_step = Verdict("in step", f"the tables hold it {same}: nothing to do", is_fine=True)
+    last = f"It was last {facts.entries[-1].event}" if facts.entries else "It has no entry"
+    sentence = f"the tables hold it {same}: nothing to do. {last}, by {_at(limits.now)}"
+    in_step = Verdict("in step", sentence, is_fine=True)
     # Each yields its verdicts in the order of the rules, and only the first verdict is taken.
-    rules = (_not_in_log(facts, limits), _not_in_tables(facts), _not_as_served(facts, limits))
+    rules = (
+        _not_in_log(facts, limits),
+        _not_in_tables(facts),
+        _not_due(facts, limits),
+        _not_as_served(facts, limits),
+    )
     return next(chain(*rules), in_step)
-
-
-def _at(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _hours(entries: Iterable[KnownEntry | Rejected]) -> tuple[datetime, ...]:
@@ -350,16 +419,7 @@ def _hours(entries: Iterable[KnownEntry | Rejected]) -> tuple[datetime, ...]:
 
 def _not_in_log(facts: Facts, limits: Limits) -> Iterator[Verdict]:
     if facts.rejected:
-        last = max(facts.rejected, key=lambda entry: entry.next_attempt)
-        is_due = last.next_attempt <= limits.now
-        when = "next run of any hour" if is_due else f"first run after {_at(last.next_attempt)}"
-        more = f" ({len(facts.rejected)} entries in all)" if len(facts.rejected) > 1 else ""
-        yield Verdict(
-            "rejected",
-            f"entry {last.sequence} was rejected: {last.reason}. It was tried {last.attempts} "
-            f"time{'s' if last.attempts > 1 else ''} and is retried by the {when}{more}",
-            hours=_hours(facts.rejected),
-        )
+        yield _rejected(facts.rejected, limits)
     logged = {entry.hour for entry in facts.entries}
     hours = tuple(s.hour for s in facts.seals if not s.is_sealed and s.hour in logged)
     if hours:
@@ -374,43 +434,69 @@ def _not_in_log(facts: Facts, limits: Limits) -> Iterator[Verdict]:
         yield from _not_read(facts, limits)
 
 
+def _rejected(rejected: tuple[Rejected, ...], limits: Limits) -> Verdict:
+    # First an entry that needs a person.
+    last = max(rejected, key=lambda one: (not can_heal(one.reason), one.next_attempt))
+    more = f", as one of {len(rejected)}" if len(rejected) > 1 else ""
+    lies = f"It lies in the hour {_at(last.hour)}{more}"
+    is_due = last.next_attempt <= limits.now
+    when = "next run of any hour" if is_due else f"first run after {_at(last.next_attempt)}"
+    remedy = (
+        f"It was tried {last.attempts} time{'s' if last.attempts > 1 else ''} and is retried by "
+        f"the {when}, until the service serves a header that can be used. {lies}"
+        if can_heal(last.reason)
+        else "No retry can help, because the entry itself cannot be read: the operator of the "
+        f"service has to correct it in the feed. {lies}: then run that again"
+    )
+    sentence = f"entry {last.sequence} was rejected: {last.reason}. {remedy}"
+    return Verdict("rejected", sentence, hours=_hours(rejected))
+
+
 def _not_read(facts: Facts, limits: Limits) -> Iterator[Verdict]:
-    entry, hours = facts.fresh[-1], _hours(facts.fresh)
+    entry = facts.fresh[-1]
     moment, hour = datetime_of(entry.ticks), _at(entry.hour)
-    if limits.data_partitions is not None and entry.partition not in limits.data_partitions:
+    if not limits.keeps(entry):
         yield Verdict(
             "data partition not kept",
-            f"entry {entry.sequence} of {hour} belongs to the data partition {entry.partition}, "
-            "which is not kept. Add it to DICOM_DATA_PARTITIONS, then run its hour",
+            f"{entry.event} in the data partition {entry.partition}, which is not kept. Add it to "
+            "DICOM_DATA_PARTITIONS, then run its hour",
             hours=(entry.hour,),
         )
     if limits.start is not None and moment < limits.start:
         yield Verdict(
             "before the start",
-            f"entry {entry.sequence} lies before DICOM_START_TIME ({_at(limits.start)}). Set it to "
-            f"{hour} or earlier, then run that hour",
+            f"{entry.event}, before DICOM_START_TIME ({_at(limits.start)}). Set it to {hour} or "
+            "earlier, then run that hour",
             hours=(entry.hour,),
         )
     if limits.end is not None and moment >= limits.end:
         yield Verdict(
             "after the end",
-            f"entry {entry.sequence} lies after DICOM_END_TIME ({_at(limits.end)}). Move or unset "
-            "it, then run its hour",
+            f"{entry.event}, after DICOM_END_TIME ({_at(limits.end)}). Move or unset it, then run "
+            "its hour",
             hours=(entry.hour,),
         )
-    if entry.hour in {seal.hour for seal in facts.seals if seal.is_sealed}:
+    sealed = {seal.hour for seal in facts.seals if seal.is_sealed}
+    if late := [one for one in facts.fresh if one.hour in sealed]:
         yield Verdict(
             "late",
-            f"entry {entry.sequence} is not in the log, though its hour {hour} is sealed: it came "
-            "late. Run the hour again",
-            hours=hours,
+            f"{late[-1].event}. The log lacks it, though its hour {_at(late[-1].hour)} is sealed: "
+            "it came late. Run the hour again",
+            hours=_hours(late),
         )
-    due = entry.hour + HOUR + limits.delay
-    lies = f"entry {entry.sequence} lies in the hour {hour}, which"
-    if limits.now < due:
-        sentence = f"{lies} is read after {_at(due)}. Wait until then, then run it"
-        yield Verdict("too young", sentence, hours=hours)
-    yield Verdict("no seal", f"{lies} has no seal: run it", hours=hours)
+    if due := [one for one in facts.fresh if limits.due(one.hour) <= limits.now]:
+        lies = f"entry {due[-1].sequence} lies in the hour {_at(due[-1].hour)}"
+        sentence = f"{due[-1].event}: {lies}, which has no seal: run it"
+        yield Verdict("no seal", sentence, hours=_hours(due))
+
+
+def _not_due(facts: Facts, limits: Limits) -> Iterator[Verdict]:
+    if facts.fresh:
+        entry = facts.fresh[-1]
+        is_part = entry.is_gone and facts.level in {"study", "series"} and bool(facts.served)
+        part = "an instance of it was " if is_part else ""
+        sentence = f"{part}{entry.event}; {limits.reading(entry.hour)}; nothing to do"
+        yield Verdict("too young", sentence, is_fine=True)
 
 
 def _not_in_tables(facts: Facts) -> Iterator[Verdict]:
@@ -432,40 +518,48 @@ def _not_in_tables(facts: Facts) -> Iterator[Verdict]:
         )
     if facts.stale:
         hours = _hours(facts.entries[-1:])
+        again = f"their newest hour {_at(hours[0])}" if hours else "an hour that touches the study"
         yield Verdict(
             "not rolled up",
-            f"instance is right, and {' and '.join(facts.stale)} differ from it: run "
-            f"{'their newest hour' if hours else 'an hour that touches the study'} again",
+            f"instance is right, and {' and '.join(facts.stale)} differ from it: run {again} again",
             hours=hours,
             select=("series", "study"),
         )
 
 
 def _not_as_served(facts: Facts, limits: Limits) -> Iterator[Verdict]:
+    now = _at(limits.now)
     if facts.served is not None and facts.served < facts.stored:
+        why = (
+            "No entry of an hour that is not read yet deletes the rest, so it has expired"
+            if facts.is_searched
+            else "The rest expired without an entry, or is deleted in one of the hours that are "
+            "not read yet. They have too many entries to look through"
+        )
         yield Verdict(
             "expired unseen",
-            f"the tables hold {facts.stored}, the service {facts.served}. The rest expired without "
-            "an entry, or is deleted in an hour that is not read yet: run the hours again",
+            f"at {now} the tables hold {facts.stored}, the service {facts.served}. {why}: run the "
+            "hours again",
             hours=_hours(facts.entries),
         )
     if facts.served is not None and facts.served > facts.stored:
-        holds = f"the service holds {facts.served}, the tables {facts.stored}, and "
+        holds = f"at {now} the service holds {facts.served}, the tables {facts.stored}, and "
         yield Verdict("not in the feed", holds + _search_result(facts, limits))
     is_stored = bool(facts.rows.get("instance"))
     if facts.entries and not facts.expected and not is_stored:
         last = facts.entries[-1]
         if last.action == "Delete":
             deleted = f"deleted in the service in the hour {_at(last.hour)} (entry {last.sequence})"
-            yield Verdict("deleted", f"{deleted}: nothing to do", is_fine=True)
+            at = f"{datetime_of(last.ticks):%H:%M:%S}"
+            yield Verdict("deleted", f"{deleted}, at {at}: nothing to do", is_fine=True)
         yield Verdict(
             "expired",
-            "the service has removed it without a Delete entry, as it does when a study expires. "
-            f"Its last entry is {last.sequence} of the hour {_at(last.hour)}: nothing to do",
+            f"by {now} the service has removed it without a Delete entry, as it does when a study "
+            f"expires: nothing to do. It was last {last.event}",
             is_fine=True,
         )
     if not facts.entries and not is_stored:
-        yield Verdict("unknown", _unknown(facts))
+        yield Verdict("unknown", f"{_unknown(facts)} ({now})")
 
 
 def _search_result(facts: Facts, limits: Limits) -> str:
@@ -488,7 +582,7 @@ def _unknown(facts: Facts) -> str:
     if facts.failure is not None:
         return (
             "the tables do not know it, and the service could not be asked: remove the cause "
-            "above, then ask again"
+            "that is shown, then ask again"
         )
     if is_sequence(facts.asked):
         return (

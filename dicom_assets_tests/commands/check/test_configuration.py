@@ -56,6 +56,7 @@ def test_all_that_is_wrong_is_named_at_once(environment: dict[str, str], named: 
     assert [name for name in named if name not in found.found] == []
     assert "PHI" not in found.found
     assert found.found.count("DICOM_BATCH_SIZE") <= 1
+    assert all(name in found.remedy for name in named if name.startswith("DICOM_"))
 
 
 def test_a_setting_that_is_none_is_named_with_the_one_that_there_is() -> None:
@@ -71,6 +72,7 @@ def test_all_that_is_missing_is_named_at_once() -> None:
     assert found.state is State.RED
     assert "DICOM_START_TIME is required" in found.found
     assert "DICOM_TABLES_URL is required" in found.found
+    assert found.remedy.startswith("set DICOM_START_TIME, DICOM_TABLES_URL ")
     (one,) = missing_settings(REMOTE | {"DICOM_START_TIME": "2026-01-01"})
     assert one.startswith("DICOM_TABLES_URL")
 

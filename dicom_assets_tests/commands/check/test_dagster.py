@@ -13,6 +13,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from dagster_shared.error import SerializableErrorInfo
 
 from dicom_assets.commands import home
+from dicom_assets.defs.alerts.ledger import Ledger
 from dicom_assets.defs.pool import POOL
 from dicom_assets_tests.commands.check.world import SCHEDULES, SENSORS, Told, World, beat, turn
 from dicom_assets_tests.support.command import environment
@@ -99,6 +100,72 @@ def test_run_monitoring_that_does_not_free_slots(world: World, change: Config, w
     found, remedy = world.check().red()
     assert what in found
     assert "run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 10}" in remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda own: own.pop("max_runtime_seconds"), "max_runtime_seconds is unset, and not 86400"),
+        (
+            lambda own: own.update(start_timeout_seconds=7),
+            "start_timeout_seconds is 7, and not 180",
+        ),
+    ],
+    ids=["no end", "another"],
+)
+def test_run_monitoring_that_is_not_as_ours_is_said(
+    world: World, change: Callable[[Config], object], found: str
+) -> None:
+    """Compared with the dagster.yaml that is shipped; it may be wanted, so it is no fault."""
+    edit(world, lambda config: change(config["run_monitoring"]))
+    told = world.check()
+    assert (told.code, told.lines["run monitoring"]["state"]) == (0, "warn")
+    assert found in told.lines["run monitoring"]["found"]
+    assert found.split(maxsplit=1)[0] in told.lines["run monitoring"]["remedy"]
+
+
+def test_the_lines_that_are_asked_for_are_those_of_our_own_file(world: World) -> None:
+    """What is shipped is what is wanted: there is no second copy of its values."""
+    shipped: Config = yaml.safe_load(home.shipped().read_text(encoding="utf-8"))
+    edit(world, lambda config: config.update(concurrency={}, run_monitoring={"enabled": False}))
+    told = world.check()
+    for name, path in (("pool", ("concurrency", "pools")), ("run monitoring", ("run_monitoring",))):
+        wanted, lines = shipped, yaml.safe_load(told.lines[name]["remedy"].split("`")[1])
+        for step in path:
+            wanted, lines = wanted[step], lines[step]
+        assert lines.items() <= wanted.items()
+
+
+def test_a_second_daemon_on_the_same_database(world: World) -> None:
+    """A heartbeat of one between two of the other: both live."""
+    _beat(world, ("one", 40), SCHEDULER=("two", 30), QUEUED_RUN_COORDINATOR=("one", 5))
+    found, remedy = world.check().red()
+    assert found == "two daemons live on this database: hours are requested twice"
+    assert "`dagster-daemon run`" in remedy
+
+
+def test_a_second_daemon_that_the_alerts_have_seen(world: World) -> None:
+    """At one look all heartbeats may be those of one; the sensor's notes have the other's."""
+    _beat(world, ("one", 10))
+    now = time.time()
+    noted = Ledger(daemons={"one": (now - 900, now - 60), "two": (now - 600, now - 30)}).dump()
+    turn(world.home, "dicom_alerts", InstigatorStatus.RUNNING, cursor=noted)
+    assert "two daemons" in world.check().red()[0]
+
+
+def test_a_daemon_that_was_started_again_is_one(world: World) -> None:
+    """Parts of it still show the heartbeat of the process before."""
+    _beat(world, ("old", 40), SENSOR=("new", 20), SCHEDULER=("new", 5))
+    assert world.check().lines["daemon"]["state"] == "ok"
+
+
+def _beat(world: World, usual: tuple[str, float], **parts: tuple[str, float]) -> None:
+    """Each part's last heartbeat: whose, and how many seconds ago."""
+    with dg.DagsterInstance.from_config(str(world.home)) as instance:
+        instance.wipe_daemon_heartbeats()
+        for name in {*instance.get_required_daemon_types(), *parts}:
+            whose, ago = parts.get(name, usual)
+            instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - ago, name, whose))
 
 
 def test_telemetry_is_said(world: World) -> None:
@@ -210,7 +277,8 @@ def test_with_the_embedded_service_no_daemon_is_needed(
     """As after the demo: the instance is looked at, and nothing of it is missing."""
     monkeypatch.chdir(world.folder)
     told = world.check("DICOM_SERVICE_URL", "DICOM_TABLES_URL")
-    assert (told.code, told.named("not looked")) == (0, {"service"})
+    absent = {"change", "instance", "series", "study", "sync", "rejected", "schema"}
+    assert (told.code, told.named("not looked")) == (0, {"service"} | absent)
     assert told.lines["pool"]["state"] == "ok"
     assert told.lines.keys().isdisjoint({"daemon", *SCHEDULES, *SENSORS})
     assert not (world.folder / "data").exists()

@@ -12,7 +12,7 @@ from dicom_assets.commands.check.probe import (
     unseen,
     warn,
 )
-from dicom_assets.errors import ForeignArchiveError
+from dicom_assets.errors import ForeignArchiveError, ServiceUnavailableError
 
 
 def _come_to(*probes: Probe) -> tuple[list[Line], list[str]]:
@@ -59,7 +59,14 @@ def test_what_was_not_looked_at_or_is_odd_stops_nothing() -> None:
 def test_an_error_of_ours_is_what_and_remedy() -> None:
     """Its first sentence, and the rest."""
     error = ForeignArchiveError("the tables are others'. Nothing was written. Set the URL back")
-    assert explained(error) == red(
+    assert explained(error, "") == red(
         "the tables are others'", "Nothing was written. Set the URL back"
     )
-    assert explained(ForeignArchiveError("all in one")).remedy
+    assert explained(ForeignArchiveError("all in one"), "its own").remedy == "its own"
+
+
+def test_the_remedy_of_a_request_is_what_a_person_can_do() -> None:
+    """And neither part of what was found, nor the promise that running again is safe."""
+    what = "the DICOM service answered 503, for the newest entry; requested 1 time"
+    error = ServiceUnavailableError(f"{what}: if it stays so, look at it. Running again is safe")
+    assert explained(error, "") == red(what, "if it stays so, look at it")

@@ -239,8 +239,17 @@ def test_an_answer_that_is_none(world: World, fault: Status | Html, what: str, r
 def test_a_feed_that_breaks_after_the_first_answer(world: World) -> None:
     """The newest entry cannot be read."""
     world.faults.replace(Rule(Status(500), "latest"))
-    found, _ = world.check().red()
+    found, remedy = world.check().red()
     assert "500 Internal Server Error" in found
+    assert remedy == "if it stays so, look at the service's health and at the network"
+
+
+def test_a_400_that_is_not_about_a_parameter(world: World) -> None:
+    """A read that was cancelled inside the service says nothing about the version."""
+    world.faults.replace(Rule(Status(400, body="PHI-body"), "feed"))
+    found, remedy = world.check().red()
+    assert found.startswith("400 Bad Request to v2")
+    assert remedy == "if it stays so, look at the service's health and at the network"
 
 
 def test_an_empty_feed_is_well(world: World, tmp_path: Path) -> None:

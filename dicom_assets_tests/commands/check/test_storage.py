@@ -52,7 +52,7 @@ def test_a_root_that_may_only_be_read(world: World) -> None:
     assert told.lines["root"]["found"] == "the folder is there"
     assert found == "a file cannot be written: this user may not write there"
     assert "right to write" in remedy
-    assert {told.lines[name]["state"] for name in TABLES} == {"ok"}
+    assert {told.lines[name]["state"] for name in TABLES} == {"not looked"}
     assert told.lines["room"]["state"] == "not looked"
 
 
@@ -94,6 +94,45 @@ def test_a_foreign_table_at_a_path(world: World) -> None:
     assert "DICOM_STUDY_TABLE_PATH" in remedy
     assert told.lines["series"]["state"] == "ok"
     assert told.lines["schema"]["state"] == "not looked"
+
+
+def test_tables_that_are_not_there_are_not_ok(world: World) -> None:
+    """Nothing can be said of their columns either, nor of the service that they fit."""
+    told = world.check(DICOM_TABLES_URL=str(world.folder / "new"))
+    assert told.code == 0
+    assert {*TABLES, "schema", "archive"} <= told.named("not looked")
+    found = {told.lines[name]["found"] for name in (*TABLES, "schema")}
+    assert found == {"not there yet: the first run creates it"}
+
+
+def test_each_table_has_a_remedy_of_its_own(world: World) -> None:
+    """A cut commit is damage with its page, and no question of rights; each names its place."""
+    filled = set(TABLES) - {"rejected"}
+    for name in filled:
+        (world.tables / name / "_delta_log" / f"{0:020}.json").write_text("{", encoding="utf-8")
+    told = world.check()
+    assert filled <= told.named("red")
+    for name in filled:
+        assert told.lines[name]["found"].endswith("is damaged: commit 0 is cut")
+        assert "docs/operate/repair.md" in told.lines[name]["remedy"]
+
+
+def test_a_table_that_was_removed_is_said(world: World) -> None:
+    """The first run does not create it: there were many."""
+    shutil.rmtree(world.tables / "series")
+    told = world.check()
+    assert told.named("warn") == {"TLS", "series"}
+    assert "shows 2 hours" in told.lines["series"]["found"]
+    assert "repair.md" in told.lines["series"]["remedy"]
+
+
+def test_a_table_that_cannot_be_read_is_told_by_its_place(world: World) -> None:
+    """The root is open, and the engine opens all tables but this."""
+    log = world.tables / "series" / "_delta_log"
+    (log / f"{0:020}.json").write_text('{"commitInfo": {}}', encoding="utf-8")
+    told = world.check()
+    assert told.named("red") == {"series"}
+    assert f"{log}" in told.lines["series"]["remedy"]
 
 
 def test_a_table_that_is_damaged(world: World) -> None:

@@ -167,14 +167,16 @@ def beat(home: Path, *, minutes_ago: float = 0.0, without: str = "") -> None:
                 opened.add_daemon_heartbeat(DaemonHeartbeat(then, name, "daemon"))
 
 
-def turn(home: Path, name: str, status: InstigatorStatus) -> None:
+def turn(home: Path, name: str, status: InstigatorStatus, cursor: str | None = None) -> None:
     """A schedule or sensor of ours is in this state, as a daemon or somebody has put it."""
     is_schedule = name in SCHEDULES
     state = InstigatorState(
         RemoteInstigatorOrigin(repository_origin=ORIGIN, instigator_name=name),
         InstigatorType.SCHEDULE if is_schedule else InstigatorType.SENSOR,
         status,
-        ScheduleInstigatorData("15 * * * *") if is_schedule else SensorInstigatorData(),
+        ScheduleInstigatorData("15 * * * *")
+        if is_schedule
+        else SensorInstigatorData(cursor=cursor),
     )
     with dg.DagsterInstance.from_config(str(home)) as opened:
         known = [one for one in opened.all_instigator_state() if one.name == name]

@@ -34,7 +34,7 @@ from dicom_assets.defs.alerts.causes import Cause
 from dicom_assets.defs.alerts.failed_runs import RunWatch
 from dicom_assets.defs.alerts.ledger import Ledger, Problem
 from dicom_assets.defs.alerts.sensor import alerts_sensor
-from dicom_assets.defs.alerts.silent_ticks import FAILED_TICKS, TICK_PATIENCE, TickWatch
+from dicom_assets.defs.alerts.silent_ticks import FAILED_TICKS, TICK_PATIENCE, TickWatch, lives_of
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.check_words import (
     BY_REASON,
@@ -634,6 +634,49 @@ def test_a_daemon_that_is_dead_is_told_of(ticking: dg.DagsterInstance) -> None:
     """Then nothing is asked for, or nothing is started."""
     _lives(ticking, "SCHEDULER", NOW - timedelta(minutes=31))
     assert _wrong(ticking) == {"daemon SCHEDULER": "does not live"}
+
+
+@pytest.mark.parametrize(
+    ("beats", "is_told"),
+    [
+        ("one two one two one two one two", True),
+        ("one one one one two two two two", False),
+        ("one one two one two two two two", False),
+        ("one two three four five six one", True),
+    ],
+    ids=["two live", "started again", "replaced while it lived on", "two, one of which restarts"],
+)
+def test_a_second_daemon_is_told_of(ticking: dg.DagsterInstance, beats: str, is_told: bool) -> None:
+    """Dagster shows the last heartbeat only: two that live are those that come and go."""
+    lives: dict[str, tuple[float, float]] = {}
+    for minute, daemon in enumerate(beats.split()):
+        now = NOW + timedelta(minutes=minute / 1.5)
+        ticking.add_daemon_heartbeat(DaemonHeartbeat(now.timestamp(), "SENSOR", daemon))
+        lives = lives_of(ticking, lives, now)
+    look = TickWatch(ticking, Watched.of(_small(Plan()), SCHEDULE), ORIGIN, lives)
+    found = {problem.key: problem for problem in look.problems(NOW)}
+    assert ("second daemon" in found) == is_told
+    assert look.requests_hours(list(found.values())), "hours are asked for all the same"
+    if is_told:
+        assert "`dagster-daemon run`" in found["second daemon"].text
+
+
+def test_the_sensor_notes_the_daemons_and_tells_of_the_second(
+    kept: dg.DagsterInstance, sink: Sink
+) -> None:
+    """From tick to tick, in its cursor."""
+    small = Small(kept, _small(Plan(), **_channel(sink)), sink, origin=ORIGIN)
+    now = datetime.now(UTC)
+    ledger = Ledger(last_look=now, awake_since=now - TICK_PATIENCE)
+    ledger.daemons = {"a test": ((now - TICK_PATIENCE).timestamp(), now.timestamp() - 60)}
+    ledger.daemons["other"] = ((now - TICK_PATIENCE / 2).timestamp(), now.timestamp() - 30)
+    small.cursor = ledger.dump()
+    small.tick()
+    assert f"{PLACE}: second daemon lives on the same database" in {
+        body["title"] for body in sink.bodies
+    }
+    noted = Ledger.read(small.cursor).daemons or {}
+    assert noted["a test"][1] > now.timestamp() - 60, "the heartbeat of the fixture"
 
 
 def test_a_schedule_or_sensor_that_nobody_ticks_is_told_of(kept: dg.DagsterInstance) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ from dicom_assets.tables.questions.find import (
     Verdict,
     judge_facts,
 )
+from dicom_assets.window import ticks_of
 from dicom_assets_tests.support.tables import (
     DEFAULT,
     NOW,
@@ -75,6 +77,16 @@ CASES: list[tuple[str, Facts, Limits, tuple[datetime, ...], str]] = [
     ),
     (
         "rejected",
+        replace(ABSENT, asked="7", rejected=(REJECTED, replace(REJECTED, reason="unknown action"))),
+        LIMITS,
+        (at(0),),
+        (
+            "unknown action. No retry can help, because the entry itself cannot be read: the "
+            "operator of the service has to correct it in the feed"
+        ),
+    ),
+    (
+        "rejected",
         replace(ABSENT, asked="7", rejected=(replace(REJECTED, attempts=1, next_attempt=NOW),)),
         LIMITS,
         (at(0),),
@@ -92,8 +104,21 @@ CASES: list[tuple[str, Facts, Limits, tuple[datetime, ...], str]] = [
         "too young",
         FRESH,
         replace(LIMITS, now=at(190)),
-        (at(120),),
-        "is read after 2026-01-01 03:15 UTC",
+        (),
+        (
+            "stored at 02:10:00 UTC (2026-01-01, entry 9); its hour ends at 03:00 and is read at "
+            "03:15 UTC (DICOM_DELAY_MINUTES); nothing to do"
+        ),
+    ),
+    (
+        "too young",
+        replace(FINE, served=0, fresh=(an_entry(9, 23 * 60 + 50.5, "Delete", "Deleted"),)),
+        replace(LIMITS, now=at(24 * 60)),
+        (),
+        (
+            "deleted at 23:50:30 UTC (2026-01-01, entry 9); its hour ends at 00:00 and is read at "
+            "2026-01-02 00:15 UTC"
+        ),
     ),
     (
         "late",
@@ -185,7 +210,8 @@ def test_a_verdict(
     assert (found.name, found.hours) == (name, again)
     assert said in found.sentence
     assert "\n" not in found.sentence
-    assert found.is_fine == (name in {"in step", "deleted", "expired"})
+    assert re.search(r"\d\d:\d\d(:\d\d)?\b", found.sentence), "the minute of what it says"
+    assert found.is_fine == (name in {"in step", "deleted", "expired", "too young"})
     assert found.select == (("series", "study") if name == "not rolled up" else find.ALL_TABLES)
 
 
@@ -209,9 +235,12 @@ class Service:
 
     archive: Archive
     error: Exception | None = None
-    asked: list[str] = field(default_factory=list)
+    asked: list[Window] = field(default_factory=list)
+    has_search: bool = True
 
     def _live(self, partition: str | None, place: int, uid: str) -> list[tuple[str, ...]]:
+        if not self.has_search:
+            raise ServiceRefusedError("404 Not Found")
         if self.error is not None:
             raise self.error
         return [k for k in self.archive.live if k[place] == uid and partition in {None, k[0]}]
@@ -242,7 +271,9 @@ class Service:
         self, window: Window, progress: Callable[[int], None] | None = None
     ) -> Iterator[pa.Table]:
         """Yield the entries of a window."""
-        self.asked.append("changes")
+        self.asked.append(window)
+        if self.error is not None:
+            raise self.error
         if progress is not None:
             progress(1)
         yield self.archive.entries(window).changes
@@ -261,6 +292,7 @@ def service(bench: Bench) -> Service:
     bench.archive.create(1)
     bench.archive.create(2, of=key("2", series="2"))
     bench.sync(hours(0))
+    bench.archive.asked.clear()
     return Service(bench.archive)
 
 
@@ -284,13 +316,83 @@ def found(
 def test_a_uid_or_a_sequence_in_step(
     bench: Bench, service: Service, asked: str, expected: tuple[str, int, dict[str, int]]
 ) -> None:
-    """Whatever it names, its entries, rows and seals are told; the feed need not be searched."""
+    """Whatever it names, its entries, rows and seals are told; only open hours are searched."""
     facts, told = found(bench, service, asked)
     assert told.name == "in step"
     assert (facts.level, len(facts.entries), facts.rows) == expected
     assert facts.seals == (Seal(at(0), is_sealed=True),)
     assert facts.stored == facts.live == facts.served
-    assert service.asked == []
+    a_day_ago = ticks_of(NOW - timedelta(days=1, hours=1))
+    assert [window.start >= a_day_ago for window in service.asked] == [True]
+
+
+@pytest.mark.parametrize("asked", ["1.1", "1.1.2", "1.1.2.2", "2"])
+@pytest.mark.parametrize(
+    ("action", "said"), [("delete", "deleted"), ("update", "updated"), ("create", "stored")]
+)
+def test_a_change_in_the_hour_that_is_not_over(
+    bench: Bench, service: Service, asked: str, action: str, said: str
+) -> None:
+    """It is told with its second, and when it is read; nothing has to be done."""
+    whose = key("2", series="2")
+    if action == "create":
+        bench.archive.delete(3, of=whose)
+        bench.sync(hours(0))
+    getattr(bench.archive, action)(60 + 50 / 60, of=whose)
+    facts, told = found(bench, service, asked, replace(LIMITS, now=at(65)))
+    assert (told.name, told.is_fine, told.hours) == ("too young", True, ())
+    sequence = facts.fresh[-1].sequence
+    assert told.sentence == (
+        f"{said} at 01:00:50 UTC (2026-01-01, entry {sequence}); its hour ends at 02:00 and is "
+        "read at 02:15 UTC (DICOM_DELAY_MINUTES); nothing to do"
+    )
+    assert not any(bench.archive.asked), "headers were asked for by the fill only"
+
+
+def test_a_deletion_of_which_the_create_is_read_later(bench: Bench, service: Service) -> None:
+    """The hour of the Create is read after the deletion and says Deleted: it did not expire."""
+    bench.archive.create(70, of=key(study="2"))
+    bench.archive.delete(130, of=key(study="2"))
+    bench.sync(hours(1))
+    told = found(bench, service, "1.2", replace(LIMITS, now=at(140)))[1]
+    assert (told.name, "deleted at 02:10:00 UTC" in told.sentence) == ("too young", True)
+
+
+def test_a_change_in_an_open_hour_hides_no_fault(bench: Bench, service: Service) -> None:
+    """A row that somebody removed is told, although an update is on its way."""
+    rows = bench.store.open(INSTANCE).rows([*INSTANCE.key, "sequence"])
+    gone = Difference(INSTANCE, deletes=rows)
+    bench.store.open(INSTANCE).commit(gone, {"run_id": "somebody"})
+    bench.archive.update(65)
+    assert found(bench, service, limits=replace(LIMITS, now=at(70)))[1].name == "behind"
+
+
+def test_a_deletion_in_a_due_hour_that_was_not_read(bench: Bench, service: Service) -> None:
+    """However long ago: its hour is to be run, and nothing has expired."""
+    bench.archive.delete(65)
+    for now in (at(200), NOW):
+        told = found(bench, service, "1.1.1.1", replace(LIMITS, now=now))[1]
+        assert (told.name, told.hours) == ("no seal", (at(60),))
+        assert "deleted at 01:05:00 UTC" in told.sentence
+
+
+def test_an_open_hour_that_is_not_to_be_read(bench: Bench, service: Service) -> None:
+    """What is left out of purpose is no news of a study that is in step."""
+    bench.archive.update(65)
+    soon = replace(LIMITS, now=at(70))
+    assert found(bench, service, limits=replace(soon, end=at(60)))[1].name == "in step"
+    bench.sync(hours(1))
+    bench.archive.create(126, of=key("9", partition=OTHER))
+    kept = replace(LIMITS, now=at(130), data_partitions=(DEFAULT,))
+    assert found(bench, service, "1.1.1", kept)[1].name == "in step"
+
+
+def test_a_service_without_a_search_still_has_a_feed(bench: Bench, service: Service) -> None:
+    """The open hours are read before anything is searched by UID."""
+    bench.archive.delete(65)
+    service.has_search = False
+    facts, told = found(bench, service, limits=replace(LIMITS, now=at(70)))
+    assert (told.name, facts.failure) == ("too young", "404 Not Found")
 
 
 def test_a_deleted_and_an_expired_study(bench: Bench, service: Service) -> None:
@@ -347,7 +449,7 @@ def test_an_entry_behind_a_seal(bench: Bench, service: Service) -> None:
     """It came late; the sealed hours are searched from the newest back."""
     bench.archive.create(3, of=key(study="2"))
     assert found(bench, service, "1.2")[1].name == "late"
-    assert len(service.asked) == 2
+    assert len(service.asked) == 3, "the open hours, the hours without a seal, the sealed hours"
 
 
 def test_a_second_birth_that_was_not_read(bench: Bench, service: Service) -> None:
@@ -380,8 +482,9 @@ def test_tables_that_have_not_followed(bench: Bench, service: Service) -> None:
     bench.rollup(SERIES, hours(1))
     assert found(bench, service, "1.2")[0].stale == ("study",)
     bench.rollup(STUDY, hours(1))
+    service.asked.clear()
     assert found(bench, service, "1.2")[1].name == "in step"
-    assert service.asked == [], "the log explains it: no search of the feed"
+    assert len(service.asked) == 1, "the log explains it: no search of the feed but of open hours"
 
 
 def test_a_row_that_somebody_removed(bench: Bench, service: Service) -> None:
