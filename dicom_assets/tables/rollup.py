@@ -37,9 +37,9 @@ class DeriveStudies(TableUpdate):
     def commit(self, store: Store, run: Run) -> Outcome:
         """Derive the rows of these studies, commit the difference, and mark the hours in `sync`.
 
-        Raises NotYetError when an hour of the window is not in the log.
+        Raises NotYetError when an hour of the window is not in the log (`seals_of`).
         """
-        seals = seals_of(store, self.window)
+        seals = seals_of(store, self.window, run)
         attempt = partial(_attempt, store, self.table, self.window, run)
         outcomes = settle(partial(store.version, INSTANCE), attempt)
         seals.mark(store, self.table.mark, run)

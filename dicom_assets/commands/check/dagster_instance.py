@@ -27,8 +27,7 @@ from dicom_assets.settings import Settings
 DAGSTER_GROUP: Final = "Dagster"
 _HOME: Final = "home"
 _REFUSALS = (dg.DagsterError, CheckError, SQLAlchemyError, yaml.YAMLError, OSError, ImportError)
-_POOLS: Final = "concurrency: {pools: {default_limit: 1, granularity: op}}"
-_BUFFER: Final = "concurrency: {pools: {op_granularity_run_buffer: 1}}"
+_POOLS: Final = "concurrency: {pools: {default_limit: 1, granularity: run}}"
 _MONITORING: Final = "run_monitoring: {enabled: true, free_slots_after_run_end_seconds: 10}"
 
 
@@ -44,7 +43,6 @@ class InstanceProbe:
         """Return the probes; without settings those that do not depend on them."""
         questions: dict[str, Callable[[dg.DagsterInstance], Finding]] = {
             "pool": partial(check_pool, self.home),
-            "run buffer": partial(check_run_buffer, self.home),
             "run monitoring": partial(check_run_monitoring, self.home),
             "telemetry": partial(check_telemetry, self.home),
         }
@@ -97,24 +95,17 @@ def _put(lines: str, home: Path) -> str:
 
 
 def check_pool(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """Red unless the pool lets one asset at a time read the service and write the tables."""
+    """Red unless the pool lets one run at a time read the service and write the tables."""
     config = instance.get_concurrency_config().pool_config
     limits = instance.event_log_storage.get_pool_limits()
     own = (limit.limit for limit in limits if limit.name == POOL and not limit.from_default)
     limit = next(own, config.default_pool_limit)
     granularity = config.pool_granularity or PoolGranularity.OP
     facts = f"the limit of {POOL} is {limit or 'none'}, a slot is held by each {granularity.value}"
-    if limit == 1 and granularity is PoolGranularity.OP:
+    if limit == 1 and granularity is PoolGranularity.RUN:
         return ok(facts)
     command = f", or `dagster instance concurrency set {POOL} 1`" if limit != 1 else ""
     return red(facts, _put(_POOLS, home) + command)
-
-
-def check_run_buffer(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """Warn unless a run may start while the pool is taken, and so free a dead run's slot."""
-    runs = instance.get_concurrency_config().pool_config.op_granularity_run_buffer or 0
-    facts = f"runs that may start and wait for the pool: {runs}"
-    return ok(facts) if runs > 0 else warn(facts, _put(_BUFFER, home))
 
 
 def check_run_monitoring(home: Path, instance: dg.DagsterInstance) -> Finding:

@@ -31,8 +31,10 @@ from dicom_assets.window import HOUR, Span, Window, datetime_of
 SENSOR_SECONDS = 60
 # The most runs that one tick requests. It is more than can end before the next tick in an hour.
 MOST_RUNS: Final = 100
-# Slices of a long gap wait in the run queue behind the newest hours and the checks.
+# Slices of a load wait in the run queue behind the newest hours and the checks.
 _LOW_PRIORITY = {"dagster/priority": "-1"}
+# Hours that are new: within the rest that a failed hour takes at most.
+_NEW: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -156,13 +158,13 @@ def _requests(
 
 def _request(load: HourlyLoad, one: Slice, moment: str) -> dg.RunRequest:
     first, tags = hour_key(one.hours.first), {ATTEMPT_TAG: str(one.attempt)}
-    is_single = one.hours.count == 1
+    is_single, is_new = one.hours.count == 1, datetime.now(UTC) - one.hours.first <= _NEW
     selection = [key for name, key in load.tables.items() if name in one.tables]
     return dg.RunRequest(
         f"{first}/{one.hours.count}/{moment}",
         partition_key=first if is_single else None,
         asset_selection=None if one.tables == load.tables.keys() else selection,
-        tags=tags if is_single else {**tags, **_LOW_PRIORITY, **tags_of(one.hours)},
+        tags=tags | ({} if is_new else _LOW_PRIORITY) | ({} if is_single else tags_of(one.hours)),
     )
 
 

@@ -38,12 +38,14 @@ def silent(_text: str) -> None:
 class Run:
     """The run that writes: its id in Dagster, and the moment that its rows are stamped with.
 
-    `say` logs the progress of long steps: counts, never a value.
+    `say` logs the progress of long steps: counts, never a value. `seals` is True for a run that
+    has sealed its hours itself.
     """
 
     run_id: str
     now: datetime
     say: Callable[[str], None] = silent
+    seals: bool = False
 
 
 def converge(attempt: Callable[[], T]) -> T:
