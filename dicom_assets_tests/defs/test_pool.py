@@ -7,7 +7,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import TagType, get_tag_type
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from dicom_assets.definitions import build_definitions
 from dicom_assets.defs.names import Names
@@ -84,7 +90,7 @@ def test_people_do_not_see_the_tag(
     assert known is not None
     mine = [tag for tag, value in known.tags.items() if value.startswith(run.run_id)]
     assert mine == [OWNER_TAG]
-    assert get_tag_type(OWNER_TAG) is TagType.HIDDEN
+    assert OWNER_TAG.startswith(HIDDEN_TAG_PREFIX)
 
 
 @pytest.fixture
@@ -142,6 +148,22 @@ def test_a_run_that_has_ended_or_waits_is_left_alone(
         owner = run.run_id if status is dg.DagsterRunStatus.SUCCESS else "parent"
         instance.add_run_tags(run.run_id, {OWNER_TAG: owner_gone(owner)})
     assert fail_dead_runs(instance, None) == []
+
+
+def test_the_runs_of_another_code_location_are_left_alone(
+    made: World, instance: dg.DagsterInstance
+) -> None:
+    """Its own sensor reports them; a run that was started by hand has no location."""
+    target = LoadableTargetOrigin(module_name="theirs")
+    location = InProcessCodeLocationOrigin(target, location_name="theirs")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), "dicom_tables")
+    job = made.definitions.resolve_job_def("dicom_tables")
+    theirs = instance.create_run_for_job(job, status=STARTED, remote_job_origin=origin)
+    by_hand = unfinished(made, instance)
+    for run in (theirs, by_hand):
+        instance.add_run_tags(run.run_id, {OWNER_TAG: owner_gone(run.run_id)})
+    assert fail_dead_runs(instance, "ours") == [by_hand.run_id]
+    assert fail_dead_runs(instance, "theirs") == [theirs.run_id]
 
 
 def test_a_slot_that_a_dead_run_holds_is_free(
