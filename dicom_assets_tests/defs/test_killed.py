@@ -13,6 +13,7 @@ from dicom_assets_tests.support.processes import (
     slots_taken,
     start,
     statuses,
+    with_former_yaml,
 )
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
@@ -28,22 +29,25 @@ def _right(made: World, filled: World, service: Service) -> None:
     assert made.contents() == filled.contents()
 
 
+@pytest.mark.parametrize("former", [False, True], ids=["today", "0.2"])
 def test_a_run_killed_in_any_step_is_healed_by_the_next(
-    service: Service, filled: World, fresh_home: Path, tmp_path: Path
+    service: Service, filled: World, fresh_home: Path, tmp_path: Path, *, former: bool
 ) -> None:
     """Four kills, one in every step, before or after its commit; the fifth run is green.
 
-    Every run finds the pool's only slot held by the dead one before it, and goes on all the same;
-    the dead are reported as failed.
+    With the dagster.yaml of 0.2 every run finds the pool's only slot held by the dead one before
+    it, and goes on all the same. The dead are reported as failed.
     """
-    copy_home(fresh_home, tmp_path)
+    home = copy_home(fresh_home, tmp_path)
+    if former:
+        with_former_yaml(home)
     environ = environment(tmp_path, service)
     for kill in KILLS:
         (tmp_path / "kill").write_text(kill, encoding="utf-8")
         ((code, output),) = finish([start(tmp_path, environ, "killed")])
         assert code == -signal.SIGKILL, output[-3000:]
         assert not (tmp_path / "kill").exists(), f"the run did not come to {kill}"
-        assert slots_taken(tmp_path) == 1
+        assert slots_taken(tmp_path) == former
     ((code, output),) = finish([start(tmp_path, environ, "killed")])
     assert code == 0, output[-3000:]
     assert statuses(tmp_path) == ["FAILURE"] * len(KILLS) + ["SUCCESS"]
@@ -57,7 +61,7 @@ def test_a_run_killed_in_any_step_is_healed_by_the_next(
 def test_two_runs_at_once_are_both_green(
     service: Service, filled: World, fresh_home: Path, tmp_path: Path
 ) -> None:
-    """Two processes over the same hours: each waits for the other's slot; the tables are right."""
+    """Two processes over the same hours, by hand: neither waits, and the tables are right."""
     copy_home(fresh_home, tmp_path)
     environ = environment(tmp_path, service)
     ended = finish([start(tmp_path, environ, "killed") for _ in range(2)])
@@ -70,10 +74,7 @@ def test_two_runs_at_once_are_both_green(
 def test_another_locations_executor_runs_the_steps_in_processes(
     service: Service, filled: World, fresh_home: Path, tmp_path: Path
 ) -> None:
-    """Merged under a prefix into a location whose executor starts a process for each step.
-
-    Each of the four takes the pool's one slot from nobody who lives, and gives it back.
-    """
+    """Merged under a prefix into a location whose executor starts a process for each step."""
     copy_home(fresh_home, tmp_path)
     environ = environment(tmp_path, service)
     ((code, output),) = finish([start(tmp_path, environ, "foreign", "imaging", "pacs")])

@@ -33,8 +33,8 @@ SENSOR_SECONDS = 60
 MOST_RUNS: Final = 100
 # Slices of a load wait in the run queue behind the newest hours and the checks.
 _LOW_PRIORITY = {"dagster/priority": "-1"}
-# Hours that are new: within the rest that a failed hour takes at most.
-_NEW: Final = timedelta(days=1)
+# An hour is new for a day, so that a newest one that has failed does not wait behind a load either.
+NEW: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def tables_schedule(
             owed = load.owed(context.instance, expected)
             if not owed:
                 return dg.SkipReason("all tables show every hour that is closed")
-            return _requests(load, context, feed, f"{tick:%Y-%m-%dT%H:%M}", owed)
+            return _requests(load, context, feed, tick, owed)
 
     return request_missing
 
@@ -131,7 +131,7 @@ def _requests(
     load: HourlyLoad,
     context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext,
     feed: ChangeFeed,
-    moment: str,
+    moment: datetime,
     owed: Owed,
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Return a run for each slice of the owed hours, or the reason for none."""
@@ -156,12 +156,12 @@ def _requests(
     return [_request(load, one, moment) for one in chosen]
 
 
-def _request(load: HourlyLoad, one: Slice, moment: str) -> dg.RunRequest:
+def _request(load: HourlyLoad, one: Slice, moment: datetime) -> dg.RunRequest:
     first, tags = hour_key(one.hours.first), {ATTEMPT_TAG: str(one.attempt)}
-    is_single, is_new = one.hours.count == 1, datetime.now(UTC) - one.hours.first <= _NEW
+    is_single, is_new = one.hours.count == 1, moment - one.hours.first <= NEW
     selection = [key for name, key in load.tables.items() if name in one.tables]
     return dg.RunRequest(
-        f"{first}/{one.hours.count}/{moment}",
+        f"{first}/{one.hours.count}/{moment:%Y-%m-%dT%H:%M:%S}",
         partition_key=first if is_single else None,
         asset_selection=None if one.tables == load.tables.keys() else selection,
         tags=tags | ({} if is_new else _LOW_PRIORITY) | ({} if is_single else tags_of(one.hours)),
@@ -213,7 +213,7 @@ def reopened_sensor(
             return dg.SkipReason("all tables show every hour that was read")
         now = datetime.now(UTC)
         with load.service.glance() as feed:
-            return _requests(load, context, feed, f"{now:%Y-%m-%dT%H:%M:%S}", owed)
+            return _requests(load, context, feed, now, owed)
 
     return request_reopened
 

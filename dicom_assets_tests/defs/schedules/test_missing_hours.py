@@ -253,13 +253,20 @@ def test_slices_are_cut_by_the_entries_that_the_feed_has(
     assert len(own_service.asked) <= 8
 
 
-def test_long_gaps_wait_behind_the_newest_hour(
-    told: World, home_instance: dg.DagsterInstance
+def _priorities(requests: list[dg.RunRequest]) -> list[int]:
+    return [int(one.tags.get("dagster/priority", "0")) for one in requests]
+
+
+def test_a_load_waits_behind_the_newest_hours(
+    told: World, home_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In Dagster's queue a first load does not hold today's data back."""
-    told.run(KEYS[3], KEYS[4], instance=home_instance)
-    backlog, newest = tick(told, home_instance)
-    assert int(backlog.tags["dagster/priority"]) < int(newest.tags.get("dagster/priority", "0"))
+    """In Dagster's queue it does not hold today's data back, be a slice of it a single hour."""
+    monkeypatch.setattr(hours, "NEW", 3 * HOUR)
+    told.run(KEYS[1], KEYS[1], instance=home_instance)
+    told.run(KEYS[3], KEYS[3], instance=home_instance)
+    asked = tick(told, home_instance)
+    assert spans(asked) == [(0, 0), (2, 2), (4, 5)]
+    assert _priorities(asked) == [-1, -1, 0]
 
 
 def test_a_service_whose_clock_is_behind_is_not_asked_for_hours_that_it_has_not_closed(
