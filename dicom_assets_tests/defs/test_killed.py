@@ -1,8 +1,10 @@
 """A run that is killed leaves nothing that the next one does not heal, and blocks nobody."""
 
 import signal
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dicom_assets_tests.support.history import ROOT_UID, alive
@@ -68,6 +70,33 @@ def test_two_runs_at_once_are_both_green(
     assert [code for code, _ in ended] == [0, 0], [output[-3000:] for _, output in ended]
     assert statuses(tmp_path) == ["SUCCESS", "SUCCESS"]
     assert slots_taken(tmp_path) == 0
+    _right(world(service, tmp_path / "tables"), filled, service)
+
+
+def test_a_run_by_hand_works_beside_one_that_does_not_end(
+    service: Service, filled: World, fresh_home: Path, tmp_path: Path
+) -> None:
+    """There is no daemon. The second is green while the first waits, which then is green too."""
+    copy_home(fresh_home, tmp_path)
+    environ = environment(tmp_path, service)
+    (tmp_path / "hold").touch()
+    first = start(tmp_path, environ, "held")
+    try:
+        while not (tmp_path / "held").exists():
+            assert first.poll() is None
+            time.sleep(0.2)
+        waiting = psutil.Process(first.pid)
+        begun, used = time.monotonic(), sum(waiting.cpu_times()[:2])
+        ((code, output),) = finish([start(tmp_path, environ, "held")])
+        assert code == 0, output[-3000:]
+        assert first.poll() is None
+        spent = (sum(waiting.cpu_times()[:2]) - used) / (time.monotonic() - begun)
+        print(f"{spent:.3f} s of the processor per second of waiting")  # noqa: T201 - measured
+    finally:
+        (tmp_path / "held").unlink(missing_ok=True)
+        ((code, output),) = finish([first])
+    assert code == 0, output[-3000:]
+    assert statuses(tmp_path) == ["SUCCESS", "SUCCESS"]
     _right(world(service, tmp_path / "tables"), filled, service)
 
 

@@ -68,13 +68,17 @@ def slots_taken(folder: Path) -> int:
 
 
 def start(
-    folder: Path, environ: Mapping[str, str], location: str, *prefix: str
+    folder: Path,
+    environ: Mapping[str, str],
+    location: str,
+    *prefix: str,
+    hours: tuple[str, str] = (FIRST, LAST),
 ) -> subprocess.Popen[str]:
-    """A process has begun to materialize all hours of the four assets of a code location here."""
+    """A process has begun to materialize hours of the four assets of a code location here."""
     keys = ["key:" + "/".join([*prefix, name]) for name in ASSETS]
     command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m"]
     command += [f"{PACKAGE}.{location}", "--select", ",".join(keys)]
-    command += ["--partition-range", f"{FIRST}...{LAST}"]
+    command += ["--partition-range", "...".join(hours)]
     return subprocess.Popen(
         command,
         cwd=folder,
