@@ -84,7 +84,6 @@ class DeltaTables(DeltaLakeIOManager):
         """Return the IO manager of one run, which from now on is known to live."""
         if context.instance is not None and context.run is not None:
             pool.begin(context.instance, context.run)
-            watchdog.start(context.instance, context.run.run_id)
         return TableIOManager(self.store())
 
     def store(self) -> Store:
@@ -120,6 +119,7 @@ class TableIOManager(DbIOManager):
                 "the IO manager of dicom_assets keeps its own tables only; give the asset "
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
+        watchdog.start(context.step_context.instance, context.run_id)
         start = time.monotonic()
         change = dg.AssetKey([*context.asset_key.path[:-1], CHANGE.name])
         seals = change in context.step_context.job_def.asset_layer.selected_asset_keys
@@ -138,7 +138,8 @@ class TableIOManager(DbIOManager):
 
 
 def store_of(context: dg.OpExecutionContext, names: Names) -> Store:
-    """Return the store of a run's IO manager."""
+    """Return the store of a run's IO manager, to an op that works on the tables."""
+    watchdog.start(context.instance, context.run_id)
     manager: TableIOManager = getattr(context.resources, names.tables)
     return manager.store
 

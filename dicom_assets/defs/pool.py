@@ -92,6 +92,18 @@ def begin(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     fail_dead_runs(instance, origin.location_name if origin else None)
 
 
+def ensure_limit(instance: dg.DagsterInstance, pool: str) -> None:
+    """Give the pool its default limit unless it has one.
+
+    Dagster does it when it first looks at the queue, and launches all that it finds there.
+    """
+    storage = instance.event_log_storage
+    if storage.supports_global_concurrency_limits and not any(
+        limit.name == pool for limit in storage.get_pool_limits()
+    ):
+        storage.initialize_concurrency_limit_to_default(pool)
+
+
 def dead_runs_sensor(names: Names) -> dg.SensorDefinition:
     """Return the sensor that reports runs as failed whose process is gone."""
 

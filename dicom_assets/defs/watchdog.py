@@ -14,7 +14,6 @@ import socket
 import sys
 import threading
 import time
-from functools import cache
 from typing import Final
 
 import dagster as dg
@@ -27,6 +26,7 @@ _IDLE: Final = 0.01
 # For a run that obeys a signal: it closes connections, and reports its end to Dagster.
 GRACE_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 5.0
+_NAME: Final = "dicom-watchdog"
 # Where the engine is called: itself, and code that calls it or reads from it by Arrow.
 _ENGINE: Final = ("deltalake", "pyarrow", "dicom_assets.tables.delta")
 # The commands of `dagster` whose process is one of a run.
@@ -38,21 +38,24 @@ _COMMANDS: Final = (
 )
 
 
-@cache
 def start(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Watch this process if Dagster started it for the run, and in no other."""
+    """Watch this process if Dagster started it for the run, and in no other.
+
+    It is called before tables are written, so that runs that only read them are left to themselves.
+    """
     # Dagster's code server and executors start such processes by multiprocessing.
     is_command = "dagster" in sys.argv[0] and sys.argv[1:3] in _COMMANDS
     if not is_command and multiprocessing.parent_process() is None:
         return
-    if threading.current_thread() is not threading.main_thread():
+    is_watched = any(thread.name == _NAME for thread in threading.enumerate())
+    if is_watched or threading.current_thread() is not threading.main_thread():
         return
     signals, wakeup = socket.socketpair()
     wakeup.settimeout(0)
     # Written to by the operating system's signal handler, while Python may wait for the engine.
     signal.set_wakeup_fd(wakeup.detach(), warn_on_full_buffer=False)
     threading.Thread(
-        target=_watch, args=(instance, run_id, signals), name="dicom-watchdog", daemon=True
+        target=_watch, args=(instance, run_id, signals), name=_NAME, daemon=True
     ).start()
 
 

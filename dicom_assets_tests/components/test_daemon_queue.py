@@ -13,7 +13,7 @@ from dicom_assets.commands import home
 from dicom_assets.emulator.archive import Archive
 from dicom_assets_tests.support.daemon import daemon
 from dicom_assets_tests.support.history import KEYS, alive, tell
-from dicom_assets_tests.support.processes import PACKAGE, environment, finish, start
+from dicom_assets_tests.support.processes import PACKAGE, environment
 from dicom_assets_tests.support.watched_service import Service, serving
 from dicom_assets_tests.support.world import world
 
@@ -53,33 +53,56 @@ def _statuses(folder: Path) -> dict[str, str]:
     return {hour: run.status.value for hour, run in zip(hours, runs, strict=True) if hour}
 
 
-def test_a_queued_run_starts_soon_after_the_run_before_it_was_killed(
-    service: Service, tmp_path: Path
-) -> None:
-    """That one was started by hand: only its tag says that its process is gone.
-
-    While it lives the other waits in the queue, which costs no processor. In the end all is there.
-    """
+@pytest.fixture
+def waiting(service: Service, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """A folder in which the first of two runs will be long, and the environment of its daemons."""
     home.initialise_home(tmp_path / "home")
-    environ = environment(tmp_path, service) | {"DICOM_SCHEDULE": "* * * * *"}
-    held = tmp_path / "held"
+    # Hours on both sides of this one are two runs.
+    with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
+        world(service, tmp_path / "tables").run(KEYS[2], instance=instance)
     (tmp_path / "hold").touch()
-    by_hand = start(tmp_path, environ, "held", hours=(KEYS[0], KEYS[0]))
-    try:
-        _await(lambda: held.exists() and held.read_text(encoding="utf-8"))
-        with daemon(tmp_path, environ, LOCATION):
-            _await(lambda: _statuses(tmp_path).get(KEYS[1]) == "QUEUED")
-            time.sleep(40)  # ticks of the sensor and of the queue
-            assert _statuses(tmp_path) == {KEYS[0]: "STARTED", KEYS[1]: "QUEUED"}
-            os.kill(int(held.read_text(encoding="utf-8")), signal.SIGKILL)
-            seconds = _await(lambda: _statuses(tmp_path)[KEYS[1]] not in {"QUEUED", "STARTING"})
-            print(f"the queued run started {seconds:.0f} s after the kill")  # noqa: T201 - measured
-            assert _statuses(tmp_path)[KEYS[0]] == "FAILURE"
-            _await(lambda: _statuses(tmp_path)[KEYS[1]] == "SUCCESS")
-    finally:
-        held.unlink(missing_ok=True)
-        by_hand.kill()
-        finish([by_hand])
-    made = world(service, tmp_path / "tables")
-    made.run(KEYS[0])
+    return tmp_path, environment(tmp_path, service) | {"DICOM_SCHEDULE": "* * * * *"}
+
+
+def _process(folder: Path) -> int:
+    """The process of the run that holds the pool, once another one waits for it in the queue."""
+    held = folder / "held"
+    _await(lambda: held.exists() and held.read_text(encoding="utf-8"))
+    _await(lambda: sorted(_statuses(folder).values()) == ["QUEUED", "STARTED", "SUCCESS"])
+    time.sleep(20)  # ticks of the sensor and of the queue
+    assert sorted(_statuses(folder).values()) == ["QUEUED", "STARTED", "SUCCESS"]
+    return int(held.read_text(encoding="utf-8"))
+
+
+def _require_it_starts(folder: Path, service: Service) -> None:
+    def starts() -> bool:
+        return "QUEUED" not in (now := _statuses(folder).values()) and "STARTING" not in now
+
+    print(f"the queued run started after {_await(starts):.0f} s")  # noqa: T201 - a measurement
+    (folder / "held").unlink()
+    _await(lambda: set(_statuses(folder).values()) == {"FAILURE", "SUCCESS"})
+    (failed,) = (hour for hour, status in _statuses(folder).items() if status == "FAILURE")
+    made = world(service, folder / "tables")
+    made.run(failed, KEYS[1] if failed == KEYS[0] else KEYS[-1])
     assert made.alive() == alive(service.archive)
+
+
+def test_a_queued_run_starts_soon_after_the_run_before_it_was_killed(
+    waiting: tuple[Path, dict[str, str]], service: Service
+) -> None:
+    """While that one lives, it waits in the queue, where it has no process."""
+    folder, environ = waiting
+    with daemon(folder, environ, LOCATION):
+        os.kill(_process(folder), signal.SIGKILL)
+        _require_it_starts(folder, service)
+
+
+def test_a_queued_run_starts_soon_after_everything_was_killed(
+    waiting: tuple[Path, dict[str, str]], service: Service
+) -> None:
+    """The code server as well, which would have noticed: the tag says that the process is gone."""
+    folder, environ = waiting
+    with daemon(folder, environ, LOCATION):
+        os.killpg(os.getpgid(_process(folder)), signal.SIGKILL)
+    with daemon(folder, environ, LOCATION):
+        _require_it_starts(folder, service)

@@ -68,17 +68,13 @@ def slots_taken(folder: Path) -> int:
 
 
 def start(
-    folder: Path,
-    environ: Mapping[str, str],
-    location: str,
-    *prefix: str,
-    hours: tuple[str, str] = (FIRST, LAST),
+    folder: Path, environ: Mapping[str, str], location: str, *prefix: str
 ) -> subprocess.Popen[str]:
-    """A process has begun to materialize hours of the four assets of a code location here."""
+    """A process has begun to materialize all hours of the four assets of a code location here."""
     keys = ["key:" + "/".join([*prefix, name]) for name in ASSETS]
     command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m"]
     command += [f"{PACKAGE}.{location}", "--select", ",".join(keys)]
-    command += ["--partition-range", "...".join(hours)]
+    command += ["--partition-range", f"{FIRST}...{LAST}"]
     return subprocess.Popen(
         command,
         cwd=folder,

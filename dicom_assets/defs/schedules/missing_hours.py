@@ -17,6 +17,7 @@ import dagster as dg
 
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import closed, hour_key, materialized
+from dicom_assets.defs.pool import ensure_limit
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, TABLES_ONLY_TAG, UNFINISHED, tags_of
 from dicom_assets.defs.schedules.past_runs import PastRuns
@@ -153,6 +154,7 @@ def _requests(
     if not chosen:
         return dg.SkipReason(summary)
     context.log.info(summary)
+    ensure_limit(context.instance, load.names.tables)
     return [_request(load, one, moment) for one in chosen]
 
 

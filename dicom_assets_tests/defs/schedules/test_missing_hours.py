@@ -253,6 +253,18 @@ def test_slices_are_cut_by_the_entries_that_the_feed_has(
     assert len(own_service.asked) <= 8
 
 
+def test_the_first_runs_find_the_limit_of_the_pool(
+    told: World, home_instance: dg.DagsterInstance
+) -> None:
+    """Dagster would start all that it finds in the queue at its first look."""
+    storage = home_instance.event_log_storage
+    tick(told, home_instance)
+    assert [(one.name, one.limit) for one in storage.get_pool_limits()] == [(JOB, 1)]
+    storage.set_concurrency_slots(JOB, 2)
+    tick(told, home_instance)
+    assert [one.limit for one in storage.get_pool_limits()] == [2], "somebody has set it"
+
+
 def _priorities(requests: list[dg.RunRequest]) -> list[int]:
     return [int(one.tags.get("dagster/priority", "0")) for one in requests]
 
