@@ -119,7 +119,7 @@ class TableIOManager(DbIOManager):
                 "the IO manager of dicom_assets keeps its own tables only; give the asset "
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
-        watchdog.start(context.step_context.instance, context.run_id)
+        watchdog.watch(context.step_context.instance, context.run_id)
         start = time.monotonic()
         change = dg.AssetKey([*context.asset_key.path[:-1], CHANGE.name])
         seals = change in context.step_context.job_def.asset_layer.selected_asset_keys
@@ -139,7 +139,7 @@ class TableIOManager(DbIOManager):
 
 def store_of(context: dg.OpExecutionContext, names: Names) -> Store:
     """Return the store of a run's IO manager, to an op that works on the tables."""
-    watchdog.start(context.instance, context.run_id)
+    watchdog.watch(context.instance, context.run_id)
     manager: TableIOManager = getattr(context.resources, names.tables)
     return manager.store
 

@@ -25,7 +25,7 @@ POOL = Names().tables
 OWNER_TAG = f"{HIDDEN_TAG_PREFIX}dicom_assets_owner"
 _FORMER_OWNER_TAG: Final = "dicom_assets/owner"
 # With the ticks of Dagster's daemons, a queued run starts within a minute after the holder's death.
-SENSOR_SECONDS: Final = 30
+DEAD_RUNS_SECONDS: Final = 30
 # Index, after the process's name, of field 22 of /proc/PID/stat: ticks from boot to its start.
 _START_TIME = 19
 
@@ -109,7 +109,7 @@ def dead_runs_sensor(names: Names) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=names.dead_runs,
-        minimum_interval_seconds=SENSOR_SECONDS,
+        minimum_interval_seconds=DEAD_RUNS_SECONDS,
         # With the embedded service too: it starts no run.
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(

@@ -38,7 +38,7 @@ _COMMANDS: Final = (
 )
 
 
-def start(instance: dg.DagsterInstance, run_id: str) -> None:
+def watch(instance: dg.DagsterInstance, run_id: str) -> None:
     """Watch this process if Dagster started it for the run, and in no other.
 
     It is called before tables are written, so that runs that only read them are left to themselves.
