@@ -24,6 +24,7 @@ from dicom_assets.defs.descriptions import described, service_spec
 from dicom_assets.defs.io_manager import DeltaTables
 from dicom_assets.defs.names import DEFAULT_NAME, Names
 from dicom_assets.defs.partitions import DueHours, hourly
+from dicom_assets.defs.pool import dead_runs_sensor
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.schedules.check_jobs import check_jobs
 from dicom_assets.defs.schedules.columns import columns_job
@@ -96,7 +97,7 @@ def build_definitions(
         for beta in ("`backfill_policy`", "`with_source_code_references`", "CodeReference"):
             warnings.filterwarnings("ignore", f".*{beta}.* is currently in beta", dg.BetaWarning)
         names = Names.of(name, key_prefix)
-        built = _build(settings, names, io_manager(settings, storage, tuple(tables), names))
+        built = _build(settings, names, io_manager(settings, storage, tuple(tables)))
         alerts = alerts_sensor(settings, built, names, running=not settings.is_embedded)
         return dg.Definitions.merge(built, dg.Definitions(sensors=[alerts]))
 
@@ -143,6 +144,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
         ],
         sensors=[
             reopened_sensor(load, hourly_job, sensing),
+            dead_runs_sensor(names),
             *([unfilled_sensor(load, backfill, sensing)] if further else []),
         ],
         resources={names.service: service, names.tables: manager},
@@ -153,7 +155,6 @@ def io_manager(
     settings: Settings,
     storage: AzureStorage | None = None,
     tables: tuple[Table, ...] = TABLES,
-    names: Names | None = None,
 ) -> DeltaTables:
     """Return the IO manager over the tables that the settings name.
 
@@ -165,7 +166,6 @@ def io_manager(
         root_uri=root,
         storage_options=storage or default,
         paths={table.name: settings.table_relative_path(table.name) for table in tables},
-        pool=(names or Names()).tables,
         retention_hours=settings.retention_hours,
         columns_file=settings.columns_file,
         service_base=settings.service_url and f"{settings.service_url}/v{settings.api_version}",

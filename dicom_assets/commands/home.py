@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +11,8 @@ from filelock import FileLock
 
 DEFAULT_HOME: Final = Path("data/dagster")
 DAGSTER_YAML: Final = "dagster.yaml"
+# The SHA-256 of each dagster.yaml of a release: a copy that nobody has changed is replaced.
+_FORMER: Final = ("9df33effcb20d409434e148f642d43c4624a230c52d15bf24b2d0163b048ed5a",)  # 0.1, 0.2
 
 
 def dagster_home() -> Path:
@@ -20,14 +23,15 @@ def dagster_home() -> Path:
 def initialise_home(home: Path) -> Path:
     """Make a folder a DAGSTER_HOME with a dagster.yaml and a database; returns its full path.
 
-    A dagster.yaml that is there stays. Two processes on a fresh home would race for its database,
-    so one makes it while the other waits.
+    A dagster.yaml that somebody has changed stays. Two processes on a fresh home would race for its
+    database, so one makes it while the other waits.
     """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".initialising"):
-        if not (home / DAGSTER_YAML).exists():
-            shutil.copyfile(shipped(), home / DAGSTER_YAML)
+        copy = home / DAGSTER_YAML
+        if not copy.exists() or sha256(copy.read_bytes()).hexdigest() in _FORMER:
+            shutil.copyfile(shipped(), copy)
         with DagsterInstance.from_config(str(home)) as instance:
             instance.get_runs_count()
     return home

@@ -6,7 +6,8 @@ Everything that imports Dagster is here, except `definitions` (the wiring) and t
 - `io_manager`: commits the update that an asset returns, loads the rows that hours touched.
 - `resources`: the DICOM service; `storage`: where the tables lie.
 - `names`: the names of all objects in Dagster.
-- `partitions`: hours as partitions; `run_tags`: the hours of a run; `pool`: one writer at a time.
+- `partitions`: hours as partitions; `run_tags`: the hours of a run; `pool`: one run at a
+  time, and runs that are dead; `watchdog`: runs that hang.
 - `adoption`: reports the hours that the tables show to Dagster, without runs.
 - `descriptions`: descriptions, column schemas and lineage for the asset pages.
 - `schedules`: jobs, schedules and sensors that start runs.

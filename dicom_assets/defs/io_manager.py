@@ -20,12 +20,12 @@ from dagster_deltalake import DeltaLakeIOManager, LocalConfig
 from dagster_deltalake.io_manager import DeltaLakeDbClient
 from pydantic import Field
 
+from dicom_assets.defs import pool, watchdog
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import hour_key, window_of
-from dicom_assets.defs.pool import free_dead_slots
 from dicom_assets.defs.run_tags import is_by_hand
 from dicom_assets.defs.storage import AzureStorage, options
-from dicom_assets.schema import Table
+from dicom_assets.schema import CHANGE, Table
 from dicom_assets.settings import DEFAULTS
 from dicom_assets.tables.catalogue import TABLES, catalogue
 from dicom_assets.tables.delta.retry import Run
@@ -51,9 +51,6 @@ class DeltaTables(DeltaLakeIOManager):
         discriminator="provider", description="The storage in which the root lies."
     )
     paths: dict[str, str] = Field(description="Path of each table below root_uri, by table name.")
-    pool: str = Field(
-        default=Names().tables, description="Pool of writers, whose slots of dead runs are freed."
-    )
     retention_hours: int = Field(
         default=DEFAULTS.retention_hours,
         description="How long removed files of a new table are kept, in hours.",
@@ -86,9 +83,9 @@ class DeltaTables(DeltaLakeIOManager):
         return pa.Table
 
     def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
-        """Free the pool's slots of dead runs, and return the IO manager of one run."""
+        """Return the IO manager of one run, which from now on is known to live."""
         if context.instance is not None and context.run is not None:
-            free_dead_slots(context.instance, context.run.run_id, self.pool)
+            pool.begin(context.instance, context.run)
         return TableIOManager(self.store())
 
     def store(self) -> Store:
@@ -124,9 +121,17 @@ class TableIOManager(DbIOManager):
                 "the IO manager of dicom_assets keeps its own tables only; give the asset "
                 f"{context.asset_key.to_user_string()} another io_manager_key"
             )
+        watchdog.watch(context.step_context.instance, context.run_id)
         start = time.monotonic()
-        by_hand = is_by_hand(context.step_context.dagster_run.tags)
-        run = Run(context.run_id, datetime.now(UTC), context.log.info, retries_resting=by_hand)
+        change = dg.AssetKey([*context.asset_key.path[:-1], CHANGE.name])
+        seals = change in context.step_context.job_def.asset_layer.selected_asset_keys
+        run = Run(
+            context.run_id,
+            datetime.now(UTC),
+            context.log.info,
+            seals=seals,
+            retries_resting=is_by_hand(context.step_context.dagster_run.tags),
+        )
         with named_damage(self.store):
             outcome = obj.commit(self.store, run)
         context.add_output_metadata(_metadata(context, outcome, time.monotonic() - start))
@@ -143,7 +148,8 @@ class TableIOManager(DbIOManager):
 
 
 def store_of(context: dg.OpExecutionContext, names: Names) -> Store:
-    """Return the store of a run's IO manager."""
+    """Return the store of a run's IO manager, to an op that works on the tables."""
+    watchdog.watch(context.instance, context.run_id)
     manager: TableIOManager = getattr(context.resources, names.tables)
     return manager.store
 

@@ -75,6 +75,11 @@ class Names:
         return f"{self.word}_unfilled_tables"
 
     @property
+    def dead_runs(self) -> str:
+        """The sensor that reports runs as failed whose process is gone."""
+        return f"{self.word}_dead_runs"
+
+    @property
     def alerts(self) -> str:
         """The sensor that sends alerts."""
         return f"{self.word}_alerts"

@@ -95,10 +95,10 @@ class FollowLog(TableUpdate):
     def commit(self, store: Store, run: Run) -> Outcome:
         """Read the headers of the difference, commit it, and mark the hours in `sync`.
 
-        Raises NotYetError when an hour of the window is not in the log.
+        Raises NotYetError when an hour of the window is not in the log (`seals_of`).
         """
         require_tables(store, run)
-        seals = seals_of(store, self.window)
+        seals = seals_of(store, self.window, run)
         change.require_archive(store.open(CHANGE), self.feed)
         outcomes = settle(lambda: store.version(CHANGE), lambda: _attempt(store, self, run))
         seals.mark(store, INSTANCE.mark, run)

@@ -55,10 +55,10 @@ class DeriveStudies(TableUpdate):
         """Derive the rows of these studies, commit the difference, and mark the hours in `sync`.
 
         A table that no hour shows is filled for all hours at once. Raises NotYetError when an hour
-        of the window is not in the log.
+        of the window is not in the log (`seals_of`).
         """
         require_tables(store, run)
-        seals = seals_of(store, self.window)
+        seals = seals_of(store, self.window, run)
         if _owes_everything(store, self.table, seals):
             outcomes = [refill(store, self.table, run)]
         else:

@@ -455,13 +455,19 @@ def all_seals(store: Store) -> Seals:
     return Seals(_sealed(store.open(SYNC).rows().to_pylist()), same_instance=True)
 
 
-def seals_of(store: Store, window: Window) -> Seals:
-    """Return the seals of a window's hours; raises NotYetError when one is not in the log."""
+def seals_of(store: Store, window: Window, run: Run) -> Seals:
+    """Return the seals of a window's hours.
+
+    Raises NotYetError when one is not in the log, unless the run has sealed it: then the audit has
+    opened it since, and it stays open for the run that reads it again.
+    """
     starts = _starts(window)
     sealed = _sealed(_rows(store.open(SYNC), starts))
-    if len(sealed) < len(starts):
-        raise NotYetError(
-            f"{len(starts) - len(sealed)} of the {len(starts)} hours from {window} are not in the "
-            "change log yet: materialize `change` for them first"
-        )
+    if missing := len(starts) - len(sealed):
+        if not run.seals:
+            raise NotYetError(
+                f"{missing} of the {len(starts)} hours from {window} are not in the change log "
+                "yet: materialize `change` for them first"
+            )
+        run.say(f"{missing} hours were opened again meanwhile: they stay open, and are read again")
     return Seals(sealed)

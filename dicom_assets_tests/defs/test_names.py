@@ -31,6 +31,7 @@ TODAY = {
     "schedule dicom_daily_checks_schedule",
     "schedule dicom_maintenance_schedule",
     "sensor dicom_reopened_hours",
+    "sensor dicom_dead_runs",
     "sensor dicom_alerts",
     "op fill_columns",
     "op maintain_change",

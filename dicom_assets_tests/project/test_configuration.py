@@ -69,10 +69,10 @@ def test_the_definitions_module_is_there() -> None:
     assert PACKAGE.parent.joinpath(*DEFINITIONS.split(".")).with_suffix(".py").is_file()
 
 
-def test_a_pool_lets_one_asset_work_at_a_time(instance: DagsterInstance) -> None:
-    """The pool of the tables gets the limit 1 without anybody setting it, asset by asset."""
+def test_a_pool_lets_one_run_work_at_a_time(instance: DagsterInstance) -> None:
+    """The pool of the tables gets the limit 1 without anybody setting it, run by run."""
     pools = instance.get_concurrency_config().pool_config
-    assert pools.pool_granularity is PoolGranularity.OP
+    assert pools.pool_granularity is PoolGranularity.RUN
     storage = instance.event_log_storage
     storage.initialize_concurrency_limit_to_default(POOL)
     assert storage.get_concurrency_info(POOL).slot_count == 1

@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import dagster as dg
 
+from dicom_assets.commands.home import DAGSTER_YAML
 from dicom_assets.defs.pool import POOL
 from dicom_assets_tests.support.canary import overhear
 from dicom_assets_tests.support.history import END, FIRST, LAST, START
@@ -42,6 +44,13 @@ def settings_of(folder: Path, service: Service) -> dict[str, str]:
 def copy_home(fresh: Path, folder: Path) -> Path:
     """The folder has a DAGSTER_HOME of its own, `home`, initialised as the fresh one is."""
     return Path(shutil.copytree(fresh, folder / "home"))
+
+
+def with_former_yaml(home: Path) -> Path:
+    """The home has the dagster.yaml of the releases before, in which each step takes a slot."""
+    with zipfile.ZipFile(ROOT / "dicom_assets_tests" / "data" / "releases" / "0.2.0.zip") as packed:
+        (home / DAGSTER_YAML).write_bytes(packed.read(f"home/{DAGSTER_YAML}"))
+    return home
 
 
 def statuses(folder: Path) -> list[str]:

@@ -175,12 +175,12 @@ def test_a_seal_that_changed_meanwhile_is_not_marked(bench: Bench) -> None:
     """The hour is not the same as when the run began."""
     bench.archive.create(10)
     bench.change(hours(0))
-    begun = sync.seals_of(bench.store, hours(0))
+    begun = sync.seals_of(bench.store, hours(0), run())
     bench.archive.create(20, of=key("2"))
     bench.change(hours(0))
     assert begun.mark(bench.store, "instanceAt", run()) == 0
     assert marks(bench) == [(None, None, None)]
-    assert sync.seals_of(bench.store, hours(0)).mark(bench.store, "instanceAt", run()) == 1
+    assert sync.seals_of(bench.store, hours(0), run()).mark(bench.store, "instanceAt", run()) == 1
 
 
 def test_an_hour_that_is_not_in_the_log_is_said_to_be_missing(bench: Bench) -> None:
@@ -214,7 +214,9 @@ def test_a_seal_that_was_taken_away_counts_as_missing(bench: Bench) -> None:
 
 def test_a_window_without_hours_needs_and_marks_nothing(bench: Bench) -> None:
     """It lies outside of start and end."""
-    assert sync.seals_of(bench.store, hours(1, 1)).mark(bench.store, "instanceAt", run()) == 0
+    assert (
+        sync.seals_of(bench.store, hours(1, 1), run()).mark(bench.store, "instanceAt", run()) == 0
+    )
     assert bench.change(hours(1, 1)).hours == {}
     assert bench.store.version(SYNC) == 0
 

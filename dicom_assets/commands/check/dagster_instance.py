@@ -30,7 +30,6 @@ from dicom_assets.settings import Settings
 DAGSTER_GROUP: Final = "Dagster"
 _HOME: Final = "home"
 _REFUSALS = (dg.DagsterError, CheckError, SQLAlchemyError, yaml.YAMLError, OSError, ImportError)
-_BUFFER: Final = "concurrency: {pools: {op_granularity_run_buffer: 1}}"
 
 
 @dataclass
@@ -45,7 +44,6 @@ class InstanceProbe:
         """Return the probes; without settings those that do not depend on them."""
         questions: dict[str, Callable[[dg.DagsterInstance], Finding]] = {
             "pool": partial(check_pool, self.home),
-            "run buffer": partial(check_run_buffer, self.home),
             "run monitoring": partial(check_run_monitoring, self.home),
             "telemetry": partial(check_telemetry, self.home),
         }
@@ -117,7 +115,7 @@ def _ours(*path: str) -> dict[str, Any]:
 
 
 def check_pool(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """Red unless the pool lets one asset at a time read the service and write the tables."""
+    """Red unless the pool lets one run at a time read the service and write the tables."""
     config = instance.get_concurrency_config().pool_config
     limits = instance.event_log_storage.get_pool_limits()
     own = (limit.limit for limit in limits if limit.name == POOL and not limit.from_default)
@@ -131,13 +129,6 @@ def check_pool(home: Path, instance: dg.DagsterInstance) -> Finding:
     command = f", or `dagster instance concurrency set {POOL} {wanted}`" if limit != wanted else ""
     names = ("default_limit", "granularity")
     return red(facts, _put_ours(home, "concurrency", "pools", names=names) + command)
-
-
-def check_run_buffer(home: Path, instance: dg.DagsterInstance) -> Finding:
-    """Warn unless a run may start while the pool is taken, and so free a dead run's slot."""
-    runs = instance.get_concurrency_config().pool_config.op_granularity_run_buffer or 0
-    facts = f"runs that may start and wait for the pool: {runs}"
-    return ok(facts) if runs > 0 else warn(facts, _put(_BUFFER, home))
 
 
 def check_run_monitoring(home: Path, instance: dg.DagsterInstance) -> Finding:

@@ -1,8 +1,8 @@
 """The job that maintains the tables once a night, and its schedule.
 
-Each table is an op of its own, which takes the pool. Correctness does not need it, but a commit of
-maintenance would make a run for hours derive its difference again. A table is done in minutes
-(`tables.upkeep.compaction` has the limit), and between two tables runs for hours go on.
+Each table is an op of its own, and the run takes the pool. Correctness does not need it, but a
+commit of maintenance would make a run for hours derive its difference again. A table is done in
+minutes (`tables.upkeep.compaction` has the limit).
 """
 
 from collections.abc import Sequence

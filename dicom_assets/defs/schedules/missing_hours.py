@@ -17,6 +17,7 @@ import dagster as dg
 
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import closed, hour_key, materialized
+from dicom_assets.defs.pool import ensure_limit
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.run_tags import ATTEMPT_TAG, TABLES_ONLY_TAG, UNFINISHED, tags_of
 from dicom_assets.defs.schedules.past_runs import PastRuns
@@ -32,8 +33,10 @@ from dicom_assets.window import HOUR, Span, Window, datetime_of
 SENSOR_SECONDS = 60
 # The most runs that one tick requests. It is more than can end before the next tick in an hour.
 MOST_RUNS: Final = 100
-# Slices of a long gap wait in the run queue behind the newest hours and the checks.
+# Slices of a load wait in the run queue behind the newest hours and the checks.
 _LOW_PRIORITY = {"dagster/priority": "-1"}
+# An hour is new for a day, so that a newest one that has failed does not wait behind a load either.
+NEW: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def tables_schedule(
             owed = load.owed(context.instance, expected, context.log.warning)
             if not owed:
                 return dg.SkipReason("all tables show every hour that is closed")
-            return _requests(load, context, feed, f"{tick:%Y-%m-%dT%H:%M}", owed)
+            return _requests(load, context, feed, tick, owed)
 
     return request_missing
 
@@ -140,7 +143,7 @@ def _requests(
     load: HourlyLoad,
     context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext,
     feed: ChangeFeed,
-    moment: str,
+    moment: datetime,
     owed: Owed,
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Return a run for each slice of the owed hours, or the reason for none."""
@@ -162,18 +165,19 @@ def _requests(
     if not chosen:
         return dg.SkipReason(summary)
     context.log.info(summary)
+    ensure_limit(context.instance, load.names.tables)
     return [_request(load, one, moment) for one in chosen]
 
 
-def _request(load: HourlyLoad, one: Slice, moment: str) -> dg.RunRequest:
+def _request(load: HourlyLoad, one: Slice, moment: datetime) -> dg.RunRequest:
     first, tags = hour_key(one.hours.first), {ATTEMPT_TAG: str(one.attempt)}
-    is_single = one.hours.count == 1
+    is_single, is_new = one.hours.count == 1, moment - one.hours.first <= NEW
     selection = [key for name, key in load.tables.items() if name in one.tables]
     return dg.RunRequest(
-        f"{first}/{one.hours.count}/{moment}",
+        f"{first}/{one.hours.count}/{moment:%Y-%m-%dT%H:%M:%S}",
         partition_key=first if is_single else None,
         asset_selection=None if one.tables == load.tables.keys() else selection,
-        tags=tags if is_single else {**tags, **_LOW_PRIORITY, **tags_of(one.hours)},
+        tags=tags | ({} if is_new else _LOW_PRIORITY) | ({} if is_single else tags_of(one.hours)),
     )
 
 
@@ -222,7 +226,7 @@ def reopened_sensor(
             return dg.SkipReason("all tables show every hour that was read")
         now = datetime.now(UTC)
         with load.service.glance() as feed:
-            return _requests(load, context, feed, f"{now:%Y-%m-%dT%H:%M:%S}", owed)
+            return _requests(load, context, feed, now, owed)
 
     return request_reopened
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from dicom_assets.defs.pool import OWNER_TAG, is_dead
+from dicom_assets.defs.pool import is_dead
 from dicom_assets.defs.run_tags import UNFINISHED, attempt_of, range_tags, tagged_hours
 from dicom_assets.defs.schedules.slices import Failure
 from dicom_assets.window import Span
@@ -29,8 +29,7 @@ class PastRuns:
     def in_flight(self) -> list[Span]:
         """Return the hours of unfinished runs, and of backfills whose runs are to come."""
         runs = self.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
-        alive = (r for r in runs if not is_dead(r.tags.get(OWNER_TAG, ""), r.run_id))
-        flying = list(filter(None, map(self._hours, alive)))
+        flying = list(filter(None, (self._hours(run) for run in runs if not is_dead(run))))
         requested = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])
         for backfill in self.instance.get_backfills(requested):
             data = backfill.asset_backfill_data

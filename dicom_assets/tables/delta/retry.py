@@ -39,13 +39,15 @@ class Run:
     """The run that writes: its id in Dagster, and the moment that its rows are stamped with.
 
     `say` logs the progress of long steps: counts, never a value. With `retries_resting`, rejected
-    entries of its hours are tried again although they rest.
+    entries of its hours are tried again although they rest. `seals` is True for a run that has
+    sealed its hours itself.
     """
 
     run_id: str
     now: datetime
     say: Callable[[str], None] = silent
     retries_resting: bool = False
+    seals: bool = False
 
 
 def converge(attempt: Callable[[], T]) -> T:

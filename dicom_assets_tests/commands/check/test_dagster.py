@@ -44,8 +44,8 @@ def test_a_pool_without_a_limit(world: World) -> None:
     """The line to put into dagster.yaml, and the command that does it at once."""
     edit(world, lambda config: pools(config).pop("default_limit"))
     found, remedy = world.check().red()
-    assert found == "the limit of dicom_tables is none, a slot is held by each op"
-    assert "concurrency: {pools: {default_limit: 1, granularity: op}}" in remedy
+    assert found == "the limit of dicom_tables is none, a slot is held by each run"
+    assert "concurrency: {pools: {default_limit: 1, granularity: run}}" in remedy
     assert str(world.home / "dagster.yaml") in remedy
     assert "dagster instance concurrency set dicom_tables 1" in remedy
 
@@ -70,20 +70,12 @@ def test_a_limit_that_was_the_default_once_does_not_count(world: World) -> None:
     assert "dicom_tables is 3" in world.check().red()[0]
 
 
-def test_a_pool_held_by_whole_runs(world: World) -> None:
-    """Checks and others would wait for it."""
-    edit(world, lambda config: pools(config).update(granularity="run"))
+def test_a_pool_held_by_steps(world: World) -> None:
+    """A step that waits for it uses a whole processor, and ends at no signal."""
+    edit(world, lambda config: pools(config).update(granularity="op"))
     found, remedy = world.check().red()
-    assert found == "the limit of dicom_tables is 1, a slot is held by each run"
-    assert "granularity: op" in remedy
-
-
-def test_no_buffer_is_said(world: World) -> None:
-    """A dead run's slot is then freed by Dagster only."""
-    edit(world, lambda config: pools(config).pop("op_granularity_run_buffer"))
-    told = world.check()
-    assert (told.code, told.lines["run buffer"]["state"]) == (0, "warn")
-    assert "op_granularity_run_buffer: 1" in told.lines["run buffer"]["remedy"]
+    assert found == "the limit of dicom_tables is 1, a slot is held by each op"
+    assert "granularity: run" in remedy
 
 
 @pytest.mark.parametrize(

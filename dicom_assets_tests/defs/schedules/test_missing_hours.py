@@ -253,13 +253,32 @@ def test_slices_are_cut_by_the_entries_that_the_feed_has(
     assert len(own_service.asked) <= 8
 
 
-def test_long_gaps_wait_behind_the_newest_hour(
+def test_the_first_runs_find_the_limit_of_the_pool(
     told: World, home_instance: dg.DagsterInstance
 ) -> None:
-    """In Dagster's queue a first load does not hold today's data back."""
-    told.run(KEYS[3], KEYS[4], instance=home_instance)
-    backlog, newest = tick(told, home_instance)
-    assert int(backlog.tags["dagster/priority"]) < int(newest.tags.get("dagster/priority", "0"))
+    """Dagster would start all that it finds in the queue at its first look."""
+    storage = home_instance.event_log_storage
+    tick(told, home_instance)
+    assert [(one.name, one.limit) for one in storage.get_pool_limits()] == [(JOB, 1)]
+    storage.set_concurrency_slots(JOB, 2)
+    tick(told, home_instance)
+    assert [one.limit for one in storage.get_pool_limits()] == [2], "somebody has set it"
+
+
+def _priorities(requests: list[dg.RunRequest]) -> list[int]:
+    return [int(one.tags.get("dagster/priority", "0")) for one in requests]
+
+
+def test_a_load_waits_behind_the_newest_hours(
+    told: World, home_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In Dagster's queue it does not hold today's data back, be a slice of it a single hour."""
+    monkeypatch.setattr(hours, "NEW", 3 * HOUR)
+    told.run(KEYS[1], KEYS[1], instance=home_instance)
+    told.run(KEYS[3], KEYS[3], instance=home_instance)
+    asked = tick(told, home_instance)
+    assert spans(asked) == [(0, 0), (2, 2), (4, 5)]
+    assert _priorities(asked) == [-1, -1, 0]
 
 
 def test_a_service_whose_clock_is_behind_is_not_asked_for_hours_that_it_has_not_closed(
