@@ -10,9 +10,8 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.instance import FollowLog
 from dicom_assets.tables.outcome import Outcome, TableUpdate
-from dicom_assets.tables.questions.audit import reopen
 from dicom_assets.tables.rollup import DeriveStudies
-from dicom_assets.tables.sync import open_hours
+from dicom_assets.tables.sync import open_hours, reopen
 from dicom_assets_tests.support.failures import complaint
 from dicom_assets_tests.support.history import FIRST, START, alive, at, header
 from dicom_assets_tests.support.watched_service import Service
