@@ -100,7 +100,8 @@ def data_files(snapshot: Snapshot) -> list[DataFile]:
 
 def pieces_of(snapshot: Snapshot, file: DataFile) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file that this version need not have, without the partition column."""
-    yield from _Source(snapshot, file).pieces()
+    with raise_table_errors(snapshot.table, snapshot.url):
+        yield from _Source(snapshot, file).pieces()
 
 
 def is_decodable(snapshot: Snapshot, file: DataFile) -> bool:

@@ -32,11 +32,6 @@ class ForeignCommit:
     added: tuple[DataFile, ...]
     removed: tuple[DataFile, ...]
 
-    @property
-    def is_restore(self) -> bool:
-        """True when its rows are those of an earlier version of the table."""
-        return self.operation == "RESTORE"
-
     def __str__(self) -> str:
         """Return the commit in words, without a value."""
         when = "" if self.at is None else f" of {self.at:%Y-%m-%d %H:%M}"

@@ -25,12 +25,12 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from dicom_assets.errors import ForeignTableError, NotYetError
+from dicom_assets.errors import ForeignTableError, NotYetError, TableUnavailableError
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
 from dicom_assets.tables.delta.arrow import distinct, is_in, pc
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.files import DataFile, pieces_of
-from dicom_assets.tables.delta.folder import PARQUET_ERRORS, Folder
+from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.foreign import (
     REPAIRED,
     ForeignCommit,
@@ -113,7 +113,7 @@ def _changed(snapshot: Snapshot, commit: ForeignCommit) -> tuple[set[Any], set[s
             try:
                 for group, number in _digests(snapshot, file):
                     sums[group] += sign * number
-            except (ForeignTableError, *PARQUET_ERRORS):
+            except (ForeignTableError, TableUnavailableError):
                 unread.add(kind)
     return {group for group, total in sums.items() if total or unread}, unread
 
