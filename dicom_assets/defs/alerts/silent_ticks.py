@@ -61,6 +61,9 @@ class TickWatch:
         if ticking.default_status.value != "RUNNING" and (state is None or not state.is_running):
             return None
         ticks = self.instance.get_ticks(*ids, limit=1)
+        # A sensor that is new in a release: Dagster has not seen it yet, and is about to.
+        if state is None and not ticks and isinstance(ticking, dg.SensorDefinition):
+            return None
         fault = _fault(state, ticks[0] if ticks else None, due)
         kind = "schedule" if isinstance(ticking, dg.ScheduleDefinition) else "sensor"
         page = f"locations/{self.origin.get_label()}/{kind}s/{ticking.name}"
