@@ -11,12 +11,13 @@ from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, SERIES, STUDY, SYNC
 from dicom_assets.tables import sync
 from dicom_assets.tables.delta.commit import Difference
-from dicom_assets.window import TICKS_PER_SECOND, Window
+from dicom_assets.window import TICKS_PER_SECOND, Bounds, Window
 from dicom_assets_tests.support.tables import (
     NOW,
     Bench,
     Row,
     at,
+    bounds,
     contents,
     hours,
     key,
@@ -214,9 +215,9 @@ def test_followed_are_the_hours_that_all_tables_show(bench: Bench) -> None:
     """An hour without a seal, or without the mark of one table, is not among them."""
     bench.archive.create(10)
     bench.sync(hours(0, 3))
-    assert sync.followed(bench.store, hours(0, 3)) == {at(0), at(60), at(120)}
+    assert sync.followed(bench.store, bounds(0, 3)) == {at(0), at(60), at(120)}
     sync.unmark(bench.store, hours(1), run())
-    assert sync.followed(bench.store, hours(0, 3)) == {at(0), at(120)}
+    assert sync.followed(bench.store, bounds(0, 3)) == {at(0), at(120)}
 
 
 def test_an_hour_that_was_read_in_part_is_followed_as_far_as_reading_goes(bench: Bench) -> None:
@@ -224,5 +225,5 @@ def test_an_hour_that_was_read_in_part_is_followed_as_far_as_reading_goes(bench:
     bench.archive.create(10)
     part = Window(hours(0).start, hours(0).end - TICKS_PER_SECOND)
     bench.sync(part)
-    assert sync.followed(bench.store, part) == {at(0)}
-    assert sync.followed(bench.store, hours(0, 3)) == set()
+    assert sync.followed(bench.store, Bounds(part)) == {at(0)}
+    assert sync.followed(bench.store, bounds(0, 3)) == set()

@@ -113,8 +113,8 @@ def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     """Red unless all tables show every hour that is due."""
     # By this machine's clock, because the service may be down.
     now = datetime.now(UTC)
-    window = run.service.clip(due.window(now, run.config(DueConfig)))
-    shown = freshness.freshness_of(run.store, window, now)
+    bounds = run.service.bounds(due.window(now, run.config(DueConfig)))
+    shown = freshness.freshness_of(run.store, bounds, now)
     newest, first = shown.newest, shown.first_open
     return run.check.result(
         None if shown.passed else _freshness_fault(shown),

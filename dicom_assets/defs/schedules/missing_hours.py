@@ -59,7 +59,7 @@ class HourlyLoad:
         """
         starts = [datetime_of(hour.start) for hour in window.hours()]
         keys = {start: hour_key(start) for start in starts}
-        shown = showing(self.store(), self.service.clip(window))
+        shown = showing(self.store(), self.service.bounds(window))
         done = {
             name: materialized(instance, self.tables[name], keys.values(), self.partitions)
             for name in shown

@@ -286,7 +286,8 @@ def _ask(
     facts = replace(facts, level=level, served=served)
     if (facts.entries or facts.stored) and served <= max(facts.stored, facts.live):
         return facts
-    followed = Followed(known.store)
+    kept = limits.data_partitions
+    followed = Followed(known.store, None if kept is None else frozenset(kept))
     if followed.sealed:
         spans = [*followed.unread(limits.now), *backwards(followed.sealed)]
     else:
@@ -381,7 +382,8 @@ def _not_read(facts: Facts, limits: Limits) -> Iterator[Verdict]:
         yield Verdict(
             "data partition not kept",
             f"entry {entry.sequence} of {hour} belongs to the data partition {entry.partition}, "
-            "which is not kept. Add it to DICOM_DATA_PARTITIONS, then run its hour",
+            "which is not kept. Add it to DICOM_DATA_PARTITIONS: the schedule then requests "
+            "its hours again",
             hours=(entry.hour,),
         )
     if limits.start is not None and moment < limits.start:
