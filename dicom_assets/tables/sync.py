@@ -19,7 +19,7 @@ import pyarrow as pa
 from dicom_assets.errors import NotYetError, SettingsError
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, TIMESTAMP, Column, Table
-from dicom_assets.tables.delta.commit import Difference, unfilled
+from dicom_assets.tables.delta.commit import Difference, filled_at, unfilled
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, mark_filled
 from dicom_assets.window import (
@@ -144,6 +144,11 @@ def covers(note: str | None, kept: Partitions) -> bool:
     return note in {None, _ALL} or (kept is not None and kept <= set(str(note).split(",")))
 
 
+def narrowed(note: str | None, kept: frozenset[str]) -> str:
+    """Return the note of an hour of which only the kept data partitions are left."""
+    return noted(kept if note in {None, _ALL} else kept & set(str(note).split(",")))
+
+
 def seal(store: Store, hours: list[Hour], partitions: Partitions, run: Run) -> int:
     """Write the seals of hours, read with data partitions; return how many are new or changed.
 
@@ -179,6 +184,20 @@ def seal(store: Store, hours: list[Hour], partitions: Partitions, run: Run) -> i
         return len(fresh) + len(changed)
 
     return converge(attempt) if hours else 0
+
+
+def assumed_hours(sync: Snapshot) -> tuple[int, datetime | None]:
+    """Return how many hours have data partitions that were not noted when they were read.
+
+    Also when they were noted, None where that is still to come.
+    """
+    if sync.delta is None:
+        return 0, None
+    since = filled_at(sync.delta, PARTITIONS)
+    sealed = _sealed(sync.rows(["hour", CHANGE.mark, PARTITIONS]).to_pylist())
+    if since is not None:
+        return sum(row[CHANGE.mark] < since for row in sealed), since
+    return sum(row[PARTITIONS] is None for row in sealed), None
 
 
 def unfilled_tables(store: Store) -> list[Table]:

@@ -34,7 +34,8 @@ from dicom_assets_tests.support.toy import TOY, WITH_TOY, expected
 WHOLE = Window(hours(0).start, hours(1).end)
 COLUMNS_OF_SYNC = [
     *("hour", "creates", "updates", "deletes", "rejected", "firstSequence", "lastSequence"),
-    *("digest", "windowStart", "windowEnd", "sealedAt", "instanceAt", "seriesAt", "studyAt"),
+    *("digest", "windowStart", "windowEnd", "sealedAt", "dataPartitions"),
+    *("instanceAt", "seriesAt", "studyAt"),
 ]
 OTHER = key("1", study="2")
 

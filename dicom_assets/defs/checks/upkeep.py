@@ -16,6 +16,7 @@ from dicom_assets.tables.questions import conflicts, conformity, freshness, grow
 from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import TableSize
 from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
+from dicom_assets.tables.upkeep.narrowing import unwanted_rows
 
 _check = partial(Check, reader=ReaderRole.PLATFORM)
 COLUMNS_CHECK: Final = _check(
@@ -67,7 +68,22 @@ GROWTH_CHECK: Final = _check(
     "checkpoints and logs: the job `dicom_maintenance` has to run. Dagster's database: delete old "
     "runs. Nothing is read again, because `sync` holds the hours that are done.",
 )
-UPKEEP_CHECKS: Final = (COLUMNS_CHECK, FRESHNESS_CHECK, CONFLICTS_CHECK, SCHEMA_CHECK, GROWTH_CHECK)
+PARTITIONS_CHECK: Final = _check(
+    name="data_partitions",
+    runs=Runs.DAILY,
+    means="Counts the rows of data partitions that `DICOM_DATA_PARTITIONS` does not name any more. "
+    "Their changes are not read, so these rows stay as they were.",
+    remedy="To remove them, run `dicom-assets narrow`, which first only lists them. To have them "
+    "followed again, name their data partitions in `DICOM_DATA_PARTITIONS`.",
+)
+UPKEEP_CHECKS: Final = (
+    COLUMNS_CHECK,
+    FRESHNESS_CHECK,
+    CONFLICTS_CHECK,
+    SCHEMA_CHECK,
+    GROWTH_CHECK,
+    PARTITIONS_CHECK,
+)
 
 # A run that overtakes another makes it retry once. A greater share means a second writer.
 CONFLICT_RATE, LEAST_COMMITS = 0.2, 20
@@ -91,6 +107,7 @@ def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]
         define_check(CONFLICTS_CHECK, names, count_conflicts),
         define_check(SCHEMA_CHECK, names, compare_schemas),
         define_check(GROWTH_CHECK, names, measure_growth),
+        define_check(PARTITIONS_CHECK, names, count_unwanted_rows),
     ]
 
 
@@ -197,6 +214,22 @@ def measure_growth(run: CheckRun) -> dg.AssetCheckResult:
                 for measure, number in vars(size).items()
             },
         },
+    )
+
+
+def count_unwanted_rows(run: CheckRun) -> dg.AssetCheckResult:
+    """Red unless all rows are of data partitions that are kept."""
+    kept = run.service.kept
+    unwanted = {} if kept is None else unwanted_rows(run.store, kept)
+    rows = {table: sum(counts.values()) for table, counts in unwanted.items()}
+    listed = ", ".join(f"{table}: {count:,}" for table, count in rows.items())
+    names = sorted({name for counts in unwanted.values() for name in counts})
+    return run.check.result(
+        f"Rows of data partitions that are not kept ({', '.join(names)}): {listed}."
+        if listed
+        else None,
+        "All rows are of data partitions that are kept.",
+        {f"rows_{table}": count for table, count in rows.items()},
     )
 
 

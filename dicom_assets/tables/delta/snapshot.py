@@ -18,6 +18,7 @@ from dicom_assets.tables.delta.commit import (
     Difference,
     arrow_schema,
     create_table,
+    delete_rows,
     once,
     unfilled,
     write_difference,
@@ -117,6 +118,15 @@ class Snapshot:
                 self.url, self.table, self.retention_hours, self.options
             )
             return write_difference(delta, replace(difference, table=self.table), note)
+
+    def delete(self, where: str, note: Mapping[str, object]) -> None:
+        """Delete the rows that fulfil a SQL condition on top of this version.
+
+        Raises ConflictError when another commit came first.
+        """
+        if self.delta is not None:
+            with raise_table_errors(self.table, self.url):
+                delete_rows(self.delta, self.table, where, note)
 
     def query(self, sql: str, **others: "Snapshot") -> pa.Table:
         """Return the result of SQL in which this table is `t`, and others have the names given.

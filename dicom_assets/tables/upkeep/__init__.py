@@ -3,4 +3,5 @@
 - `maintenance`: the nightly steps for one table, with `compaction` and `damage`.
 - `column_backfill`: fill columns that were added to a table with rows. `kept_headers` derives their
   values from the headers in `instance`, `rederive` derives all rows of `series` and `study` again.
+- `narrowing`: remove the rows of data partitions that are not kept any more.
 """
