@@ -12,8 +12,7 @@ from dicom_assets.commands.progress import working
 from dicom_assets.errors import SettingsError
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.upkeep.narrowing import narrow as remove_rows
-from dicom_assets.tables.upkeep.narrowing import unwanted_rows
+from dicom_assets.tables.upkeep.narrowing import remove_unwanted, unwanted_rows
 
 
 @click.command()
@@ -36,7 +35,9 @@ def narrow(yes: bool) -> None:
             click.echo(f"{table}: {count:,} rows of data partition {name}")
     if yes:
         # Also without rows: a removal that was cut short is completed.
-        remove_rows(store, kept, Run("narrow", datetime.now(UTC), partial(click.echo, err=True)))
+        remove_unwanted(
+            store, kept, Run("narrow", datetime.now(UTC), partial(click.echo, err=True))
+        )
         click.echo(f"Only rows of {', '.join(sorted(kept))} are left.")
     elif unwanted:
         click.echo("Nothing was removed. `dicom-assets narrow --yes` removes these rows.")

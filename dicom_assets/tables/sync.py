@@ -130,7 +130,7 @@ def hours_of(window: Window, changes: pa.Table, rejections: Iterable[Rejection])
     ]
 
 
-def noted(partitions: Partitions) -> str:
+def partitions_note(partitions: Partitions) -> str:
     """Return data partitions as the column `dataPartitions` has them."""
     return _ALL if partitions is None else ",".join(sorted(partitions))
 
@@ -144,9 +144,9 @@ def covers(note: str | None, kept: Partitions) -> bool:
     return note in {None, _ALL} or (kept is not None and kept <= set(str(note).split(",")))
 
 
-def narrowed(note: str | None, kept: frozenset[str]) -> str:
+def narrowed_note(note: str | None, kept: frozenset[str]) -> str:
     """Return the note of an hour of which only the kept data partitions are left."""
-    return noted(kept if note in {None, _ALL} else kept & set(str(note).split(",")))
+    return partitions_note(kept if note in {None, _ALL} else kept & set(str(note).split(",")))
 
 
 def seal(store: Store, hours: list[Hour], partitions: Partitions, run: Run) -> int:
@@ -154,7 +154,7 @@ def seal(store: Store, hours: list[Hour], partitions: Partitions, run: Run) -> i
 
     Hours that an earlier release has sealed get the note too, and keep their marks.
     """
-    note = {PARTITIONS: noted(partitions)}
+    note = {PARTITIONS: partitions_note(partitions)}
 
     def attempt() -> int:
         sync = _with_every_mark(store.open(SYNC))

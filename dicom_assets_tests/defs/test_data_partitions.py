@@ -1,17 +1,25 @@
 """Data partitions widened, narrowed, removed and widened again, through real runs and a service."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
+from deltalake import write_deltalake
 
 from dicom_assets.cli import main
+from dicom_assets.commands.adopt import report_hours
+from dicom_assets.commands.check import storage
+from dicom_assets.commands.check.probe import Finding, State
 from dicom_assets.schema import INSTANCE, SYNC
 from dicom_assets.settings import Settings
-from dicom_assets_tests.support.history import KEYS, LAST, OTHER_PARTITION, tell
-from dicom_assets_tests.support.ticks import carry_out, evaluate, spans, tick
+from dicom_assets.tables.sync import Hour, followed
+from dicom_assets.window import HOUR, Bounds, Window
+from dicom_assets_tests.support.history import END, KEYS, LAST, OTHER_PARTITION, tell
+from dicom_assets_tests.support.ticks import carry_out, evaluate, span_of, spans, tick
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 
@@ -123,3 +131,48 @@ def test_the_audit_opens_no_hour_after_the_setting_was_narrowed(
     assert failed(narrow, home_instance) == {"data_partitions"}
     assert narrow.contents() == before
     assert follow(made, home_instance) == [(1, 1)]
+
+
+def test_a_thousand_hours_of_an_earlier_release_are_not_asked_for(
+    own_service: Service, home_instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """With any setting at the first start. `check` says what is assumed, for a month.
+
+    Dagster knows the last day of them, because a thousand hours take it minutes.
+    """
+    first, day = END - 1000 * HOUR, END - 24 * HOUR
+    made = world(own_service, tmp_path / "tables", start_time=day)
+    seals = [
+        Hour(Window.between(hour, hour + HOUR), {}, (), 0)
+        for hour in (first + n * HOUR for n in range(1000))
+    ]
+    marks = dict.fromkeys(("sealedAt", "instanceAt", "seriesAt", "studyAt"), END)
+    rows = [{"hour": seal.start, **seal.seal_columns(), **marks} for seal in seals]
+    table = made.store.tables[SYNC.name]
+    names = [name for name in table.names if name != "dataPartitions"]
+    old = pa.Table.from_pylist(rows, schema=table.arrow(names))
+    write_deltalake(str(tmp_path / "tables" / "sync"), old)
+    report_hours(made.settings, Path(home_instance.root_directory), lambda _done, _of: None)
+
+    for setting in (made, keeping(made, DEFAULT)):
+        kept = setting.settings.data_partitions
+        partitions = None if kept is None else frozenset(kept)
+        whole = Bounds(Window.between(first, END), partitions)
+        assert len(followed(made.store, whole)) == 1000
+        assert tick(setting, home_instance) == []
+        assert failed(setting, home_instance) == set()
+    assert probed(made).state is State.WARN
+    keeping(made, DEFAULT).run(LAST)
+    assert notes(made) == {DEFAULT}
+    assert tick(keeping(made, DEFAULT), home_instance) == []
+    assert probed(made).state is State.WARN
+    assert sum(span_of(one).count for one in tick(made, home_instance)) == 24
+    with pytest.MonkeyPatch.context() as later:
+        a_month = timedelta(days=31)
+        later.setattr(storage, "utc_now", lambda: datetime.now(UTC) + a_month)
+        assert probed(made).state is State.OK
+
+
+def probed(made: World) -> Finding:
+    """The line of `dicom-assets check` on data partitions."""
+    return storage.StorageProbe(str(made.settings.tables_url), made.store, 0).partitions()

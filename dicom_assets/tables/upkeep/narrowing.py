@@ -27,7 +27,7 @@ from dicom_assets.tables.delta.arrow import filter_in, filter_out, ints
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Store, literals
-from dicom_assets.tables.sync import PARTITIONS, Hour, forget_switched_off, hours_of, narrowed
+from dicom_assets.tables.sync import PARTITIONS, Hour, forget_switched_off, hours_of, narrowed_note
 from dicom_assets.tables.upkeep.rederive import rederive
 from dicom_assets.window import HOUR, Window
 
@@ -42,7 +42,7 @@ def unwanted_rows(store: Store, kept: frozenset[str]) -> dict[str, dict[str, int
     return {table: listed for table, listed in counts.items() if listed}
 
 
-def narrow(store: Store, kept: frozenset[str], run: Run) -> None:
+def remove_unwanted(store: Store, kept: frozenset[str], run: Run) -> None:
     """Remove all rows of data partitions that are not kept, and keep the seals true."""
     narrow_seals = partial(_narrow_seals, store, kept, run)
     settle(partial(store.version, CHANGE), narrow_seals)
@@ -125,7 +125,7 @@ def _changed_seals(
     )
     for row in rows:
         new = row | _seal_after(row, before[row["hour"]], after[row["hour"]])
-        new[PARTITIONS] = narrowed(row[PARTITIONS], kept)
+        new[PARTITIONS] = narrowed_note(row[PARTITIONS], kept)
         if new != row:
             yield {name: new[name] for name in SYNC.names}
 

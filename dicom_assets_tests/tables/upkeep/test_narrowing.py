@@ -12,7 +12,7 @@ from dicom_assets.tables import sync
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.snapshot import Snapshot
 from dicom_assets.tables.questions.audit import audit
-from dicom_assets.tables.upkeep.narrowing import narrow, unwanted_rows
+from dicom_assets.tables.upkeep.narrowing import remove_unwanted, unwanted_rows
 from dicom_assets_tests.support.steps import derive, store_in
 from dicom_assets_tests.support.tables import (
     DEFAULT,
@@ -81,7 +81,7 @@ def test_rows_are_counted_by_table_and_data_partition(read: Bench) -> None:
 
 def test_what_is_left_is_what_a_narrow_reading_gives(read: Bench, tmp_path: Path) -> None:
     """Rows, digests, counts and notes; the hours stay shown, and the audit agrees."""
-    narrow(read.store, KEPT, run())
+    remove_unwanted(read.store, KEPT, run())
     assert state(read) == only_the_default(tmp_path / "expected")
     assert sync.followed(read.store, bounds(0, 3, DEFAULT)) == {at(0), at(60), at(120)}
     assert audit(read.store, bounds(0, 3, DEFAULT), read.archive, run()).passed
@@ -91,7 +91,7 @@ def test_what_is_left_is_what_a_narrow_reading_gives(read: Bench, tmp_path: Path
 def test_a_wider_setting_reads_them_again(read: Bench) -> None:
     """No hour is shown until then; afterwards the tables are as they were."""
     before = state(read)
-    narrow(read.store, KEPT, run())
+    remove_unwanted(read.store, KEPT, run())
     assert sync.followed(read.store, bounds(0, 3)) == set()
     assert sync.followed(read.store, bounds(0, 3, DEFAULT, OTHER)) == set()
     read.archive.kept = None
@@ -130,10 +130,10 @@ def test_it_may_be_killed_after_any_commit(
         for name in kinds:
             patched.setattr(Snapshot, name, counted(name))
         with pytest.raises(KilledError):
-            narrow(read.store, KEPT, run())
+            remove_unwanted(read.store, KEPT, run())
     assert sync.followed(read.store, bounds(0, 3)) == set()
     assert audit(read.store, bounds(0, 3, DEFAULT), read.archive, run()).lost == 0
-    narrow(read.store, KEPT, run())
+    remove_unwanted(read.store, KEPT, run())
     assert unwanted_rows(read.store, KEPT) == {}
     read.sync(hours(0, 3))
     assert state(read) == expected
@@ -145,7 +145,7 @@ def test_an_entry_that_waits_and_is_not_wanted_is_tried_no_more(read: Bench) -> 
     read.archive.create(190, of=key("5", partition=OTHER))
     read.archive.unreadable = {read.archive.next_sequence - 1: "header cannot be decoded"}
     read.sync(hours(3))
-    narrow(read.store, KEPT, run())
+    remove_unwanted(read.store, KEPT, run())
     assert contents(read.store, REJECTED, "sequence") == [(90,)]
 
 
@@ -160,13 +160,13 @@ def test_a_run_that_read_more_seals_nothing_when_its_rows_are_removed(
 
     def late(*given: object, **named: object) -> int:
         monkeypatch.setattr(sync, "seal", seal)
-        narrow(read.store, KEPT, run())
+        remove_unwanted(read.store, KEPT, run())
         return seal(*given, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sync, "seal", late)
     with pytest.raises(Exception, match="removed from the change log"):
         read.change(hours(0, 3))
-    narrow(read.store, KEPT, run())
+    remove_unwanted(read.store, KEPT, run())
     assert sync.followed(read.store, bounds(0, 3)) == set()
 
 
@@ -178,7 +178,7 @@ def test_an_hour_whose_seal_was_not_true_is_read_again(read: Bench) -> None:
         .from_pylist([{"hour": at(60), "digest": "another"}], schema=SYNC.arrow(["hour", "digest"]))
     )
     read.store.open(SYNC).commit(Difference(SYNC, patches=patch), {})
-    narrow(read.store, KEPT, run())
+    remove_unwanted(read.store, KEPT, run())
     assert list(sync.open_hours(read.store)) == [at(60)]
 
 
@@ -190,5 +190,5 @@ def test_a_table_with_a_function_of_its_own_is_derived_again(tmp_path: Path) -> 
     bench.sync(hours(3))
     derive(bench.store, TOY, hours(0, 4), run())
     assert len(bench.store.open(TOY).rows()) == 2
-    narrow(bench.store, KEPT, replace(run(), run_id="narrow"))
+    remove_unwanted(bench.store, KEPT, replace(run(), run_id="narrow"))
     assert len(bench.store.open(TOY).rows()) == 1
