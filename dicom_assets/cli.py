@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "fabric": ("fabric", "Microsoft Fabric: the tables in a Lakehouse."),
     "find": ("find", "Explain why a UID or sequence is in the tables, or not."),
     "migrate": ("migrate", "Take over the tables that Data Factory's template wrote."),
+    "narrow": ("narrow", "Remove the rows of data partitions that are not kept any more."),
     "repair": ("repair", "Show what other programs wrote to the tables, and mend it with --yes."),
     "view": ("view", "Print SQL that shows the tables under DICOM's keywords."),
 }

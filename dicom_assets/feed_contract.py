@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import pyarrow as pa
 
-from dicom_assets.window import Window
+from dicom_assets.window import Partitions, Window
 
 # The data partition, and the UIDs of study, series and SOP instance.
 Key = tuple[str, str, str, str]
@@ -52,7 +52,7 @@ class Entries:
 
     `changes` has the columns of `schema.CHANGE` and is ordered by (timestamp_ticks, sequence). Its
     state is the one served. `listed` counts the rows of all pages, those with the same sequence
-    once. `skipped` counts the entries of data partitions that are not kept.
+    once. `skipped` counts the entries of data partitions that are not among the kept `partitions`.
     """
 
     changes: pa.Table
@@ -61,6 +61,7 @@ class Entries:
     skipped: int = 0
     pages: int = 0
     bytes: int = 0
+    partitions: Partitions = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
+from typing import TypeAlias
 
 TICKS_PER_MICROSECOND = 10
 TICKS_PER_SECOND = 10_000_000
@@ -96,6 +97,18 @@ class Window:
             end = min(self.end, (start // TICKS_PER_HOUR + 1) * TICKS_PER_HOUR)
             yield Window(start, end)
             start = end
+
+
+# The names of data partitions that are kept. None: all, also those that come later.
+Partitions: TypeAlias = frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The part of the feed that is read: a window, and the data partitions that are kept."""
+
+    window: Window
+    partitions: Partitions = None
 
 
 @dataclass(frozen=True)

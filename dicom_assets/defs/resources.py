@@ -15,7 +15,7 @@ from dicom_assets.feed.rows import RowReader
 from dicom_assets.feed.search import StudyCounts
 from dicom_assets.schema import INSTANCE, added
 from dicom_assets.settings import DEFAULTS, HEADER_COLUMNS
-from dicom_assets.window import Window, datetime_of
+from dicom_assets.window import Bounds, Partitions, Window, datetime_of
 
 LONGEST_SLEEP_SECONDS = 5.0
 
@@ -80,7 +80,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
                 api_version=self.api_version,
                 batch_size=self.batch_size,
                 retry_seconds=self.retry_seconds,
-                data_partitions=self.data_partitions,
+                data_partitions=self.kept,
                 reader=RowReader(table, self.site_time_zone, form),
             )
         return self._feed
@@ -110,6 +110,15 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         if self._feed is not None:
             self._feed.close()
             self._feed = None
+
+    @property
+    def kept(self) -> Partitions:
+        """The data partitions that are kept, None for all."""
+        return None if self.data_partitions is None else frozenset(self.data_partitions)
+
+    def bounds(self, window: Window) -> Bounds:
+        """Return what is read of the window: its part from start to end, and data partitions."""
+        return Bounds(self.clip(window), self.kept)
 
     def clip(self, window: Window) -> Window:
         """Return the part of the window that lies between the start and the end."""

@@ -104,6 +104,7 @@ def _routes() -> list[Route]:
         Route(f"{root}/changefeed", feed.changefeed),
         Route(f"{root}/changefeed/latest", feed.latest_entry),
         Route("/v2/operations/{operation}", _operation),
+        Route(f"{root}/partitions", _partitions),
     ]
     for prefix in ("", "/partitions/{partition}"):
         routes += [
@@ -124,6 +125,15 @@ def _routes() -> list[Route]:
 
 def _index(_request: Request) -> Response:
     return HTMLResponse(_INDEX)
+
+
+def _partitions(request: Request) -> Response:
+    """Answer the data partitions, or 400 as the service does that was made without them."""
+    names = _archive(request).partitions()
+    if names == [MICROSOFT_DEFAULT]:
+        raise HTTPException(400, "The data partitions feature is disabled.")
+    listed = [{"PartitionKey": n, "PartitionName": name} for n, name in enumerate(names, start=1)]
+    return Response(json.dumps(listed), headers=_JSON)
 
 
 def _operation(request: Request) -> Response:

@@ -383,6 +383,11 @@ class Archive:
         with self._connection() as database:
             return [row[1] for row in _under(database, partition, study, series, instance)]
 
+    def partitions(self) -> list[str]:
+        """Return the data partitions in which something was ever stored, and the default one."""
+        rows = self._ask("SELECT DISTINCT data_partition FROM instance", ())
+        return sorted({MICROSOFT_DEFAULT, *(name for (name,) in rows)})
+
     def instances(self, partition: str | None = None) -> Iterator[Instance]:
         """Yield the live instances of one data partition or of all, by key."""
         last = InstanceKey(partition or "", "", "", "")

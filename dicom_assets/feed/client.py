@@ -17,7 +17,7 @@ from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing, Position
 from dicom_assets.feed.rows import RowReader
 from dicom_assets.feed_contract import UNREADABLE, Entries, Headers, Key
-from dicom_assets.window import Window, ticks_of
+from dicom_assets.window import Partitions, Window, ticks_of
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -43,7 +43,7 @@ class ChangeFeed:
         batch_size: int,
         retry_seconds: float,
         in_flight: int = 8,
-        data_partitions: Collection[str] | None = None,
+        data_partitions: Partitions = None,
         reader: RowReader | None = None,
         credential: "TokenCredential | None" = None,
         transport: httpx.BaseTransport | None = None,
@@ -52,7 +52,7 @@ class ChangeFeed:
     ) -> None:
         self._in_flight = in_flight
         self._reader = reader or RowReader()
-        self._data_partitions = None if data_partitions is None else frozenset(data_partitions)
+        self._data_partitions = data_partitions
         self._clock = clock
         self._service_lag: timedelta | None = None
         self._closed = threading.Event()

@@ -4,7 +4,7 @@ A short or empty page does not prove the end. The service must also count as man
 in the stretch. This detects a row inserted behind the reading, and one that was held back.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from dicom_assets.feed.decode import Entry, Identity
 from dicom_assets.feed.listing import Listed, Listing, Page, Position
 from dicom_assets.feed.rows import change_rows
 from dicom_assets.feed_contract import Entries, Rejection
-from dicom_assets.window import Window
+from dicom_assets.window import Partitions, Window
 
 # A count costs the service as much as reading the rows, and after a wrong count the reading starts
 # again. So a window is read in stretches of about this many rows, and each is counted alone.
@@ -43,7 +43,7 @@ class LightRead:
     def __init__(
         self,
         listing: Listing,
-        data_partitions: Collection[str] | None = None,
+        data_partitions: Partitions = None,
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self._listing = listing
@@ -76,6 +76,7 @@ class LightRead:
             skipped=self._skipped,
             pages=self._pages,
             bytes=self._bytes,
+            partitions=self._kept,
         )
 
     def _rejections(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 import msgspec
 import pyarrow as pa
 
-from dicom_assets.errors import ServiceAnswerError
+from dicom_assets.errors import ServiceAnswerError, ServiceError
 from dicom_assets.feed.client import ChangeFeed
 from dicom_assets.feed.decode import MAX_INT64, Entry, MalformedError, Uid, decode_page
 from dicom_assets.feed.http.connection import ServiceQuery
@@ -18,11 +18,12 @@ from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import MOST_STALE_PAGES
 from dicom_assets.feed.rows import change_rows
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.window import Window
+from dicom_assets.window import Partitions, Window
 
 T = TypeVar("T")
 
 PAGE_STUDIES: Final = 200
+PARTITIONS_SECONDS: Final = 5.0
 WHERE: Final = "the search for studies (QIDO-RS)"
 _NO_SEARCH: Final = (
     "the service, or a proxy before it, offers no search at that path. Its studies cannot be "
@@ -67,6 +68,20 @@ class StudyCounts(ChangeFeed):
 
     In all methods `partition` is None for a service without data partitions.
     """
+
+    def partitions(self) -> Partitions:
+        """Return the data partitions that the service shows, None when it has or shows none.
+
+        A service without the feature may answer 400, as it does for a read that was cancelled. So
+        an answer is awaited for seconds only.
+        """
+        query = ServiceQuery(f"{self._version}/partitions", {}, _names, "the data partitions")
+        seconds = self._connection.retry_seconds - PARTITIONS_SECONDS
+        began = self._connection.timeouts.now() - max(0.0, seconds)
+        try:
+            return self._connection.get(query, stop=self._closed, since=began) or None
+        except ServiceError:
+            return None
 
     def studies(self, partition: str | None) -> Iterator[Mapping[str, Related]]:
         """Yield the studies of a data partition by UID, page by page, each once.
@@ -163,6 +178,16 @@ class StudyCounts(ChangeFeed):
         )
         rows = self._connection.get(query, stop=self._closed)
         return _logged(row for _, row in rows if row.sequence == sequence)
+
+
+def _names(body: bytes) -> frozenset[str]:
+    """Return the names in a list of data partitions; the case of its fields is ignored."""
+    try:
+        listed = _OBJECTS.decode(body) if body else []
+        fields = [{name.lower(): value for name, value in one.items()} for one in listed]
+        return frozenset(str(one["partitionname"]) for one in fields)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError):
+        raise MalformedError("it is not a list of data partitions") from None
 
 
 def _no_search(why: str) -> ServiceAnswerError:

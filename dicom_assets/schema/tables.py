@@ -193,6 +193,12 @@ SYNC = Table(
         ),
         Column("windowEnd", TIMESTAMP, "until when the hour was read: DICOM_END_TIME may cut it"),
         Column("sealedAt", TIMESTAMP, "when the hour was last read with this digest"),
+        Column(
+            "dataPartitions",
+            STRING,
+            "data partitions that the hour was read with: sorted names, or * for all",
+            added=True,
+        ),
     ),
 )
 

@@ -1,7 +1,8 @@
 """The `change` table: the log of the state that each instance should have, one row per sequence.
 
-The light read of a window adds rows to the log, and no row is ever removed. A row changes in one
-case only: it is marked when its instance is gone without a Delete entry (expiry).
+The light read of a window adds rows to the log. A row changes in one case only: it is marked when
+its instance is gone without a Delete entry (expiry). None is ever removed, but for those of data
+partitions that are not kept any more (`upkeep.narrowing`).
 """
 
 from collections import Counter
@@ -12,7 +13,7 @@ from operator import itemgetter
 
 import pyarrow as pa
 
-from dicom_assets.errors import ForeignArchiveError, MiscountError
+from dicom_assets.errors import ConflictError, ForeignArchiveError, MiscountError
 from dicom_assets.feed_contract import UNREADABLE, Entries, Feed, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import rejected, sync
@@ -99,15 +100,20 @@ class AddEntries(TableUpdate):
 
 def _seal(store: Store, window: Window, entries: Entries, run: Run) -> tuple[list[sync.Hour], int]:
     inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
-    served = filter_in(inside, "sequence", entries.changes["sequence"])
-    logged, unusable = len(pc.unique(served["sequence"])), len(entries.rejections)
+    if removed := filter_out(entries.changes, "sequence", inside["sequence"]).num_rows:
+        # A seal would promise them, and the data partitions that this run has read.
+        raise ConflictError(
+            f"{removed} entries of the hours from {window} were removed from the change log while "
+            "this run was at work. Nothing was sealed. Run again"
+        )
+    logged, unusable = len(pc.unique(entries.changes["sequence"])), len(entries.rejections)
     if entries.listed != logged + entries.skipped + unusable:
         raise MiscountError(
             f"the service listed {entries.listed} entries for {window}, and {logged} of them are "
             f"in the log, {entries.skipped} are of other data partitions, {unusable} cannot be used"
         )
     hours = sync.hours_of(window, inside, entries.rejections)
-    return hours, sync.seal(store, hours, run)
+    return hours, sync.seal(store, hours, entries.partitions, run)
 
 
 def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, run: Run) -> None:

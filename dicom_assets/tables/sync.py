@@ -1,8 +1,9 @@
 """The `sync` table: the hours that are in the log, and the hours that each table shows.
 
-An hour is sealed with a digest of its sequences. A table that has followed the seal marks the hour.
-A seal that changes (a late entry, another start or end) removes these marks, because the tables
-must follow again.
+An hour is sealed with a digest of its sequences, and with the data partitions that it was read
+with. No table shows an hour that was read with fewer than are kept now, so it is read again. A
+table that has followed the seal marks the hour. A seal that changes (a late entry, another start or
+end) removes these marks, because the tables must follow again.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -32,14 +33,25 @@ from dicom_assets.schema import (
 )
 from dicom_assets.tables import rejected
 from dicom_assets.tables.delta.arrow import ints
-from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.commit import Difference, filled_at, unfilled
 from dicom_assets.tables.delta.retry import Run, converge
-from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour, ticks_of
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals, mark_filled
+from dicom_assets.window import (
+    TICKS_PER_HOUR,
+    Bounds,
+    Partitions,
+    Window,
+    datetime_of,
+    floor_hour,
+    ticks_of,
+)
 
 _ACTIONS = {"creates": "Create", "updates": "Update", "deletes": "Delete"}
 # A column of `sync` that ends so and that no table here has marks a table that is switched off.
 _MARK_ENDS = "At"
+# The column with the data partitions that an hour was read with.
+PARTITIONS: Final = "dataPartitions"
+_ALL: Final = "*"
 
 
 def with_marks(tables: Iterable[Table]) -> Table:
@@ -140,22 +152,74 @@ def hours_of(window: Window, changes: pa.Table, rejections: Iterable[Rejection])
     ]
 
 
-def seal(store: Store, hours: list[Hour], run: Run) -> int:
-    """Write the seals of hours to `sync`; return how many are new or changed."""
+def partitions_note(partitions: Partitions) -> str:
+    """Return data partitions as the column `dataPartitions` has them."""
+    return _ALL if partitions is None else ",".join(sorted(partitions))
+
+
+def covers(note: str | None, kept: Partitions) -> bool:
+    """Return True for the note of an hour that was read with all data partitions that are kept.
+
+    An earlier release noted none. Its hours count as read with those kept at the first seal after
+    the upgrade, which notes them.
+    """
+    return note in {None, _ALL} or (kept is not None and kept <= set(str(note).split(",")))
+
+
+def narrowed_note(note: str | None, kept: frozenset[str]) -> str:
+    """Return the note of an hour of which only the kept data partitions are left."""
+    return partitions_note(kept if note in {None, _ALL} else kept & set(str(note).split(",")))
+
+
+def seal(store: Store, hours: list[Hour], partitions: Partitions, run: Run) -> int:
+    """Write the seals of hours, read with data partitions; return how many are new or changed.
+
+    Hours that an earlier release has sealed get the note too, and keep their marks.
+    """
+    note = {PARTITIONS: partitions_note(partitions)}
 
     def attempt() -> int:
         sync = _with_every_mark(store.open(SYNC))
-        known = {row["hour"]: row for row in _rows(sync, [hour.start for hour in hours])}
+        known = {row["hour"]: row for row in _rows(sync, [h.start for h in hours], unnoted=True)}
+        bare = {hour for hour, row in known.items() if row[PARTITIONS] is None}
+        known |= {hour: known[hour] | note for hour in bare}
         fresh = [hour for hour in hours if hour.start not in known]
         old = [(known[hour.start], hour) for hour in hours if hour.start in known]
-        changed = [h for row, h in old if row[CHANGE.mark] is None or row | h.seal_columns() != row]
+        changed = [
+            hour
+            for row, hour in old
+            if row[CHANGE.mark] is None or row | hour.seal_columns() | note != row
+        ]
+        only_noted = sorted(bare - {hour.start for hour in changed})
         difference = Difference(
-            sync.table, inserts=_seal_rows(fresh, run.now), updates=_seal_rows(changed, run.now)
+            sync.table,
+            inserts=_seal_rows(fresh, note, run.now),
+            updates=_seal_rows(changed, note, run.now),
+            patches=pa.Table.from_pylist(
+                [{"hour": hour, **note} for hour in only_noted],
+                schema=SYNC.arrow(["hour", PARTITIONS]),
+            ),
         )
         sync.commit(difference, {"run_id": run.run_id})
+        if sync.delta is not None and PARTITIONS in unfilled(sync.delta):
+            mark_filled(store.open(SYNC), [PARTITIONS], run)
         return len(fresh) + len(changed)
 
     return converge(attempt) if hours else 0
+
+
+def assumed_hours(sync: Snapshot) -> tuple[int, datetime | None]:
+    """Return how many hours have data partitions that were not noted when they were read.
+
+    Also when they were noted, None where that is still to come.
+    """
+    if sync.delta is None:
+        return 0, None
+    since = filled_at(sync.delta, PARTITIONS)
+    sealed = _sealed(sync.rows(["hour", CHANGE.mark, PARTITIONS]).to_pylist())
+    if since is not None:
+        return sum(row[CHANGE.mark] < since for row in sealed), since
+    return sum(row[PARTITIONS] is None for row in sealed), None
 
 
 def unfilled_tables(store: Store) -> list[Table]:
@@ -198,17 +262,25 @@ def _with_every_mark(sync: Snapshot) -> Snapshot:
     return replace(sync, table=replace(sync.table, columns=(*sync.table.columns, *marks)))
 
 
-def _seal_rows(hours: list[Hour], now: datetime) -> pa.Table:
-    rows = [{"hour": hour.start, **hour.seal_columns(), CHANGE.mark: now} for hour in hours]
+def _seal_rows(hours: list[Hour], note: Mapping[str, object], now: datetime) -> pa.Table:
+    rows = [{"hour": h.start, **h.seal_columns(), **note, CHANGE.mark: now} for h in hours]
     return pa.Table.from_pylist(rows, schema=SYNC.arrow())
 
 
-def _rows(sync: Snapshot, hours: Collection[datetime]) -> list[dict[str, Any]]:
-    """Return the rows from the first of some hours to the last."""
+def _rows(
+    sync: Snapshot, hours: Collection[datetime], *, unnoted: bool = False
+) -> list[dict[str, Any]]:
+    """Return the rows from the first of some hours to the last.
+
+    With `unnoted` also those of any hour that lack the data partitions.
+    """
     if not hours:
         return []
     first, last = min(hours).isoformat(), max(hours).isoformat()
     where = f"\"hour\" >= TIMESTAMP '{first}' AND \"hour\" <= TIMESTAMP '{last}'"
+    if unnoted:
+        is_there = PARTITIONS in sync.column_names
+        where = f'{where} OR "{PARTITIONS}" IS NULL' if is_there else ""
     return sync.rows(where=where).to_pylist()
 
 
@@ -398,10 +470,10 @@ def _set(sync: Snapshot, rows: list[dict[str, object]], run: Run) -> None:
     sync.commit(Difference(sync.table, patches=patch), {"run_id": run.run_id})
 
 
-def digests_of(store: Store, window: Window) -> dict[datetime, str]:
-    """Return the digest of each hour of the window that has a seal."""
-    rows = _rows(store.open(SYNC), _starts(window))
-    return {row["hour"]: row["digest"] for row in _sealed(rows)}
+def digests_of(store: Store, bounds: Bounds) -> dict[datetime, str]:
+    """Return the digest of each hour that has a seal, read with all data partitions kept."""
+    rows = _sealed(_rows(store.open(SYNC), _starts(bounds.window)))
+    return {r["hour"]: r["digest"] for r in rows if covers(r[PARTITIONS], bounds.partitions)}
 
 
 def marked_hours(store: Store) -> dict[str, list[datetime]]:
@@ -412,20 +484,21 @@ def marked_hours(store: Store) -> dict[str, list[datetime]]:
     return {table: [row["hour"] for row in rows if row[mark]] for table, mark in marks.items()}
 
 
-def followed(store: Store, bounds: Window) -> set[datetime]:
+def followed(store: Store, bounds: Bounds) -> set[datetime]:
     """Return the hours that all tables show (`showing`)."""
     return set.intersection(*showing(store, bounds).values())
 
 
-def showing(store: Store, bounds: Window) -> dict[str, set[datetime]]:
+def showing(store: Store, bounds: Bounds) -> dict[str, set[datetime]]:
     """Return the hours that each table shows, by the name of the table.
 
-    `change` shows the hours that are sealed. `bounds` are where reading begins and ends. No table
-    shows an hour that was read with narrower bounds, and a table that is gone shows none.
+    `change` shows the hours that are sealed. `bounds` are where reading begins and ends, and the
+    data partitions kept. No table shows an hour that was read with narrower bounds, and a table
+    that is gone shows none.
     """
     sync, gone = store.open(SYNC), gone_tables(store)
     marks = marks_of(store, sync)
-    columns = ["hour", "windowStart", "windowEnd", *marks.values()]
+    columns = ["hour", "windowStart", "windowEnd", PARTITIONS, *marks.values()]
     whole = [row for row in sync.rows(columns).to_pylist() if _is_whole(row, bounds)]
     return {
         name: {row["hour"] for row in whole if row[mark] and name not in gone}
@@ -433,11 +506,11 @@ def showing(store: Store, bounds: Window) -> dict[str, set[datetime]]:
     }
 
 
-def _is_whole(row: Mapping[str, datetime], bounds: Window) -> bool:
-    if row[CHANGE.mark] is None:
+def _is_whole(row: Mapping[str, Any], bounds: Bounds) -> bool:
+    if row[CHANGE.mark] is None or not covers(row[PARTITIONS], bounds.partitions):
         return False
-    start = ticks_of(row["hour"])
-    wanted = Window(max(start, bounds.start), min(start + TICKS_PER_HOUR, bounds.end))
+    start, window = ticks_of(row["hour"]), bounds.window
+    wanted = Window(max(start, window.start), min(start + TICKS_PER_HOUR, window.end))
     read = Window.between(row["windowStart"], row["windowEnd"])
     return read.start <= wanted.start and wanted.end <= read.end
 

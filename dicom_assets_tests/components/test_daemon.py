@@ -16,7 +16,7 @@ from dicom_assets.emulator.archive import Archive
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.sync import followed, open_hours, reopen
-from dicom_assets.window import HOUR, Span, Window, floor_hour, ticks_of
+from dicom_assets.window import HOUR, Bounds, Span, Window, floor_hour, ticks_of
 from dicom_assets_tests.support.daemon import daemon
 from dicom_assets_tests.support.history import alive, header
 from dicom_assets_tests.support.processes import environment, slots_taken
@@ -160,7 +160,7 @@ def _require_every_hour_once(clinic: Clinic) -> None:
     keys = [tuple(row[name] for name in INSTANCE.key) for row in made.rows(INSTANCE)]
     assert len(keys) == len(set(keys))
     assert made.alive() == alive(clinic.service.archive)
-    bounds = Window.between(clinic.start, clinic.hour(BEFORE + STANDSTILL))
+    bounds = Bounds(Window.between(clinic.start, clinic.hour(BEFORE + STANDSTILL)))
     assert len(followed(made.store, bounds)) >= BEFORE + STANDSTILL
     assert not clinic.runs(UNFINISHED)
     assert len(clinic.runs([dg.DagsterRunStatus.FAILURE])) == len(KILLS)

@@ -422,6 +422,13 @@ def test_fact_28_data_partitions_are_independent(client: httpx.Client) -> None:
         ("north", "Delete", "Deleted"),
     ]
     assert client.get("/v2/partitions/north/changefeed").status_code == 404
+    listed = client.get("/v2/partitions").json()
+    assert [one["PartitionName"] for one in listed] == ["Microsoft.Default", "north", "south"]
+
+
+def test_a_service_without_data_partitions_does_not_list_them(client: httpx.Client) -> None:
+    """As the real one, whose feature is off: 400."""
+    assert client.get("/v2/partitions").status_code == 400
 
 
 def test_fact_30_bulk_data_is_removed_at_every_depth(client: httpx.Client) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from dicom_assets.emulator.archive import Archive
@@ -111,6 +112,7 @@ def drop(store: Store, study: int) -> None:
 def test_tables_that_were_filled_from_the_service_agree(world: World) -> None:
     """All studies in three requests: the page, and its end confirmed twice."""
     assert world.compare() == Reconciliation(compared=STUDIES)
+    assert world.paths.pop("/v2/partitions")
     assert world.paths == {"/v2/studies": 3}
 
 
@@ -158,11 +160,44 @@ def test_data_partitions_are_compared_each(world: World, archive: Archive) -> No
     }
 
 
+def test_a_data_partition_without_a_row_in_the_tables_is_missed(
+    world: World, archive: Archive
+) -> None:
+    """The service shows it, and the log has lost its only entry."""
+    assert world.counts.partitions() is None
+    archive.store(header(0), partition=OTHER_PARTITION, at=at(1, 30))
+    assert world.counts.partitions() == frozenset({"Microsoft.Default", OTHER_PARTITION})
+    for sample in (None, 2 * STUDIES + 2):
+        found = world.compare(sample=sample)
+        assert (found.missing, found.drift, found.hours) == (1, 1, (HOURS[1],))
+    world.sync(1, 2)
+    assert world.compare().passed
+
+
+@pytest.mark.parametrize(
+    ("body", "names"),
+    [
+        (b'[{"PartitionKey":1,"PartitionName":"a"},{"PartitionKey":2,"PartitionName":"b"}]', "ab"),
+        (b'[{"partitionName":"a","createdDate":"2026-01-01T00:00:00Z"}]', "a"),
+        (b"[]", None),
+        (b'[{"name":1}]', None),
+        (b'{"PartitionName":"a"}', None),
+    ],
+)
+def test_data_partitions_are_known_by_their_list(body: bytes, names: str | None) -> None:
+    """With fields in any case. An answer that is no such list is as good as none."""
+    reply = httpx.Response(200, content=body, headers={"content-type": "application/json"})
+    transport = httpx.MockTransport(lambda _: reply)
+    with search_of("http://127.0.0.1:9", transport=transport, retry_seconds=0) as counts:
+        assert counts.partitions() == (names and frozenset(names))
+
+
 def test_a_sample_is_bounded_in_requests(world: World) -> None:
     """Four studies by UID and by place: four requests, the same ones for the same seed."""
     first = world.compare(sample=4, seed=3)
     assert first.passed
     assert 2 <= first.compared <= 4
+    assert world.paths.pop("/v2/partitions")
     assert world.paths == {"/v2/studies": 4}
     assert world.compare(sample=4, seed=3) == first
 

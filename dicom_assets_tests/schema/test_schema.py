@@ -600,6 +600,7 @@ def test_sync_says_how_far_each_table_is() -> None:
         "windowStart",
         "windowEnd",
         "sealedAt",
+        "dataPartitions",
     ]
     marks = TABLES[1].columns[len(SYNC.columns) :]
     assert [column.name for column in marks] == ["instanceAt", "seriesAt", "studyAt"]

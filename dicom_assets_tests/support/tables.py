@@ -18,7 +18,7 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.outcome import Outcome
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS
-from dicom_assets.window import Window, datetime_of, ticks_of
+from dicom_assets.window import Bounds, Partitions, Window, datetime_of, ticks_of
 from dicom_assets_tests.support import steps
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,6 +41,11 @@ def hours(first: float, last: float | None = None) -> Window:
     """The window from the start of one hour to the end of another; halves are half hours."""
     end = first + 1 if last is None else last
     return Window(ticks(first * 60), ticks(end * 60))
+
+
+def bounds(first: float, last: float | None = None, *kept: str) -> Bounds:
+    """The same window with the data partitions that are kept, all when none is given."""
+    return Bounds(hours(first, last), frozenset(kept) or None)
 
 
 def run(run_id: str = "run", now: datetime = NOW) -> Run:
@@ -112,6 +117,7 @@ class Archive:
 
     `unreadable` gives reasons by sequence for headers that cannot be used, `unusable` the
     rejections of the light read; `meanwhile` is called once, in the middle of the next heavy read.
+    `kept` are the data partitions that the feed's reads are limited to.
     """
 
     entries_: list[Row] = field(default_factory=list)
@@ -121,6 +127,7 @@ class Archive:
     meanwhile: Callable[[], object] | None = None
     asked: list[list[int]] = field(default_factory=list)
     next_sequence: int = 1
+    kept: Partitions = None
 
     def create(self, minutes: float, *, of: Key | None = None, **values: object) -> int:
         """An instance is stored, for the first time or again."""
@@ -161,10 +168,11 @@ class Archive:
         """The light read: every entry of the window, with its state as it is now."""
         met = [e for e in self.entries_ if window.start <= _number(e, "timestamp_ticks")]
         met = [e for e in met if _number(e, "timestamp_ticks") < window.end]
+        met = [e for e in met if self.kept is None or e["partitionName"] in self.kept]
         met.sort(key=lambda e: (_number(e, "timestamp_ticks"), _number(e, "sequence")))
         inside = [r for r in self.unusable if r.ticks is None or _holds(window, r.ticks)]
         rows, listed = pa.Table.from_pylist(met, schema=CHANGE.arrow()), len(met) + len(inside)
-        return Entries(rows, listed, tuple(inside), pages=1)
+        return Entries(rows, listed, tuple(inside), pages=1, partitions=self.kept)
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterable[Headers]:
         """The heavy read: one piece for each wanted entry."""

@@ -25,7 +25,7 @@ from dicom_assets.tables.sync import (
     showing,
     unfilled_tables,
 )
-from dicom_assets.window import Window, datetime_of
+from dicom_assets.window import Bounds, Window, datetime_of
 from dicom_assets_tests.support.steps import derive, store_in
 from dicom_assets_tests.support.tables import NOW, Bench, hours, key, run
 from dicom_assets_tests.support.toy import TOY, WITH_TOY, expected
@@ -33,7 +33,8 @@ from dicom_assets_tests.support.toy import TOY, WITH_TOY, expected
 WHOLE = Window(hours(0).start, hours(1).end)
 COLUMNS_OF_SYNC = [
     *("hour", "creates", "updates", "deletes", "rejected", "firstSequence", "lastSequence"),
-    *("digest", "windowStart", "windowEnd", "sealedAt", "instanceAt", "seriesAt", "studyAt"),
+    *("digest", "windowStart", "windowEnd", "sealedAt", "dataPartitions"),
+    *("instanceAt", "seriesAt", "studyAt"),
 ]
 OTHER = key("1", study="2")
 
@@ -84,13 +85,13 @@ def test_a_new_root_has_it_from_the_first_hour(tmp_path: Path) -> None:
     assert holds_what_it_must(bench.store)
     assert unfilled_tables(bench.store) == []
     assert list(marks_of(bench.store)) == ["change", "instance", "series", "study", "toy"]
-    assert len(followed(bench.store, WHOLE)) == 2
+    assert len(followed(bench.store, Bounds(WHOLE))) == 2
 
 
 def test_it_owes_no_hour_before_it_is_filled(added: Bench) -> None:
     """Else years of hours would be asked for; it may follow a new hour meanwhile."""
     assert unfilled_tables(added.store) == [TOY]
-    assert (open_hours(added.store), len(followed(added.store, WHOLE))) == ({}, 2)
+    assert (open_hours(added.store), len(followed(added.store, Bounds(WHOLE)))) == ({}, 2)
     added.archive.create(121, of=key("9"))
     follow(added, 2, with_toy=True)
     assert unfilled_tables(added.store) == [TOY]
@@ -106,7 +107,7 @@ def test_a_fill_needs_no_feed_and_marks_the_hours(added: Bench) -> None:
     assert len(added.archive.asked) == asked
     assert holds_what_it_must(added.store)
     assert (unfilled_tables(added.store), open_hours(added.store)) == ([], {})
-    assert all("toy" in showing(added.store, WHOLE) for _ in range(2))
+    assert all("toy" in showing(added.store, Bounds(WHOLE)) for _ in range(2))
     sync = added.store.open(SYNC).delta
     assert sync is not None
     assert [f.name for f in sync.schema().fields if f.metadata.get(FILLED)] == []
@@ -149,7 +150,7 @@ def test_it_follows_ranges(added: Bench) -> None:
     added.sync(span)
     derive(added.store, TOY, span, run())
     assert holds_what_it_must(added.store)
-    assert len(followed(added.store, Window(WHOLE.start, span.end))) == 4
+    assert len(followed(added.store, Bounds(Window(WHOLE.start, span.end)))) == 4
 
 
 def test_switched_off_and_on_again_it_owes_what_came_meanwhile(

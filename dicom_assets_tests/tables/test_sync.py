@@ -5,18 +5,22 @@ from datetime import timedelta
 
 import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from dicom_assets.errors import NotYetError
 from dicom_assets.feed_contract import Rejection
-from dicom_assets.schema import CHANGE, SERIES, STUDY, SYNC
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.tables import sync
 from dicom_assets.tables.delta.commit import Difference
-from dicom_assets.window import TICKS_PER_SECOND, Window
+from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
+from dicom_assets.window import TICKS_PER_SECOND, Bounds, Window
 from dicom_assets_tests.support.tables import (
+    DEFAULT,
     NOW,
     Bench,
     Row,
     at,
+    bounds,
     contents,
     hours,
     key,
@@ -225,9 +229,9 @@ def test_followed_are_the_hours_that_all_tables_show(bench: Bench) -> None:
     """An hour without a seal, or without the mark of one table, is not among them."""
     bench.archive.create(10)
     bench.sync(hours(0, 3))
-    assert sync.followed(bench.store, hours(0, 3)) == {at(0), at(60), at(120)}
+    assert sync.followed(bench.store, bounds(0, 3)) == {at(0), at(60), at(120)}
     sync.unmark(bench.store, hours(1), run())
-    assert sync.followed(bench.store, hours(0, 3)) == {at(0), at(120)}
+    assert sync.followed(bench.store, bounds(0, 3)) == {at(0), at(120)}
 
 
 def test_an_hour_that_was_read_in_part_is_followed_as_far_as_reading_goes(bench: Bench) -> None:
@@ -235,5 +239,76 @@ def test_an_hour_that_was_read_in_part_is_followed_as_far_as_reading_goes(bench:
     bench.archive.create(10)
     part = Window(hours(0).start, hours(0).end - TICKS_PER_SECOND)
     bench.sync(part)
-    assert sync.followed(bench.store, part) == {at(0)}
-    assert sync.followed(bench.store, hours(0, 3)) == set()
+    assert sync.followed(bench.store, Bounds(part)) == {at(0)}
+    assert sync.followed(bench.store, bounds(0, 3)) == set()
+
+
+def test_an_hour_read_with_fewer_data_partitions_is_not_shown(bench: Bench) -> None:
+    """It is whole for these and for fewer, and read again it has the others too."""
+    bench.archive.create(10)
+    bench.archive.create(20, of=key(partition="a"))
+    bench.archive.kept = frozenset({DEFAULT})
+    bench.sync(hours(0))
+    assert contents(bench.store, SYNC, "dataPartitions", "creates") == [(DEFAULT, 1)]
+    assert sync.followed(bench.store, bounds(0, 1, DEFAULT)) == {at(0)}
+    for kept in ((DEFAULT, "a"), ("a",), ()):
+        assert sync.followed(bench.store, bounds(0, 1, *kept)) == set()
+    bench.archive.kept = frozenset({DEFAULT, "a"})
+    bench.sync(hours(0))
+    assert contents(bench.store, SYNC, "dataPartitions", "creates") == [(f"{DEFAULT},a", 2)]
+    for kept in ((DEFAULT,), (DEFAULT, "a")):
+        assert sync.followed(bench.store, bounds(0, 1, *kept)) == {at(0)}
+    assert sync.followed(bench.store, bounds(0)) == set()
+
+
+def test_all_data_partitions_are_more_than_those_that_have_names(bench: Bench) -> None:
+    """Those that come later are among them."""
+    bench.sync(hours(0))
+    assert contents(bench.store, SYNC, "dataPartitions") == [("*",)]
+    assert sync.followed(bench.store, bounds(0, 1, DEFAULT)) == {at(0)}
+    assert sync.followed(bench.store, bounds(0)) == {at(0)}
+
+
+@pytest.fixture
+def upgraded(bench: Bench) -> Bench:
+    """Five hours of a release that noted no data partitions, which read the default one."""
+    bench.archive.create(10)
+    bench.archive.create(20, of=key(partition="a"))
+    bench.archive.kept = frozenset({DEFAULT})
+    bench.sync(hours(0, 5))
+    snapshot = bench.store.open(SYNC)
+    assert snapshot.delta is not None
+    rows = snapshot.rows().drop_columns(["dataPartitions"])
+    write_deltalake(snapshot.delta, rows, mode="overwrite", schema_mode="overwrite")
+    return bench
+
+
+def test_hours_of_an_earlier_release_are_taken_as_read_with_what_is_kept(upgraded: Bench) -> None:
+    """No hour is read again, whatever is kept at the first start."""
+    for kept in ((), (DEFAULT,), ("a",)):
+        assert len(sync.followed(upgraded.store, bounds(0, 5, *kept))) == 5
+
+
+def test_the_first_seal_notes_them_all_in_one_commit(upgraded: Bench) -> None:
+    """Marks and seals stay, and from then on a wider setting is noticed."""
+    marks = contents(upgraded.store, SYNC, "hour", "digest", *MARKS)
+    upgraded.change(hours(5), LATER)
+    assert contents(upgraded.store, SYNC, "hour", "digest", *MARKS)[:5] == marks
+    assert contents(upgraded.store, SYNC, "dataPartitions") == [(DEFAULT,)] * 6
+    assert unfilled_columns(upgraded.store) == {}
+    assert sync.followed(upgraded.store, bounds(0, 5)) == set()
+    version = upgraded.store.version(SYNC)
+    upgraded.change(hours(6), LATER)
+    assert upgraded.store.version(SYNC) == version + 1
+
+
+def test_reading_such_an_hour_by_hand_reads_what_a_wider_setting_wants(upgraded: Bench) -> None:
+    """The way to heal a setting that was widened before: the others stay as they are."""
+    upgraded.archive.kept = None
+    upgraded.sync(hours(0), LATER)
+    assert contents(upgraded.store, INSTANCE, "partitionName") == [(DEFAULT,), ("a",)]
+    assert contents(upgraded.store, SYNC, "creates", "dataPartitions") == [
+        *[(0, "*")] * 4,
+        (2, "*"),
+    ]
+    assert len(sync.followed(upgraded.store, bounds(0, 5))) == 5

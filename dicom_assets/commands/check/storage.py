@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from deltalake.fs import DeltaStorageHandler
 
 from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red, unseen, warn
 from dicom_assets.errors import TableError, TableUnavailableError
+from dicom_assets.feed.client import utc_now
 from dicom_assets.schema import SYNC, Table
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.arrow import pc
@@ -31,6 +33,7 @@ from dicom_assets.tables.delta.folder import LOG, Folder
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.conformity import deviations
 from dicom_assets.tables.questions.growth import room
+from dicom_assets.tables.sync import assumed_hours
 from dicom_assets.tables.upkeep.damage import require_data, require_whole_log
 
 STORAGE_GROUP: Final = "storage"
@@ -40,6 +43,8 @@ NOT_THERE: Final = "not there yet: the first run creates it"
 _CONTENT: Final = pa.table({"dicom-assets": ["check wrote this, and may delete it"]})
 # A storage that does not answer is red in seconds; runs retry for minutes.
 _QUICK = {"max_retries": "1", "retry_timeout": "10s", "timeout": "15s", "connect_timeout": "5s"}
+# For so long is it said that data partitions of earlier hours are assumed.
+_ASSUMED_FOR: Final = timedelta(days=30)
 _REFUSALS: Final = (OSError, DeltaError, pa.ArrowException)
 _CONTRIBUTOR: Final = "give the identity the role `Storage Blob Data Contributor` on the container"
 # The meaning of a network storage's refusal, by words and numbers in the engine's message. The
@@ -108,6 +113,7 @@ class StorageProbe:
             Probe(STORAGE_GROUP, "room", self.room, ("access",)),
             *tables,
             Probe(STORAGE_GROUP, "schema", self.schema, names),
+            Probe(STORAGE_GROUP, "data partitions", self.partitions, (SYNC.name,)),
         ]
 
     @cached_property
@@ -218,6 +224,21 @@ class StorageProbe:
             facts = "; ".join(f"{name}: {', '.join(those)}" for name, those in by_table.items())
             return warn(facts, "what the check `schema` says in docs/reference/checks.md")
         return ok("columns, features and properties are as this version makes them")
+
+    def partitions(self) -> Finding:
+        """Warn of hours whose data partitions are assumed, for a month after an upgrade."""
+        try:
+            sync = self._quick.open(SYNC)
+            assumed, since = assumed_hours(sync)
+        except TableError as error:
+            return explained(error)
+        facts = (
+            f"{assumed:,} hours were read by a release that did not note the data partitions; they "
+            "count as read with those that DICOM_DATA_PARTITIONS named at the first run since"
+        )
+        if assumed and (since is None or utc_now() - since < _ASSUMED_FOR):
+            return warn(facts, "if it was widened or unset before: docs/operate/first-load.md")
+        return ok(facts if assumed else "each hour says with which ones it was read")
 
 
 def _listed(storage: pyarrow.fs.PyFileSystem) -> list[str]:

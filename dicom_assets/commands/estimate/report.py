@@ -132,7 +132,7 @@ def _hours(
     hours = [partitions.start + n * HOUR for n in range((end - partitions.start) // HOUR)]
     if not hours:
         return [], []
-    shown = followed(store, service.clip(Window.between(hours[0], hours[-1] + HOUR)))
+    shown = followed(store, service.bounds(Window.between(hours[0], hours[-1] + HOUR)))
     return hours, [hour for hour in hours if hour not in shown]
 
 

@@ -112,13 +112,13 @@ def audit_hours(run: CheckRun) -> dg.AssetCheckResult:
     closed = floor_hour(now - timedelta(minutes=service.delay_minutes))
     newest = datetime_of(service.clip(Window(0, ticks_of(closed))).end)
     first = floor_hour(newest - run.config(AuditConfig).hours * HOUR)
-    window = service.clip(Window.between(first, newest))
+    bounds = service.bounds(Window.between(first, newest))
     by = Run(run.context.run.run_id, now, say)
     progress = Progress(say, "read {} entries of the feed")
-    audited = audit(run.store, window, service.feed, by, progress)
+    audited = audit(run.store, bounds, service.feed, by, progress)
     return run.check.result(
         None if audited.passed else _audit_fault(audited),
-        f"{audited.compared} hours from {window} are as they were sealed.",
+        f"{audited.compared} hours from {bounds.window} are as they were sealed.",
         {
             "hours_compared": audited.compared,
             "hours_without_seal": audited.unsealed,
@@ -163,7 +163,8 @@ def compare_studies(run: CheckRun) -> dg.AssetCheckResult:
     run.context.log.info("comparing studies with the service's search")
     try:
         with run.service.counts() as counts:
-            drift = reconcile(run.store, counts, now, sample=sample, seed=int(now.timestamp()))
+            seed, kept = int(now.timestamp()), run.service.kept
+            drift = reconcile(run.store, counts, now, kept=kept, sample=sample, seed=seed)
     except ServiceError as error:
         return unknown_result(error)
     fault = (
@@ -221,11 +222,11 @@ def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     service, store = run.service, run.store
     try:
         now = service.feed.now()
-        window = service.clip(due.window(now, run.config(DueConfig)))
-        behind = lag.measure_lag(store, service.feed, window, whole=service.data_partitions is None)
+        bounds = service.bounds(due.window(now, run.config(DueConfig)))
+        behind = lag.measure_lag(store, service.feed, bounds)
     except ServiceError as error:
         return unknown_result(error)
-    shown = freshness.freshness_of(store, window, now)
+    shown = freshness.freshness_of(store, bounds, now)
     newest, late = behind.newest, behind.late_minutes
     until = f"{behind.read_until:%Y-%m-%d %H:%M}"
     return run.check.result(

@@ -24,6 +24,7 @@ from dicom_assets.tables.questions.growth import TableSize
 from dicom_assets.tables.questions.seals import compare_seals
 from dicom_assets.tables.sync import gone_error, gone_tables
 from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
+from dicom_assets.tables.upkeep.narrowing import unwanted_rows
 from dicom_assets.window import Window, ticks_of
 
 _check = partial(Check, reader=ReaderRole.PLATFORM)
@@ -99,6 +100,14 @@ SEALS_CHECK: Final = _check(
     "Others have to lie within them first. Find out who removed rows or restored a version: see "
     "the history of `change` and `sync`, and docs/operate/repair.md.",
 )
+PARTITIONS_CHECK: Final = _check(
+    name="data_partitions",
+    runs=Runs.DAILY,
+    means="Counts the rows of data partitions that `DICOM_DATA_PARTITIONS` does not name any more. "
+    "Their changes are not read, so these rows stay as they were.",
+    remedy="To remove them, run `dicom-assets narrow`, which first only lists them. To have them "
+    "followed again, name their data partitions in `DICOM_DATA_PARTITIONS`.",
+)
 UPKEEP_CHECKS: Final = (
     COLUMNS_CHECK,
     FRESHNESS_CHECK,
@@ -107,6 +116,7 @@ UPKEEP_CHECKS: Final = (
     SCHEMA_CHECK,
     GROWTH_CHECK,
     SEALS_CHECK,
+    PARTITIONS_CHECK,
 )
 
 # The metadata in which a result of `commits` leaves its looks for the next one. Faults in the text.
@@ -135,6 +145,7 @@ def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]
         define_check(SCHEMA_CHECK, names, compare_schemas),
         define_check(GROWTH_CHECK, names, measure_growth),
         define_check(SEALS_CHECK, names, compare_log),
+        define_check(PARTITIONS_CHECK, names, count_unwanted_rows),
     ]
 
 
@@ -157,8 +168,8 @@ def find_missing_hours(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
     """Red unless all tables show every hour that is due."""
     # By this machine's clock, because the service may be down.
     now = datetime.now(UTC)
-    window = run.service.clip(due.window(now, run.config(DueConfig)))
-    shown = freshness.freshness_of(run.store, window, now)
+    bounds = run.service.bounds(due.window(now, run.config(DueConfig)))
+    shown = freshness.freshness_of(run.store, bounds, now)
     newest, first, gone = shown.newest, shown.first_open, gone_tables(run.store)
     return run.check.result(
         str(gone_error(run.store, gone)) if gone else _freshness_fault(shown),
@@ -278,6 +289,22 @@ def measure_growth(run: CheckRun) -> dg.AssetCheckResult:
                 for measure, number in vars(size).items()
             },
         },
+    )
+
+
+def count_unwanted_rows(run: CheckRun) -> dg.AssetCheckResult:
+    """Red unless all rows are of data partitions that are kept."""
+    kept = run.service.kept
+    unwanted = {} if kept is None else unwanted_rows(run.store, kept)
+    rows = {table: sum(counts.values()) for table, counts in unwanted.items()}
+    listed = ", ".join(f"{table}: {count:,}" for table, count in rows.items())
+    names = sorted({name for counts in unwanted.values() for name in counts})
+    return run.check.result(
+        f"Rows of data partitions that are not kept ({', '.join(names)}): {listed}."
+        if listed
+        else None,
+        "All rows are of data partitions that are kept.",
+        {f"rows_{table}": count for table, count in rows.items()},
     )
 
 

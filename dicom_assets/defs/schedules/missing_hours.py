@@ -67,7 +67,7 @@ class HourlyLoad:
         keys = {start: hour_key(start) for start in starts}
         store = self.store()
         with named_damage(store):
-            shown = showing(store, self.service.clip(window))
+            shown = showing(store, self.service.bounds(window))
         done = {
             name: materialized(instance, self.tables[name], keys.values(), self.partitions)
             for name in shown

@@ -8,6 +8,7 @@ writers at once.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, cast
 
 import pyarrow as pa
@@ -146,6 +147,18 @@ def write_difference(delta: DeltaTable, difference: Difference, note: Mapping[st
     return delta.version()
 
 
+def delete_rows(delta: DeltaTable, table: Table, where: str, note: Mapping[str, object]) -> None:
+    """Delete the rows that fulfil a SQL condition, on top of the version that was opened."""
+    names = arrow_schema(delta).names
+    columns = tuple(column for column in table.columns if column.name in names)
+    delta.delete(
+        where,
+        commit_properties=once(note),
+        post_commithook_properties=HOOKS,
+        writer_properties=parquet_properties(replace(table, columns=columns)),
+    )
+
+
 def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
     table = difference.table
     columns = {name: f"s.`{name}`" for name in table.names}
@@ -242,6 +255,13 @@ def unfilled(delta: DeltaTable) -> list[str]:
     """Return the names of the columns whose value some row may lack."""
     known = {f.name: f.metadata for f in delta.schema().fields}
     return [n for n, m in known.items() if m.get(FILLED) == "false" and not m.get(FILLED_AT)]
+
+
+def filled_at(delta: DeltaTable, column: str) -> datetime | None:
+    """Return when a column was filled that was added to a table with rows."""
+    known = {field.name: field.metadata for field in delta.schema().fields}
+    since = known.get(column, {}).get(FILLED_AT)
+    return datetime.fromisoformat(since) if since else None
 
 
 def _mark_unfilled(delta: DeltaTable, table: Table) -> None:

@@ -15,12 +15,11 @@ from dicom_assets.schema import Column, Table
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.commit import (
     FILLED_AT,
-    HOOKS,
     Difference,
     arrow_schema,
     create_table,
+    delete_rows,
     once,
-    parquet_properties,
     unfilled,
     write_difference,
 )
@@ -127,12 +126,7 @@ class Snapshot:
         """
         if self.delta is not None:
             with raise_table_errors(self.table, self.url):
-                self.delta.delete(
-                    where,
-                    commit_properties=once(note),
-                    post_commithook_properties=HOOKS,
-                    writer_properties=parquet_properties(self.table),
-                )
+                delete_rows(self.delta, self.table, where, note)
 
     def set_property(self, name: str, value: str, note: Mapping[str, object]) -> None:
         """Set a property on top of this version, or raise ConflictError."""

@@ -12,16 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import pyarrow as pa
+
 from dicom_assets.feed_contract import Feed
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables import change as change_log
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables import sync as seals
-from dicom_assets.tables.delta.arrow import distinct, ints, pc
+from dicom_assets.tables.delta.arrow import distinct, filter_out, ints, pc
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, key_of, make_plan
-from dicom_assets.window import Window, datetime_of, floor_hour, ticks_of
+from dicom_assets.window import Bounds, datetime_of, floor_hour, ticks_of
 
 # An entry whose instance was replaced since is left to the hour of a later entry. That is in the
 # feed by then, or something is wrong.
@@ -52,26 +54,31 @@ class Audit:
 
 def audit(
     store: Store,
-    window: Window,
+    bounds: Bounds,
     feed: Feed,
     run: Run,
     progress: Callable[[int], None] | None = None,
 ) -> Audit:
-    """Remove the seal of every hour of the window whose entries differ from it.
+    """Remove the seal of every hour within bounds whose entries differ from it.
 
-    `progress` takes the number of entries read. Raises ServiceError when no answer comes.
+    The log may have rows of data partitions that are not kept any more. They are in the seals and
+    not read, so they count as served. `progress` takes the number of entries read. Raises
+    ServiceError when no answer comes.
     """
+    window, columns = bounds.window, ["sequence", "timestamp_ticks", "action"]
     if window.start == window.end:
         return Audit(0, 0, (), 0, 0, 0)
     # Seals are read first: an hour that is sealed again meanwhile is only requested once more.
-    sealed = seals.digests_of(store, window)
+    sealed = seals.digests_of(store, bounds)
     change_log.require_archive(store.open(CHANGE), feed)
     entries = feed.entries(window, progress)
-    served = {h.start: h for h in seals.hours_of(window, entries.changes, entries.rejections)}
+    known = change_log.rows_in(store.open(CHANGE), window, [*columns, "partitionName"])
+    kept = bounds.partitions
+    among = known["partitionName"] if kept is None else pa.array(sorted(kept), pa.string())
+    unread = filter_out(known, "partitionName", among).select(columns)
+    changes = pa.concat_tables([entries.changes.select(columns), unread])
+    served = {h.start: h for h in seals.hours_of(window, changes, entries.rejections)}
     differing = [hour for hour, digest in sealed.items() if served[hour].digest != digest]
-    known = change_log.rows_in(
-        store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"]
-    )
     logged = {hour.start: set(hour.sequences) for hour in seals.hours_of(window, known, ())}
     rejected = set(rejections.sequences(store))
     now = {hour: set(served[hour].sequences) for hour in differing}
@@ -86,18 +93,18 @@ def audit(
         reopened=tuple(sorted(differing)),
         late=late.total(),
         lost=lost.total(),
-        overdue=_overdue(store, window, run),
+        overdue=_overdue(store, bounds, run),
     )
 
 
-def _overdue(store: Store, window: Window, run: Run) -> int:
+def _overdue(store: Store, bounds: Bounds, run: Run) -> int:
     """Return the number of instances that wait for a later hour longer than OVERDUE_AFTER.
 
     They are in hours that `instance` shows. The marks are read first, because they come last.
     """
-    shown = seals.showing(store, window)[INSTANCE.name]
+    shown = seals.showing(store, bounds)[INSTANCE.name]
     log = store.open(CHANGE)
-    inside = change_log.rows_in(log, window, LOG_COLUMNS)
+    inside = change_log.rows_in(log, bounds.window, LOG_COLUMNS)
     studies = distinct(inside["studyinstanceuid"])
     history = log.rows_of("studyinstanceuid", studies, LOG_COLUMNS)
     stored = store.open(INSTANCE).rows_of("studyinstanceuid", studies, STORED_COLUMNS)

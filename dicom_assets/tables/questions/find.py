@@ -356,7 +356,8 @@ def _ask(
     is_known = bool(facts.entries or facts.stored)
     if facts.fresh or (is_known and is_held and served >= min(facts.stored, facts.live)):
         return facts
-    followed = Followed(known.store)
+    kept = limits.data_partitions
+    followed = Followed(known.store, None if kept is None else frozenset(kept))
     if followed.sealed:
         # An instance that the service has no more is no reason to search hours that were read.
         read = () if is_known and is_held else backwards(followed.sealed)
@@ -459,7 +460,7 @@ def _not_read(facts: Facts, limits: Limits) -> Iterator[Verdict]:
         yield Verdict(
             "data partition not kept",
             f"{entry.event} in the data partition {entry.partition}, which is not kept. Add it to "
-            "DICOM_DATA_PARTITIONS, then run its hour",
+            "DICOM_DATA_PARTITIONS: the schedule then requests its hours again",
             hours=(entry.hour,),
         )
     if limits.start is not None and moment < limits.start:

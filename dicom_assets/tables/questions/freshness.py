@@ -13,7 +13,7 @@ from dicom_assets.schema import CHANGE, SYNC
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import followed, marks_of
-from dicom_assets.window import HOUR, Window, datetime_of, floor_hour
+from dicom_assets.window import HOUR, Bounds, datetime_of, floor_hour
 
 # A first load without a mark for this long has stopped. Its longest pause between marks is the
 # reading of headers in one run.
@@ -56,10 +56,11 @@ class Freshness:
         return int(self.share * 1000) / 10
 
 
-def freshness_of(store: Store, bounds: Window, now: datetime) -> Freshness:
-    """Return the freshness of the tables over the hours of a window, which are all due."""
-    first = floor_hour(datetime_of(bounds.start))
-    due = [first + n * HOUR for n in range(-((first - datetime_of(bounds.end)) // HOUR))]
+def freshness_of(store: Store, bounds: Bounds, now: datetime) -> Freshness:
+    """Return the freshness of the tables over the hours within bounds, which are all due."""
+    first, end = (datetime_of(tick) for tick in (bounds.window.start, bounds.window.end))
+    first = floor_hour(first)
+    due = [first + n * HOUR for n in range(-((first - end) // HOUR))]
     shown = followed(store, bounds).intersection(due)
     missing = [hour for hour in due if hour not in shown]
     newest = max(shown, default=None)

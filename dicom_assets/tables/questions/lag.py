@@ -15,8 +15,8 @@ import pyarrow as pa
 from dicom_assets.schema import CHANGE, REJECTED, SYNC
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.sync import gone_tables
-from dicom_assets.window import HOUR, Window, datetime_of
+from dicom_assets.tables.sync import PARTITIONS, covers, gone_tables
+from dicom_assets.window import HOUR, Bounds, Window, datetime_of
 
 # The newest sealed hours that are compared with the service, one light request for each.
 HOURS_ASKED = 3
@@ -57,19 +57,20 @@ class Lag:
         return not self.missing and not self.late
 
 
-def measure_lag(store: Store, feed: LagFeed, due: Window, *, whole: bool = True) -> Lag:
-    """Return the lag of the tables behind the service in the due hours of a window.
+def measure_lag(store: Store, feed: LagFeed, bounds: Bounds) -> Lag:
+    """Return the lag of the tables behind the service in the hours within bounds, which are due.
 
-    `whole` is false where not all data partitions are kept, so that seals do not count every entry.
-    Raises ServiceError when the service does not answer.
+    Where not all data partitions are kept, seals do not count every entry. Raises ServiceError
+    when the service does not answer.
     """
     latest = feed.latest()
-    first, until = datetime_of(due.start), datetime_of(due.end)
-    sealed = _sealed(store, due)
+    first, until = datetime_of(bounds.window.start), datetime_of(bounds.window.end)
+    sealed = _sealed(store, bounds)
     read_until = max([first, *(row["hour"] + HOUR for row in sealed)])
     # Seals of earlier releases do not count entries whose time cannot be read.
     unplaced = store.open(REJECTED).rows(["timestamp_ticks"])["timestamp_ticks"].null_count
-    late = None if unplaced or not whole else [row for row in sealed if _has_more(feed, row)]
+    is_counted = not unplaced and bounds.partitions is None
+    late = [row for row in sealed if _has_more(feed, row)] if is_counted else None
     minutes = [(row["sealedAt"] - row["windowEnd"]) / timedelta(minutes=1) for row in late or ()]
     return Lag(
         newest=None if latest is None else datetime_of(latest),
@@ -87,15 +88,17 @@ def _count(feed: LagFeed, window: Window) -> int:
     return bisect_left(range(MOST_COUNTED), True, key=lambda n: not feed.holds_more(window, n))  # noqa: FBT003 - a value of the key
 
 
-def _sealed(store: Store, due: Window) -> list[dict[str, Any]]:
-    """Return the rows of `sync` of the newest sealed hours in a window, in order."""
+def _sealed(store: Store, bounds: Bounds) -> list[dict[str, Any]]:
+    """Return the rows of `sync` of the newest sealed hours within bounds, in order."""
     if CHANGE.name in gone_tables(store):
         return []
-    rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", "sealedAt", *_COUNTED])
+    columns = ["hour", "windowStart", "windowEnd", "sealedAt", PARTITIONS, *_COUNTED]
+    rows, due = store.open(SYNC).rows(columns), bounds.window
     first, end = (pa.scalar(datetime_of(bound)) for bound in (due.start, due.end))
     inside = pc.and_(pc.greater(rows["windowEnd"], first), pc.less(rows["windowStart"], end))
     rows = rows.filter(pc.and_(inside, pc.is_valid(rows["sealedAt"]))).sort_by("hour")
-    return rows.to_pylist()[-HOURS_ASKED:]
+    read = [row for row in rows.to_pylist() if covers(row[PARTITIONS], bounds.partitions)]
+    return read[-HOURS_ASKED:]
 
 
 def _has_more(feed: LagFeed, row: Mapping[str, Any]) -> bool:

@@ -18,10 +18,19 @@ import pyarrow as pa
 
 from dicom_assets.schema import CHANGE, INSTANCE, INT64, SERIES, STRING, STUDY, SYNC
 from dicom_assets.schema.columns import DEFAULT_PARTITION
-from dicom_assets.tables.delta.arrow import filter_out, is_in, joined_key, looked_up, pc, texts
+from dicom_assets.tables.delta.arrow import (
+    filter_in,
+    filter_out,
+    is_in,
+    joined_key,
+    looked_up,
+    pc,
+    texts,
+)
 from dicom_assets.tables.delta.snapshot import VALUES_PER_QUERY, Store
 from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, newest_of
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, ticks_of
+from dicom_assets.tables.sync import PARTITIONS, covers
+from dicom_assets.window import TICKS_PER_HOUR, Partitions, Window, datetime_of, ticks_of
 
 SAMPLE = 100
 # The entries read to explain differences, and again to find lost ones: a thousand requests each.
@@ -54,9 +63,12 @@ class StudySize(Protocol):
 class Counts(Protocol):
     """Requests to the service, sent by `feed.search.StudyCounts`.
 
-    `partition` is None where the tables have no data partition but the default one. All raise
+    `partition` is None for a service without data partitions. All but `partitions` raise
     ServiceError when the service does not search.
     """
+
+    def partitions(self) -> Partitions:
+        """Return the data partitions that the service shows, None when it has or shows none."""
 
     def studies(self, partition: str | None) -> Iterable[Mapping[str, StudySize]]:
         """Yield all studies by UID, page by page."""
@@ -103,17 +115,32 @@ class Reconciliation:
         return not self.drift
 
 
-def reconcile(
-    store: Store, counts: Counts, now: datetime, *, sample: int | None = SAMPLE, seed: int = 0
+def reconcile(  # noqa: PLR0913 - one argument per choice
+    store: Store,
+    counts: Counts,
+    now: datetime,
+    *,
+    kept: Partitions = None,
+    sample: int | None = SAMPLE,
+    seed: int = 0,
 ) -> Reconciliation:
     """Compare all studies if `sample` is None, else a sample of that size, chosen by the seed.
 
-    Seals are read first, then the tables, then the service: changes meanwhile lie in hours that
-    have no seal yet. Raises ServiceError when the service does not answer.
+    Compared are the data partitions that the service shows and that are kept. A service that shows
+    none is asked for those of the tables. Seals are read first, then the tables, then the service:
+    changes meanwhile lie in hours that have no seal yet. Raises ServiceError when the service does
+    not answer.
     """
-    followed = Followed(store)
+    followed = Followed(store, kept)
     listed = store.open(STUDY).rows(_ROLLED_UP)
-    service = _Service(counts, frozenset(texts(pc.unique(listed["partitionName"]))))
+    if kept is not None:
+        listed = filter_in(listed, "partitionName", pa.array(sorted(kept), STRING))
+    shown = counts.partitions()
+    if shown is not None:
+        service = _Service(counts, shown if kept is None else shown & kept, is_divided=True)
+    else:
+        ours = frozenset(texts(pc.unique(listed["partitionName"])) or [DEFAULT_PARTITION])
+        service = _Service(counts, ours, is_divided=ours != {DEFAULT_PARTITION})
     served = service.all() if sample is None else service.sample(listed, sample, seed)
     stored = _stored(store, served, listed if sample is None else None)
     differing = differing_studies(served, stored)
@@ -194,18 +221,27 @@ def _sizes(live: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True)
 class _Service:
-    """The sizes of studies in the service, as tables, in the data partitions of our tables."""
+    """The sizes of studies in the service, as tables, in some data partitions.
+
+    A service that is not divided has the default one only, and no path with its name.
+    """
 
     counts: Counts
     partitions: frozenset[str]
+    is_divided: bool
 
     def _place(self, partition: str) -> str | None:
-        return partition if self.partitions - {DEFAULT_PARTITION} else None
+        return partition if self.is_divided else None
+
+    def _study(self, key: StudyKey) -> StudySize | None:
+        if key[0] not in self.partitions:
+            return None
+        return self.counts.study(self._place(key[0]), key[1])
 
     def all(self) -> pa.Table:
         return _table(
             ((partition, uid), size)
-            for partition in sorted(self.partitions or {DEFAULT_PARTITION})
+            for partition in sorted(self.partitions)
             for page in self.counts.studies(self._place(partition))
             for uid, size in page.items()
         )
@@ -218,8 +254,8 @@ class _Service:
         choice = random.Random(seed)  # noqa: S311 - a sample, no secret
         known = sorted(_keys(listed))
         ours = choice.sample(known, min(len(known), (count + 1) // 2))
-        sizes = {key: self.counts.study(self._place(key[0]), key[1]) for key in ours}
-        for partition, offset in _places(known, count // 2, choice):
+        sizes = {key: self._study(key) for key in ours}
+        for partition, offset in _places(known, self.partitions, count // 2, choice):
             for uid, size in self.counts.page(self._place(partition), offset).items():
                 sizes[partition, uid] = size
         return _table(sizes.items())
@@ -230,17 +266,18 @@ class _Service:
             rows = differing.select([*_KEY, "served_instances", "served_series"])
             return rows.rename_columns([*_KEY, *_COUNTS])
         keys = _keys(differing)
-        return _table((key, self.counts.study(self._place(key[0]), key[1])) for key in keys)
+        return _table((key, self._study(key)) for key in keys)
 
 
 def _places(
-    known: Sequence[StudyKey], count: int, choice: random.Random
+    known: Sequence[StudyKey], partitions: frozenset[str], count: int, choice: random.Random
 ) -> Iterator[tuple[str, int]]:
     """Yield `count` places in the lists of the service, one list per data partition.
 
     Each list is taken to be one longer than ours: a study that we lack is newest and comes first.
     """
-    lengths = Counter(partition for partition, _ in known) or Counter({DEFAULT_PARTITION: 0})
+    lengths = Counter(dict.fromkeys(partitions, 0))
+    lengths.update(partition for partition, _ in known if partition in partitions)
     total = lengths.total() + len(lengths)
     for place in choice.sample(range(total), min(total, count)):
         offset = place
@@ -268,12 +305,18 @@ def _table(sizes: Iterable[tuple[StudyKey, StudySize | None]]) -> pa.Table:
 
 
 class Followed:
-    """The spans of time that are `sealed`, and those that all tables have followed: `done`."""
+    """The spans of time that are `sealed`, and those that all tables have followed: `done`.
 
-    def __init__(self, store: Store) -> None:
+    An hour that was read with fewer data partitions than are kept is in neither.
+    """
+
+    def __init__(self, store: Store, kept: Partitions) -> None:
         """Read the spans from `sync`, in order."""
         marks = [table.mark for table in (CHANGE, INSTANCE, SERIES, STUDY)]
-        rows = store.open(SYNC).rows(["hour", "windowStart", "windowEnd", *marks]).to_pylist()
+        columns = ["hour", "windowStart", "windowEnd", PARTITIONS, *marks]
+        rows = [
+            r for r in store.open(SYNC).rows(columns).to_pylist() if covers(r[PARTITIONS], kept)
+        ]
         sealed = [row for row in rows if row[CHANGE.mark] is not None]
         done = [row for row in sealed if all(row[mark] is not None for mark in marks)]
         self.sealed, self.done = _merged(map(_span, sealed)), _merged(map(_span, done))

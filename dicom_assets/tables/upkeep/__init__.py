@@ -3,5 +3,6 @@
 - `maintenance`: the nightly steps for one table, with `compaction` and `damage`.
 - `column_backfill`: fill columns that were added to a table with rows. `kept_headers` derives their
   values from the headers in `instance`.
+- `narrowing`: remove the rows of data partitions that are not kept any more.
 - `repair`: derive anew what other programs wrote.
 """

@@ -9,14 +9,15 @@ from dicom_assets.feed_contract import Rejection
 from dicom_assets.schema import INSTANCE, SYNC
 from dicom_assets.tables.questions.audit import Audit, audit
 from dicom_assets.tables.sync import open_hours
-from dicom_assets_tests.support.tables import Bench, at, contents, hours, key, run, ticks
+from dicom_assets.window import Bounds
+from dicom_assets_tests.support.tables import Bench, at, bounds, contents, hours, key, run, ticks
 
 
 def audited(bench: Bench, first: int = 0, end: int | None = None, days: int = 0) -> Audit:
     """An audit of hours, so many days after they were read."""
     now = run()
     later = type(now)(now.run_id, now.now + timedelta(days=days))
-    return audit(bench.store, hours(first, end), bench.archive, later)
+    return audit(bench.store, bounds(first, end), bench.archive, later)
 
 
 def seals(bench: Bench) -> list[tuple[datetime, bool]]:
@@ -96,7 +97,7 @@ def test_an_hour_that_start_cuts_is_compared_with_what_was_read_of_it(bench: Ben
     bench.archive.create(40, of=key("2"))
     half = type(hours(0))(ticks(30), hours(0).end)
     bench.sync(half)
-    assert audit(bench.store, half, bench.archive, run()).passed
+    assert audit(bench.store, Bounds(half), bench.archive, run()).passed
 
 
 @pytest.mark.parametrize(("days", "overdue"), [(-31, 0), (-29, 1)])
@@ -138,7 +139,7 @@ def test_an_audit_of_another_archive_opens_nothing(bench: Bench) -> None:
     another = type(bench.archive)()
     another.create(10, of=key("9"))
     with pytest.raises(ForeignArchiveError):
-        audit(bench.store, hours(0), another, run())
+        audit(bench.store, bounds(0), another, run())
     assert seals(bench) == [(at(0), True)]
 
 

@@ -42,7 +42,7 @@ from dicom_assets_tests.support.tables import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dicom_assets.window import Window
+    from dicom_assets.window import Partitions, Window
 
 LIMITS = Limits(NOW, START, None, timedelta(minutes=15))
 OTHER = "clinic-b"
@@ -253,6 +253,10 @@ class Service:
     def holders(self, partition: str | None, level: str, uid: str) -> int:
         """Return how many series or instances."""
         return min(1, len(self._live(partition, 2 if level == "series" else 3, uid)))
+
+    def partitions(self) -> Partitions:
+        """Nobody asks."""
+        raise NotImplementedError
 
     def studies(self, partition: str | None) -> Iterator[dict[str, Sized]]:
         """Nobody asks for all."""

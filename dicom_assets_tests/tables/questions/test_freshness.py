@@ -6,7 +6,7 @@ import pytest
 
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.questions.freshness import STALLED_AFTER, Freshness, freshness_of
-from dicom_assets_tests.support.tables import Bench, at, hours, run
+from dicom_assets_tests.support.tables import Bench, at, bounds, hours, run
 
 
 def followed(bench: Bench, first: int, end: int, minute: int) -> None:
@@ -16,7 +16,7 @@ def followed(bench: Bench, first: int, end: int, minute: int) -> None:
 
 def looked(bench: Bench, end: int, minute: int, first: int = 0) -> Freshness:
     """What is told of the hours up to an end, at a minute."""
-    return freshness_of(bench.store, hours(first, end), at(minute))
+    return freshness_of(bench.store, bounds(first, end), at(minute))
 
 
 def test_hours_that_all_tables_show_pass(bench: Bench) -> None:
@@ -82,7 +82,7 @@ def test_a_first_load_that_is_silent_has_stopped(bench: Bench, later: int, under
     followed(bench, 0, 10, loaded)
     followed(bench, 40, 41, loaded + 60)
     now = at(loaded) + STALLED_AFTER + timedelta(minutes=later)
-    assert freshness_of(bench.store, hours(0, 41), now).first_load is under_way
+    assert freshness_of(bench.store, bounds(0, 41), now).first_load is under_way
 
 
 def test_an_old_hour_that_is_opened_again_is_no_first_load(bench: Bench) -> None:
@@ -90,7 +90,7 @@ def test_an_old_hour_that_is_opened_again_is_no_first_load(bench: Bench) -> None
     followed(bench, 0, 10, 10 * 60 + 15)
     bench.archive.create(30)
     bench.change(hours(0), run(now=at(0) + timedelta(days=400)))
-    found = freshness_of(bench.store, hours(0, 10), _after(at(0), days=401))
+    found = freshness_of(bench.store, bounds(0, 10), _after(at(0), days=401))
     assert (found.holes, found.first_load) == (1, False)
 
 

@@ -8,7 +8,16 @@ from dicom_assets.feed_contract import Rejection
 from dicom_assets.tables.questions import lag
 from dicom_assets.tables.questions.lag import HOURS_ASKED, MOST_COUNTED, Lag, measure_lag
 from dicom_assets.window import Window
-from dicom_assets_tests.support.tables import Archive, Bench, at, hours, key, run, ticks
+from dicom_assets_tests.support.tables import (
+    DEFAULT,
+    Archive,
+    Bench,
+    at,
+    bounds,
+    hours,
+    key,
+    run,
+)
 
 
 @dataclass
@@ -33,9 +42,9 @@ class Feed:
         return sum(window.holds(moment) for moment, _ in self._moments()) > count
 
 
-def looked(bench: Bench, end: int, *, whole: bool = True) -> Lag:
+def looked(bench: Bench, end: int, *kept: str) -> Lag:
     """The lag in the hours up to an end."""
-    return measure_lag(bench.store, Feed(bench.archive), hours(0, end), whole=whole)
+    return measure_lag(bench.store, Feed(bench.archive), bounds(0, end, *kept))
 
 
 @pytest.fixture
@@ -111,14 +120,14 @@ def test_it_needs_a_few_light_requests(read: Bench, end: int) -> None:
     for minute in range(310, 400):
         read.archive.create(minute, of=key(str(minute)))
     feed = Feed(read.archive)
-    measure_lag(read.store, feed, hours(0, end))
+    measure_lag(read.store, feed, bounds(0, end))
     assert len(feed.asked) <= 1 + HOURS_ASKED + (1 + MOST_COUNTED.bit_length() if end > 5 else 0)
 
 
 def test_where_not_all_is_kept_nobody_knows_what_came_late(read: Bench) -> None:
     """Seals count what is kept: that is said, and not taken for nothing."""
     read.archive.create(200, of=key("9"))
-    assert looked(read, 5, whole=False).late is None
+    assert looked(read, 5, DEFAULT).late is None
     read.archive.unusable = [Rejection(None, None, "no timestamp")]
     read.sync(hours(4))
     assert looked(read, 5).late is None
@@ -126,6 +135,4 @@ def test_where_not_all_is_kept_nobody_knows_what_came_late(read: Bench) -> None:
 
 def test_the_newest_hours_are_those_of_the_window(read: Bench) -> None:
     """An hour that was read by hand before it was due is not asked for."""
-    assert measure_lag(
-        read.store, Feed(read.archive), Window(ticks(0), ticks(120))
-    ).read_until == at(120)
+    assert looked(read, 2).read_until == at(120)

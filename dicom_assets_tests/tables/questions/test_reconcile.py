@@ -20,8 +20,8 @@ from dicom_assets.tables.questions.reconcile import (
     differing_studies,
     reconcile,
 )
-from dicom_assets.window import Window
-from dicom_assets_tests.support.tables import NOW, Archive, Bench, at, hours, key, ticks
+from dicom_assets.window import Partitions, Window
+from dicom_assets_tests.support.tables import DEFAULT, NOW, Archive, Bench, at, hours, key, ticks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +45,7 @@ class Service:
     archive: Archive
     tells_series: bool = True
     loses: int = 0
+    shows: Partitions = None
     asked: list[tuple[str, object]] = field(default_factory=list)
 
     def _sizes(self, partition: str | None) -> dict[str, Sized]:
@@ -53,6 +54,10 @@ class Service:
         sizes = Counter(k[1] for k in live)
         told = {uid: series[uid] if self.tells_series else None for uid in sizes}
         return {uid: Sized(count, told[uid]) for uid, count in sorted(sizes.items())}
+
+    def partitions(self) -> Partitions:
+        """Return the data partitions that the service shows."""
+        return self.shows
 
     def studies(self, partition: str | None) -> Iterator[dict[str, Sized]]:
         """Yield the studies one by one."""
@@ -268,6 +273,45 @@ def test_data_partitions_are_asked_one_by_one(bench: Bench) -> None:
     service = Service(bench.archive)
     assert whole(bench, service) == Reconciliation(compared=2, surplus=1, hours=(at(0),))
     assert [p for name, p in service.asked if name == "studies"] == ["Microsoft.Default", OTHER]
+
+
+def test_a_data_partition_that_the_service_shows_is_missed(bench: Bench) -> None:
+    """No table has a row of it, which is what is wrong."""
+    bench.archive.create(1)
+    bench.sync(hours(0))
+    bench.archive.create(2, of=key(partition=OTHER))
+    service = Service(bench.archive, shows=frozenset({DEFAULT, OTHER}))
+    found = whole(bench, service)
+    assert (found.missing, found.hours) == (1, (at(0),))
+    sampled = reconcile(bench.store, service, NOW, sample=20)
+    assert (sampled.missing, sampled.hours) == (1, (at(0),))
+
+
+def test_only_data_partitions_that_are_kept_are_compared(bench: Bench) -> None:
+    """Rows of others are another check's affair, and the service's others nobody's."""
+    bench.archive.create(1)
+    bench.archive.create(2, of=key(partition=OTHER))
+    bench.sync(hours(0))
+    bench.archive.create(3, of=key(study="2", partition="third"))
+    bench.archive.expire(of=key(partition=OTHER))
+    for shows in (frozenset({DEFAULT, OTHER, "third"}), frozenset({DEFAULT})):
+        service = Service(bench.archive, shows=shows)
+        kept = frozenset({DEFAULT})
+        found = reconcile(bench.store, service, NOW, kept=kept, sample=None)
+        assert found == Reconciliation(compared=1)
+
+
+def test_an_hour_that_was_read_with_fewer_data_partitions_is_not_due(bench: Bench) -> None:
+    """Its entries are waited for, and no drift."""
+    bench.archive.create(1)
+    bench.archive.create(2, of=key(partition=OTHER))
+    bench.archive.kept = frozenset({DEFAULT})
+    bench.sync(hours(0))
+    bench.sync(hours(1))
+    bench.archive.kept = None
+    bench.sync(hours(1))
+    service = Service(bench.archive, shows=frozenset({DEFAULT, OTHER}))
+    assert whole(bench, service) == Reconciliation(compared=2, not_due=1)
 
 
 def test_a_sample_is_seeded_and_bounded(bench: Bench) -> None:
