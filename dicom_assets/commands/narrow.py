@@ -18,7 +18,7 @@ from dicom_assets.tables.upkeep.narrowing import remove_unwanted, unwanted_rows
 @click.command()
 @click.option("--yes", is_flag=True, help="Remove the rows; without it they are only counted.")
 def narrow(yes: bool) -> None:
-    """Remove the rows of data partitions that DICOM_DATA_PARTITIONS does not name."""
+    """Remove the rows of data partitions that are not kept any more (DICOM_DATA_PARTITIONS)."""
     settings = Settings.from_environment(complete=False)
     if settings.data_partitions is None:
         raise SettingsError(
