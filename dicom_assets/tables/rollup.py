@@ -72,7 +72,7 @@ class DeriveStudies(TableUpdate):
 def _owes_everything(store: Store, table: Table, seals: Seals) -> bool:
     """Return whether no hour shows the table, and `instance` shows other hours than those given."""
     marked, given = marked_hours(store), {row["hour"] for row in seals.rows}
-    return not marked.get(table.name) and not given.issuperset(marked[INSTANCE.name])
+    return marked.get(table.name) == [] and not given.issuperset(marked[INSTANCE.name])
 
 
 def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:

@@ -231,7 +231,7 @@ class StorageProbe:
             sync = self._quick.open(SYNC)
             assumed, since = assumed_hours(sync)
         except TableError as error:
-            return explained(error)
+            return explained(error, "see the line of `sync` above, then look again")
         facts = (
             f"{assumed:,} hours were read by a release that did not note the data partitions; they "
             "count as read with those that DICOM_DATA_PARTITIONS named at the first run since"

@@ -42,7 +42,7 @@ FRESHNESS_CHECK: Final = _check(
     means="Reads in `sync` whether all tables show every hour that a tick of the schedule has "
     "requested. Rely on this check for freshness: Dagster's own sign on the assets counts any hour "
     "as fresh, also an old one. During a first load the check is a warning with the progress of "
-    "the load, and alerts nobody.",
+    "the load, and alerts nobody. A table whose Delta log is gone shows no hour, and is named.",
     remedy="Read the newest runs of the job `dicom_tables`. The daemon has to run, and the "
     "schedule `dicom_tables_schedule` has to be on. Each tick requests every missing hour, so the "
     "hours need no repair by hand once both run again.",

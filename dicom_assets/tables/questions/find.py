@@ -42,7 +42,7 @@ from dicom_assets.tables.plan import LOG_COLUMNS, is_gone, key_of, make_plan, ne
 from dicom_assets.tables.questions.reconcile import MARGIN, Counts, Followed, Reading, backwards
 from dicom_assets.tables.rollup import difference_of, filled_derived
 from dicom_assets.tables.sync import marks_of
-from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
+from dicom_assets.window import HOUR, Partitions, Window, datetime_of, floor_hour, ticks_of
 
 Level: TypeAlias = Literal["study", "series", "instance"]
 _COLUMN: Mapping[Level, str] = {
@@ -131,9 +131,14 @@ class Limits:
     delay: timedelta
     data_partitions: tuple[str, ...] | None = None
 
+    @property
+    def kept(self) -> Partitions:
+        """The data partitions that are kept, None for all."""
+        return None if self.data_partitions is None else frozenset(self.data_partitions)
+
     def keeps(self, entry: KnownEntry) -> bool:
         """True when the data partition of an entry is kept."""
-        return self.data_partitions is None or entry.partition in self.data_partitions
+        return self.kept is None or entry.partition in self.kept
 
     def due(self, hour: datetime) -> datetime:
         """Return the moment at which an hour is read."""
@@ -329,7 +334,7 @@ def open_entries(
     Only those that are read in time are searched: inside the start and the end, in data partitions
     that are kept.
     """
-    sealed = [span.end for span in Followed(known.store).sealed]
+    sealed = [span.end for span in Followed(known.store, limits.kept).sealed]
     first = max([ticks_of(floor_hour(limits.now - limits.delay) - _OPEN), *sealed])
     span = Window(first, ticks_of(limits.now + MARGIN)).clip(limits.start, limits.end)
     pieces = Reading(service, [span] if span.start < span.end else [], progress).pieces()
@@ -356,8 +361,7 @@ def _ask(
     is_known = bool(facts.entries or facts.stored)
     if facts.fresh or (is_known and is_held and served >= min(facts.stored, facts.live)):
         return facts
-    kept = limits.data_partitions
-    followed = Followed(known.store, None if kept is None else frozenset(kept))
+    followed = Followed(known.store, limits.kept)
     if followed.sealed:
         # An instance that the service has no more is no reason to search hours that were read.
         read = () if is_known and is_held else backwards(followed.sealed)

@@ -27,8 +27,8 @@ from dicom_assets.tables.delta.arrow import filter_in, filter_out, ints
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Store, literals
+from dicom_assets.tables.rollup import rederive
 from dicom_assets.tables.sync import PARTITIONS, Hour, forget_switched_off, hours_of, narrowed_note
-from dicom_assets.tables.upkeep.rederive import rederive
 from dicom_assets.window import HOUR, Window
 
 _COLUMN: Final = "partitionName"

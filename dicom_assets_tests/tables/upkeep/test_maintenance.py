@@ -304,9 +304,9 @@ def grown(long: Path, tmp_path: Path) -> Store:
 
 def test_a_long_log_gets_a_checkpoint(grown: Store) -> None:
     """From which reading begins; the next night finds it."""
-    version = grown.version(SYNC)
     assert log_of(grown, SYNC, "*.checkpoint.parquet") == []
     assert night(grown, SYNC)["checkpoints"] == 1
+    version = grown.version(SYNC)
     assert log_of(grown, SYNC, "*.checkpoint.parquet") == [f"{version:020}.checkpoint.parquet"]
     hint = Path(grown.urls["sync"]) / "_delta_log" / "_last_checkpoint"
     assert json.loads(hint.read_text(encoding="utf-8"))["version"] == version

@@ -19,7 +19,7 @@ from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot
 from dicom_assets.tables.sync import digests_of, open_hours
 from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair_table
-from dicom_assets.window import Window
+from dicom_assets.window import Bounds, Window
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
     START,
@@ -75,7 +75,7 @@ def contents(bench: Bench) -> dict[str, list[dict[str, Any]]]:
 def settle(bench: Bench) -> None:
     """The runs that sensor and schedule ask for have been."""
     for _ in range(3):
-        sealed = digests_of(bench.store, hours(0, HOURS - 1))
+        sealed = digests_of(bench.store, Bounds(hours(0, HOURS - 1)))
         due = {*open_hours(bench.store)} | {at(60 * h) for h in range(HOURS)} - {*sealed}
         for hour in sorted(due):
             start = (hour - START).total_seconds() / 60
