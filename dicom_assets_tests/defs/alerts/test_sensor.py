@@ -680,11 +680,17 @@ def test_the_sensor_notes_the_daemons_and_tells_of_the_second(
 
 
 def test_a_schedule_or_sensor_that_nobody_ticks_is_told_of(kept: dg.DagsterInstance) -> None:
-    """The daemon has never seen them."""
+    """The daemon has seen the sensor an hour ago, and the schedule never."""
+    _state(kept, "quiet", InstigatorStatus.RUNNING, NOW - timedelta(hours=1))
     assert _wrong(kept) == {
         f"schedule {SCHEDULE}": "does not tick",
         "sensor quiet": "does not tick",
     }
+
+
+def test_a_sensor_that_a_release_has_just_brought_has_time(kept: dg.DagsterInstance) -> None:
+    """The daemon that ticks the alerts sees it in the same round, maybe after them."""
+    assert _wrong(kept) == {f"schedule {SCHEDULE}": "does not tick"}
 
 
 def test_what_was_turned_on_just_now_has_time(kept: dg.DagsterInstance) -> None:
@@ -714,6 +720,7 @@ def test_a_daemon_that_has_just_begun_is_given_time_to_catch_up(
     kept: dg.DagsterInstance, sink: Sink
 ) -> None:
     """After a standstill every schedule is late, and nobody has to do anything."""
+    _state(kept, "quiet", InstigatorStatus.RUNNING, NOW - timedelta(hours=1))
     small = Small(kept, _small(Plan(), **_channel(sink)), sink, origin=ORIGIN)
     assert small.tick() == QUIET
     assert sink.taken == []
