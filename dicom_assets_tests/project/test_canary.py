@@ -21,6 +21,8 @@ MAY_SHOW = {
         "test_a_deleted_study_ends_with_one_until_nothing_holds_it",
         "test_the_same_facts_come_as_json",
         "test_a_study_that_nobody_knows_ends_with_zero",
+        "test_an_hour_that_is_not_over_is_looked_at",
+        "test_a_service_that_does_not_answer_is_said",
     },
     "commands/test_find.py": {
         "test_a_study_in_step_ends_with_zero",
