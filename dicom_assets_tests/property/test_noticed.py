@@ -27,8 +27,7 @@ from dicom_assets.tables.upkeep.narrowing import remove_unwanted
 from dicom_assets.tables.upkeep.repair import find_foreign_rows, repair_table
 from dicom_assets.window import datetime_of
 from dicom_assets_tests.property import world
-from dicom_assets_tests.property.histories import PARTITIONS, START
-from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Span
+from dicom_assets_tests.property.histories import PARTITIONS
 from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, JOB, REOPENED
 from dicom_assets_tests.support.ticks import carry_out, tick
 from dicom_assets_tests.support.world import World as Project
@@ -36,10 +35,14 @@ from dicom_assets_tests.support.world import World as Project
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dicom_assets_tests.property.oracle import Span
+
 # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")
 # A round is a look of all checks, the remedies, and the runs that are requested after them.
 ROUNDS = 6
+# Checks of the values, which are odd in these histories, and of the machine.
+OTHERS = {"future", "parsing", "rates", "growth"}
 HISTORIES = int(os.environ.get("NOTICED_HISTORIES", "12"))
 
 
@@ -102,7 +105,7 @@ class House:
         )
         self.said += [f"{job} is red" for e in result.all_events if e.is_step_failure]
         for evaluation in result.get_asset_check_evaluations():
-            if not evaluation.passed:
+            if not evaluation.passed and evaluation.check_name not in OTHERS:
                 self.said.append(evaluation.check_name)
                 self._mend(project, evaluation.check_name)
 
@@ -199,9 +202,7 @@ def delete_rows(house: House, random: Random) -> None:
 
 def insert_ghosts(house: House, random: Random) -> None:
     """Somebody appends the rows of a study that never was."""
-    name, column = random.choice(
-        (("instance", "studyinstanceuid"), ("series", "studyInstanceUid"))
-    )
+    name, column = random.choice((("instance", "studyinstanceuid"), ("series", "studyInstanceUid")))
     rows = table_of(house, name).to_pyarrow_table()
     if rows.num_rows:
         at = rows.schema.get_field_index(column)

@@ -28,6 +28,7 @@ _LASTING = (
     errors.ForeignArchiveError,
     errors.DamagedTableError,
     errors.DoubledRowsError,
+    errors.MiscountError,
 )
 
 
