@@ -42,7 +42,8 @@ bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md
 soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 	@FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 \
 	  dicom_assets_tests/property dicom_assets_tests/feed/faults \
-	  dicom_assets_tests/emulator dicom_assets_tests/adversary
+	  dicom_assets_tests/emulator dicom_assets_tests/adversary \
+	  dicom_assets_tests/components/test_noticed.py
 
 docs: $(STAMP) ## write the generated reference pages anew
 	@$(BIN)/dicom-assets docs

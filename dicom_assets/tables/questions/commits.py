@@ -7,7 +7,7 @@ import msgspec
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.foreign import REPAIRED, TAKEN_OVER_AT, foreign_commits
-from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.delta.snapshot import ABSENT, Store
 
 # The most faults of a table that are kept until it is repaired.
 MOST_FAULTS = 50
@@ -16,12 +16,14 @@ MOST_FAULTS = 50
 class Look(msgspec.Struct, frozen=True):
     """The state of a table's log at one look, which the next look is given.
 
-    `digest` is that of the commit of `version`, `repaired` the last repair of the table, `faults`
-    are sentences about all that was found since then. `unknown` commits had left the log unseen.
+    `digest` is that of the commit of `version`, `table_id` that of the table, which a table that is
+    created anew does not share. `repaired` is the last repair of the table, `faults` are sentences
+    about all that was found since then. `unknown` commits had left the log unseen.
     """
 
     version: int
     digest: str
+    table_id: str
     repaired: str
     faults: tuple[str, ...] = ()
     unknown: int = 0
@@ -37,11 +39,15 @@ def look_at(store: Store, table: Table, last: Look | None) -> Look:
         if v in log.commits
     }
     repaired = snapshot.property(REPAIRED) or ""
-    look = Look(version, digests.get(version, ""), repaired)
+    table_id = "" if snapshot.delta is None else str(snapshot.delta.metadata().id)
+    look = Look(version, digests.get(version, ""), table_id, repaired)
     if last is None:
         return look
     since, faults = last.version, list(last.faults)
-    if repaired > last.repaired:
+    if table_id not in {"", last.table_id}:
+        # The table was gone, which `freshness` says, and was created anew.
+        since, faults = ABSENT, []
+    elif repaired > last.repaired:
         since, faults = int(repaired.rpartition(" ")[2]), []
     elif version < since:
         faults.append(f"its newest commits are lost: version {since} was seen, it has {version}")

@@ -115,16 +115,20 @@ def test_newest_commits_that_are_lost_are_a_fault_until_a_repair(
 
 
 def test_a_table_that_is_gone_is_a_fault(filled: Bench) -> None:
-    """Its log is lost as a whole."""
+    """Its log is lost as a whole. One that is created anew has nothing of it."""
     look = look_at(filled.store, INSTANCE, None)
     shutil.rmtree(filled.store.urls[INSTANCE.name])
-    assert "it has -1" in look_at(filled.store, INSTANCE, look).faults[0]
+    gone = look_at(filled.store, INSTANCE, look)
+    assert "it has -1" in gone.faults[0]
+    filled.store.create(INSTANCE)
+    for last in (look, gone):
+        assert look_at(filled.store, INSTANCE, last).faults == ()
 
 
 def test_a_table_taken_over_begins_at_the_take_over(bench: Bench) -> None:
     """The template's own commits are no fault, also where the table was not there before."""
     last = look_at(bench.store, STUDY, None)
-    assert last == Look(-1, "", "")
+    assert last == Look(-1, "", "", "")
     row = pa.Table.from_pylist([{"studyInstanceUid": "1.1"}], schema=STUDY.arrow())
     for _ in range(2):
         url = bench.store.urls[STUDY.name]

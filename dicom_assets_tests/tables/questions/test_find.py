@@ -349,8 +349,8 @@ def test_a_change_in_the_hour_that_is_not_over(
     # The study keeps another instance.
     part = "an instance of it was " if (action, asked) == ("delete", "1.1") else ""
     assert told.sentence == (
-        f"{part}{said} at 01:00:50 UTC (2026-01-01, entry {sequence}); its hour ends at 02:00 and is "
-        "read at 02:15 UTC (DICOM_DELAY_MINUTES); nothing to do"
+        f"{part}{said} at 01:00:50 UTC (2026-01-01, entry {sequence}); its hour ends at 02:00 and "
+        "is read at 02:15 UTC (DICOM_DELAY_MINUTES); nothing to do"
     )
     assert not any(bench.archive.asked), "headers were asked for by the fill only"
 
