@@ -21,6 +21,7 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
+from dicom_assets.commands.home import initialise_home
 from dicom_assets.settings import Settings
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.upkeep.narrowing import remove_unwanted
@@ -228,9 +229,7 @@ MEDDLING: dict[str, Callable[[House, Random], None]] = {
 @pytest.mark.timeout(600)  # a dozen runs of Dagster
 # One of each kind; FAULTS of each in `make soak`.
 @pytest.mark.parametrize("seed", range(len(MEDDLING) * int(os.environ.get("FAULTS", "1"))))
-def test_what_somebody_did_is_noticed_and_mended(
-    seed: int, home_instance: dg.DagsterInstance
-) -> None:
+def test_what_somebody_did_is_noticed_and_mended(seed: int, tmp_path: Path) -> None:
     """By the checks, the schedule, the sensor and the commands that the remedies name."""
     random = Random(seed)
     kind = list(MEDDLING)[seed % len(MEDDLING)]
@@ -238,8 +237,9 @@ def test_what_somebody_did_is_noticed_and_mended(
         world.scenario_of(random, moves=False), clip=False, partitions=None, between=()
     )
     kept = PARTITIONS[:1] if kind == "widen" else None
-    with world.World(scenario) as made:
-        house = House(made, home_instance, kept)
+    home = initialise_home(tmp_path / "home")
+    with dg.DagsterInstance.from_config(str(home)) as instance, world.World(scenario) as made:
+        house = House(made, instance, kept)
         house.rest()
         assert house.is_right(), f"not right before {kind}: {house.said}"
         house.said.clear()

@@ -30,8 +30,13 @@ class Look(msgspec.Struct, frozen=True):
 
 
 def look_at(store: Store, table: Table, last: Look | None) -> Look:
-    """Look at the commits of a table since the last look; the first look finds no fault."""
+    """Look at the commits of a table since the last look; the first look finds no fault.
+
+    While a table is gone (`sync.gone_tables`) the last look stays.
+    """
     snapshot, folder = store.open(table), Folder.of(store, table)
+    if snapshot.delta is None and last is not None:
+        return last
     log, version = folder.log(), snapshot.version
     digests = {
         v: hashlib.sha256(folder.read(log.commits[v].path)).hexdigest()
@@ -44,8 +49,8 @@ def look_at(store: Store, table: Table, last: Look | None) -> Look:
     if last is None:
         return look
     since, faults = last.version, list(last.faults)
-    if table_id not in {"", last.table_id}:
-        # The table was gone, which `freshness` says, and was created anew.
+    if table_id != last.table_id:
+        # The table was gone, and was created anew.
         since, faults = ABSENT, []
     elif repaired > last.repaired:
         since, faults = int(repaired.rpartition(" ")[2]), []

@@ -114,15 +114,14 @@ def test_newest_commits_that_are_lost_are_a_fault_until_a_repair(
     }
 
 
-def test_a_table_that_is_gone_is_a_fault(filled: Bench) -> None:
-    """Its log is lost as a whole. One that is created anew has nothing of it."""
+def test_a_table_that_is_created_anew_begins_anew(filled: Bench) -> None:
+    """That it was gone is said by `freshness`."""
     look = look_at(filled.store, INSTANCE, None)
     shutil.rmtree(filled.store.urls[INSTANCE.name])
-    gone = look_at(filled.store, INSTANCE, look)
-    assert "it has -1" in gone.faults[0]
+    assert look_at(filled.store, INSTANCE, look) == look
     filled.store.create(INSTANCE)
-    for last in (look, gone):
-        assert look_at(filled.store, INSTANCE, last).faults == ()
+    anew = look_at(filled.store, INSTANCE, look)
+    assert (anew.version, anew.faults) == (0, ())
 
 
 def test_a_table_taken_over_begins_at_the_take_over(bench: Bench) -> None:
