@@ -86,6 +86,12 @@ class AddEntries(TableUpdate):
             attempt = partial(_seal, store, window, entries, run)
             attempts = settle(partial(store.version, CHANGE), attempt)
         hours, sealed = attempts[-1][0], sum(changed for _, changed in attempts)
+        if hours is None:
+            # Not retried here: the whole run has to read them again.
+            raise ConflictError(
+                f"entries of the hours from {window} were removed from the change log while this "
+                "run was at work. They were not sealed. Run again"
+            )
         totals = {"sealed": sealed, "skipped": entries.skipped}
         totals |= {"pages": entries.pages, "bytes": entries.bytes}
         return Outcome(
@@ -98,14 +104,16 @@ class AddEntries(TableUpdate):
         )
 
 
-def _seal(store: Store, window: Window, entries: Entries, run: Run) -> tuple[list[sync.Hour], int]:
+def _seal(
+    store: Store, window: Window, entries: Entries, run: Run
+) -> tuple[list[sync.Hour] | None, int]:
+    """Seal the hours by the rows of the log; return them, or None when rows were removed from it.
+
+    A seal would promise those rows, and the data partitions that this run has read.
+    """
     inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
-    if removed := filter_out(entries.changes, "sequence", inside["sequence"]).num_rows:
-        # A seal would promise them, and the data partitions that this run has read.
-        raise ConflictError(
-            f"{removed} entries of the hours from {window} were removed from the change log while "
-            "this run was at work. Nothing was sealed. Run again"
-        )
+    if filter_out(entries.changes, "sequence", inside["sequence"]).num_rows:
+        return None, 0
     logged, unusable = len(pc.unique(entries.changes["sequence"])), len(entries.rejections)
     if entries.listed != logged + entries.skipped + unusable:
         raise MiscountError(

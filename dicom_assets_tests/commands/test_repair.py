@@ -1,7 +1,6 @@
 """`dicom-assets repair`, as a data engineer types it: first what was found, then with --yes."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -85,15 +84,6 @@ def test_after_lost_commits_all_hours_are_asked_for(bench: Bench) -> None:
     assert list(open_hours(bench.store)) == [at(0), at(60)]
     bench.sync(hours(0, 2))
     assert len(contents(bench.store, INSTANCE, "sequence")) == 2
-
-
-def test_a_table_that_was_filled_anew_is_acknowledged_by_its_name(bench: Bench) -> None:
-    """So that the check forgets the log from before."""
-    shutil.rmtree(bench.store.urls[STUDY.name])
-    assert "study: nothing of another program" in _repair(bench, "study")[1]
-    bench.rollup(STUDY, hours(0, 2))
-    assert "study: repaired" in _repair(bench, "study", "--yes")[1]
-    assert bench.store.open(STUDY).property("dicom_assets.repaired")
 
 
 def test_names_that_are_no_tables_are_refused(bench: Bench) -> None:

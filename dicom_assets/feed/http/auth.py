@@ -134,7 +134,7 @@ class Tokens:
         try:
             error = pending.exception(seconds)
         except TimeoutError:
-            what = f"{type(self._credential).__name__} gave no token in {seconds:g} s"
+            what = f"{type(self._credential).__name__} gave no token in {seconds:.1f} s"
             return RequestFailure(what, NO_TOKEN)
         if error is None:
             return None
