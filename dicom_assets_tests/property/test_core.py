@@ -29,10 +29,10 @@ EACH = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-EXAMPLES = 20
+EXAMPLES = 12
 
 
-@pytest.mark.timeout(600)  # twenty histories, each with half a dozen runs over real tables
+@pytest.mark.timeout(600)  # a dozen histories, each with half a dozen runs over real tables
 @settings(EACH, max_examples=EXAMPLES)
 @given(scenario=scenarios(moves=False))
 def test_an_archive_at_rest_is_in_the_tables_once_every_hour_has_run(scenario: Scenario) -> None:

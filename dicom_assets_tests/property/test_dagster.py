@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")
-EXAMPLES = 6
+EXAMPLES = 4
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def _materializing(world: World) -> Callable[[Hours, dg.DagsterInstance], None]:
     return materialize
 
 
-@pytest.mark.timeout(600)  # six histories, each with several Dagster runs
+@pytest.mark.timeout(600)  # four histories, each with several Dagster runs
 @settings(EACH, max_examples=EXAMPLES)
 @given(scenario=scenarios(moves=False))
 def test_materialized_hours_are_the_archive(scenario: Scenario) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dicom_assets_tests.property import pure
 from dicom_assets_tests.property.histories import history_of
 
-SWEEPS = 25
+SWEEPS = 15
 GAMES = 400
 
 
