@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dicom_assets_tests.components.cloud import Cloud
 
-NOT_THERE_YET = "not there yet; the first run makes it"
+NOT_THERE_YET = "not there yet: the first run creates it"
 
 
 def check(cloud: Cloud, folder: Path, root: str, **others: str) -> Told:
