@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Pages of lists, and all requests, of an hour whose tables begin with a checkpoint.
 # 24 of the lists ask in each of the four steps whether one of the six tables is gone.
 MOST_LISTS = 80
-MOST_REQUESTS = 750
+MOST_REQUESTS = 820
 _EMPTY = json.dumps({"commitInfo": {"timestamp": 1, "operation": "WRITE"}}).encode()
 
 pytestmark = pytest.mark.timeout(600)  # ten thousand commits are written
