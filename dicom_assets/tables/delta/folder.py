@@ -4,6 +4,7 @@ Names, sizes and times are as the storage lists them. The table itself says whic
 to a version (`files`).
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.fs
@@ -123,6 +124,10 @@ class Folder:
             self._storage.open_input_file(path) as opened,
         ):
             return opened.read()
+
+    def actions(self, commit: Stored) -> list[dict[str, Any]]:
+        """Return the actions of a commit of the log. Raises ValueError for one that is cut."""
+        return [json.loads(line) for line in self.read(commit.path).splitlines() if line]
 
     @contextmanager
     def parquet(self, path: str) -> Iterator[pq.ParquetFile]:

@@ -3,7 +3,6 @@
 Compaction, vacuum, properties and metadata of columns change no data, whoever commits them.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -42,9 +41,8 @@ class ForeignCommit:
 def foreign_commits(folder: Folder, log: Log, after: int) -> Iterator[ForeignCommit]:
     """Yield the foreign commits of the log after a version, the oldest first."""
     for version in sorted(version for version in log.commits if version > after):
-        lines = folder.read(log.commits[version].path).splitlines()
         try:
-            actions = [json.loads(line) for line in lines if line]
+            actions = folder.actions(log.commits[version])
         except ValueError:
             continue  # the nightly maintenance names this damage
         info: Mapping[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})

@@ -278,9 +278,8 @@ class _Entry:
 
 def _entries(folder: Folder, log: Log) -> Iterator[_Entry]:
     for version, commit in log.commits.items():
-        content = folder.read(commit.path)
         try:
-            actions = [json.loads(line) for line in content.splitlines() if line]
+            actions = folder.actions(commit)
         except ValueError:
             actions = [{"add": {"path": ""}}]  # a cut commit may have held anything
         yield _Entry(version, commit, actions)

@@ -81,7 +81,7 @@ def _hinted_version(folder: Folder, log: Log) -> int | None:
 
 def _require_commit(folder: Folder, version: int, file: Stored) -> None:
     try:
-        actions = [json.loads(line) for line in folder.read(file.path).splitlines() if line]
+        actions = folder.actions(file)
     except ValueError:
         raise _damaged(folder, f"commit {version} is cut") from None
     if not actions:
