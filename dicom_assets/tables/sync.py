@@ -506,12 +506,17 @@ def showing(store: Store, bounds: Bounds) -> dict[str, set[datetime]]:
     }
 
 
+def sealed_window(row: Mapping[str, Any]) -> Window:
+    """Return the part of its hour that a seal is about, from the row of `sync`."""
+    return Window.between(row["windowStart"], row["windowEnd"])
+
+
 def _is_whole(row: Mapping[str, Any], bounds: Bounds) -> bool:
     if row[CHANGE.mark] is None or not covers(row[PARTITIONS], bounds.partitions):
         return False
     start, window = ticks_of(row["hour"]), bounds.window
     wanted = Window(max(start, window.start), min(start + TICKS_PER_HOUR, window.end))
-    read = Window.between(row["windowStart"], row["windowEnd"])
+    read = sealed_window(row)
     return read.start <= wanted.start and wanted.end <= read.end
 
 

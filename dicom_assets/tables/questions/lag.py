@@ -15,7 +15,7 @@ import pyarrow as pa
 from dicom_assets.schema import CHANGE, REJECTED, SYNC
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.sync import PARTITIONS, covers, gone_tables
+from dicom_assets.tables.sync import PARTITIONS, covers, gone_tables, sealed_window
 from dicom_assets.window import HOUR, Bounds, Window, datetime_of
 
 # The newest sealed hours that are compared with the service, one light request for each.
@@ -102,5 +102,4 @@ def _sealed(store: Store, bounds: Bounds) -> list[dict[str, Any]]:
 
 
 def _has_more(feed: LagFeed, row: Mapping[str, Any]) -> bool:
-    window = Window.between(row["windowStart"], row["windowEnd"])
-    return feed.holds_more(window, sum(row[name] for name in _COUNTED))
+    return feed.holds_more(sealed_window(row), sum(row[name] for name in _COUNTED))

@@ -92,7 +92,7 @@ def compare_seals(store: Store, bounds: Window, run: Run) -> SealComparison:
     # An hour that was sealed again meanwhile is compared the next time.
     now = _sealed(store.open(SYNC)) if differing else {}
     differing = {hour for hour in differing if now.get(hour) == sealed[hour]}
-    hours = [hour for hour in differing if _meet(bounds, _window(sealed[hour]))]
+    hours = [hour for hour in differing if _meet(bounds, sync.sealed_window(sealed[hour]))]
     sync.reopen(store, hours, run)
     missing = [_missing(row, count) for row, count in pairs if row["hour"] in differing]
     surplus = [_surplus(row, count) for row, count in pairs if row["hour"] in differing]
@@ -110,10 +110,6 @@ def _sealed(opened: Snapshot) -> dict[datetime, _Row]:
     """Return the seals of `sync` by hour, ascending, without the marks of other tables."""
     rows = opened.rows(SYNC.names).sort_by("hour").to_pylist()
     return {row["hour"]: row for row in rows if row[CHANGE.mark] is not None}
-
-
-def _window(row: _Row) -> Window:
-    return Window.between(row["windowStart"], row["windowEnd"])
 
 
 def _meet(one: Window, other: Window) -> bool:
@@ -163,10 +159,10 @@ def _other_digests(
     log: Snapshot, portion: list[_Row], waiting: Mapping[int, set[int]]
 ) -> Iterator[datetime]:
     """Yield the hours with a sequence in their seals that neither log nor `rejected` has."""
-    whole = Window(_window(portion[0]).start, _window(portion[-1]).end)
+    whole = Window(sync.sealed_window(portion[0]).start, sync.sealed_window(portion[-1]).end)
     rows = change.rows_in(log, whole, ["sequence", "timestamp_ticks"]).drop_null()
     sequences = defaultdict[int, set[int]](set)
-    windows = {_number(row): _window(row) for row in portion}
+    windows = {_number(row): sync.sealed_window(row) for row in portion}
     for sequence, ticks in zip(ints(rows["sequence"]), ints(rows["timestamp_ticks"]), strict=True):
         hour = ticks // TICKS_PER_HOUR
         if hour in windows and windows[hour].holds(ticks):
@@ -174,7 +170,10 @@ def _other_digests(
     for row in portion:
         logged = sequences[_number(row)]
         known = logged | waiting[_number(row)]
-        digests = (sync.Hour(_window(row), {}, tuple(sorted(s)), 0).digest for s in (logged, known))
+        digests = (
+            sync.Hour(sync.sealed_window(row), {}, tuple(sorted(s)), 0).digest
+            for s in (logged, known)
+        )
         # With more than the seal counts, `rejected` has entries that came after it.
         if row["digest"] not in digests and len(known) <= _entries(row):
             yield row["hour"]

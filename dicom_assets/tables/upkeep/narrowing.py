@@ -28,7 +28,14 @@ from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Store, literals
 from dicom_assets.tables.rollup import rederive
-from dicom_assets.tables.sync import PARTITIONS, Hour, forget_switched_off, hours_of, narrowed_note
+from dicom_assets.tables.sync import (
+    PARTITIONS,
+    Hour,
+    forget_switched_off,
+    hours_of,
+    narrowed_note,
+    sealed_window,
+)
 from dicom_assets.window import HOUR, Window
 
 _COLUMN: Final = "partitionName"
@@ -136,6 +143,4 @@ def _seal_after(row: Mapping[str, Any], before: Hour, after: Hour) -> dict[str, 
         return {}
     if row["digest"] != before.digest:
         return {CHANGE.mark: None}
-    return replace(
-        after, window=Window.between(row["windowStart"], row["windowEnd"])
-    ).seal_columns()
+    return replace(after, window=sealed_window(row)).seal_columns()
