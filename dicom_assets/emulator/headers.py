@@ -171,7 +171,7 @@ def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
         return missing[0]
     if not all(map(is_uid, uids.values())):
         return Reason.INVALID_UID
-    if study is not None and uids[_STUDY] != study:
+    if study is not None and uids[_STUDY] != study.rstrip(" "):
         return Reason.OTHER_STUDY
     # Version 2 asks that the attribute is there; it may be empty.
     if _PATIENT_ID not in dataset:
@@ -261,12 +261,17 @@ def _unchecked(tag: BaseTag, vr: str, value: object) -> DataElement:
 
 
 def _padded(element: DataElement, encoded: bytes) -> DataElement:
-    """Return the element with its final nulls, which pydicom strips and the service keeps."""
-    nulls = "\0" * (len(encoded) - len(encoded.rstrip(b"\0")))
-    if not nulls or element.VR not in _PADDED or not _values(element):
+    """Return the element with its padding, which pydicom strips and the service keeps.
+
+    That is final nulls, and of a UID, whose padding is a null, final spaces.
+    """
+    is_uid = element.VR == VR.UI
+    kept, pad = (encoded.rstrip(b"\0"), b" ") if is_uid else (encoded, b"\0")
+    padding = kept[len(kept.rstrip(pad)) :].decode()
+    if not padding or not (is_uid or element.VR in _PADDED) or not _values(element):
         return element
     *others, last = _values(element)
-    return _unchecked(element.tag, element.VR, [*others, f"{last}{nulls}"])
+    return _unchecked(element.tag, element.VR, [*others, f"{last}{padding}"])
 
 
 def _values(element: DataElement) -> list[Any]:
@@ -287,7 +292,7 @@ def _are_valid(vr: str, values: list[Any]) -> bool:
         return True
     try:
         for value in values:
-            text = str(value or "").rstrip("\0")
+            text = str(value or "").rstrip("\0 " if vr == "UI" else "\0")
             if text:
                 validate_value(vr, text, config.RAISE)
     except ValueError:
