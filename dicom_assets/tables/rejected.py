@@ -11,21 +11,19 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 
 from dicom_assets.feed_contract import READING_EDITION, Rejection
 from dicom_assets.schema import REJECTED, TIMESTAMP
 from dicom_assets.tables.delta.arrow import pc
-from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.commit import READ_BY, Difference
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import Window, datetime_of, floor_hour
 
 NAMELESS = '"sequence" IS NULL'
-# The property of the table with the newest edition of reading that has tried its entries.
-EDITION: Final = "dicom_assets.readingEdition"
 
 
 def pause_after(attempts: int) -> timedelta:
@@ -165,7 +163,7 @@ def due(store: Store, run: Run) -> tuple[dict[int, int], bool]:
     Also whether an earlier edition has read the others: then their pauses end now.
     """
     rejected = store.open(REJECTED)
-    is_first = rejected.property(EDITION) != READING_EDITION
+    is_first = rejected.property(READ_BY) != READING_EDITION
     if is_first:
         converge(partial(_end_pauses, store, run))
         rejected = store.open(REJECTED)
@@ -182,7 +180,7 @@ def _end_pauses(store: Store, run: Run) -> None:
     others = rows.filter(pc.not_equal(rows["run_id"], run.run_id)).select(["sequence"])
     ends = others.append_column("next_attempt", pa.array([run.now] * len(others), TIMESTAMP))
     rejected.commit(Difference(REJECTED, patches=ends), {"run_id": run.run_id})
-    store.open(REJECTED).set_property(EDITION, READING_EDITION, {"run_id": run.run_id})
+    store.open(REJECTED).set_property(READ_BY, READING_EDITION, {"run_id": run.run_id})
 
 
 def sequences(store: Store) -> list[int]:

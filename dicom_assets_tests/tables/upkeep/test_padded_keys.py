@@ -12,7 +12,8 @@ import pytest
 from dicom_assets.commands.migrate import migration, template
 from dicom_assets.commands.migrate.migration import take_over_tables
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC
-from dicom_assets.tables.delta.files import data_files
+from dicom_assets.tables import sync
+from dicom_assets.tables.delta.files import commit, data_files
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.upkeep import padded_keys
 from dicom_assets.tables.upkeep.padded_keys import is_due, strip_all
@@ -182,8 +183,8 @@ def test_a_run_that_is_killed_is_finished_by_the_next(
             return taken
 
         with monkeypatch.context() as killing:
-            killing.setattr(padded_keys, "commit", dying(padded_keys.commit))
-            killing.setattr(padded_keys.sync, "reopen", dying(padded_keys.sync.reopen))
+            killing.setattr(padded_keys, "commit", dying(commit))
+            killing.setattr(sync, "reopen", dying(sync.reopen))
             for name in ("commit", "set_property"):
                 killing.setattr(Snapshot, name, dying(getattr(Snapshot, name)))
             try:
