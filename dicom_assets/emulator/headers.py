@@ -126,10 +126,12 @@ def parse_file(content: bytes, study: str | None = None) -> Parsed:
             raise Refused(Reason.NOT_PART_10) from None
         except _UNDECODABLE:
             raise Refused(Reason.UNREADABLE) from None
+        # First, because pydicom strips the padding of what `_refusal` looks at.
+        parsed = _parsed(dataset)
         reason = _refusal(dataset, study)
         if reason is not None:
             raise Refused(reason, _one_text(dataset, _SOP_CLASS), _one_text(dataset, _SOP))
-        return _parsed(dataset)
+        return parsed
 
 
 def is_valid_attribute(tag: str, attribute: object) -> bool:
@@ -171,7 +173,7 @@ def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
         return missing[0]
     if not all(map(is_uid, uids.values())):
         return Reason.INVALID_UID
-    if study is not None and uids[_STUDY] != study.rstrip(" "):
+    if study is not None and uids[_STUDY] != study:
         return Reason.OTHER_STUDY
     # Version 2 asks that the attribute is there; it may be empty.
     if _PATIENT_ID not in dataset:

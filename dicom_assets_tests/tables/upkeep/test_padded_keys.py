@@ -15,6 +15,7 @@ from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.tables import sync
 from dicom_assets.tables.delta.files import commit, data_files
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.questions.erasure import traces_of
 from dicom_assets.tables.upkeep import padded_keys
 from dicom_assets.tables.upkeep.padded_keys import is_due, strip_all
 from dicom_assets_tests.support.steps import store_in
@@ -105,6 +106,15 @@ def test_keys_lose_their_padding_in_all_tables(old: Store) -> None:
 
 def _files(store: Store) -> dict[str | None, str]:
     return {f.partition["partitionName"]: f.path for f in data_files(store.open(INSTANCE))}
+
+
+def test_old_files_with_padding_are_traces_of_the_study(old: Store) -> None:
+    """An erasure is not done while one is left."""
+    assert traces_of(old, "1.1").tables["study"].rows == 3
+    strip_all(old, run())
+    traces = traces_of(old, "1.1").tables
+    assert (traces["instance"].rows, traces["instance"].old_files) == (4, 2)
+    assert traces["study"].rows == 3
 
 
 def test_a_root_of_ones_own_is_never_due(tmp_path: Path) -> None:
