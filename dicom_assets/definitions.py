@@ -145,7 +145,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
         sensors=[
             reopened_sensor(load, hourly_job, sensing),
             dead_runs_sensor(names),
-            *([unfilled_sensor(load, backfill, sensing)] if further else []),
+            unfilled_sensor(load, backfill, sensing),
         ],
         resources={names.service: service, names.tables: manager},
     )

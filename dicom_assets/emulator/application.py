@@ -217,7 +217,8 @@ def _partition(request: Request) -> str:
 def _path_names(request: Request) -> tuple[tuple[str, ...], str]:
     """Return the UIDs and the data partition in the path. Raise 400 if one of them is invalid."""
     names = ("study", "series", "instance")
-    uids = tuple(request.path_params[name] for name in names if name in request.path_params)
+    given = (request.path_params.get(name) for name in names)
+    uids = tuple(uid.rstrip(" ") for uid in given if uid is not None)
     partition = _partition(request)
     if not all(map(is_uid, uids)) or not is_partition(partition):
         raise HTTPException(400, "An identifier in the path is invalid.")

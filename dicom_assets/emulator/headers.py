@@ -126,10 +126,12 @@ def parse_file(content: bytes, study: str | None = None) -> Parsed:
             raise Refused(Reason.NOT_PART_10) from None
         except _UNDECODABLE:
             raise Refused(Reason.UNREADABLE) from None
+        # First, because pydicom strips the padding of what `_refusal` looks at.
+        parsed = _parsed(dataset)
         reason = _refusal(dataset, study)
         if reason is not None:
             raise Refused(reason, _one_text(dataset, _SOP_CLASS), _one_text(dataset, _SOP))
-        return _parsed(dataset)
+        return parsed
 
 
 def is_valid_attribute(tag: str, attribute: object) -> bool:
@@ -261,12 +263,17 @@ def _unchecked(tag: BaseTag, vr: str, value: object) -> DataElement:
 
 
 def _padded(element: DataElement, encoded: bytes) -> DataElement:
-    """Return the element with its final nulls, which pydicom strips and the service keeps."""
-    nulls = "\0" * (len(encoded) - len(encoded.rstrip(b"\0")))
-    if not nulls or element.VR not in _PADDED or not _values(element):
+    """Return the element with its padding, which pydicom strips and the service keeps.
+
+    That is final nulls, and of a UID, whose padding is a null, final spaces.
+    """
+    is_uid = element.VR == VR.UI
+    kept, pad = (encoded.rstrip(b"\0"), b" ") if is_uid else (encoded, b"\0")
+    padding = kept[len(kept.rstrip(pad)) :].decode()
+    if not padding or not (is_uid or element.VR in _PADDED) or not _values(element):
         return element
     *others, last = _values(element)
-    return _unchecked(element.tag, element.VR, [*others, f"{last}{nulls}"])
+    return _unchecked(element.tag, element.VR, [*others, f"{last}{padding}"])
 
 
 def _values(element: DataElement) -> list[Any]:
@@ -287,7 +294,7 @@ def _are_valid(vr: str, values: list[Any]) -> bool:
         return True
     try:
         for value in values:
-            text = str(value or "").rstrip("\0")
+            text = str(value or "").rstrip("\0 " if vr == "UI" else "\0")
             if text:
                 validate_value(vr, text, config.RAISE)
     except ValueError:

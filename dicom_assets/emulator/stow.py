@@ -128,7 +128,7 @@ def _referenced(target: StoreTarget, parsed: Parsed) -> dict[str, Any]:
 
 
 def _uid(parsed: Parsed, tag: str) -> str:
-    return str(parsed.header[tag]["Value"][0])
+    return str(parsed.header[tag]["Value"][0]).rstrip(" ")
 
 
 def _described(content_type: str) -> Message:

@@ -18,6 +18,7 @@ import msgspec
 
 from dicom_assets.errors import MiscountError
 from dicom_assets.feed_contract import Key, Rejection
+from dicom_assets.header.values import PADDING
 from dicom_assets.window import parse_timestamp
 
 T = TypeVar("T")
@@ -43,7 +44,8 @@ _FIELD_IN_MESSAGE: Final = re.compile(r"(?:`|\$\.)(\w+)`\Z")
 # Strings match whole, so brackets inside them do not count. Possessive, so that time is linear.
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
 
-Uid: TypeAlias = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[0-9.]+\Z")]
+# With the padding at its end, which is no part of it: a NUL (PS3.5 6.2), and the space of scanners.
+Uid: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A[0-9.]{{1,64}}[{PADDING}]*\Z")]
 
 
 class MalformedError(ValueError):
@@ -158,9 +160,9 @@ def _entry(wire: _Wire) -> Entry | Rejection:
         wire.sequence,
         ticks,
         wire.partition_name,
-        wire.study_instance_uid,
-        wire.series_instance_uid,
-        wire.sop_instance_uid,
+        wire.study_instance_uid.rstrip(PADDING),
+        wire.series_instance_uid.rstrip(PADDING),
+        wire.sop_instance_uid.rstrip(PADDING),
         action,
         state,
         wire.file_path or None,

@@ -18,6 +18,7 @@ from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import MOST_STALE_PAGES
 from dicom_assets.feed.rows import change_rows
 from dicom_assets.feed_contract import Rejection
+from dicom_assets.header.values import PADDING
 from dicom_assets.window import Partitions, Window
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class StudyCounts(ChangeFeed):
             instances = _number(study.instances)
             if instances is None:
                 raise _no_search("it does not give the number of instances of a study")
-            related[study.uid.value[0]] = Related(instances, _number(study.series))
+            related[study.uid.value[0].rstrip(PADDING)] = Related(instances, _number(study.series))
         return related
 
     def _matches(

@@ -96,6 +96,10 @@ def test_casing_of_action_and_state_is_ours(action: str, state: str) -> None:
         ({"studyInstanceUid": ""}, "studyInstanceUid is missing or malformed"),
         ({"studyInstanceUid": "1.2\n"}, "studyInstanceUid is missing or malformed"),
         ({"studyInstanceUid": "1" * 65}, "studyInstanceUid is missing or malformed"),
+        ({"studyInstanceUid": " "}, "studyInstanceUid is missing or malformed"),
+        ({"studyInstanceUid": " 1.2"}, "studyInstanceUid is missing or malformed"),
+        ({"seriesInstanceUid": "1. 2"}, "seriesInstanceUid is missing or malformed"),
+        ({"sopInstanceUid": " \0"}, "sopInstanceUid is missing or malformed"),
         ({"seriesInstanceUid": "1.2/3"}, "seriesInstanceUid is missing or malformed"),
         ({"seriesInstanceUid": ".."}, None),
         ({"seriesInstanceUid": "1.2'3"}, "seriesInstanceUid is missing or malformed"),
@@ -122,6 +126,19 @@ def test_what_cannot_be_used_is_a_rejection(fields: dict[str, object], reason: s
         assert isinstance(rows[1], Rejection)
         assert rows[1].reason == reason
         assert rows[1].ticks == (None if "timestamp" in fields else TICKS)
+
+
+@pytest.mark.parametrize("padding", [" ", "\0", "  ", " \0"])
+def test_padding_is_no_part_of_a_uid(padding: str) -> None:
+    """Neither on a page of the usual form, nor on one with other names or a bad neighbour."""
+    names = ("studyInstanceUid", "seriesInstanceUid", "sopInstanceUid")
+    uids = ("1." + "2" * 62, "1.2.3", "00.1")
+    padded = {name: uid + padding for name, uid in zip(names, uids, strict=True)}
+    capital = {name[0].upper() + name[1:]: value for name, value in entry(2, **padded).items()}
+    for body in (page(entry(2, **padded)), page(capital), page(entry(2, **padded), 5)):
+        row = decode_page(body)[0][1]
+        assert isinstance(row, Entry)
+        assert row.key == ("Microsoft.Default", *uids)
 
 
 @pytest.mark.parametrize("sequence", ["-1", "9223372036854775808", "1.5", '"7"', "null", "{}"])

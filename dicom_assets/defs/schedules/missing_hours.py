@@ -24,10 +24,11 @@ from dicom_assets.defs.schedules.past_runs import PastRuns
 from dicom_assets.defs.schedules.slices import Owed, Slice, gaps, slices
 from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.schema import CHANGE, INSTANCE, SYNC
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import open_hours, showing, unfilled_tables
 from dicom_assets.tables.upkeep.damage import named_damage
+from dicom_assets.tables.upkeep.padded_keys import is_due
 from dicom_assets.window import HOUR, Span, Window, datetime_of
 
 SENSOR_SECONDS = 60
@@ -234,17 +235,27 @@ def reopened_sensor(
 def unfilled_sensor(
     load: HourlyLoad, job: dg.JobDefinition, status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
-    """Return the sensor that starts the job that fills tables which were switched on later."""
+    """Return the sensor that starts the job that fills tables and strips keys."""
+    further = load.tables.keys() - {CHANGE.name, INSTANCE.name, SERIES.name, STUDY.name}
+    # Once they are stripped, this process does not ask again.
+    keys = {"keys"}
 
     @dg.sensor(
         name=load.names.unfilled,
         job_name=job.name,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=status,
-        description="Fill tables that were added after hours were read, from `instance` alone.",
+        description=(
+            "Fill tables that were added after hours were read, from `instance` alone, and strip "
+            "keys that were taken over before."
+        ),
     )
     def request_fill(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        unfilled = [table.name for table in unfilled_tables(load.store())]
+        store = load.store()
+        unfilled = [table.name for table in unfilled_tables(store)] if further else []
+        if keys and not is_due(store):
+            keys.clear()
+        unfilled += keys
         if not unfilled:
             return dg.SkipReason("every table is filled")
         unfinished = dg.RunsFilter(job_name=job.name, statuses=UNFINISHED)

@@ -23,7 +23,8 @@ from deltalake import (
 from deltalake.exceptions import DeltaError
 from deltalake.schema import Field
 
-from dicom_assets.schema import Column, Table
+from dicom_assets.feed_contract import READING_EDITION
+from dicom_assets.schema import REJECTED, Column, Table
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.retry import conflicts
 from dicom_assets.tables.delta.table_errors import conflict_error
@@ -58,6 +59,8 @@ WITHOUT_STATISTICS = ("metadata", "metadata_string")
 FILLED = "dicom_assets.filled"
 FILLED_AT = "dicom_assets.filled_at"
 _PATH = "dicom.path"
+# The property of `rejected` with the newest edition of reading that has tried its entries.
+READ_BY = "dicom_assets.readBy"
 # The key of a commit's metadata that marks it as ours and holds its numbers as JSON.
 NOTE = "dicom_assets"
 # In that note, unless zero: how many earlier attempts at this commit came too late.
@@ -100,13 +103,17 @@ def create_table(
     url: str, table: Table, retention_hours: int, options: Mapping[str, str]
 ) -> DeltaTable:
     """Create a table without rows. Raises ConflictError when another run has created it first."""
+    properties = table_properties(table, retention_hours)
+    if table.name == REJECTED.name:
+        properties[READ_BY] = READING_EDITION
     try:
         return DeltaTable.create(
             url,
             schema=table.arrow(),
             mode="error",
             partition_by=table.partition_column,
-            configuration=table_properties(table, retention_hours),
+            configuration=properties,
+            raise_if_key_not_exists=False,
             storage_options=dict(options),
             # Without this, a retry or a second writer would create the table again and discard
             # commits made in between.

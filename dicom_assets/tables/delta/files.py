@@ -98,10 +98,15 @@ def data_files(snapshot: Snapshot) -> list[DataFile]:
     return [_data_file(add) for add in adds]
 
 
-def pieces_of(snapshot: Snapshot, file: DataFile) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file that this version need not have, without the partition column."""
+def pieces_of(
+    snapshot: Snapshot, file: DataFile, columns: Collection[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file that this version need not have, without the partition column.
+
+    `columns` are those that are read, None for all.
+    """
     with raise_table_errors(snapshot.table, snapshot.url):
-        yield from _Source(snapshot, file).pieces()
+        yield from _Source(snapshot, file, columns).pieces()
 
 
 def is_decodable(snapshot: Snapshot, file: DataFile) -> bool:
@@ -313,13 +318,16 @@ def _extremes(
 class _Source:
     """A data file, read in the table's columns and types, without the partition column."""
 
-    def __init__(self, snapshot: Snapshot, file: DataFile) -> None:
+    def __init__(
+        self, snapshot: Snapshot, file: DataFile, columns: Collection[str] | None = None
+    ) -> None:
         handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
         self._storage = pyarrow.fs.PyFileSystem(handler)
         self._file, self._table = file, snapshot.table
         whole = arrow_schema(snapshot.delta)
         self._names = set(whole.names)
-        self._schema = pa.schema([f for f in whole if f.name not in self._table.partition_columns])
+        read = (self._names if columns is None else set(columns)) - {*self._table.partition_columns}
+        self._schema = pa.schema([field for field in whole if field.name in read])
 
     def read_bytes(self) -> None:
         """Read the file from its first byte to its last one, and keep nothing."""
