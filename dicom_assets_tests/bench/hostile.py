@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 WINDOW: Final = Window(HOUR, HOUR + TICKS_PER_HOUR)
 _ROOM: Final = MOST_BYTES - 4096
 _MEBI: Final = 2**20
+_LARGE: Final = 101
+HOUR_OF_ONE: Final = "an hour of 200, one header of 80 MB"
 
 
 def _filled(unit: bytes, size: int = _ROOM, separator: bytes = b",") -> bytes:
@@ -223,7 +225,7 @@ def _ready(feed: StudyCounts) -> None:
 
 def _memory(name: str) -> int:
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) // 1024
+    return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) * 1024 // 1_000_000
 
 
 def _headers(feed: StudyCounts) -> str:
@@ -233,10 +235,17 @@ def _headers(feed: StudyCounts) -> str:
     return f"rows and rejections {counts}"
 
 
+def _hour(feed: StudyCounts) -> str:
+    pieces = list(feed.headers(feed.entries(WINDOW).changes, range(200)))
+    counts = [(p.rows.num_rows, [r.reason for r in p.rejections]) for p in pieces]
+    return f"rows and rejections {counts}"
+
+
 _READS: Final[Mapping[str, Callable[[StudyCounts], str]]] = {
     "light": lambda feed: f"{len(feed.entries(WINDOW).rejections)} rejections",
     "headers": _headers,
     "maps": _headers,
+    "hour": _hour,
     "latest": lambda feed: f"latest {feed.latest()}",
     "search": lambda feed: f"{len(feed.page(None, 0, 200))} studies",
     "holders": lambda feed: f"{feed.holders(None, 'series', '1.2')} holders",
@@ -253,12 +262,27 @@ class _Once(Service):
         self.before = lambda *_: Answer(body=packed, headers={"Content-Encoding": "gzip"})
 
 
+class _Hour(Service):
+    """An hour of 200 entries, of which one has a header of 80 MB."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add(*(entry(number, HOUR + number) for number in range(200)))
+        large = {"00104000": {"vr": "LT", "Value": ["x" * 80_000_000]}}
+        self.spoil = lambda request, rows: [
+            row | {"metadata": row["metadata"] | large}
+            if row["sequence"] == _LARGE and request.has_headers
+            else row
+            for row in rows
+        ]
+
+
 def measured(names: list[str]) -> Iterator[tuple[str, int, str, float, int]]:
     """Yield of each answer: its name, its requests, the end of its read, CPU seconds, peak MB."""
     spawn = multiprocessing.get_context("spawn")
-    for name in names or ANSWERS:
-        kind, body = ANSWERS[name]
-        service = _Once(body())
+    for name in names or [*ANSWERS, HOUR_OF_ONE]:
+        kind, body = ANSWERS.get(name, ("hour", None))
+        service = _Hour() if body is None else _Once(body())
         with Running(service) as running, ProcessPoolExecutor(1, spawn) as fresh:
             end, seconds, peak = fresh.submit(_read, running.url, kind).result()
         yield name, len(service.requests), end, seconds, peak

@@ -19,8 +19,8 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 MOST_REFUSAL_BYTES: Final = 64 * 1024
 
 
-# The beginning of an entry on the wire. Where it is written otherwise, pages are cut in halves.
-_ENTRY: Final = b'{"sequence":'
+# The first field of an entry on the wire. Where it is written otherwise, pages are cut in halves.
+_ENTRY: Final = b'"sequence"'
 
 
 class TooLargeError(MalformedError):
@@ -47,7 +47,7 @@ def read_body(response: httpx.Response, most: int = MOST_BYTES) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > most:
-            raise TooLargeError(most, b"".join(pieces).count(_ENTRY))
+            raise TooLargeError(most, b"".join(pieces)[:most].count(_ENTRY))
     return b"".join(pieces)
 
 
