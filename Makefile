@@ -36,8 +36,9 @@ lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md
+bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md, and hostile answers
 	@$(BIN)/python -m dicom_assets_tests.bench
+	@$(BIN)/python -m dicom_assets_tests.bench.hostile
 
 soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 	@FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 \
