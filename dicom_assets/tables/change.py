@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dicom_assets.errors import ConflictError, ForeignArchiveError, MiscountError
 from dicom_assets.feed_contract import UNREADABLE, Entries, Feed, Rejection
-from dicom_assets.schema import CHANGE, INSTANCE
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC
 from dicom_assets.tables import rejected, sync
 from dicom_assets.tables.delta.arrow import distinct, filter_in, filter_out, ints, is_in, pc
 from dicom_assets.tables.delta.commit import Difference
@@ -70,7 +70,7 @@ class AddEntries(TableUpdate):
 
         Raises ForeignArchiveError for the log of another service.
         """
-        sync.require_tables(store, run)
+        sync.require_tables(store, run, CHANGE, SYNC, REJECTED)
         window, watch = self.window, Stopwatch()
         with watch.stage("read"):
             before = store.open(CHANGE)

@@ -97,7 +97,7 @@ class FollowLog(TableUpdate):
 
         Raises NotYetError when an hour of the window is not in the log (`seals_of`).
         """
-        require_tables(store, run)
+        require_tables(store, run, CHANGE, INSTANCE)
         seals = seals_of(store, self.window, run)
         change.require_archive(store.open(CHANGE), self.feed)
         outcomes = settle(lambda: store.version(CHANGE), lambda: _attempt(store, self, run))

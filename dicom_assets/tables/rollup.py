@@ -57,7 +57,7 @@ class DeriveStudies(TableUpdate):
         A table that no hour shows is filled for all hours at once. Raises NotYetError when an hour
         of the window is not in the log (`seals_of`).
         """
-        require_tables(store, run)
+        require_tables(store, run, CHANGE, INSTANCE, self.table)
         seals = seals_of(store, self.window, run)
         if _owes_everything(store, self.table, seals):
             outcomes = [refill(store, self.table, run)]

@@ -416,14 +416,15 @@ def _has_live_entries(store: Store, marked: Collection[Mapping[str, Any]]) -> bo
     return ints(counted["n"])[0] > 0
 
 
-def require_tables(store: Store, run: Run) -> None:
+def require_tables(store: Store, run: Run, *tables: Table) -> None:
     """Create the tables that are absent. Raise DamagedTableError when one of them is gone.
 
     The hours lose the marks of a table that is gone, and of those below it, so that runs fill it
-    again. Each step of a run begins with this.
+    again. Each step of a run begins with this, for its own table and those above (`tables`).
     """
-    if not (absent := store.absent(store.tables.values())):
+    if tables and not store.absent(tables):
         return
+    absent = store.absent(store.tables.values())
     gone, unfilled = gone_tables(store, absent), unfilled_tables(store)
     for name in gone:
         converge(partial(_forget, store, name, run))

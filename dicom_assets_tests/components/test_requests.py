@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from dicom_assets_tests.components.gate import Gate
 
 # Pages of lists, and all requests, of an hour whose tables begin with a checkpoint.
-# 24 of the lists ask in each of the four steps whether one of the six tables is gone.
-MOST_LISTS = 80
-MOST_REQUESTS = 820
+MOST_LISTS = 60
+MOST_REQUESTS = 770
 _EMPTY = json.dumps({"commitInfo": {"timestamp": 1, "operation": "WRITE"}}).encode()
 
 pytestmark = pytest.mark.timeout(600)  # ten thousand commits are written

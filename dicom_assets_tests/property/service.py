@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.applications import Starlette
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Told:
     ahead: deque[Operation]
     every: int = 0
     short: int = 0
+    capitals: bool = False
     replay: Replay = field(default_factory=Replay)
     requests: int = 0
     heavy: int = 0
@@ -109,7 +110,25 @@ class _Listening:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.told is not None and scope["path"].endswith("/changefeed"):
             scope["query_string"] = self.told.hear(scope["query_string"])
+            if self.told.capitals:
+                send = _capitalizing(send)
         await self.app(scope, receive, send)
+
+
+_FIELD = re.compile(
+    rb'"(?=(?:sequence|partitionName|\w+InstanceUid|action|timestamp|state|filePath|metadata)":)\w'
+)
+
+
+def _capitalizing(send: Send) -> Send:
+    """The names of an entry's fields begin with a capital: an example of the service shows them."""
+
+    async def capitalized(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message["body"] = _FIELD.sub(lambda name: name[0].upper(), message["body"])
+        await send(message)
+
+    return capitalized
 
 
 @cache

@@ -69,8 +69,9 @@ class Scenario:
     order; each of `between` begins inside of them, at the n-th point of its kind, after one more
     operation. What the runs have not seen of an archive that moved is run `again`, hour by hour
     in this order.
-    Every `short`-th page that is not tiny holds half of what was asked for; `faults` are what
-    else goes wrong with the service's answers.
+    Every `short`-th page that is not tiny holds half of what was asked for; with `capitals` the
+    names of an entry's fields begin with one; `faults` are what else goes wrong with the service's
+    answers.
     """
 
     history: History
@@ -85,6 +86,7 @@ class Scenario:
     clip: bool = False
     partitions: tuple[str, ...] | None = None
     faults: Plan | None = None
+    capitals: bool = False
 
     def span(self) -> Span:
         """What the tables are brought to."""
@@ -138,6 +140,7 @@ def scenario_of(random: Random, *, moves: bool) -> Scenario:
         # An end that cuts an hour is no snapshot: only an archive at rest has one answer to it.
         clip=not moves and random.randrange(3) == 0,
         partitions=random.choice((None, None, None, PARTITIONS[:1])),
+        capitals=count % 4 == 0,
     )
 
 
@@ -299,9 +302,13 @@ class World:
         made = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         folder = Path(self._left.enter_context(made))
         self.root: Root = self._root or folder
-        operations = deque(self.scenario.history.operations)
+        scenario = self.scenario
         self.told = Told(
-            Archive(folder / "archive"), operations, self.scenario.every, self.scenario.short
+            Archive(folder / "archive"),
+            deque(scenario.history.operations),
+            scenario.every,
+            scenario.short,
+            scenario.capitals,
         )
         self.told.happen(self.scenario.settled)
         self.url = self._left.enter_context(serve(self.told, self.scenario.faults))

@@ -77,9 +77,9 @@ def test_hours_lose_the_marks_of_a_table_and_of_those_below(
     bench.sync(hours(0, 2))
     lose(bench, name)
     with pytest.raises(DamagedTableError, match=f"{name} at .* docs/operate/repair.md"):
-        bench.change(hours(2))
-    assert list(open_hours(bench.store).values()) == [owing] * 2
-    bench.sync(hours(0, 2))
+        bench.sync(hours(2))
+    assert list(open_hours(bench.store).values())[:2] == [owing] * 2
+    bench.sync(hours(0, 3))
     assert open_hours(bench.store) == {}
 
 
