@@ -18,8 +18,8 @@ REMEDY: Final = "no PostgreSQL: `make test-components` installs it"
 START_SECONDS: Final = 60.0
 PASSWORD: Final = "p@ss/w:rd%"
 USER: Final = "dagster"
-SERVER_USER: Final = "postgres" if os.name == "posix" and os.geteuid() == 0 else None
-"""The server does not start as root; Debian's package brings this user."""
+SERVER_USER: Final = "nobody" if os.name == "posix" and os.geteuid() == 0 else None
+"""The server does not start as root."""
 
 
 def _program(name: str) -> str:
