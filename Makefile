@@ -58,7 +58,7 @@ lock: ## resolve requirements.lock anew; newer versions with LOCK_FLAGS=--upgrad
 	echo "lock: resolving for Python 3.11 and later, on every platform"; \
 	{ printf '%s\n' \
 	    '# Made by `make lock`: what runs and tests the project, on every platform, with hashes.' \
-	    && "$$uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    && "$$uv" pip compile pyproject.toml --extra dev --extra postgres --universal --python-version 3.11 \
 	      --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras \
 	      --quiet $(LOCK_FLAGS) --output-file requirements.lock >/dev/null \
 	    && cat requirements.lock; } > requirements.lock.new \

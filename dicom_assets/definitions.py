@@ -40,7 +40,13 @@ from dicom_assets.defs.storage import AzureStorage, require_no_plain_secret, sto
 from dicom_assets.emulator import sample, server
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
-from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, NEWEST_FIRST, Settings
+from dicom_assets.settings import (
+    ARCHIVE_DIRECTORY,
+    LOOPBACK_DIRECTORY,
+    NEWEST_FIRST,
+    Settings,
+    keep_private,
+)
 from dicom_assets.tables.catalogue import TABLES, catalogue
 
 _STARTING = threading.Lock()
@@ -203,5 +209,6 @@ def _first_hour(settings: Settings) -> datetime:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions for the settings of the environment, all steps in one process."""
+    keep_private()
     ours = build_definitions(Settings.from_environment())
     return dg.Definitions.merge(ours, dg.Definitions(executor=dg.in_process_executor))

@@ -5,6 +5,7 @@ Fixtures live in the folder that uses them.
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,14 @@ def no_connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     folder = request.path.relative_to(Path(__file__).parent).parts[0]
     if folder in CORE and request.node.get_closest_marker("sockets") is None:
         monkeypatch.setattr(socket.socket, "connect", _refuse)
+
+
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """Begin each test with the usual umask: commands set that of their process."""
+    mask = os.umask(0o022)
+    yield
+    os.umask(mask)
 
 
 def _refuse(*_: object) -> None:

@@ -209,7 +209,7 @@ class Archive:
         external_storage: str | None = None,
     ) -> None:
         """Open the archive, a new one if there is none; ArchiveError if it has another format."""
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(0o700, parents=True, exist_ok=True)
         self.path = directory / "archive.sqlite"
         self.clock = clock
         self._external_storage = external_storage

@@ -1,6 +1,7 @@
 """The demo, as somebody sees it who has just cloned the project: an empty folder, one command."""
 
 import json
+import os
 import re
 import shlex
 import sqlite3
@@ -20,6 +21,7 @@ from deltalake import DeltaTable
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
 from dicom_assets_tests.support.command import complaint, environment, run, told
+from dicom_assets_tests.support.modes import opened
 
 TABLES: Final = ("change", "instance", "series", "study", "sync", "rejected")
 HOURS: Final = 48
@@ -71,6 +73,12 @@ def test_it_leaves_six_tables(first: First) -> None:
     """They lie in data/dicom; nothing was rejected."""
     assert set(first.versions()) == set(TABLES)
     assert {path.name for path in (first.folder / "data").iterdir()} >= {"archive", "dagster"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a mode says nothing on Windows")
+def test_all_that_it_makes_is_its_owners_alone(first: First) -> None:
+    """Tables, archive and DAGSTER_HOME, with every file in them."""
+    assert opened(first.folder / "data") == []
 
 
 def test_the_tables_count_what_the_archive_holds(first: First, feed: list[dict[str, Any]]) -> None:

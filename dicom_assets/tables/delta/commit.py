@@ -7,8 +7,10 @@ writers at once.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -102,7 +104,15 @@ class Difference:
 def create_table(
     url: str, table: Table, retention_hours: int, options: Mapping[str, str]
 ) -> DeltaTable:
-    """Create a table without rows. Raises ConflictError when another run has created it first."""
+    """Create a table without rows. Raises ConflictError when another run has created it first.
+
+    A root on a disk that is not there yet is made for its owner alone. One that is there keeps its
+    mode, which says who else reads.
+    """
+    if "://" not in url:
+        with suppress(OSError):  # the engine meets it again, and its error is explained
+            for folder in reversed(Path(url).parents):
+                folder.mkdir(0o700, exist_ok=True)
     properties = table_properties(table, retention_hours)
     if table.name == REJECTED.name:
         properties[READ_BY] = READING_EDITION
