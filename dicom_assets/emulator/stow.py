@@ -96,27 +96,24 @@ def _store(archive: Archive, target: StoreTarget, content: bytes) -> tuple[bool,
     return True, _referenced(target, parsed)
 
 
+def _referred(sop_class: str | None, sop: str | None) -> dict[str, Any]:
+    uids = {"00081150": sop_class, "00081155": sop}
+    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items() if uid}
+
+
 def _failed(sop_class: str | None, sop: str | None, code: int) -> dict[str, Any]:
     """Return an item of FailedSOPSequence: the UIDs that could be read, and the failure reason."""
-    item: dict[str, Any] = {}
-    if sop_class:
-        item["00081150"] = {"vr": "UI", "Value": [sop_class]}
-    if sop:
-        item["00081155"] = {"vr": "UI", "Value": [sop]}
+    item = _referred(sop_class, sop)
     item["00081197"] = {"vr": "US", "Value": [code]}
     return item
 
 
 def _referenced(target: StoreTarget, parsed: Parsed) -> dict[str, Any]:
     """Return an item of ReferencedSOPSequence, with a warning for each attribute left out."""
-    study, series = _uid(parsed, "0020000D"), _uid(parsed, "0020000E")
-    sop = _uid(parsed, "00080018")
+    study, series, sop = (_uid(parsed, tag) for tag in ("0020000D", "0020000E", "00080018"))
     url = f"{target.studies_url}/{study}/series/{series}/instances/{sop}"
-    item: dict[str, Any] = {
-        "00081150": {"vr": "UI", "Value": [_uid(parsed, "00080016")]},
-        "00081155": {"vr": "UI", "Value": [sop]},
-        "00081190": {"vr": "UR", "Value": [url]},
-    }
+    item = _referred(_uid(parsed, "00080016"), sop)
+    item["00081190"] = {"vr": "UR", "Value": [url]}
     if parsed.dropped:
         # Without the values, which the service's own comments quote.
         tags = [f"({tag[:4]},{tag[4:]})".lower() for tag in parsed.dropped]
@@ -127,8 +124,9 @@ def _referenced(target: StoreTarget, parsed: Parsed) -> dict[str, Any]:
     return item
 
 
-def _uid(parsed: Parsed, tag: str) -> str:
-    return str(parsed.header[tag]["Value"][0])
+def _uid(parsed: Parsed, tag: str) -> str | None:
+    """Return a UID without padding; None for a SOP class UID that is left out itself."""
+    return str(parsed.header[tag]["Value"][0]).rstrip(" ") if tag in parsed.header else None
 
 
 def _described(content_type: str) -> Message:
