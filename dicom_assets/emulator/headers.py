@@ -90,7 +90,6 @@ class FilePart:
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self._file, self._start, self.size = file, start, size
-        self.seek(0)
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, all that are left if it is negative."""
@@ -193,6 +192,7 @@ def _is_dicom(part: FilePart) -> bool:
     A preamble and file meta information may be missing, then the file begins with its dataset. The
     first group is at most 00FF, in one of the two orders of bytes.
     """
+    part.seek(0)
     head = part.read(134)
     part.seek(0)
     first = head[132:] if head[128:132] == b"DICM" else head[:2]
