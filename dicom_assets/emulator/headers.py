@@ -85,6 +85,10 @@ _quiet_lock = threading.Lock()
 _pydicom_logger = logging.getLogger("pydicom")
 
 
+class _Cut(Exception):  # noqa: N818 - what happened to the element
+    """The file ends inside the element."""
+
+
 class FilePart:
     """A DICOM file in a larger file, read where it is, from its first byte on."""
 
@@ -214,7 +218,8 @@ def _read(part: FilePart) -> Dataset:
     for tag in list(dataset.keys()):
         raw: Any = dataset.get_item(tag, keep_deferred=True)
         is_read = isinstance(raw, RawDataElement) and raw.value is not None
-        if is_read and len(raw.value) < raw.length != _UNDEFINED:
+        is_cut = is_read and len(raw.value) < raw.length != _UNDEFINED
+        if is_cut and _vr(raw) != VR.SQ:
             del dataset[tag]
     return dataset
 
@@ -255,7 +260,7 @@ def _texts(dataset: Dataset, tag: int, vr: str) -> list[str] | None:
     """Return the values of an element; None if it is absent or of another VR."""
     try:
         actual, _, text = _content(dataset, Tag(tag)) if tag in dataset else (None, b"", "")
-    except _UNDECODABLE:
+    except (_Cut, *_UNDECODABLE):
         return None
     return values_of(vr, without_padding(vr, text)) if actual == vr else None
 
@@ -297,6 +302,8 @@ def _element(dataset: Dataset, tag: BaseTag, invalid: set[str]) -> dict[str, Any
         if not is_valid or (tag == _PATIENT_ID and not content.strip()):
             invalid.add(f"{tag:08X}")
         return _filled(element.VR, _json_values(element.VR, _values(element)))
+    except _Cut:
+        return None
     except _UNDECODABLE:
         invalid.add(f"{tag:08X}")
         return None
@@ -310,21 +317,28 @@ def _filled(vr: str, values: list[Any]) -> dict[str, Any]:
 def _content(dataset: Dataset, tag: BaseTag) -> tuple[str | None, bytes, str]:
     """Return the VR of an element, and its value as bytes and as text, for bulk data without them.
 
-    Raise LookupError for an element that the file does not hold whole.
+    Raise _Cut for an element that the file does not hold whole.
     """
     raw: DataElement | RawDataElement = dataset.get_item(tag, keep_deferred=True)
     if not isinstance(raw, RawDataElement):
         return raw.VR, b"", "" if raw.VR == VR.SQ else "\\".join(map(str, _values(raw)))
-    vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else None)
-    if vr in _BULK:
+    vr = _vr(raw)
+    if vr in _BULK or vr == VR.SQ:
         return vr, b"", ""
     encoded = raw.value or b""
     if raw.value is None and raw.length and isinstance(dataset, FileDataset) and dataset.buffer:
         dataset.buffer.seek(raw.value_tell)
         encoded = dataset.buffer.read(raw.length)
     if len(encoded) < raw.length != _UNDEFINED:
-        raise LookupError
+        raise _Cut
     return vr, encoded, _text(dataset, vr, encoded)
+
+
+def _vr(raw: RawDataElement) -> str | None:
+    """Return the VR in the file; that of the dictionary for none or UN, as fo-dicom reads them."""
+    if raw.VR in (None, VR.UN) and dictionary_has_tag(raw.tag):
+        return dictionary_VR(raw.tag)
+    return VR.LO if raw.VR == VR.UN and raw.tag.is_private_creator else raw.VR
 
 
 def _decoded(
