@@ -54,9 +54,9 @@ machine.</p>
 <a href="v2/changefeed">with metadata</a></li>
 <li><a href="v2/changefeed/latest">The newest entry</a></li>
 </ul>
-<p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{study}</code>, search
-(QIDO-RS) with <code>GET v2/studies</code>, <code>v2/series</code>, <code>v2/instances</code> and
-below a study or a series. Files are not kept: there is no <code>GET v2/studies/{study}</code>.</p>
+<p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{study}</code>,
+search (QIDO-RS) with <code>GET v2/studies</code>, <code>v2/series</code>, <code>v2/instances</code>
+and below a study or a series. Files are not kept: there is no <code>GET v2/studies/{study}</code>.</p>
 </html>
 """
 
