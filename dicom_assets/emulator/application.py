@@ -55,8 +55,9 @@ machine.</p>
 <li><a href="v2/changefeed/latest">The newest entry</a></li>
 </ul>
 <p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{study}</code>,
-search (QIDO-RS) with <code>GET v2/studies</code>, <code>v2/series</code>, <code>v2/instances</code>
-and below a study or a series. Files are not kept: there is no <code>GET v2/studies/{study}</code>.</p>
+search (QIDO-RS) with <code>GET v2/studies</code>, <code>v2/series</code>,
+<code>v2/instances</code>, and below a study or a series. Files are not kept: there is no
+<code>GET v2/studies/{study}</code>.</p>
 </html>
 """
 
@@ -189,7 +190,7 @@ async def _store(request: Request) -> Response:
     target = stow.StoreTarget(partition, uids[0] if uids else None, studies_url)
     archive, kind = _archive(request), request.headers.get("content-type", "")
     stow.require_kind(kind)
-    async with spooled(request, stow.MAX_BYTES, archive.path.parent) as body:
+    async with spooled(request, stow.MAX_STORE_BYTES, archive.path.parent) as body:
         files = await run_in_threadpool(stow.files_of, kind, body)
         stored = await run_in_threadpool(stow.store, archive, target, files)
     if stored.dataset is None:
@@ -202,7 +203,7 @@ async def _update(request: Request) -> Response:
     if kind.strip().lower() != "application/json":
         raise HTTPException(415, "The content type is not application/json.")
     archive = _archive(request)
-    async with spooled(request, updates.MAX_BYTES, archive.path.parent) as body:
+    async with spooled(request, updates.MAX_UPDATE_BYTES, archive.path.parent) as body:
         body.seek(0)
         content = body.read()
     try:

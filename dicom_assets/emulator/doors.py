@@ -1,4 +1,4 @@
-"""Who is let in: hosts, origins, and bodies up to a size. Without a login, nothing else guards.
+"""The doors: hosts, origins, and bodies up to a size. There is no login, so nothing else guards.
 
 Here: an ASGI middleware that a page in a browser cannot pass (another origin, or a name that leads
 to this machine), and bodies that go to a file. Not here: content types (`stow`, `updates`).

@@ -35,7 +35,7 @@ from dicom_assets.emulator.archive import InvalidInstance, is_uid
 from dicom_assets.emulator.validation import (
     is_valid_count,
     is_valid_text,
-    values_of,
+    split_values,
     without_padding,
 )
 
@@ -262,7 +262,7 @@ def _texts(dataset: Dataset, tag: int, vr: str) -> list[str] | None:
         actual, _, text = _content(dataset, Tag(tag)) if tag in dataset else (None, b"", "")
     except (_Cut, *_UNDECODABLE):
         return None
-    return values_of(vr, without_padding(vr, text)) if actual == vr else None
+    return split_values(vr, without_padding(vr, text)) if actual == vr else None
 
 
 def _parsed(dataset: Dataset) -> Parsed:
@@ -353,7 +353,7 @@ def _decoded(
     if vr in ("IS", "DS"):
         return _unchecked(tag, vr, content.split("\\"))
     if vr == VR.UI:
-        return _unchecked(tag, vr, values_of(vr, without_padding(vr, content)))
+        return _unchecked(tag, vr, split_values(vr, without_padding(vr, content)))
     if vr == VR.US_SS:
         # Implicit VR alone has it, hence little endian.
         vr, code = ("SS", "h") if dataset.get("PixelRepresentation") == 1 else ("US", "H")

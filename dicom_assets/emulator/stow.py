@@ -23,7 +23,7 @@ DICOM: Final = "application/dicom"
 MULTIPART: Final = "multipart/related"
 
 # The service takes 4 GB. This is the largest file of a clinic, and what a laptop's disk has left.
-MAX_BYTES: Final = 2**30
+MAX_STORE_BYTES: Final = 2**30
 MAX_PARTS: Final = 10_000
 
 _CRLF: Final = b"\r\n"

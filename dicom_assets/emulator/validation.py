@@ -62,7 +62,7 @@ def without_padding(vr: str, text: str) -> str:
     return text.rstrip("\0" if vr == "UI" else " ")
 
 
-def values_of(vr: str, text: str) -> list[str]:
+def split_values(vr: str, text: str) -> list[str]:
     """Return the values in the text of an element without padding; none of an empty text."""
     return [text] if vr in _SINGLE and text else text.split("\\") if text else []
 
@@ -73,7 +73,7 @@ def is_valid_text(tag: int, vr: str, text: str) -> bool:
     if vr in _NULLS_ALLOWED and text.endswith("\0"):
         # ValidateWithoutNullPadding: the text as one value, and the values are not counted.
         return _is_valid_value(vr, text.rstrip("\0"))
-    values = values_of(vr, text)
+    values = split_values(vr, text)
     counted = vr in _SINGLE or vr == "UC" or is_valid_count(tag, len(values))
     return counted and all(_is_valid_value(vr, value) for value in values)
 

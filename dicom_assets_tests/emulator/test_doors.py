@@ -152,8 +152,8 @@ def test_a_body_has_a_greatest_size(
 ) -> None:
     """413, whether the length is said or not; up to it the body is read."""
     kind = DICOM if path == "/v2/studies" else {"content-type": "application/json"}
-    monkeypatch.setattr(stow, "MAX_BYTES", 5000)
-    monkeypatch.setattr(updates, "MAX_BYTES", 5000)
+    monkeypatch.setattr(stow, "MAX_STORE_BYTES", 5000)
+    monkeypatch.setattr(updates, "MAX_UPDATE_BYTES", 5000)
     for content in (bytes(5001), chunks(bytes(5001))):
         assert client.post(path, content=content, headers=kind).status_code == 413
     for content in (bytes(5000), chunks(bytes(5000))):
