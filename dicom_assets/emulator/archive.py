@@ -139,6 +139,11 @@ class Instance(NamedTuple):
     header_text: str
 
     @property
+    def uids(self) -> tuple[str, ...]:
+        """Study, series and instance UID, without padding."""
+        return tuple(uid.rstrip(" ") for uid in self.key[1:])
+
+    @property
     def header(self) -> dict[str, Any]:
         """The DICOM JSON of the instance."""
         loaded: dict[str, Any] = json.loads(self.header_text)
@@ -173,7 +178,8 @@ def instance_key(header: Mapping[str, Any], partition: str = MICROSOFT_DEFAULT) 
 
 def _uid(header: Mapping[str, Any], tag: str) -> str:
     match header.get(tag):
-        case {"Value": [str(uid)]} if is_uid(uid):
+        # Spaces at the end are kept, and do not count (SQL Server compares so): RTRIM above.
+        case {"Value": [str(uid)]} if is_uid(uid.rstrip(" ")):
             return uid
     raise InvalidInstance(f"{tag} must hold one UID of at most 64 digits and dots")
 

@@ -183,12 +183,12 @@ _KEYWORDS: Final = {
 def _groups(archive: Archive, scope: SearchScope, level: SearchLevel) -> list[InstanceGroup]:
     """Return the items of the level in the scope, newest first."""
     live = sorted(archive.instances(scope.partition), key=lambda one: -one.sequence)
-    inside = [one for one in live if one.key[1 : 1 + len(scope.uids)] == scope.uids]
+    inside = [one for one in live if one.uids[: len(scope.uids)] == scope.uids]
     groups: dict[tuple[str, ...], list[Instance]] = {}
     studies: dict[str, list[Instance]] = {}
     for one in inside:
-        groups.setdefault(one.key[1 : 1 + level], []).append(one)
-        studies.setdefault(one.key.study, []).append(one)
+        groups.setdefault(one.uids[:level], []).append(one)
+        studies.setdefault(one.uids[0], []).append(one)
     return [InstanceGroup(group, studies[key[0]]) for key, group in groups.items()]
 
 

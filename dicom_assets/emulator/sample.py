@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from dicom_assets.emulator import ticks
 from dicom_assets.emulator.archive import AlreadyStored, Archive, instance_key
-from dicom_assets.emulator.headers import Refused, parse_file
+from dicom_assets.emulator.headers import FilePart, Refused, parse_file
 
 ProgressCallback = Callable[[int, int], None]
 _Header = Mapping[str, Any]
@@ -134,7 +134,9 @@ def import_paths(
     refused: Counter[str] = Counter()
     for done, file in enumerate(files, 1):
         try:
-            archive.store(parse_file(file.read_bytes()).header)
+            with file.open("rb") as opened:
+                part = FilePart(opened, 0, file.stat().st_size)
+                archive.store(parse_file(part).header)
         except (AlreadyStored, Refused, OSError) as error:
             reason = error.reason.value if isinstance(error, Refused) else ALREADY_STORED
             reason = UNREADABLE_FILE if isinstance(error, OSError) else reason

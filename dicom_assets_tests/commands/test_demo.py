@@ -99,6 +99,12 @@ def test_the_tables_count_what_the_archive_holds(first: First, feed: list[dict[s
         assert re.search(rf"│ {name} +│ {count} +│", first.output), "the printed count is the same"
 
 
+def test_no_address_of_a_file_leads_nowhere(first: First) -> None:
+    """The embedded service keeps no files: where it would give a study is null."""
+    addresses = _table(first, "study").to_pyarrow_table(columns=["wadoRsUri"])["wadoRsUri"]
+    assert len(addresses) == addresses.null_count > 0
+
+
 def test_it_prints_the_entries_by_action(first: First, feed: list[dict[str, Any]]) -> None:
     """Create, Update and Delete of the feed, for 48 hours, none rejected."""
     actions = Counter(entry["action"].capitalize() for entry in feed)

@@ -268,7 +268,8 @@ def test_a_bulk_update_must_have_its_form(
 ) -> None:
     """Anything but 1 to 50 UIDs and a dataset is a bad request, and changes nothing."""
     archive.store(header())
-    assert client.post("/v2/studies/$bulkUpdate", content=body).status_code == 400
+    kind = {"content-type": "application/json"}
+    assert client.post("/v2/studies/$bulkUpdate", content=body, headers=kind).status_code == 400
     assert sequences(client) == [1]
 
 
