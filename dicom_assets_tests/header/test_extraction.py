@@ -230,7 +230,7 @@ def test_what_holds_no_value_is_null(empty: object) -> None:
         ("PatientName", {"vr": "PN", "Value": [{"Alphabetic": "A^B", "Other": [5]}]}, "A^B"),
         ("PatientName", {"vr": "PN", "Value": [{"Alphabetic": "A", "Phonetic": 5}]}, "A"),
         ("PatientName", {"vr": "PN", "Value": [None, {"Alphabetic": "B"}]}, "\\B"),
-        ("PatientName", {"vr": "PN", "Value": [{"Ideographic": "山田"}]}, None),
+        ("PatientName", {"vr": "PN", "Value": [{"Ideographic": "山田"}]}, "山田"),
         ("PixelSpacing[0]", {"vr": "DS", "Value": 0.5}, "0.5"),
         ("PixelSpacing[1]", {"vr": "DS", "Value": [None, "0.5"]}, "0.5"),
         (f"{REGION}[0].{MEANING}", {"vr": "SQ", "Value": item("no list")}, "no list"),
