@@ -22,9 +22,9 @@ from dicom_assets.header import values as v
 from dicom_assets.schema import INT64, Column, Path, Step, Table
 from dicom_assets.schema.attributes import ALL
 
-# Raise it with every change of the value that some header gives: columns that were filled under
-# another edition are filled again.
-EDITION: Final = 1
+# Raise it with every change of the value that some header gives: tables whose rows were derived
+# under another edition are derived anew, by a run that a sensor starts.
+EDITION: Final = 2
 UID_TAGS: Final = ("0020000D", "0020000E", "00080018")
 # The cache of a column: the number of keys, and the size of the largest in bytes.
 _CACHED_KEYS: Final = 1024

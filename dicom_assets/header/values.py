@@ -118,22 +118,17 @@ def person_name(values: AttributeValues, group: Group | None = None) -> str | Un
     """
     names = [name for value in values or () for name in _names_of(value)]
     if group is None:
-        return _joined([next(filter(None, name), "") for name in names])
+        return _joined([next((text for text in name if text), "") for name in names])
     return _joined([name[_GROUPS.index(group)] for name in names])
 
 
 def _names_of(item: object) -> Iterator[list[str | Unparsable]]:
     """Yield the three groups of each name in an item, with an empty text for an empty group."""
-    texts: list[str | Unparsable]
     if isinstance(item, dict):
-        stored = [item.get(group) for group in _GROUPS]
-        texts = [
-            _item_text(s) if isinstance(s, str | None) else Unparsable.NOT_TEXT for s in stored
-        ]
+        texts = [_group_text(item.get(group)) for group in _GROUPS]
     else:
-        texts = [_item_text(item)]
-        if isinstance(texts[0], Unparsable):
-            texts *= len(_GROUPS)
+        plain = _item_text(item)
+        texts = [plain] * (len(_GROUPS) if isinstance(plain, Unparsable) else 1)
     for name in zip_longest(*(_split(text, "\\") for text in texts), fillvalue=""):
         groups: list[str | Unparsable] = [""] * len(_GROUPS)
         for own, text in enumerate(name):
@@ -142,6 +137,11 @@ def _names_of(item: object) -> Iterator[list[str | Unparsable]]:
                 if found and (at == own or not groups[at]):
                     groups[at] = found
         yield groups
+
+
+def _group_text(stored: object) -> str | Unparsable:
+    is_text = stored is None or isinstance(stored, str)
+    return _item_text(stored) if is_text else Unparsable.NOT_TEXT
 
 
 def _split(text: str | Unparsable, delimiter: str) -> Sequence[str | Unparsable]:

@@ -23,6 +23,7 @@ from deltalake import (
 from deltalake.exceptions import DeltaError
 from deltalake.schema import Field
 
+from dicom_assets.header.extraction import EDITION
 from dicom_assets.schema import Column, Table
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.retry import conflicts
@@ -58,6 +59,8 @@ WITHOUT_STATISTICS = ("metadata", "metadata_string")
 FILLED = "dicom_assets.filled"
 FILLED_AT = "dicom_assets.filled_at"
 _PATH = "dicom.path"
+# The property of a table made of headers: the edition of the code that all its rows come from.
+MADE_BY = "dicom_assets.edition"
 # The key of a commit's metadata that marks it as ours and holds its numbers as JSON.
 NOTE = "dicom_assets"
 # In that note, unless zero: how many earlier attempts at this commit came too late.
@@ -100,13 +103,15 @@ def create_table(
     url: str, table: Table, retention_hours: int, options: Mapping[str, str]
 ) -> DeltaTable:
     """Create a table without rows. Raises ConflictError when another run has created it first."""
+    made_by = {MADE_BY: str(EDITION)} if any(column.paths for column in table.columns) else {}
     try:
         return DeltaTable.create(
             url,
             schema=table.arrow(),
             mode="error",
             partition_by=table.partition_column,
-            configuration=table_properties(table, retention_hours),
+            configuration=table_properties(table, retention_hours) | made_by,
+            raise_if_key_not_exists=False,  # ours is none of Delta's
             storage_options=dict(options),
             # Without this, a retry or a second writer would create the table again and discard
             # commits made in between.
