@@ -100,12 +100,17 @@ def whole_of(values: Values) -> int | None:
 
 def row_of(values: Values) -> float | None:
     """The first of several numbers: between rows, in PixelSpacing."""
-    return real_of(values[:1])
+    return real_of(_one_by_one(values)[:1])
 
 
 def column_of(values: Values) -> float | None:
     """The second of several numbers: between columns, in PixelSpacing."""
-    return real_of(values[1:2])
+    return real_of(_one_by_one(values)[1:2])
+
+
+def _one_by_one(values: Values) -> Values:
+    """Values, also those that stand in one text."""
+    return [one for v in values for one in (v.split("\\") if isinstance(v, str) else [v])]
 
 
 def date_of(values: Values) -> date | None:
