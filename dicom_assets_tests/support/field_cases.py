@@ -4,12 +4,23 @@ Each case is one study of its own. Elements are given as `t00100010=…`, in the
 plain header. `spoil` changes the entry as the service serves it.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
+from dicom_assets.feed.rows import RowReader
+from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
+from dicom_assets.tables.catalogue import TABLES, catalogue
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.window import Window
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.entries import Json, entry
+from dicom_assets_tests.support.feed_service import HOUR, Running, Service, stamp
+from dicom_assets_tests.support.feeds import feed_of
 
 ROOT: Final = "1.2.826.0.1.78"
 LANDED: Final = {"patientname": "DOE^JANE", "patientid": "P1", "modality": "CT", "sequence": None}
@@ -359,3 +370,32 @@ name = "medcom"
 path = "ImageType[1]"
 """
 """The file of columns that the cases need beside ours."""
+
+
+class Filled(NamedTuple):
+    """The tables after one run over cases, and what did not parse."""
+
+    store: Store
+    unparsable: Counter[str]
+
+    def row(self, table: Table, number: int) -> Json:
+        """Return the one row that a table has of a case."""
+        snapshot = self.store.open(table)
+        [row] = snapshot.rows_of(snapshot.table.study_column, [uids(number)[0]]).to_pylist()
+        return dict(row)
+
+
+def fill(root: Path, cases: Sequence[Case]) -> Filled:
+    """Serve cases in one hour of a feed, follow it into tables below a folder, and return these."""
+    (root / "columns.toml").write_text(COLUMNS, encoding="utf-8")
+    urls = {table.name: str(root / table.name) for table in TABLES}
+    store = steps.store_of(urls, tables=catalogue(TABLES, str(root / "columns.toml")))
+    service, window, run = Service(), Window(HOUR, HOUR + 1000), Run("field", datetime.now(UTC))
+    service.add(*(case.entry(n, stamp(HOUR + n)) for n, case in enumerate(cases, 1)))
+    reader = RowReader(store.tables[INSTANCE.name])
+    with Running(service) as running, feed_of(running.url, reader=reader) as feed:
+        steps.add_entries(store, window, feed, run)
+        outcome = steps.follow_log(store, window, feed, run)
+    for table in (SERIES, STUDY):
+        steps.derive(store, table, window, run)
+    return Filled(store, outcome.unparsable)

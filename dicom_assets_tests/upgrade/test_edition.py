@@ -98,7 +98,7 @@ def derived(made: World, service: Service, root: Path) -> tuple[dict[str, Rows],
 def test_an_upgrade_makes_old_rows_right_by_itself(
     old: World, own_service: Service, home_instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    """The sensor starts the job, which asks the service nothing; every value is then a new one's."""
+    """The sensor starts the job, which asks the service nothing, and every value is right then."""
     assert not columns_check(old, home_instance).passed
     asked = len(own_service.asked)
     assert carry_out(old, home_instance)
