@@ -71,6 +71,8 @@ class Unparsable(enum.Enum):
     BEFORE_BIRTH = "before birth"
 
 
+# The reasons of values that are right, and cannot be shown.
+TOO_EARLY: Final = (Unparsable.DAY_TOO_EARLY.value, Unparsable.MOMENT_TOO_EARLY.value)
 AttributeValues: TypeAlias = Sequence[object] | None
 Group: TypeAlias = Literal["Alphabetic", "Ideographic", "Phonetic"]
 _GROUPS: Final = get_args(Group)
