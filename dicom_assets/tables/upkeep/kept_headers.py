@@ -41,13 +41,14 @@ def extract_of(table: Table, zone: str | None, *, anew: bool = False) -> Extract
         columns = [pa.array(values[f.name], f.type).take(at) for f in narrow.arrow()]
         return pa.Table.from_arrays(columns, schema=narrow.arrow()), at.is_valid()
 
-    makes = frozenset(column.name for column in table.columns if column.paths)
+    # The key is the entry's, and stays.
+    makes = frozenset(c.name for c in table.columns if c.paths and c.name not in table.key)
     return Extract(read, (HEADER,), makes, f"{EDITION} {zone}", anew, _kept)
 
 
 def _kept(column: Column, old: Values) -> Values:
     """Return values whose header is not kept, in the form and within the limits of this edition."""
-    if column.form == "name":
+    if column.form in {"name", "ideographic", "phonetic"}:
         return pa.array([person_name([name]) for name in old.to_pylist()], STRING)
     limit = {DATE: FIRST_DAY, TIMESTAMP: FIRST_MOMENT}.get(column.type)
     return old if limit is None else pc.if_else(pc.less(old, pa.scalar(limit, old.type)), None, old)
