@@ -22,7 +22,7 @@ from dicom_assets.tables.catalogue import catalogue
 from dicom_assets_tests.support.canary import MARK
 from dicom_assets_tests.support.clinic import NAMES, ROOT_UID, Clinic
 from dicom_assets_tests.support.command import ROOT, environment
-from dicom_assets_tests.support.field_cases import Case, fill, of, uids
+from dicom_assets_tests.support.field_headers import Case, fill, of, uids
 
 PAGE: Final = (ROOT / "docs" / "use" / "questions.md").read_text(encoding="utf-8")
 _SQL: Final = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)

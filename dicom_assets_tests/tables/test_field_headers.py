@@ -7,7 +7,7 @@ import pytest
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
 from dicom_assets.tables import rejected
 from dicom_assets.tables.delta.arrow import ints
-from dicom_assets_tests.support.field_cases import CASES, Case, Filled, fill
+from dicom_assets_tests.support.field_headers import CASES, Case, Filled, fill
 
 pytestmark = pytest.mark.sockets
 
