@@ -112,7 +112,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     service = dicom_service(settings)
     partitions = hourly(datetime.fromisoformat(str(service.start_time)), settings.end_time)
     shown = catalogue(manager.tables, settings.columns_file)
-    # Derived tables that the story does not have. They have to be filled.
+    # Derived tables that the story does not have.
     own = {SERIES.name, STUDY.name}
     further = [table for table in manager.tables if table.is_derived and table.name not in own]
 

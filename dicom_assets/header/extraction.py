@@ -23,9 +23,11 @@ from dicom_assets.header.marks import MOST_MARKS, has_too_many, marks
 from dicom_assets.schema import INT64, Column, Path, Step, Table
 from dicom_assets.schema.attributes import ALL
 
-# Raise it with every change of the value that some header gives: columns that were filled under
-# another edition are filled again.
-EDITION: Final = 1
+# Raise it with every change of the value that some header gives: tables whose rows were derived
+# under another edition are derived anew, by a run that a sensor starts.
+EDITION: Final = 2
+# A backslash is a character of these texts, and between values in all others (PS3.5 6.2).
+_ONE_TEXT: Final = ("LT", "ST", "UR", "UT")
 UID_TAGS: Final = ("0020000D", "0020000E", "00080018")
 # The cache of a column: the number of keys, and the size of the largest in bytes.
 _CACHED_KEYS: Final = 1024
@@ -175,8 +177,16 @@ def _inside(values: v.AttributeValues, steps: Sequence[Step]) -> v.AttributeValu
     if not values:
         return values
     first, *rest = steps
-    chosen = values if first.index == ALL else values[first.index : first.index + 1]
+    at = slice(first.index, first.index + 1)
+    chosen = values if first.index == ALL else _one_by_one(values, first)[at]
     return [value for item in chosen for value in _of_item(item, rest) or ()] if rest else chosen
+
+
+def _one_by_one(values: Sequence[object], step: Step) -> Sequence[object]:
+    r"""Return values one by one, also those that came in one text, such as `0.5\0.7`."""
+    if step.attribute.vr in _ONE_TEXT:
+        return values
+    return [one for v in values for one in (v.split("\\") if isinstance(v, str) else [v])]
 
 
 def _of_item(item: object, steps: Sequence[Step]) -> v.AttributeValues:

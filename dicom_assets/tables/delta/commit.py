@@ -26,6 +26,7 @@ from deltalake.exceptions import DeltaError
 from deltalake.schema import Field
 
 from dicom_assets.feed_contract import READING_EDITION
+from dicom_assets.header.extraction import EDITION
 from dicom_assets.schema import REJECTED, Column, Table
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.retry import conflicts
@@ -63,6 +64,8 @@ FILLED_AT = "dicom_assets.filled_at"
 _PATH = "dicom.path"
 # The property of `rejected` with the newest edition of reading that has tried its entries.
 READ_BY = "dicom_assets.readBy"
+# The property of a table made of headers: the edition of the code that all its rows come from.
+MADE_BY = "dicom_assets.edition"
 # The key of a commit's metadata that marks it as ours and holds its numbers as JSON.
 NOTE = "dicom_assets"
 # In that note, unless zero: how many earlier attempts at this commit came too late.
@@ -116,6 +119,8 @@ def create_table(
     properties = table_properties(table, retention_hours)
     if table.name == REJECTED.name:
         properties[READ_BY] = READING_EDITION
+    if any(column.paths for column in table.columns):
+        properties[MADE_BY] = str(EDITION)
     try:
         return DeltaTable.create(
             url,
@@ -123,7 +128,7 @@ def create_table(
             mode="error",
             partition_by=table.partition_column,
             configuration=properties,
-            raise_if_key_not_exists=False,
+            raise_if_key_not_exists=False,  # some of ours are none of Delta's
             storage_options=dict(options),
             # Without this, a retry or a second writer would create the table again and discard
             # commits made in between.
