@@ -24,7 +24,7 @@ from dicom_assets.defs.schedules.past_runs import PastRuns
 from dicom_assets.defs.schedules.slices import Owed, Slice, gaps, slices
 from dicom_assets.errors import DicomAssetsError
 from dicom_assets.feed import ChangeFeed
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
+from dicom_assets.schema import CHANGE, INSTANCE, SYNC
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import open_hours, showing, unfilled_tables
 from dicom_assets.tables.upkeep.damage import named_damage
