@@ -20,6 +20,7 @@ from dicom_assets_tests.property.histories import History, history_of
 from dicom_assets_tests.property.world import Scenario, World, scenarios
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.feeds import feed_of
+from dicom_assets_tests.support.samples import TIMES
 
 if TYPE_CHECKING:
     from dicom_assets.window import Window
@@ -29,10 +30,10 @@ EACH = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-EXAMPLES = 12
+EXAMPLES = 6 * TIMES
 
 
-@pytest.mark.timeout(600)  # a dozen histories, each with half a dozen runs over real tables
+@pytest.mark.timeout(600 * TIMES)  # histories, each with half a dozen runs over real tables
 @settings(EACH, max_examples=EXAMPLES)
 @given(scenario=scenarios(moves=False))
 def test_an_archive_at_rest_is_in_the_tables_once_every_hour_has_run(scenario: Scenario) -> None:
@@ -40,7 +41,7 @@ def test_an_archive_at_rest_is_in_the_tables_once_every_hour_has_run(scenario: S
     world.play(scenario)
 
 
-@pytest.mark.timeout(600)  # as above
+@pytest.mark.timeout(600 * TIMES)  # as above
 @settings(EACH, max_examples=EXAMPLES)
 @given(scenario=scenarios(moves=True))
 def test_an_archive_that_moved_is_in_the_tables_once_every_hour_has_run_again(
