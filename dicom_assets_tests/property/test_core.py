@@ -70,7 +70,7 @@ def _windows(world: World, seed: int) -> list[Window]:
 
 
 @pytest.mark.timeout(600)  # runs that wait for one another
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", range(1, 1 + TIMES))
 def test_threads_that_run_the_same_hours_leave_one_truth(seed: int) -> None:
     """Three at once, each through every hour in its own order: no hour needs to be run again."""
     with World(_busy(seed)) as world:
@@ -109,7 +109,7 @@ def _run_all(url: str, root: world.Root, windows: list[Window]) -> None:
 
 
 @pytest.mark.timeout(600)  # three times the same history
-@pytest.mark.parametrize("seed", [5, 6])
+@pytest.mark.parametrize("seed", range(5, 5 + TIMES))
 def test_neither_page_size_nor_the_cut_of_the_hours_matters(seed: int) -> None:
     """One run over all hours with pages of 200, four over one hour each with 7, and with 1."""
     base, hours = _busy(seed), ((3, 4), (1, 2), (0, 1), (2, 3))
