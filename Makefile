@@ -21,7 +21,7 @@ demo: $(STAMP) ## fill the tables from the embedded archive, through Dagster, an
 dev: $(STAMP) ## the same with the Dagster UI
 	@$(BIN)/dicom-assets dev
 
-test: $(STAMP) ## the tests: unit, end to end, property, project (under ten minutes)
+test: $(STAMP) ## the tests: unit, end to end, property, project (under eight minutes)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-components: $(STAMP) ## the tests that need a browser or a foreign service; installs those
@@ -44,7 +44,9 @@ soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 	@FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 \
 	  dicom_assets_tests/property dicom_assets_tests/feed/faults \
 	  dicom_assets_tests/emulator dicom_assets_tests/adversary \
-	  dicom_assets_tests/components/test_noticed.py
+	  dicom_assets_tests/commands/migrate/test_migration.py \
+	  dicom_assets_tests/tables/upkeep/test_repair.py dicom_assets_tests/defs/test_orders.py \
+	  dicom_assets_tests/components/test_killed.py dicom_assets_tests/components/test_noticed.py
 
 docs: $(STAMP) ## write the generated reference pages anew
 	@$(BIN)/dicom-assets docs

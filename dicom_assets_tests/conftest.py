@@ -5,6 +5,8 @@ Fixtures live in the folder that uses them.
 
 import os
 import socket
+import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +41,19 @@ def own_umask() -> Iterator[None]:
     mask = os.umask(0o022)
     yield
     os.umask(mask)
+
+
+def pytest_collection_finish() -> None:
+    """No commit to Dagster's databases waits for the disk: none has to outlive a power cut."""
+    if "dagster" in sys.modules:  # not where only unit tests run
+        from sqlalchemy import Engine, event
+
+        event.listen(Engine, "connect", _do_not_wait)
+
+
+def _do_not_wait(connection: object, _: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def _refuse(*_: object) -> None:

@@ -8,7 +8,6 @@ end the tables are what the oracle says. If they were not right all the time, so
 
 from __future__ import annotations
 
-import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -32,6 +31,7 @@ from dicom_assets.window import datetime_of
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.histories import PARTITIONS
 from dicom_assets_tests.support.names import AUDIT, DAILY, HOURLY, JOB, REOPENED
+from dicom_assets_tests.support.samples import TIMES
 from dicom_assets_tests.support.ticks import carry_out, tick
 from dicom_assets_tests.support.world import World as Project
 
@@ -232,7 +232,7 @@ MEDDLING: dict[str, Callable[[House, Random], None]] = {
 
 @pytest.mark.timeout(600)  # a dozen runs of Dagster
 # One of each kind; FAULTS of each in `make soak`.
-@pytest.mark.parametrize("seed", range(len(MEDDLING) * int(os.environ.get("FAULTS", "1"))))
+@pytest.mark.parametrize("seed", range(len(MEDDLING) * TIMES))
 def test_what_somebody_did_is_noticed_and_mended(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

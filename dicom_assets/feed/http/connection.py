@@ -313,6 +313,8 @@ def new_client(
         follow_redirects=False,
         # A proxy from the environment is not for a service on this machine.
         trust_env=address.scheme == "https",
+        # Certificates of authorities take a while to load.
+        verify=address.scheme == "https",
         transport=transport,
     )
     bind(client)
