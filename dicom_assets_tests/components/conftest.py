@@ -83,7 +83,8 @@ def _browser() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+# Not for longer: its event loop is the thread's, and a run of Dagster in process wants its own.
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
     """A browser with a profile of its own."""
     path = _browser()
