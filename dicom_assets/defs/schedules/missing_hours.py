@@ -241,7 +241,7 @@ def unfilled_sensor(
     @dg.sensor(
         name=load.names.unfilled,
         job_name=job.name,
-        minimum_interval_seconds=5 * SENSOR_SECONDS,  # it is seldom needed, and opens two tables
+        minimum_interval_seconds=5 * SENSOR_SECONDS,  # it is seldom needed, and opens tables
         default_status=status,
         description=(
             "Fill tables that were added after hours were read, derive rows anew of which an "

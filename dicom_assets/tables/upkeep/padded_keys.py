@@ -25,8 +25,7 @@ from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.files import Replacement, commit, data_files, pieces_of, rewrite
 from dicom_assets.tables.delta.foreign import TAKEN_OVER_AT
 from dicom_assets.tables.delta.retry import Run, converge, settle
-from dicom_assets.tables.delta.snapshot import Snapshot, Store, open_delta
-from dicom_assets.tables.delta.table_errors import raise_table_errors
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.rollup import derive_studies, study_sizes, study_slices
 from dicom_assets.tables.upkeep.column_backfill import GROUP_BYTES, GROUP_ROWS
 from dicom_assets.window import datetime_of, floor_hour
@@ -48,12 +47,9 @@ def is_padded(columns: Iterable[str]) -> str:
 
 
 def is_due(store: Store) -> bool:
-    """Return whether the root was taken over before keys were stripped, by one small request."""
-    url = store.urls[INSTANCE.name]
-    with raise_table_errors(INSTANCE, url):
-        delta = open_delta(url, store.options_of(INSTANCE))
-        known = {} if delta is None else delta.metadata().configuration
-    return TAKEN_OVER_AT in known and STRIPPED not in known
+    """Return whether the root was taken over before keys were stripped."""
+    instance = store.open(INSTANCE)
+    return instance.property(TAKEN_OVER_AT) is not None and instance.property(STRIPPED) is None
 
 
 def strip_all(store: Store, run: Run) -> Counter[str]:
