@@ -29,7 +29,10 @@ _HTML: Final = b"<!doctype html><html><title>Sign in</title><p>Please sign in.</
 
 
 class Status(Fault, frozen=True):
-    """Any status; `retry_after` is sent as it is, `retry_after_date` as a date, in seconds."""
+    """Any status; `retry_after` is sent as it is, `retry_after_date` as a date, in seconds.
+
+    A date is counted from the answer's own Date: the server's is seconds old when it is busy.
+    """
 
     status: int
     retry_after: str | None = None
@@ -40,8 +43,12 @@ class Status(Fault, frozen=True):
     async def answer(self, asked: Asked, service: Service) -> Answer:
         """The status; the service never hears of the request."""
         answer = Answer(self.status, (("content-type", self.content_type),), self.body.encode())
-        date = None if self.retry_after_date is None else http_date(self.retry_after_date)
-        return answer.with_header("retry-after", self.retry_after or date)
+        if self.retry_after_date is None:
+            return answer.with_header("retry-after", self.retry_after)
+        now = datetime.now(UTC)
+        again = now + timedelta(seconds=self.retry_after_date)
+        dated = answer.with_header("date", format_datetime(now, usegmt=True))
+        return dated.with_header("retry-after", format_datetime(again, usegmt=True))
 
 
 def cancelled() -> Status:
