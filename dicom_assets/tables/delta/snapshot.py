@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -12,6 +12,7 @@ from deltalake.schema import Field
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Column, Table
+from dicom_assets.tables.delta.apply import apply
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.commit import (
     FILLED_AT,
@@ -21,9 +22,10 @@ from dicom_assets.tables.delta.commit import (
     delete_rows,
     once,
     unfilled,
-    write_difference,
 )
+from dicom_assets.tables.delta.files import files_with, rows_in
 from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.study_files import StudyFiles
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 # A table itself, for readers that go on with it lazily.
@@ -63,11 +65,26 @@ class Snapshot:
         self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
     ) -> pa.Table:
         """Return the rows whose column holds one of the values."""
-        pieces = [
-            self.rows(columns, f'"{column}" IN ({literals(values[i : i + VALUES_PER_QUERY])})')
-            for i in range(0, len(values), VALUES_PER_QUERY)
-        ]
-        return pa.concat_tables(pieces) if pieces else self._none(columns)
+        none = self._none(columns)
+        if self.delta is None or not values:
+            return none
+        is_study = self.table.has_studies and column == self.table.study_column
+        files = (
+            self.studies.of(cast("Sequence[str]", values))
+            if is_study
+            else files_with(self, column, values)
+        )
+        names = [name for name in none.column_names if name in self.column_names]
+        wanted = pa.array(cast("Any", values))
+        # The column is always read: rows of which the table has no other column would be lost.
+        read = [*names, *(() if column in names else (column,))]
+        pieces = [padded(rows_in(self, f, read, column, wanted), none.schema) for f in files]
+        return pa.concat_tables([none, *pieces])
+
+    @cached_property
+    def studies(self) -> StudyFiles:
+        """The files of this version in which a study has rows."""
+        return StudyFiles(self)
 
     def greatest(self, column: str, columns: Sequence[str]) -> pa.Table:
         """Return the row with the greatest value of a column, or no row."""
@@ -117,7 +134,8 @@ class Snapshot:
             delta = self.delta or create_table(
                 self.url, self.table, self.retention_hours, self.options
             )
-            return write_difference(delta, replace(difference, table=self.table), note)
+            here = replace(self, delta=delta)
+            return apply(here, replace(difference, table=self.table), note)
 
     def delete(self, where: str, note: Mapping[str, object]) -> None:
         """Delete the rows of a SQL condition on top of this version, or raise ConflictError.
