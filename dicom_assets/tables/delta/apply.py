@@ -60,7 +60,8 @@ def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, objec
     if difference.replaced is not None:
         return _replace(here, difference, note)
     changes = _Changes(here, difference)
-    studies = StudyFiles(here) if here.table.has_studies else None
+    # What is added above changes no file.
+    studies = snapshot.studies if here.table.has_studies else None
     replacements = [r for file in changes.candidates(studies) if (r := changes.applied_to(file))]
     replacements.append(Replacement((), tuple(changes.appended())))
     if not any(replacement.olds or replacement.news for replacement in replacements):

@@ -400,7 +400,8 @@ class _Source:
         found = [schema.empty_table()]
         with self._parquet() as parquet:
             stored = [name for name in own if name in parquet.schema_arrow.names]
-            for group in range(parquet.num_row_groups):
+            is_null = column is not None and column not in parquet.schema_arrow.names
+            for group in () if is_null else range(parquet.num_row_groups):
                 if column is None:
                     rows = parquet.read_row_group(group, stored, use_threads=False)
                 else:

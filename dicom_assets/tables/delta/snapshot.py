@@ -131,10 +131,10 @@ class Snapshot:
         if difference.is_empty:
             return self.version
         with raise_table_errors(self.table, self.url):
-            delta = self.delta or create_table(
-                self.url, self.table, self.retention_hours, self.options
-            )
-            here = replace(self, delta=delta)
+            here = self
+            if self.delta is None:
+                made = create_table(self.url, self.table, self.retention_hours, self.options)
+                here = replace(self, delta=made)
             return apply(here, replace(difference, table=self.table), note)
 
     def delete(self, where: str, note: Mapping[str, object]) -> None:
