@@ -33,7 +33,7 @@ from dicom_assets.tables.upkeep.compaction import (
 )
 from dicom_assets_tests.support.maintained import HOURS, LATER, rows_of, write
 from dicom_assets_tests.support.steps import store_in
-from dicom_assets_tests.support.tables import Row, insert, instances, key, row
+from dicom_assets_tests.support.tables import insert, instances, key, row
 
 RUN = converge.Run("night", LATER)
 
