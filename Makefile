@@ -21,7 +21,7 @@ demo: $(STAMP) ## fill the tables from the embedded archive, through Dagster, an
 dev: $(STAMP) ## the same with the Dagster UI
 	@$(BIN)/dicom-assets dev
 
-test: $(STAMP) ## the tests: unit, end to end, property, project (under ten minutes)
+test: $(STAMP) ## the tests: unit, end to end, property, project (under eight minutes)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-components: $(STAMP) ## the tests that need a browser or a foreign service; installs those
@@ -36,14 +36,17 @@ lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md
+bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md, and hostile answers
 	@$(BIN)/python -m dicom_assets_tests.bench
+	@$(BIN)/python -m dicom_assets_tests.bench.hostile
 
 soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 	@FAULTS=$(FAULTS) HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -n 2 \
 	  dicom_assets_tests/property dicom_assets_tests/feed/faults \
 	  dicom_assets_tests/emulator dicom_assets_tests/adversary \
-	  dicom_assets_tests/components/test_noticed.py
+	  dicom_assets_tests/commands/migrate/test_migration.py \
+	  dicom_assets_tests/tables/upkeep/test_repair.py dicom_assets_tests/defs/test_orders.py \
+	  dicom_assets_tests/components/test_killed.py dicom_assets_tests/components/test_noticed.py
 
 docs: $(STAMP) ## write the generated reference pages anew
 	@$(BIN)/dicom-assets docs
@@ -57,7 +60,7 @@ lock: ## resolve requirements.lock anew; newer versions with LOCK_FLAGS=--upgrad
 	echo "lock: resolving for Python 3.11 and later, on every platform"; \
 	{ printf '%s\n' \
 	    '# Made by `make lock`: what runs and tests the project, on every platform, with hashes.' \
-	    && "$$uv" pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    && "$$uv" pip compile pyproject.toml --extra dev --extra postgres --universal --python-version 3.11 \
 	      --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras \
 	      --quiet $(LOCK_FLAGS) --output-file requirements.lock >/dev/null \
 	    && cat requirements.lock; } > requirements.lock.new \

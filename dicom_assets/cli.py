@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from dicom_assets.errors import DicomAssetsError
+from dicom_assets.settings import keep_private
 
 # By name: the module or room, in which the command has the same name, and the line of help.
 COMMANDS: Final = {
@@ -63,8 +64,11 @@ class CommandList(click.Group):
 
 @click.group(cls=CommandList, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="dicom-assets")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Keep Delta tables of DICOM instances, series and studies in step with a DICOM service."""
+    if context.invoked_subcommand != "docs":  # pages are for everybody
+        keep_private()
 
 
 if __name__ == "__main__":

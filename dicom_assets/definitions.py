@@ -40,7 +40,13 @@ from dicom_assets.defs.storage import AzureStorage, require_no_plain_secret, sto
 from dicom_assets.emulator import sample, server
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
-from dicom_assets.settings import ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, NEWEST_FIRST, Settings
+from dicom_assets.settings import (
+    ARCHIVE_DIRECTORY,
+    LOOPBACK_DIRECTORY,
+    NEWEST_FIRST,
+    Settings,
+    keep_private,
+)
 from dicom_assets.tables.catalogue import TABLES, catalogue
 
 _STARTING = threading.Lock()
@@ -106,7 +112,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     service = dicom_service(settings)
     partitions = hourly(datetime.fromisoformat(str(service.start_time)), settings.end_time)
     shown = catalogue(manager.tables, settings.columns_file)
-    # Derived tables that the story does not have. They have to be filled.
+    # Derived tables that the story does not have.
     own = {SERIES.name, STUDY.name}
     further = [table for table in manager.tables if table.is_derived and table.name not in own]
 
@@ -145,7 +151,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
         sensors=[
             reopened_sensor(load, hourly_job, sensing),
             dead_runs_sensor(names),
-            *([unfilled_sensor(load, backfill, sensing)] if further else []),
+            unfilled_sensor(load, backfill, sensing),
         ],
         resources={names.service: service, names.tables: manager},
     )
@@ -203,5 +209,6 @@ def _first_hour(settings: Settings) -> datetime:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions for the settings of the environment, all steps in one process."""
+    keep_private()
     ours = build_definitions(Settings.from_environment())
     return dg.Definitions.merge(ours, dg.Definitions(executor=dg.in_process_executor))

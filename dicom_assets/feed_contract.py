@@ -16,6 +16,9 @@ from dicom_assets.window import Partitions, Window
 Key = tuple[str, str, str, str]
 # Stands for the key of an entry that is in the feed and cannot be used.
 UNREADABLE: Final[Key] = ("", "", "", "")
+# Raise it when entries can be used that were rejected before: each one that waits is then tried
+# again at once.
+READING_EDITION: Final = "2"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The settings: every environment variable, its default, its meaning and its check, once.
 
-Only `Settings.from_environment` reads the environment; all other code gets a `Settings`.
+Only `Settings.from_environment` reads the environment; all other code gets a `Settings`. Beside it
+`keep_private` sets the mode of the files that a process of ours makes.
 Contradictions are refused here, at start, with the variables and the ways out. The configuration
 page in docs is generated from the fields below.
 """
@@ -9,6 +10,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields
 from datetime import UTC, datetime
 from itertools import permutations
@@ -23,6 +25,7 @@ T = TypeVar("T")
 
 ARCHIVE_DIRECTORY = "data/archive"
 LOOPBACK_DIRECTORY = "data/loopback"
+HOME_DIRECTORY = "data/dagster"
 FIRST_YEAR = 1990
 # A week: the time that the engines give a reader to finish with a replaced version.
 LEAST_RETENTION_HOURS = 168
@@ -480,3 +483,22 @@ def is_loopback(host: str | None) -> bool:
 
 # The home of every default. Resources take theirs from here.
 DEFAULTS = Settings()
+
+
+def keep_private() -> None:
+    """Let the files and folders that this process makes from now on be their owner's alone.
+
+    Where the folder of the tables lets others in, or DAGSTER_HOME lets them write, somebody shares
+    what comes there, and nothing changes.
+    """
+    root = os.environ.get("DICOM_TABLES_URL") or DEFAULTS.tables_url
+    home = os.environ.get("DAGSTER_HOME") or HOME_DIRECTORY
+    if not (grants(root, 0o077) or grants(home, 0o022)):
+        os.umask(0o077)
+
+
+def grants(path: str | Path, bits: int) -> bool:
+    """Return True if a path on a disk is there and its mode has one of the bits."""
+    with suppress(OSError):
+        return bool(Path(path).stat().st_mode & bits)
+    return False

@@ -5,6 +5,9 @@ Fixtures live in the folder that uses them.
 
 import os
 import socket
+import sqlite3
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,27 @@ def no_connection(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     folder = request.path.relative_to(Path(__file__).parent).parts[0]
     if folder in CORE and request.node.get_closest_marker("sockets") is None:
         monkeypatch.setattr(socket.socket, "connect", _refuse)
+
+
+@pytest.fixture(autouse=True)
+def own_umask() -> Iterator[None]:
+    """Begin each test with the usual umask: commands set that of their process."""
+    mask = os.umask(0o022)
+    yield
+    os.umask(mask)
+
+
+def pytest_collection_finish() -> None:
+    """No commit to Dagster's databases waits for the disk: none has to outlive a power cut."""
+    if "dagster" in sys.modules:  # not where only unit tests run
+        from sqlalchemy import Engine, event
+
+        event.listen(Engine, "connect", _do_not_wait)
+
+
+def _do_not_wait(connection: object, _: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 def _refuse(*_: object) -> None:

@@ -47,7 +47,8 @@ attributes and of ready packs ({packs}).
 
 - **type**: `date` is a calendar day, `timestamp` is in UTC with microseconds, `int32` is Delta's
   integer, `int64` its long. No column is a list: several values are one text, joined by a
-  backslash.
+  backslash. Of attributes, a day before 1582-10-15 and a moment before 1900 are null and counted,
+  because Spark 3 would fail on the whole column. The column with the text keeps them.
 - **keyword**, **tag**, **VR**, **VM**: the attribute that the column shows (PS3.6). The tables'
   own schema has the same (`dicom.keyword`, `dicom.tag`, …, in the metadata of its fields).
   [Views](views.sql) have keywords for names. `dicom-assets view` prints them with your columns.

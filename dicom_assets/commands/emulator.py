@@ -18,8 +18,14 @@ from dicom_assets.commands.progress import working
     show_default=True,
     help="Folder of the archive; made when it is not there.",
 )
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    help="Name of this machine by which clients ask, behind a proxy for one; may be repeated.",
+)
 @click.pass_context
-def emulator(context: click.Context, port: int, archive: Path) -> None:
+def emulator(context: click.Context, port: int, archive: Path, hosts: tuple[str, ...]) -> None:
     """Serve a DICOM service on this machine: STOW-RS, WADO-RS metadata, delete, change feed."""
     context.obj = archive
     if context.invoked_subcommand is not None:
@@ -29,7 +35,7 @@ def emulator(context: click.Context, port: int, archive: Path) -> None:
     from dicom_assets.emulator.server import start
 
     try:
-        running = start(create_application(Archive(archive)), port=port)
+        running = start(create_application(Archive(archive), hosts=hosts), port=port)
     except OSError:
         raise click.ClickException(
             f"port {port} is taken, or may not be used: choose another with --port"

@@ -29,7 +29,7 @@ _MEGABYTE = 1_000_000
 @click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
 def erased(study: str, as_json: bool) -> None:
     """Show what still holds a study, and until when: rows, old files, logs."""
-    if not re.fullmatch(r"(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+", study, re.ASCII):
+    if not re.fullmatch(r"(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+", study := study.strip(), re.ASCII):
         raise click.BadParameter("a UID of DICOM is needed")
     settings = Settings.from_environment(complete=False)
     with working("opening the tables", "looked through {:,} of {:,} MB of data files") as progress:

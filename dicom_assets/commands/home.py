@@ -9,7 +9,9 @@ from typing import Final
 from dagster import DagsterInstance
 from filelock import FileLock
 
-DEFAULT_HOME: Final = Path("data/dagster")
+from dicom_assets.settings import HOME_DIRECTORY
+
+DEFAULT_HOME: Final = Path(HOME_DIRECTORY)
 DAGSTER_YAML: Final = "dagster.yaml"
 # The SHA-256 of each dagster.yaml of a release: a copy that nobody has changed is replaced.
 _FORMER: Final = ("9df33effcb20d409434e148f642d43c4624a230c52d15bf24b2d0163b048ed5a",)  # 0.1, 0.2
@@ -27,7 +29,7 @@ def initialise_home(home: Path) -> Path:
     database, so one makes it while the other waits.
     """
     home = home.absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(0o700, parents=True, exist_ok=True)
     with FileLock(home / ".initialising"):
         copy = home / DAGSTER_YAML
         if not copy.exists() or sha256(copy.read_bytes()).hexdigest() in _FORMER:

@@ -71,7 +71,7 @@ class Names:
 
     @property
     def unfilled(self) -> str:
-        """The sensor that starts filling tables which were switched on later."""
+        """The sensor that starts filling tables which were switched on later, or are outdated."""
         return f"{self.word}_unfilled_tables"
 
     @property

@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from dicom_assets.emulator import feed, qido, stow, updates
 from dicom_assets.emulator.archive import MICROSOFT_DEFAULT, NotStored, is_partition, is_uid
+from dicom_assets.emulator.doors import Doors, spooled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,10 @@ machine.</p>
 <a href="v2/changefeed">with metadata</a></li>
 <li><a href="v2/changefeed/latest">The newest entry</a></li>
 </ul>
-<p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{study}</code>.</p>
+<p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{study}</code>,
+search (QIDO-RS) with <code>GET v2/studies</code>, <code>v2/series</code>,
+<code>v2/instances</code>, and below a study or a series. Files are not kept: there is no
+<code>GET v2/studies/{study}</code>.</p>
 </html>
 """
 
@@ -88,9 +92,14 @@ class _SupportedVersions:
         await self.app(scope, receive, send_named)
 
 
-def create_application(archive: Archive, *, middleware: Sequence[Middleware] = ()) -> Starlette:
-    """Return the ASGI application that serves the archive, with `middleware` before it."""
-    named = [*middleware, Middleware(_SupportedVersions)]
+def create_application(
+    archive: Archive, *, middleware: Sequence[Middleware] = (), hosts: Sequence[str] = ()
+) -> Starlette:
+    """Return the ASGI application that serves the archive, with `middleware` before it.
+
+    It answers to the names of this machine, and to `hosts`.
+    """
+    named = [*middleware, Middleware(_SupportedVersions), Middleware(Doors, hosts)]
     application = Starlette(routes=_routes(), middleware=named)
     application.state.archive = archive
     return application
@@ -179,17 +188,26 @@ async def _store(request: Request) -> Response:
     prefix = f"partitions/{partition}/" if "partition" in request.path_params else ""
     studies_url = f"{request.base_url}v{request.path_params['version']}/{prefix}studies"
     target = stow.StoreTarget(partition, uids[0] if uids else None, studies_url)
-    files = stow.files_of(request.headers.get("content-type", ""), await request.body())
-    stored = await run_in_threadpool(stow.store, _archive(request), target, files)
+    archive, kind = _archive(request), request.headers.get("content-type", "")
+    stow.require_kind(kind)
+    async with spooled(request, stow.MAX_STORE_BYTES, archive.path.parent) as body:
+        files = await run_in_threadpool(stow.files_of, kind, body)
+        stored = await run_in_threadpool(stow.store, archive, target, files)
     if stored.dataset is None:
         return Response(status_code=stored.status)
-    body = json.dumps(stored.dataset)
-    return Response(body, status_code=stored.status, headers=_DICOM_JSON)
+    return Response(json.dumps(stored.dataset), status_code=stored.status, headers=_DICOM_JSON)
 
 
 async def _update(request: Request) -> Response:
+    kind = request.headers.get("content-type", "").partition(";")[0]
+    if kind.strip().lower() != "application/json":
+        raise HTTPException(415, "The content type is not application/json.")
+    archive = _archive(request)
+    async with spooled(request, updates.MAX_UPDATE_BYTES, archive.path.parent) as body:
+        body.seek(0)
+        content = body.read()
     try:
-        update = updates.parse_update(json.loads(await request.body()))
+        update = updates.parse_update(json.loads(content))
     except ValueError:
         raise HTTPException(400, "The body is not JSON.") from None
     except updates.InvalidUpdate as problem:
@@ -197,11 +215,11 @@ async def _update(request: Request) -> Response:
             return Response(json.dumps(problem.dataset), status_code=400, headers=_DICOM_JSON)
         raise HTTPException(400, f"{problem}.") from None
     operation = await run_in_threadpool(
-        updates.perform_update, _archive(request), _partition(request), update
+        updates.perform_update, archive, _partition(request), update
     )
     href = f"{request.base_url}v2/operations/{operation.id}"
-    body = json.dumps({"id": operation.id, "href": href})
-    return Response(body, status_code=202, headers={**_JSON, "location": href})
+    answer = json.dumps({"id": operation.id, "href": href})
+    return Response(answer, status_code=202, headers={**_JSON, "location": href})
 
 
 def _archive(request: Request) -> Archive:
@@ -217,7 +235,8 @@ def _partition(request: Request) -> str:
 def _path_names(request: Request) -> tuple[tuple[str, ...], str]:
     """Return the UIDs and the data partition in the path. Raise 400 if one of them is invalid."""
     names = ("study", "series", "instance")
-    uids = tuple(request.path_params[name] for name in names if name in request.path_params)
+    given = (request.path_params.get(name) for name in names)
+    uids = tuple(uid.rstrip(" ") for uid in given if uid is not None)
     partition = _partition(request)
     if not all(map(is_uid, uids)) or not is_partition(partition):
         raise HTTPException(400, "An identifier in the path is invalid.")

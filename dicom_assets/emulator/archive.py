@@ -5,7 +5,8 @@ state and the metadata of an entry *now*, on which all depends, are the SQL of `
 HTTP (`application`), reading DICOM files (`headers`), sample content (`sample`).
 
 Three tables. `instance` has a row per key that was ever stored; `header` is its DICOM JSON as
-text, null once it is gone; `current` is the sequence of the entry that holds it. `entry` has a
+text, null once it is gone; `current` is the sequence of the entry that holds it. UIDs keep the
+spaces at their ends and are compared without them, as SQL Server does. `entry` has a
 row per change and is never removed, nor altered but for its file path: an entry reads Deleted when
 its instance has no header, Current when the instance points at it, else Replaced. So a write
 touches one row of `instance` however long its history is.
@@ -31,7 +32,7 @@ MICROSOFT_DEFAULT: Final = "Microsoft.Default"
 INT64_MAX: Final = 2**63 - 1
 
 _UID_TAGS: Final = ("0020000D", "0020000E", "00080018")  # study, series, instance
-_UID: Final = re.compile(r"[0-9.]{0,63}[0-9]")
+_UID: Final = re.compile(r"[0-9.]{0,63}[0-9] *")
 _PARTITION: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FORMAT: Final = 1
 
@@ -39,9 +40,9 @@ _SCHEMA: Final = """
 CREATE TABLE instance (
     id INTEGER PRIMARY KEY,
     data_partition TEXT NOT NULL,
-    study TEXT NOT NULL,
-    series TEXT NOT NULL,
-    sop TEXT NOT NULL,
+    study TEXT NOT NULL COLLATE RTRIM,
+    series TEXT NOT NULL COLLATE RTRIM,
+    sop TEXT NOT NULL COLLATE RTRIM,
     current INTEGER,
     header TEXT,
     UNIQUE (data_partition, study, series, sop)
@@ -138,6 +139,11 @@ class Instance(NamedTuple):
     header_text: str
 
     @property
+    def uids(self) -> tuple[str, ...]:
+        """Study, series and instance UID, without padding."""
+        return tuple(uid.rstrip(" ") for uid in self.key[1:])
+
+    @property
     def header(self) -> dict[str, Any]:
         """The DICOM JSON of the instance."""
         loaded: dict[str, Any] = json.loads(self.header_text)
@@ -154,7 +160,7 @@ class Operation(NamedTuple):
 
 
 def is_uid(text: object) -> bool:
-    """Return True for a UID as the service takes it: digits and dots, at most 64."""
+    """Return True for a UID as the service takes it: 64 digits and dots at most, then spaces."""
     return isinstance(text, str) and _UID.fullmatch(text) is not None
 
 
@@ -172,7 +178,8 @@ def instance_key(header: Mapping[str, Any], partition: str = MICROSOFT_DEFAULT) 
 
 def _uid(header: Mapping[str, Any], tag: str) -> str:
     match header.get(tag):
-        case {"Value": [str(uid)]} if is_uid(uid):
+        # Spaces at the end are kept, and do not count (SQL Server compares so): RTRIM above.
+        case {"Value": [str(uid)]} if is_uid(uid.rstrip(" ")):
             return uid
     raise InvalidInstance(f"{tag} must hold one UID of at most 64 digits and dots")
 
@@ -208,7 +215,7 @@ class Archive:
         external_storage: str | None = None,
     ) -> None:
         """Open the archive, a new one if there is none; ArchiveError if it has another format."""
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(0o700, parents=True, exist_ok=True)
         self.path = directory / "archive.sqlite"
         self.clock = clock
         self._external_storage = external_storage
@@ -389,12 +396,12 @@ class Archive:
         return sorted({MICROSOFT_DEFAULT, *(name for (name,) in rows)})
 
     def instances(self, partition: str | None = None) -> Iterator[Instance]:
-        """Yield the live instances of one data partition or of all, by key."""
+        """Yield the live instances of one data partition or of all, by key without padding."""
         last = InstanceKey(partition or "", "", "", "")
         # A page at a time: the archive may be written to between two of them.
         while rows := self._ask(_PAGE_OF_INSTANCES, (*last, partition, partition)):
             for *key, sequence, text in rows:
-                last = InstanceKey(*key)
+                last = InstanceKey(*(part.rstrip(" ") for part in key))
                 yield Instance(last, sequence, text)
 
     def remember(self, operation: Operation) -> None:

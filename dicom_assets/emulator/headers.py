@@ -1,10 +1,10 @@
 """From a DICOM file to the header that the service keeps, or to the reason of its refusal.
 
-Here: reading Part 10, the attributes that a service requires, validation of the optional ones, and
-the DICOM JSON model as the service writes it. pydicom reads, decodes text and validates. This
-module corrects where the service differs: bulk data is dropped rather than inlined, IS and DS are
-numbers, FL has the digits of a single, an invalid optional attribute is left out whole. Not here:
-instances stored already (`archive`), the answer to a client (`stow`).
+Here: reading a file, the attributes that a service requires, and the DICOM JSON model as the
+service writes it. pydicom reads and decodes text. This module corrects where the service differs:
+bulk data is dropped rather than inlined, IS and DS are numbers, FL has the digits of a single, a
+UID keeps a space at its end, an invalid optional attribute is left out whole. Not here: the rules
+for values (`validation`), instances stored already (`archive`), the answer to a client (`stow`).
 
 The service's rules are those of microsoft/dicom-server's StoreDatasetValidator, version 2.
 """
@@ -20,15 +20,24 @@ import zlib
 from contextlib import contextmanager
 from enum import StrEnum
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydicom import config, dcmread
+from pydicom.charset import decode_bytes
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.valuerep import AMBIGUOUS_VR, VR, PersonName, validate_value
+from pydicom.dataset import FileDataset
+from pydicom.errors import BytesLengthException
+from pydicom.tag import Tag
+from pydicom.valuerep import AMBIGUOUS_VR, PN_DELIMS, TEXT_VR_DELIMS, VR, PersonName
 
 from dicom_assets.emulator.archive import InvalidInstance, is_uid
+from dicom_assets.emulator.validation import (
+    is_valid_count,
+    is_valid_text,
+    split_values,
+    without_padding,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,16 +53,15 @@ _PATIENT_ID: Final = 0x00100020
 
 _BULK: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB or OW"})
 _WHOLE_NUMBERS: Final = frozenset({"SL", "SS", "SV", "UL", "US", "UV"})
-_VALIDATED: Final = frozenset(
-    {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI"}
-)
+_BINARY: Final = _WHOLE_NUMBERS | {"AT", "FD", "FL"}
+_ENCODED: Final = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})  # by (0008,0005)
 _PADDED: Final = frozenset(
     {"AE", "AS", "CS", "DA", "DT", "LO", "LT", "SH", "ST", "TM", "UC", "UR", "UT"}
 )
 _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _FILE_META_GROUP: Final = 2
-_MAX_PATIENT_ID: Final = 64
-_ESCAPE: Final = "\x1b"
+_UNDEFINED: Final = 0xFFFFFFFF
+_LARGE: Final = 2**20  # larger values of a file are read when they are wanted: pixels never
 
 # Errors of pydicom over damaged files, as 80,000 of them showed. Some quote values, so none of them
 # is the cause of an error raised here. OSError is its word for a tag cut short.
@@ -75,6 +83,32 @@ _UNDECODABLE: Final = (
 # Warnings and log levels belong to the whole process: one thread at a time.
 _quiet_lock = threading.Lock()
 _pydicom_logger = logging.getLogger("pydicom")
+
+
+class _Cut(Exception):  # noqa: N818 - what happened to the element
+    """The file ends inside the element."""
+
+
+class FilePart:
+    """A DICOM file in a larger file, read where it is, from its first byte on."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file, self._start, self.size = file, start, size
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes, all that are left if it is negative."""
+        left = max(0, self.size - self.tell())
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place, and return it."""
+        origin = (0, self.tell, self.size)[whence]
+        place = (origin() if callable(origin) else origin) + offset
+        return self._file.seek(self._start + place) - self._start
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._file.tell() - self._start
 
 
 class Reason(StrEnum):
@@ -114,22 +148,22 @@ class Parsed(NamedTuple):
     dropped: tuple[str, ...]
 
 
-def parse_file(content: bytes, study: str | None = None) -> Parsed:
+def parse_file(content: bytes | FilePart, study: str | None = None) -> Parsed:
     """Return the header of a DICOM file as the service keeps it; raise Refused for a refused file.
 
-    With `study`, a file of another study is refused.
+    With `study`, a file of another study is refused. Large values of a `FilePart` stay in it.
     """
+    part = FilePart(BytesIO(content), 0, len(content)) if isinstance(content, bytes) else content
+    if not _is_dicom(part):
+        raise Refused(Reason.NOT_PART_10)
     with _quiet():
-        try:
-            dataset = dcmread(BytesIO(content))
-        except InvalidDicomError:
-            raise Refused(Reason.NOT_PART_10) from None
-        except _UNDECODABLE:
-            raise Refused(Reason.UNREADABLE) from None
+        dataset = _read(part)
+        # First, because pydicom strips the padding of what `_refusal` looks at.
+        parsed = _parsed(dataset)
         reason = _refusal(dataset, study)
         if reason is not None:
             raise Refused(reason, _one_text(dataset, _SOP_CLASS), _one_text(dataset, _SOP))
-        return _parsed(dataset)
+        return parsed
 
 
 def is_valid_attribute(tag: str, attribute: object) -> bool:
@@ -141,7 +175,8 @@ def is_valid_attribute(tag: str, attribute: object) -> bool:
             values = []
         case _:
             return False
-    return vr == dictionary_VR(tag) and _are_valid(vr, [_json_text(value) for value in values])
+    text = "\\".join(map(_json_text, values))
+    return vr == dictionary_VR(tag) and is_valid_text(int(tag, 16), vr, text)
 
 
 @contextmanager
@@ -157,6 +192,40 @@ def _quiet() -> Iterator[None]:
             _pydicom_logger.setLevel(level)
 
 
+def _is_dicom(part: FilePart) -> bool:
+    """Return True if fo-dicom reads the file (Preprocess of DicomFileReader.cs).
+
+    A preamble and file meta information may be missing, then the file begins with its dataset. The
+    first group is at most 00FF, in one of the two orders of bytes.
+    """
+    part.seek(0)
+    head = part.read(134)
+    part.seek(0)
+    first = head[132:] if head[128:132] == b"DICM" else head[:2]
+    return len(head) >= 132 and 0 in first  # noqa: PLR2004 - preamble and prefix
+
+
+def _read(part: FilePart) -> Dataset:
+    """Return the dataset up to the element in which the file ends, as fo-dicom does."""
+    try:
+        try:
+            dataset = dcmread(part, defer_size=_LARGE, force=True)
+        except struct.error:
+            # A length of four bytes is cut: without them it is a tag that is cut, and no error.
+            part.size -= 4
+            part.seek(0)
+            dataset = dcmread(part, defer_size=_LARGE, force=True)
+    except _UNDECODABLE:
+        raise Refused(Reason.UNREADABLE) from None
+    for tag in list(dataset.keys()):
+        raw: Any = dataset.get_item(tag, keep_deferred=True)
+        is_read = isinstance(raw, RawDataElement) and raw.value is not None
+        is_cut = is_read and len(raw.value) < raw.length != _UNDEFINED
+        if is_cut and _vr(raw) != VR.SQ:
+            del dataset[tag]
+    return dataset
+
+
 def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
     """Return None if every required attribute is there and valid."""
     required = {
@@ -169,29 +238,33 @@ def _refusal(dataset: Dataset, study: str | None) -> Reason | None:
     missing = [reason for tag, reason in required.items() if not uids[tag]]
     if missing:
         return missing[0]
-    if not all(map(is_uid, uids.values())):
+    # Spaces at the end are allowed, and zeros in front of a component (UidValidation).
+    if not all(is_uid((uid or "").rstrip(" ")) for uid in uids.values()):
         return Reason.INVALID_UID
-    if study is not None and uids[_STUDY] != study:
+    if study is not None and (uids[_STUDY] or "").rstrip() != study:
         return Reason.OTHER_STUDY
-    # Version 2 asks that the attribute is there; it may be empty.
+    # Version 2 asks that the attribute is there; it may be empty. Of several values the service
+    # looks at the first, and leaves out all (LongStringValidation).
     if _PATIENT_ID not in dataset:
         return Reason.NO_PATIENT_ID
-    patient = _one_text(dataset, _PATIENT_ID)
-    if patient is None or len(patient) > _MAX_PATIENT_ID:
-        return Reason.INVALID_PATIENT_ID
-    has_controls = any(letter < " " and letter != _ESCAPE for letter in patient)
-    return Reason.INVALID_PATIENT_ID if has_controls else None
+    patient = _texts(dataset, _PATIENT_ID, "LO")
+    is_valid = patient is not None and all(is_valid_text(0, "LO", one) for one in patient[:1])
+    return None if is_valid else Reason.INVALID_PATIENT_ID
 
 
 def _one_text(dataset: Dataset, tag: int) -> str | None:
-    """Return the single value of a text element: '' if empty, None if absent or several."""
+    """Return a UID: '' if empty, None if absent, several or of another VR."""
+    texts = _texts(dataset, tag, "UI")
+    return None if texts is None or len(texts) > 1 else "".join(texts)
+
+
+def _texts(dataset: Dataset, tag: int, vr: str) -> list[str] | None:
+    """Return the values of an element; None if it is absent or of another VR."""
     try:
-        value = dataset[tag].value if tag in dataset else None
-    except _UNDECODABLE:
+        actual, _, text = _content(dataset, Tag(tag)) if tag in dataset else (None, b"", "")
+    except (_Cut, *_UNDECODABLE):
         return None
-    if value is None and tag in dataset:
-        return ""
-    return str(value) if isinstance(value, str) else None
+    return split_values(vr, without_padding(vr, text)) if actual == vr else None
 
 
 def _parsed(dataset: Dataset) -> Parsed:
@@ -218,15 +291,21 @@ def _items(dataset: Dataset, invalid: set[str]) -> dict[str, Any]:
 def _element(dataset: Dataset, tag: BaseTag, invalid: set[str]) -> dict[str, Any] | None:
     """Return one element in JSON; None for bulk data and for undecodable values."""
     try:
-        element = _decoded(dataset, tag)
+        vr, encoded, content = _content(dataset, tag)
+        element = _decoded(dataset, tag, vr, encoded, content)
         if element is None or element.VR in _BULK:
             return None
         if element.VR == VR.SQ:
             return _filled("SQ", [_items(item, invalid) for item in element.value or []])
-        is_empty_patient = tag == _PATIENT_ID and not any(_values(element))
-        if is_empty_patient or not _are_valid(element.VR, _values(element)):
+        if element.VR in _BINARY:
+            is_valid = is_valid_count(tag, len(_values(element)))
+        else:
+            is_valid = is_valid_text(tag, element.VR, content)
+        if not is_valid or (tag == _PATIENT_ID and not content.strip()):
             invalid.add(f"{tag:08X}")
         return _filled(element.VR, _json_values(element.VR, _values(element)))
+    except _Cut:
+        return None
     except _UNDECODABLE:
         invalid.add(f"{tag:08X}")
         return None
@@ -237,23 +316,61 @@ def _filled(vr: str, values: list[Any]) -> dict[str, Any]:
     return {"vr": str(vr), "Value": values} if values else {"vr": str(vr)}
 
 
-def _decoded(dataset: Dataset, tag: BaseTag) -> DataElement | None:
+def _content(dataset: Dataset, tag: BaseTag) -> tuple[str | None, bytes, str]:
+    """Return the VR of an element, and its value as bytes and as text, for bulk data without them.
+
+    Raise _Cut for an element that the file does not hold whole.
+    """
+    raw: DataElement | RawDataElement = dataset.get_item(tag, keep_deferred=True)
+    if not isinstance(raw, RawDataElement):
+        return raw.VR, b"", "" if raw.VR == VR.SQ else "\\".join(map(str, _values(raw)))
+    vr = _vr(raw)
+    if vr in _BULK or vr == VR.SQ:
+        return vr, b"", ""
+    encoded = raw.value or b""
+    if raw.value is None and raw.length and isinstance(dataset, FileDataset) and dataset.buffer:
+        dataset.buffer.seek(raw.value_tell)
+        encoded = dataset.buffer.read(raw.length)
+    if len(encoded) < raw.length != _UNDEFINED:
+        raise _Cut
+    return vr, encoded, _text(dataset, vr, encoded)
+
+
+def _vr(raw: RawDataElement) -> str | None:
+    """Return the VR in the file; that of the dictionary for none or UN, as fo-dicom reads them."""
+    if raw.VR in (None, VR.UN) and dictionary_has_tag(raw.tag):
+        return dictionary_VR(raw.tag)
+    return VR.LO if raw.VR == VR.UN and raw.tag.is_private_creator else raw.VR
+
+
+def _decoded(
+    dataset: Dataset, tag: BaseTag, vr: str | None, encoded: bytes, content: str
+) -> DataElement | None:
     """Return the element with its own VR and decoded values; None if it may be bulk data.
 
     IS and DS keep their text, so that a value which is no number can still be served.
     """
-    raw: DataElement | RawDataElement = dataset.get_item(tag, keep_deferred=True)
-    if not isinstance(raw, RawDataElement):
+    if not isinstance(dataset.get_item(tag, keep_deferred=True), RawDataElement):
         return dataset[tag]
-    vr = raw.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else None)
-    encoded = raw.value or b""
     if vr in ("IS", "DS"):
-        return _unchecked(tag, vr, encoded.decode("ascii", "replace").split("\\"))
+        return _unchecked(tag, vr, content.split("\\"))
+    if vr == VR.UI:
+        return _unchecked(tag, vr, split_values(vr, without_padding(vr, content)))
     if vr == VR.US_SS:
         # Implicit VR alone has it, hence little endian.
         vr, code = ("SS", "h") if dataset.get("PixelRepresentation") == 1 else ("US", "H")
         return _unchecked(tag, vr, list(struct.unpack(f"<{len(encoded) // 2}{code}", encoded)))
-    return None if vr in AMBIGUOUS_VR else _padded(dataset[tag], encoded)
+    return None if vr in _BULK or vr in AMBIGUOUS_VR else _padded(dataset[tag], encoded)
+
+
+def _text(dataset: Dataset, vr: str | None, encoded: bytes) -> str:
+    """Return the text of an element, value by value as pydicom decodes it, with its padding."""
+    if vr not in _ENCODED:
+        return encoded.decode("ascii", "replace")
+    charset = dataset.original_character_set or "iso8859"
+    encodings = [charset] if isinstance(charset, str) else charset
+    delimiters = PN_DELIMS if vr == VR.PN else TEXT_VR_DELIMS
+    return "\\".join(decode_bytes(one, encodings, delimiters) for one in encoded.split(b"\\"))
 
 
 def _unchecked(tag: BaseTag, vr: str, value: object) -> DataElement:
@@ -261,12 +378,17 @@ def _unchecked(tag: BaseTag, vr: str, value: object) -> DataElement:
 
 
 def _padded(element: DataElement, encoded: bytes) -> DataElement:
-    """Return the element with its final nulls, which pydicom strips and the service keeps."""
-    nulls = "\0" * (len(encoded) - len(encoded.rstrip(b"\0")))
-    if not nulls or element.VR not in _PADDED or not _values(element):
+    """Return the element with its padding, which pydicom strips and the service keeps.
+
+    That is final nulls, and of a UID, whose padding is a null, final spaces.
+    """
+    is_uid = element.VR == VR.UI
+    kept, pad = (encoded.rstrip(b"\0"), b" ") if is_uid else (encoded, b"\0")
+    padding = kept[len(kept.rstrip(pad)) :].decode()
+    if not padding or not (is_uid or element.VR in _PADDED) or not _values(element):
         return element
     *others, last = _values(element)
-    return _unchecked(element.tag, element.VR, [*others, f"{last}{nulls}"])
+    return _unchecked(element.tag, element.VR, [*others, f"{last}{padding}"])
 
 
 def _values(element: DataElement) -> list[Any]:
@@ -279,20 +401,6 @@ def _values(element: DataElement) -> list[Any]:
     if element.VR in ("IS", "DS"):
         values = [str(getattr(one, "original_string", one)).strip(" \0") for one in values]
     return values if any(one not in ("", None) for one in values) else []
-
-
-def _are_valid(vr: str, values: list[Any]) -> bool:
-    """Return True if every value follows its VR (PS3.5 6.2); padding and empty ones are allowed."""
-    if vr not in _VALIDATED:
-        return True
-    try:
-        for value in values:
-            text = str(value or "").rstrip("\0")
-            if text:
-                validate_value(vr, text, config.RAISE)
-    except ValueError:
-        return False
-    return True
 
 
 def _json_text(value: object) -> str:

@@ -183,12 +183,12 @@ _KEYWORDS: Final = {
 def _groups(archive: Archive, scope: SearchScope, level: SearchLevel) -> list[InstanceGroup]:
     """Return the items of the level in the scope, newest first."""
     live = sorted(archive.instances(scope.partition), key=lambda one: -one.sequence)
-    inside = [one for one in live if one.key[1 : 1 + len(scope.uids)] == scope.uids]
+    inside = [one for one in live if one.uids[: len(scope.uids)] == scope.uids]
     groups: dict[tuple[str, ...], list[Instance]] = {}
     studies: dict[str, list[Instance]] = {}
     for one in inside:
-        groups.setdefault(one.key[1 : 1 + level], []).append(one)
-        studies.setdefault(one.key.study, []).append(one)
+        groups.setdefault(one.uids[:level], []).append(one)
+        studies.setdefault(one.uids[0], []).append(one)
     return [InstanceGroup(group, studies[key[0]]) for key, group in groups.items()]
 
 
@@ -197,16 +197,16 @@ def _is_match(group: InstanceGroup, tag: str, wanted: str) -> bool:
     is_date = dictionary_has_tag(tag) and dictionary_VR(tag) == "DA"
     dates = _DATES.fullmatch(wanted) if is_date else None
     if dates is None:
-        return wanted.rstrip("\0").casefold() in map(str.casefold, values)
+        return wanted.rstrip("\0 ").casefold() in map(str.casefold, values)
     first, last = dates[1] or "", dates[2] or "99999999"
     return any(first <= value <= last for value in values)
 
 
 def _texts(attribute: Dataset | None) -> list[str]:
-    """Return the values of an attribute as searchable texts, without null padding."""
+    """Return the values of an attribute as searchable texts, without padding."""
     values = (attribute or {}).get("Value", [])
     texts = [one.get("Alphabetic", "") if isinstance(one, dict) else one for one in values]
-    return [str(text).rstrip("\0") for text in texts if text is not None]
+    return [str(text).rstrip("\0 ") for text in texts if text is not None]
 
 
 def _dataset(group: InstanceGroup, include: frozenset[str]) -> Dataset:

@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from dicom_assets.emulator import ticks
 from dicom_assets.emulator.archive import AlreadyStored, Archive, instance_key
-from dicom_assets.emulator.headers import Refused, parse_file
+from dicom_assets.emulator.headers import FilePart, Refused, parse_file
 
 ProgressCallback = Callable[[int, int], None]
 _Header = Mapping[str, Any]
@@ -93,7 +93,7 @@ def first_hour(directory: Path, *, now: datetime, delay: timedelta) -> datetime:
     claim = directory.with_name(f"{directory.name}.first-hour")
     start = (now.astimezone(UTC) - delay).replace(minute=0, second=0, microsecond=0) - SPAN
     with suppress(OSError):
-        claim.parent.mkdir(parents=True, exist_ok=True)
+        claim.parent.mkdir(0o700, parents=True, exist_ok=True)
         if not claim.exists():
             _create_whole(claim, start.isoformat())
         return datetime.fromisoformat(claim.read_text(encoding="utf-8").strip())
@@ -107,7 +107,7 @@ def prepare_archive(
 
     One process fills and the others wait. An interrupted fill begins anew.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(0o700, parents=True, exist_ok=True)
     with FileLock(directory.with_name(f"{directory.name}.lock")):
         if not (directory / _ARCHIVE).exists():
             _build(directory, first_hour, progress or _silent)
@@ -134,7 +134,9 @@ def import_paths(
     refused: Counter[str] = Counter()
     for done, file in enumerate(files, 1):
         try:
-            archive.store(parse_file(file.read_bytes()).header)
+            with file.open("rb") as opened:
+                part = FilePart(opened, 0, file.stat().st_size)
+                archive.store(parse_file(part).header)
         except (AlreadyStored, Refused, OSError) as error:
             reason = error.reason.value if isinstance(error, Refused) else ALREADY_STORED
             reason = UNREADABLE_FILE if isinstance(error, OSError) else reason

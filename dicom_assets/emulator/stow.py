@@ -1,26 +1,34 @@
 """Storing over HTTP (STOW-RS): from the body of a request to the answer about each instance.
 
-Here: multipart bodies, the store response and its codes. Not here: validation of a file
-(`headers`), the state of an instance (`archive`).
+Here: multipart bodies, read from a file, the store response and its codes. Not here: validation of
+a file (`headers`), the state of an instance (`archive`).
 """
 
 from __future__ import annotations
 
 from email.message import Message
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from itertools import islice, zip_longest
+from os import SEEK_END
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from starlette.exceptions import HTTPException
 
 from dicom_assets.emulator.archive import AlreadyStored, Archive
-from dicom_assets.emulator.headers import Parsed, Refused, parse_file
+from dicom_assets.emulator.headers import FilePart, Parsed, Refused, parse_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 DICOM: Final = "application/dicom"
 MULTIPART: Final = "multipart/related"
 
+# The service takes 4 GB. This is the largest file of a clinic, and what a laptop's disk has left.
+MAX_STORE_BYTES: Final = 2**30
+MAX_PARTS: Final = 10_000
+
 _CRLF: Final = b"\r\n"
+_CHUNK: Final = 2**20
+_LONGEST_HEAD: Final = 2**14
 _UNSUPPORTED: Final = (415, "The content type is not supported.")
 _MALFORMED: Final = (400, "The body is not a multipart body.")
 
@@ -40,29 +48,42 @@ class StoreResponse(NamedTuple):
     dataset: dict[str, Any] | None
 
 
-def files_of(content_type: str, body: bytes) -> list[bytes]:
+def require_kind(content_type: str) -> None:
+    """Raise HTTPException 415 for a content type that is no store's."""
+    kind = _described(content_type)
+    multipart = kind.get_content_type() == MULTIPART and kind.get_param("type", DICOM) == DICOM
+    if not multipart and kind.get_content_type() != DICOM:
+        raise HTTPException(*_UNSUPPORTED)
+
+
+def files_of(content_type: str, body: IO[bytes]) -> list[FilePart]:
     """Return the DICOM files in a body: one for a single part, any number for a multipart body.
 
-    Raise HTTPException 415 for another content type, 400 for a body that is not of its type.
+    Raise HTTPException 415 for a part of another content type, 400 for a body that is not of its
+    type, 413 for too many parts.
     """
     kind = _described(content_type)
     if kind.get_content_type() == DICOM:
-        return [body]
-    if kind.get_content_type() != MULTIPART or kind.get_param("type", DICOM) != DICOM:
-        raise HTTPException(*_UNSUPPORTED)
+        return [FilePart(body, 0, body.seek(0, SEEK_END))]
     boundary = kind.get_param("boundary")
     if not isinstance(boundary, str) or not boundary:
         raise HTTPException(*_MALFORMED)
     # RFC 2046 5.1.1: the parts lie between the delimiters, each with its own header lines.
     delimiter = _CRLF + b"--" + boundary.encode("latin-1", "replace")
-    _, *parts = (_CRLF + body).split(delimiter)
-    ends = [index for index, part in enumerate(parts) if part.startswith(b"--")]
-    if not ends:
-        raise HTTPException(*_MALFORMED)
-    return [_file(part) for part in parts[: ends[0]]]
+    places = list(islice(_places(body, delimiter), MAX_PARTS + 1))
+    files: list[FilePart] = []
+    for place, following in zip_longest(places, places[1:]):
+        start = body.seek(place + len(delimiter))
+        if body.read(2) == b"--":
+            return files
+        if following is None:
+            break
+        files.append(_file(body, start, following))
+    too_many = (413, f"The body has more than {MAX_PARTS} parts: send fewer files.")
+    raise HTTPException(*(too_many if len(places) > MAX_PARTS else _MALFORMED))
 
 
-def store(archive: Archive, target: StoreTarget, files: Sequence[bytes]) -> StoreResponse:
+def store(archive: Archive, target: StoreTarget, files: Sequence[FilePart]) -> StoreResponse:
     """Store each file, and return the response: 200 all, 202 some or with warnings, 409 none."""
     if not files:
         return StoreResponse(204, None)
@@ -83,7 +104,7 @@ def store(archive: Archive, target: StoreTarget, files: Sequence[bytes]) -> Stor
     return StoreResponse(409 if not good else 202 if bad or warned else 200, dataset)
 
 
-def _store(archive: Archive, target: StoreTarget, content: bytes) -> tuple[bool, dict[str, Any]]:
+def _store(archive: Archive, target: StoreTarget, content: FilePart) -> tuple[bool, dict[str, Any]]:
     try:
         parsed = parse_file(content, target.study)
     except Refused as refusal:
@@ -96,27 +117,24 @@ def _store(archive: Archive, target: StoreTarget, content: bytes) -> tuple[bool,
     return True, _referenced(target, parsed)
 
 
+def _referred(sop_class: str | None, sop: str | None) -> dict[str, Any]:
+    uids = {"00081150": sop_class, "00081155": sop}
+    return {tag: {"vr": "UI", "Value": [uid]} for tag, uid in uids.items() if uid}
+
+
 def _failed(sop_class: str | None, sop: str | None, code: int) -> dict[str, Any]:
     """Return an item of FailedSOPSequence: the UIDs that could be read, and the failure reason."""
-    item: dict[str, Any] = {}
-    if sop_class:
-        item["00081150"] = {"vr": "UI", "Value": [sop_class]}
-    if sop:
-        item["00081155"] = {"vr": "UI", "Value": [sop]}
+    item = _referred(sop_class, sop)
     item["00081197"] = {"vr": "US", "Value": [code]}
     return item
 
 
 def _referenced(target: StoreTarget, parsed: Parsed) -> dict[str, Any]:
     """Return an item of ReferencedSOPSequence, with a warning for each attribute left out."""
-    study, series = _uid(parsed, "0020000D"), _uid(parsed, "0020000E")
-    sop = _uid(parsed, "00080018")
+    study, series, sop = (_uid(parsed, tag) for tag in ("0020000D", "0020000E", "00080018"))
     url = f"{target.studies_url}/{study}/series/{series}/instances/{sop}"
-    item: dict[str, Any] = {
-        "00081150": {"vr": "UI", "Value": [_uid(parsed, "00080016")]},
-        "00081155": {"vr": "UI", "Value": [sop]},
-        "00081190": {"vr": "UR", "Value": [url]},
-    }
+    item = _referred(_uid(parsed, "00080016"), sop)
+    item["00081190"] = {"vr": "UR", "Value": [url]}
     if parsed.dropped:
         # Without the values, which the service's own comments quote.
         tags = [f"({tag[:4]},{tag[4:]})".lower() for tag in parsed.dropped]
@@ -127,8 +145,9 @@ def _referenced(target: StoreTarget, parsed: Parsed) -> dict[str, Any]:
     return item
 
 
-def _uid(parsed: Parsed, tag: str) -> str:
-    return str(parsed.header[tag]["Value"][0])
+def _uid(parsed: Parsed, tag: str) -> str | None:
+    """Return a UID without padding; None for a SOP class UID that is left out itself."""
+    return str(parsed.header[tag]["Value"][0]).rstrip(" ") if tag in parsed.header else None
 
 
 def _described(content_type: str) -> Message:
@@ -138,9 +157,24 @@ def _described(content_type: str) -> Message:
     return described
 
 
-def _file(part: bytes) -> bytes:
+def _places(body: IO[bytes], delimiter: bytes) -> Iterator[int]:
+    """Yield the places of a delimiter in a file, before which one thinks a line end."""
+    body.seek(0)
+    window, start = _CRLF, -len(_CRLF)
+    while chunk := body.read(_CHUNK):
+        window += chunk
+        place = window.find(delimiter)
+        while place >= 0:
+            yield start + place
+            place = window.find(delimiter, place + len(delimiter))
+        rest = window[1 - len(delimiter) :]
+        window, start = rest, start + len(window) - len(rest)
+
+
+def _file(body: IO[bytes], start: int, end: int) -> FilePart:
     """Return the content of a part. Raise 415 if its type is another than DICOM."""
-    head, blank, content = part.partition(_CRLF + _CRLF)
+    body.seek(start)
+    head, blank, _ = body.read(min(_LONGEST_HEAD, end - start)).partition(_CRLF + _CRLF)
     if not blank:
         raise HTTPException(*_MALFORMED)
     for line in head.split(_CRLF):
@@ -148,4 +182,5 @@ def _file(part: bytes) -> bytes:
         typed = name.strip().lower() == "content-type"
         if typed and _described(value.strip()).get_content_type() != DICOM:
             raise HTTPException(*_UNSUPPORTED)
-    return content
+    content = start + len(head) + len(blank)
+    return FilePart(body, content, end - content)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_STUDIES: Final = 50
+MAX_UPDATE_BYTES: Final = 2**20  # 50 UIDs and 36 attributes, the longest of 10,240 characters
 
 # docs/concepts/bulk-update.md of microsoft/dicom-server: patient identification, patient
 # demographic and general study module, sequences left out.

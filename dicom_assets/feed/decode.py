@@ -1,10 +1,13 @@
 """The bytes of a page to entries, typed and checked.
 
-A page is decoded as a whole. When that fails, the names of its fields may be in another case, as
-they are in an example of the service's documentation, or new, so it is decoded with the names as we
-know them. When that fails too, each entry is decoded alone, so that one unusable entry becomes one
-rejection and the others are kept. Headers stay bytes here, verbatim: `header` makes columns of
-them.
+A page is decoded as a whole, also with fields that are new. When that fails, the names of its
+fields may be in another case, as they are in an example of the service's documentation, so it is
+decoded with the names as we know them. When that fails too, each entry is decoded alone, so that
+one unusable entry becomes one rejection and the others are kept. Headers stay bytes here, verbatim:
+`header` makes columns of them.
+
+Every answer is bounded before objects are made of it: a page by its rows, and JSON that is parsed
+in Python, or to Python's objects, by its marks.
 """
 
 import re
@@ -18,6 +21,8 @@ import msgspec
 
 from dicom_assets.errors import MiscountError
 from dicom_assets.feed_contract import Key, Rejection
+from dicom_assets.header.marks import MOST_MARKS, has_too_many
+from dicom_assets.header.values import PADDING
 from dicom_assets.window import parse_timestamp
 
 T = TypeVar("T")
@@ -39,15 +44,25 @@ _REASONS: Final = {
 # Only such names of unknown fields are named. Another one could be a value.
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 MOST_NAMED: Final = 20
+# The service's largest page. A page may have more than its limit, where rows repeat.
+MOST_ROWS: Final = 200
+# A header may nest as deep as it likes at the cost of its own entry. Deeper is no header's fault.
+MOST_DEPTH: Final = 1_000_000
+MOST_FIELDS: Final = 1_000
 _FIELD_IN_MESSAGE: Final = re.compile(r"(?:`|\$\.)(\w+)`\Z")
-# Strings match whole, so brackets inside them do not count. Possessive, so that time is linear.
-_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?+|[\[\]{},]', re.DOTALL)
+# A bracket or a comma outside of strings, and what is before it. Possessive, and it matches at the
+# end too, so that time is linear.
+_MARK: Final = re.compile(
+    rb'(?:[^"\[\]{},]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?+)*+([\[\]{},]|\Z)', re.DOTALL
+)
+_STEPS: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1, b",": 0, b"": 0}
 
-Uid: TypeAlias = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[0-9.]+\Z")]
+# With the padding at its end, which is no part of it: a NUL (PS3.5 6.2), and the space of scanners.
+Uid: TypeAlias = Annotated[str, msgspec.Meta(pattern=rf"\A[0-9.]{{1,64}}[{PADDING}]*\Z")]
 
 
 class MalformedError(ValueError):
-    """The bytes are not one whole JSON array. Requesting the page again may help."""
+    """The bytes are not what was asked for. Requesting it again may help."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -95,7 +110,15 @@ Row: TypeAlias = tuple[Identity, Entry | Rejection]
 
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NAMES: Final = {name.lower(): name for name in _Wire.__struct_encode_fields__}
-_ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+# An array of which no more elements become objects than a page may have, and one to notice more.
+_ELEMENTS: Final = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "Elements",
+        [(f"e{n}", msgspec.Raw, None) for n in range(MOST_ROWS + 1)],
+        array_like=True,
+        gc=False,
+    )
+)
 _USUAL_PAGE: Final = msgspec.json.Decoder(list[_Usual])
 _PAGE: Final = msgspec.json.Decoder(list[_Wire])
 _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -104,14 +127,18 @@ _FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def decode_page(body: bytes) -> list[Row]:
     """Return the rows of a page in its order, with a Rejection for each unusable one.
 
-    Raises MalformedError when the bytes are not one whole JSON array, and MiscountError unless
-    each of its elements, counted before any is parsed, became one row.
+    Raises MalformedError when the bytes are not one whole JSON array, or one of more than
+    MOST_ROWS elements, and MiscountError unless each of its elements, counted before any is parsed,
+    became one row.
     """
-    elements: Sequence[bytes | msgspec.Raw]
+    elements: list[bytes | msgspec.Raw]
     try:
-        elements = _ELEMENTS.decode(body)
+        found = msgspec.structs.astuple(_ELEMENTS.decode(body))
     except _UNDECODABLE:
         elements = list(split(body))
+    else:
+        elements = [element for element in found if element is not None]
+    _require_page(len(elements))
     rows = _rows(body, elements)
     if len(rows) != len(elements):
         raise MiscountError(f"a page of {len(elements)} entries became {len(rows)} rows")
@@ -121,14 +148,43 @@ def decode_page(body: bytes) -> list[Row]:
 def _rows(body: bytes, elements: Sequence[bytes | msgspec.Raw]) -> list[Row]:
     with suppress(*_UNDECODABLE):
         return [(wire.sequence, _entry(wire)) for wire in _USUAL_PAGE.decode(body)]
+    if not _has_other_case(body):
+        with suppress(*_UNDECODABLE):
+            return [(wire.sequence, _entry(wire)) for wire in _PAGE.decode(body)]
+    require_few_marks(body)
     with suppress(*_UNDECODABLE):
-        known = msgspec.json.encode([_as_known(_FIELDS.decode(one)) for one in elements])
-        return [(wire.sequence, _entry(wire)) for wire in _PAGE.decode(known)]
+        known = [_as_known(_fields(one)) for one in elements]
+        wires = _PAGE.decode(msgspec.json.encode(known))
+        return [(wire.sequence, _entry(wire)) for wire in wires]
     rows, seen = list[Row](), Counter[bytes]()
     for raw in map(bytes, elements):
         rows.append(_row(raw, seen[raw]))
         seen[raw] += 1
     return rows
+
+
+def _has_other_case(body: bytes) -> bool:
+    """True when a field that may be absent seems to be there in another case than ours."""
+    lower, names = body.lower(), (b'"filePath"', b'"metadata"')
+    return any(lower.count(name.lower()) != body.count(name) for name in names)
+
+
+def require_few_marks(body: bytes) -> None:
+    """Raise MalformedError for JSON that is too much to be parsed in Python."""
+    if has_too_many(body):
+        raise MalformedError(f"it has more than {MOST_MARKS:,} brackets, commas and quotes")
+
+
+def _require_page(count: int) -> None:
+    if count > MOST_ROWS:
+        raise MalformedError(f"it has more than the {MOST_ROWS} entries of the largest page")
+
+
+def _fields(raw: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
+    fields = _FIELDS.decode(raw)
+    if len(fields) > MOST_FIELDS:
+        raise msgspec.DecodeError
+    return fields
 
 
 def _as_known(fields: Mapping[str, T]) -> dict[str, T]:
@@ -158,9 +214,9 @@ def _entry(wire: _Wire) -> Entry | Rejection:
         wire.sequence,
         ticks,
         wire.partition_name,
-        wire.study_instance_uid,
-        wire.series_instance_uid,
-        wire.sop_instance_uid,
+        wire.study_instance_uid.rstrip(PADDING),
+        wire.series_instance_uid.rstrip(PADDING),
+        wire.sop_instance_uid.rstrip(PADDING),
         action,
         state,
         wire.file_path or None,
@@ -171,23 +227,29 @@ def _entry(wire: _Wire) -> Entry | Rejection:
 def split(body: bytes) -> Iterator[bytes]:
     """Yield the elements of a JSON array as bytes. Raises MalformedError when it is not whole.
 
-    Only brackets, commas and strings are parsed, so the depth of nesting has no limit.
+    So it does beyond MOST_ROWS, MOST_MARKS and MOST_DEPTH, the first two of which bound the work.
+    Only brackets, commas and strings are parsed, so a header may be nested deeply.
     """
+    require_few_marks(body)
     text = body.strip()
     if not text.startswith(b"["):
         raise MalformedError("not an array")
-    depth, start = 0, 1
-    for token in _TOKEN.finditer(text):
-        mark = token[0]
-        depth += (mark in b"[{") - (mark in b"]}")
-        if (depth == 1 and mark == b",") or depth == 0:
-            element = text[start : token.start()].strip()
+    depth, start, count = 0, 1, 0
+    for found in _MARK.finditer(text):
+        mark = found[1]
+        depth += _STEPS[mark]
+        if depth > MOST_DEPTH:
+            raise MalformedError(f"it is nested more than {MOST_DEPTH:,} deep")
+        if depth <= 0 or (depth == 1 and mark == b","):
+            element = text[start : found.start(1)].strip()
             if element:
+                count += 1
+                _require_page(count)
                 yield element
             elif mark == b"," or start > 1:
                 raise MalformedError("an element is empty")
-            start = token.end()
-        if depth == 0:
+            start = found.end()
+        if depth <= 0:
             break
     if depth or start != len(text) or not text.endswith(b"]"):
         raise MalformedError("the array is not whole")
@@ -199,8 +261,7 @@ def _row(raw: bytes, before: int) -> Row:
     `before` is the number of entries with the same bytes before it on the page.
     """
     try:
-        known = msgspec.json.encode(_as_known(_FIELDS.decode(raw)))
-        wire = msgspec.json.decode(known, type=_Wire)
+        wire = msgspec.json.decode(msgspec.json.encode(_as_known(_fields(raw))), type=_Wire)
     except _UNDECODABLE:
         rejection = _rejection(raw)
         if rejection.sequence is not None:
@@ -237,20 +298,21 @@ def _rejection(raw: bytes) -> Rejection:
 def _shallow_fields(raw: bytes) -> Any:  # noqa: ANN401 - whatever JSON holds
     """Return an entry with every object and array inside it as None, UNSET if it is no JSON."""
     try:
-        return msgspec.json.decode(_shallow(raw))
+        fields = msgspec.json.decode(_shallow(raw))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return msgspec.UNSET
+    return msgspec.UNSET if isinstance(fields, dict) and len(fields) > MOST_FIELDS else fields
 
 
 def _shallow(raw: bytes) -> bytes:
     """Return an object's JSON with every object and array inside it replaced by null."""
     pieces, depth, start = [], 0, 0
-    for token in _TOKEN.finditer(raw):
+    for found in _MARK.finditer(raw):
         before = depth
-        depth += (token[0] in b"[{") - (token[0] in b"]}")
+        depth += _STEPS[found[1]]
         if (before, depth) == (1, 2):
-            pieces.append(raw[start : token.start()])
+            pieces.append(raw[start : found.start(1)])
         elif (before, depth) == (2, 1):
             pieces.append(b"null")
-            start = token.end()
+            start = found.end()
     return b"".join([*pieces, raw[start:]])

@@ -121,6 +121,7 @@ class Listing:
         *,
         headers: bool,
         since: float | None = None,
+        seconds: float | None = None,
         tries: int | None = None,
     ) -> Page:
         """Return the page. Raises HeaderSuspectedError after `tries`, as `Connection.get` does."""
@@ -134,7 +135,9 @@ class Listing:
         query = ServiceQuery(
             self.path, parameters, lambda body: (decode_page(body), body), str(window)
         )
-        rows, body = self.connection.get(query, stop=self.stop, since=since, tries=tries)
+        rows, body = self.connection.get(
+            query, stop=self.stop, since=since, seconds=seconds, tries=tries
+        )
         # One entry without a sequence does not stop an hour. Several on a page, and none with one,
         # are another form of the feed, and every hour would be green without an entry.
         is_unreadable = len(rows) > 1 and all(row.sequence is None for _, row in rows)

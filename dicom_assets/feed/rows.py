@@ -16,6 +16,7 @@ import pyarrow as pa
 from dicom_assets.feed.decode import Entry
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.header.extraction import Extraction, Header, extraction, header_map
+from dicom_assets.header.marks import has_too_many
 from dicom_assets.schema import CHANGE, INSTANCE, Table
 from dicom_assets.settings import HEADER_COLUMNS
 from dicom_assets.window import TICKS_PER_MICROSECOND
@@ -80,32 +81,35 @@ class RowReader:
             if isinstance(header, str):
                 rejections.append(Rejection(entry.sequence, entry.ticks, header))
             else:
-                usable.append((entry, *header))
-        entries = [entry for entry, _, _ in usable]
-        columns, unparsable = self._extraction.columns([header for _, _, header in usable])
+                usable.append((entry, header))
+        entries = [entry for entry, _ in usable]
+        columns, unparsable = self._extraction.columns([header for _, header in usable])
         for name, of_entry in _FROM_ENTRY.items():
             columns[name] = list(map(of_entry, entries))
         if self.header_columns != "map":
-            columns["metadata_string"] = [text for _, text, _ in usable]
+            # As bytes: a text of each would be one more copy of it.
+            columns["metadata_string"] = [entry.header for entry in entries]
         if self.header_columns != "string":
             columns["metadata"] = [header_map(entry.header or b"") for entry in entries]
         nothing: list[Any] = [None] * len(usable)
         arrays = [pa.array(columns.get(field.name, nothing), field.type) for field in self._schema]
         return pa.table(arrays, schema=self._schema), rejections, unparsable
 
-    def _read(self, entry: Entry) -> tuple[str, Header] | str:
-        """Return a header as text and decoded, or the reason why it is unusable."""
+    def _read(self, entry: Entry) -> Header | str:
+        """Return a header decoded, or the reason why it is unusable."""
         if entry.header is None:
             return "header absent"
         header = self._extraction.decode(entry.header)
         try:
-            text = entry.header.decode()
+            entry.header.decode()
         except UnicodeDecodeError:
-            header, text = None, ""
+            header = None
         if header is None:
             return "header cannot be decoded"
         if not self._extraction.is_of(header, (entry.study, entry.series, entry.sop)):
             # PS3.18 F.2.2 wants upper case. The tag of the study has a letter.
             is_lower = b'"0020000d"' in entry.header
             return "header has lower-case tags" if is_lower else "header is of another instance"
-        return text, header
+        if self.header_columns != "string" and has_too_many(entry.header):
+            return "header is too large for a map"
+        return header

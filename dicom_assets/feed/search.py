@@ -12,12 +12,20 @@ import pyarrow as pa
 
 from dicom_assets.errors import ServiceAnswerError, ServiceError
 from dicom_assets.feed.client import ChangeFeed
-from dicom_assets.feed.decode import MAX_INT64, Entry, MalformedError, Uid, decode_page
+from dicom_assets.feed.decode import (
+    MAX_INT64,
+    Entry,
+    MalformedError,
+    Uid,
+    decode_page,
+    require_few_marks,
+)
 from dicom_assets.feed.http.connection import ServiceQuery
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import MOST_STALE_PAGES
 from dicom_assets.feed.rows import change_rows
 from dicom_assets.feed_contract import Rejection
+from dicom_assets.header.values import PADDING
 from dicom_assets.window import Partitions, Window
 
 T = TypeVar("T")
@@ -119,7 +127,7 @@ class StudyCounts(ChangeFeed):
             instances = _number(study.instances)
             if instances is None:
                 raise _no_search("it does not give the number of instances of a study")
-            related[study.uid.value[0]] = Related(instances, _number(study.series))
+            related[study.uid.value[0].rstrip(PADDING)] = Related(instances, _number(study.series))
         return related
 
     def _matches(
@@ -131,6 +139,7 @@ class StudyCounts(ChangeFeed):
     ) -> list[T]:
         def read(body: bytes) -> list[T]:
             # Without a match the answer is 204, without a body.
+            require_few_marks(body)
             try:
                 return decoder.decode(body) if body else []
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -182,6 +191,7 @@ class StudyCounts(ChangeFeed):
 
 def _names(body: bytes) -> frozenset[str]:
     """Return the names in a list of data partitions; the case of its fields is ignored."""
+    require_few_marks(body)
     try:
         listed = _OBJECTS.decode(body) if body else []
         fields = [{name.lower(): value for name, value in one.items()} for one in listed]

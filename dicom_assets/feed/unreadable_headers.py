@@ -4,6 +4,10 @@ The service reads each header from a blob of its own. A missing or damaged blob 
 page until it is repaired. Such a page is split in halves until the bad entry is alone. It
 becomes a Rejection, and later runs retry it.
 
+A header that is larger than an answer may be is found in the same way, but certain at once: the
+service answers. The page is cut where the answer broke off. Such headers are no sign of an outage,
+so neither their number nor `retry_seconds` ends the search.
+
 An outage fails pages in the same way, and must not become a thousand rejections. So a header counts
 as unreadable only if all of this is true:
 
@@ -22,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
+from dicom_assets.errors import ServiceAnswerError, ServiceUnavailableError
 from dicom_assets.feed.decode import Entry, Identity
 from dicom_assets.feed.http.answers import HEADER_UNREADABLE
 from dicom_assets.feed.http.connection import HeaderSuspectedError
@@ -64,25 +69,29 @@ class HeaderListing(Listing):
         began = self.connection.timeouts.now()
         try:
             return self.read(position, window, limit, since=began, tries=QUICK_TRIES)
-        except HeaderSuspectedError:
-            now = self.connection.timeouts.now()
-            split = _Split(self, position, window, limit, began, suspected_at=now)
-        with suppress(_OutageError):
-            return split.page()
+        except HeaderSuspectedError as error:
+            suspicion = error
+        now, ends = self.connection.timeouts.now(), began + self.connection.retry_seconds
+        split = _Split(self, position, window, limit, ends, suspected_at=now)
+        with suppress(_OutageError, ServiceUnavailableError, ServiceAnswerError):
+            return split.page(suspicion)
         # In an outage this raises the error of the outage, after `retry_seconds`.
         return self.read(position, window, limit, since=began)
 
-    def read(
+    def read(  # noqa: PLR0913 - as `attempt`
         self,
         position: Position,
         window: Window,
         limit: int,
         *,
         since: float,
+        seconds: float | None = None,
         tries: int | None = None,
     ) -> Page:
         """Return the page as served, and store in `health` that headers can be read."""
-        page = self.attempt(position, window, limit, headers=True, since=since, tries=tries)
+        page = self.attempt(
+            position, window, limit, headers=True, since=since, seconds=seconds, tries=tries
+        )
         if has_header(page):
             self.health.read_at = self.connection.timeouts.now()
         return page
@@ -96,11 +105,23 @@ class _Part:
     count: int
     reason: str = HEADER_UNREADABLE
     is_certain: bool = False
+    begun: int = 0
 
-    def halves(self) -> list["_Part"]:
-        """Return both halves, or a single row as it is."""
-        cuts = sorted({self.start, self.start + self.count // 2, self.start + self.count})
-        return [_Part(start, end - start) for start, end in pairwise(cuts)]
+    def after(self, error: HeaderSuspectedError) -> "_Part":
+        """Return the part with the reason why it is unreadable."""
+        return replace(self, reason=error.reason, is_certain=error.is_certain, begun=error.begun)
+
+    def smaller(self) -> list["_Part"]:
+        """Return both halves, or the row at which the answer broke off, and those around it.
+
+        A single row is returned as it is.
+        """
+        if self.count == 1:
+            return [self]
+        is_cut = 0 < self.begun <= self.count
+        inner = {self.begun - 1, self.begun} if is_cut else {self.count // 2}
+        cuts = sorted({0, *inner, self.count})
+        return [_Part(self.start + low, high - low) for low, high in pairwise(cuts)]
 
 
 class _OutageError(Exception):
@@ -115,19 +136,22 @@ class _Split:
     position: Position
     window: Window
     limit: int
-    began: float
+    ends: float
     suspected_at: float
     pages: list[Page] = field(default_factory=list)
     # The smallest part whose headers were read, to be read again as a control.
     control: _Part | None = None
 
-    def page(self) -> Page:
-        light = self._without_headers(_Part(0, self.limit))
-        count = len(light.rows) + len(light.strays)
-        parts = [_Part(0, count)] if count else []
-        while not all(part.count == 1 for part in parts):
-            parts = self._failing([half for part in parts for half in part.halves()])
+    def page(self, suspicion: HeaderSuspectedError) -> Page:
         connection, timeouts = self.listing.connection, self.listing.connection.timeouts
+        whole = self._suspect(_Part(0, self.limit), suspicion)
+        light = self._without_headers(whole)
+        if suspicion.is_late:  # perhaps of a large header, for which `retry_seconds` are too few
+            self.ends = max(self.ends, timeouts.now() + timeouts.request_seconds)
+        count = len(light.rows) + len(light.strays)
+        parts = [replace(whole, count=count)] if count else []
+        while not all(part.count == 1 for part in parts):
+            parts = self._failing([smaller for part in parts for smaller in part.smaller()])
         # With few seconds for all retries, a bad header is found in the first half of them.
         doubt_seconds = min(timeouts.doubt_seconds, connection.retry_seconds / 2)
         for _ in range(ROUNDS):
@@ -150,25 +174,34 @@ class _Split:
             part if part.is_certain or self._is_late() else self._read(part) for part in parts
         ]
         failing = [part for part in failed if part is not None]
-        if self._is_late() or len(failing) > MOST_UNREADABLE:
+        doubtful = sum(not part.is_certain for part in failing)
+        if self._is_late() or doubtful > MOST_UNREADABLE:
             raise _OutageError
-        if len(failing) >= DOUBTFUL and not self._are_others_readable():
+        if doubtful >= DOUBTFUL and not self._are_others_readable():
             raise _OutageError
         return failing
 
     def _is_late(self) -> bool:
-        connection = self.listing.connection
-        is_over = connection.timeouts.now() > self.began + connection.retry_seconds
-        return is_over or self.listing.stop.is_set()
+        return self.listing.connection.timeouts.now() > self.ends or self.listing.stop.is_set()
+
+    def _read_now(self, place: tuple[Position, Window, int], tries: int) -> Page:
+        now = self.listing.connection.timeouts.now()
+        return self.listing.read(*place, since=now, seconds=self.ends - now, tries=tries)
+
+    def _suspect(self, part: _Part, error: HeaderSuspectedError) -> _Part:
+        """Return the part with the reason. A header that is too large gives the search new time."""
+        if error.is_certain:
+            timeouts = self.listing.connection.timeouts
+            self.ends = max(self.ends, timeouts.now() + timeouts.search_seconds)
+        return part.after(error)
 
     def _read(self, part: _Part) -> _Part | None:
         """Keep the part's page, or return the part with the reason why it is unreadable."""
         at = self._place(part)
         try:
-            page = self.listing.read(*at, since=self.began, tries=1)
+            page = self._read_now(at, tries=1)
         except HeaderSuspectedError as error:
-            is_certain = error.is_certain and part.count == 1
-            return replace(part, reason=error.reason, is_certain=is_certain)
+            return self._suspect(part, error)
         self.pages.append(page)
         if has_header(page) and (self.control is None or part.count < self.control.count):
             self.control = part
@@ -189,7 +222,7 @@ class _Split:
                 at = Position(ticks, 0), Window(ticks, ticks + 1), 1
             else:
                 at = self._place(self.control)
-            return has_header(self.listing.read(*at, since=self.began, tries=QUICK_TRIES))
+            return has_header(self._read_now(at, QUICK_TRIES))
         except HeaderSuspectedError:
             return False
 
@@ -200,7 +233,12 @@ class _Split:
         pages = [self._without_headers(part) for part in parts]
         health = self.listing.health
         with health.lock:
-            health.unreadable.update(row.identity for page in pages for row in page.rows)
+            health.unreadable.update(
+                row.identity
+                for page, part in zip(pages, parts, strict=True)
+                for row in page.rows
+                if not part.is_certain
+            )
             if len(health.unreadable) > MOST_UNREADABLE:
                 raise _OutageError
         for page, part in zip(pages, parts, strict=True):
@@ -214,9 +252,12 @@ class _Split:
 
     def _without_headers(self, part: _Part) -> Page:
         """Return the part's page without headers. It is an outage when that fails as well."""
-        at = self._place(part)
+        at, now = self._place(part), self.listing.connection.timeouts.now()
+        seconds = self.ends - now
         try:
-            return self.listing.attempt(*at, headers=False, since=self.began, tries=QUICK_TRIES)
+            return self.listing.attempt(
+                *at, headers=False, since=now, seconds=seconds, tries=QUICK_TRIES
+            )
         except HeaderSuspectedError:
             raise _OutageError from None
 

@@ -19,16 +19,24 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from dicom_assets.header import values as v
+from dicom_assets.header.marks import MOST_MARKS, has_too_many, marks
 from dicom_assets.schema import INT64, Column, Path, Step, Table
 from dicom_assets.schema.attributes import ALL
 
-# Raise it with every change of the value that some header gives: columns that were filled under
-# another edition are filled again.
-EDITION: Final = 1
+# Raise it with every change of the value that some header gives: tables whose rows were derived
+# under another edition are derived anew, by a run that a sensor starts.
+EDITION: Final = 2
+# A backslash is a character of these texts, and between values in all others (PS3.5 6.2).
+_ONE_TEXT: Final = ("LT", "ST", "UR", "UT")
 UID_TAGS: Final = ("0020000D", "0020000E", "00080018")
 # The cache of a column: the number of keys, and the size of the largest in bytes.
 _CACHED_KEYS: Final = 1024
 _CACHED_BYTES: Final = 512
+# Headers of one page, in bytes, that need no look at their marks. An ordinary page has up to 2 MB.
+_FEW_BYTES: Final = 4 * 1024 * 1024
+_USUAL_MARKS: Final = 100
+# Instead of an attribute with too many values: it is no attribute, so no column can parse it.
+_TOO_LARGE: Final = b"[]"
 
 Raw: TypeAlias = bytes | None
 
@@ -41,6 +49,7 @@ class Header(NamedTuple):
 
     attributes: Any
     whole: Mapping[str, msgspec.Raw]
+    bytes: int
 
 
 class Extraction:
@@ -62,8 +71,9 @@ class Extraction:
     def decode(self, raw: bytes) -> Header | None:
         """Return a header decoded, None when it is not a JSON object."""
         try:
-            whole = _WHOLE.decode(raw) if self._private else {}
-            return Header(self._decoder.decode(raw), whole)
+            is_searched = self._private and not has_too_many(raw)
+            whole = _WHOLE.decode(raw) if is_searched else {}
+            return Header(self._decoder.decode(raw), whole, len(raw))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
@@ -93,12 +103,27 @@ class Extraction:
             tag: [None if raw is None else bytes(raw) for raw in column]
             for tag, column in zip(self._tags, columns, strict=True)
         }
+        if sum(header.bytes for header in headers) > _FEW_BYTES:
+            self._limit(of_tag)
         return {
             path: [_private(header.whole, step) for header in headers]
             if step.creator
             else of_tag[step.attribute.tag]
             for path, step in self._first.items()
         }
+
+    def _limit(self, of_tag: Mapping[str, list[Raw]]) -> None:
+        """Leave no more values to the loops of `values` than MOST_MARKS, in all headers.
+
+        Attributes of usual size are kept in any case, so one header takes nothing from another.
+        """
+        looped = {step.attribute.tag for path, step in self._first.items() if len(path.steps) == 1}
+        left = MOST_MARKS
+        for tag in filter(looped.__contains__, self._tags):
+            for row, raw in enumerate(of_tag[tag]):
+                if raw is not None and (count := marks(raw)) > _USUAL_MARKS:
+                    left -= count
+                    of_tag[tag][row] = raw if left >= 0 else _TOO_LARGE
 
 
 _WHOLE: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -122,6 +147,8 @@ _ELEMENT: Final = msgspec.json.Decoder(_Element)
 
 
 def _of_attribute(raw: bytes) -> v.AttributeValues:
+    if has_too_many(raw):
+        return v.values_of([])
     try:
         return _ELEMENT.decode(raw).Value
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -129,7 +156,9 @@ def _of_attribute(raw: bytes) -> v.AttributeValues:
 
 
 def _decoded(raw: bytes) -> object:
-    """Return JSON decoded, or an empty list, which is no attribute, if it is nested too deeply."""
+    """Return JSON decoded, or an empty list, which is no attribute, if it is too deep or large."""
+    if has_too_many(raw, 2 * MOST_MARKS):
+        return []
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -148,8 +177,16 @@ def _inside(values: v.AttributeValues, steps: Sequence[Step]) -> v.AttributeValu
     if not values:
         return values
     first, *rest = steps
-    chosen = values if first.index == ALL else values[first.index : first.index + 1]
+    at = slice(first.index, first.index + 1)
+    chosen = values if first.index == ALL else _one_by_one(values, first)[at]
     return [value for item in chosen for value in _of_item(item, rest) or ()] if rest else chosen
+
+
+def _one_by_one(values: Sequence[object], step: Step) -> Sequence[object]:
+    r"""Return values one by one, also those that came in one text, such as `0.5\0.7`."""
+    if step.attribute.vr in _ONE_TEXT:
+        return values
+    return [one for v in values for one in (v.split("\\") if isinstance(v, str) else [v])]
 
 
 def _of_item(item: object, steps: Sequence[Step]) -> v.AttributeValues:

@@ -13,13 +13,18 @@ import enum
 import functools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from typing import Final, Literal, TypeAlias, TypeVar, cast
+from itertools import zip_longest
+from typing import Final, Literal, TypeAlias, TypeVar, cast, get_args
 from zoneinfo import ZoneInfo
 
 PADDING: Final = " \0"
 DAYS_PER_YEAR: Final = 365.2425
+# The limits of Spark 3 for Parquet files that Spark did not write, because it cannot know the
+# calendar of an older value. A single one fails every query of its column (READ_ANCIENT_DATETIME).
+FIRST_DAY: Final = date(1582, 10, 15)
+FIRST_MOMENT: Final = datetime(1900, 1, 1, tzinfo=UTC)
 
 # Above this, the last digits of an integral float are not its own: "1e+300" is more honest.
 _EXACT_FLOAT: Final = 2**53
@@ -56,16 +61,21 @@ class Unparsable(enum.Enum):
     SEVERAL_VALUES = "several values"
     NOT_A_DATE = "not a date"
     NO_SUCH_DAY = "no such day"
+    DAY_TOO_EARLY = f"before {FIRST_DAY}"
     NOT_A_TIME = "not a time"
     NO_SUCH_TIME = "no such time"
     NOT_AN_OFFSET = "not an offset from UTC"
     NOT_A_MOMENT = "not a moment"
+    MOMENT_TOO_EARLY = f"before {FIRST_MOMENT.year}"
     NOT_AN_AGE = "not an age"
     BEFORE_BIRTH = "before birth"
 
 
+# The reasons of values that are right, and cannot be shown.
+TOO_EARLY: Final = (Unparsable.DAY_TOO_EARLY.value, Unparsable.MOMENT_TOO_EARLY.value)
 AttributeValues: TypeAlias = Sequence[object] | None
 Group: TypeAlias = Literal["Alphabetic", "Ideographic", "Phonetic"]
+_GROUPS: Final = get_args(Group)
 T = TypeVar("T")
 _Parts: TypeAlias = tuple[date, int, timezone | None]
 
@@ -100,12 +110,44 @@ def number_text(values: AttributeValues) -> str | Unparsable | None:
     return stored.strip() or None if isinstance(stored, str) else stored
 
 
-def person_name(values: AttributeValues, group: Group = "Alphabetic") -> str | Unparsable | None:
-    """Return one group of each person's name, joined by a backslash.
+def person_name(values: AttributeValues, group: Group | None = None) -> str | Unparsable | None:
+    """Return one group of each person's name (PS3.5 6.2.1), joined by a backslash.
 
-    Plain text counts as the alphabetic group (PS3.18 F.2.2 wants an object).
+    Without `group` it is the first that is not empty, so that a name in ideographs alone is one.
+    Groups are split at `=` wherever it stands, also in plain text, which is no object (PS3.18
+    F.2.2). A group that the object has itself comes before one that was split off. Padding and
+    empty components at the end of a group are no part of it.
     """
-    return _joined([_group_text(value, group) for value in values or ()])
+    names = [name for value in values or () for name in _names_of(value)]
+    if group is None:
+        return _joined([next((text for text in name if text), "") for name in names])
+    return _joined([name[_GROUPS.index(group)] for name in names])
+
+
+def _names_of(item: object) -> Iterator[list[str | Unparsable]]:
+    """Yield the three groups of each name in an item, with an empty text for an empty group."""
+    if isinstance(item, dict):
+        texts = [_group_text(item.get(group)) for group in _GROUPS]
+    else:
+        plain = _item_text(item)
+        texts = [plain] * (len(_GROUPS) if isinstance(plain, Unparsable) else 1)
+    for name in zip_longest(*(_split(text, "\\") for text in texts), fillvalue=""):
+        groups: list[str | Unparsable] = [""] * len(_GROUPS)
+        for own, text in enumerate(name):
+            for at, part in enumerate(_split(text, "=")[: len(_GROUPS) - own], own):
+                found = part.rstrip(PADDING + "^") if isinstance(part, str) else part
+                if found and (at == own or not groups[at]):
+                    groups[at] = found
+        yield groups
+
+
+def _group_text(stored: object) -> str | Unparsable:
+    is_text = stored is None or isinstance(stored, str)
+    return _item_text(stored) if is_text else Unparsable.NOT_TEXT
+
+
+def _split(text: str | Unparsable, delimiter: str) -> Sequence[str | Unparsable]:
+    return text.split(delimiter) if isinstance(text, str) else [text]
 
 
 def _joined(items: list[str | Unparsable]) -> str | Unparsable | None:
@@ -137,14 +179,6 @@ def _digits(value: float) -> str | Unparsable:
         return repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
         return Unparsable.OUT_OF_RANGE
-
-
-def _group_text(item: object, group: Group) -> str | Unparsable:
-    if isinstance(item, dict):
-        stored = item.get(group)
-        return _item_text(stored) if isinstance(stored, str | None) else Unparsable.NOT_TEXT
-    stored = _item_text(item)
-    return "" if group != "Alphabetic" and isinstance(stored, str) else stored
 
 
 def whole(values: AttributeValues, bits: Literal[32, 64]) -> int | Unparsable | None:
@@ -228,7 +262,7 @@ def _parsed(values: AttributeValues, parse: Callable[[str], T]) -> T | Unparsabl
 
 
 def day(values: AttributeValues) -> date | Unparsable | None:
-    """Return the date: YYYYMMDD, or YYYY.MM.DD as before DICOM 3 (PS3.5 6.2, DA)."""
+    """Return the date, from FIRST_DAY on: YYYYMMDD, or YYYY.MM.DD as before DICOM 3 (PS3.5 6.2)."""
     return _parsed(values, _day_of)
 
 
@@ -240,9 +274,10 @@ def _day_of(stored: str) -> date | Unparsable:
     year, *rest = match.groups()
     month, day_of_month = (part for part in rest if part)
     try:
-        return date(int(year), int(month), int(day_of_month))
+        found = date(int(year), int(month), int(day_of_month))
     except ValueError:
         return Unparsable.NO_SUCH_DAY
+    return found if found >= FIRST_DAY else Unparsable.DAY_TOO_EARLY
 
 
 def clock(values: AttributeValues) -> int | Unparsable | None:
@@ -345,9 +380,10 @@ def _placed(on: date, at: int, zone: tzinfo | Unparsable | None) -> datetime | U
 def _utc(on: date, at: int, zone: tzinfo) -> datetime | Unparsable:
     local = datetime.combine(on, time.min, zone) + timedelta(microseconds=at)
     try:
-        return local.astimezone(UTC)
-    except OverflowError:  # in the years 1 and 9999
+        found = local.astimezone(UTC)
+    except OverflowError:  # in the year 9999
         return Unparsable.OUT_OF_RANGE
+    return found if found >= FIRST_MOMENT else Unparsable.MOMENT_TOO_EARLY
 
 
 def years(values: AttributeValues) -> float | Unparsable | None:

@@ -43,6 +43,7 @@ from dicom_assets.schema.columns import (
     Table,
     camel,
     form_of,
+    manner_of,
     type_of,
 )
 from dicom_assets.schema.tables import INSTANCE, SERIES, STUDY, rolled
@@ -211,8 +212,8 @@ def _of_instance(table: Table, entry: _Entry, source: Path) -> Column:
     A column with the same values is reused, unless the entry is for `instance` and has a name.
     """
     kind = _type(entry, source)
-    meaning = f"{source.text} as stored" if kind == STRING else f"{source.text} as {kind}"
     form: Form = "datetime" if kind == TIMESTAMP else form_of(source.attribute, kind)
+    meaning = f"{source.text} {manner_of(form, kind)}"
     if entry.group:
         vr = source.attribute.vr
         if vr != "PN":

@@ -39,7 +39,7 @@ Form: TypeAlias = Literal[
     "instant",  # paths: DT, DA, TM, offset from UTC -> the DT, else the DA and TM
     "datetime",  # paths: DT, offset from UTC -> a moment
     "years",  # paths: AS, DA of birth, DA of the study -> an age in years
-    "name",  # the alphabetic group of person names
+    "name",  # the first group of person names that is not empty, the alphabetic one usually
     "ideographic",
     "phonetic",
     "code",  # paths: scheme, value, long value, URN value -> SCHEME:VALUE
@@ -204,6 +204,13 @@ def form_of(attribute: Attribute, type_: pa.DataType) -> Form:
     return "real" if type_ == DOUBLE else "whole"
 
 
+def manner_of(form: Form, type_: pa.DataType) -> str:
+    """Return in which manner a column shows an attribute, for its meaning."""
+    if form == "name":
+        return "in its first group that is not empty: alphabetic, ideographic, phonetic"
+    return "as stored" if type_ == STRING else f"as {type_}"
+
+
 def attribute(
     keyword: str,
     name: str | None = None,
@@ -219,10 +226,9 @@ def attribute(
     way = path(at or keyword)
     shown = way.attribute if at and "." in at else ATTRIBUTES[keyword]
     kind = type_of(shown) if type_ is None else type_
-    meaning = f"{at or keyword} as stored" if kind == STRING else f"{at or keyword} as {kind}"
-    return Column(
-        name or keyword.lower(), kind, meaning, shown, (way,), form_of(shown, kind), added=added
-    )
+    form = form_of(shown, kind)
+    meaning = f"{at or keyword} {manner_of(form, kind)}"
+    return Column(name or keyword.lower(), kind, meaning, shown, (way,), form, added=added)
 
 
 def template(keyword: str, vr_type: pa.DataType = STRING, name: str | None = None) -> Column:

@@ -23,7 +23,7 @@ from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of
+from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour
 
 # Requests for the newest entry before the service counts as another one: a page may now and then
 # lack a row, which is no reason to refuse.
@@ -128,11 +128,16 @@ def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, 
     """Read rejected entries outside the window again whose pause has passed.
 
     Each is requested at its own time. One that can be used now is added to the log, and `instance`
-    plans it, because it is still in `rejected`.
+    plans it, because it is still in `rejected`. After an upgrade there may be many, and the hours
+    of the rest are opened again.
     """
-    due = {s: at for s, at in rejected.due(store, run.now).items() if not window.holds(at)}
+    passed, is_first = rejected.due(store, run)
+    due = {sequence: at for sequence, at in passed.items() if not window.holds(at)}
     known = set(ints(before.rows_of("sequence", sorted(due), ["sequence"])["sequence"]))
     wanted = sorted((at, s) for s, at in due.items() if s not in known)
+    if is_first:
+        rest = {floor_hour(datetime_of(at)) for at, _ in wanted[RETRIED_AT_ONCE:]}
+        sync.reopen(store, rest, run)
     for at, group in groupby(wanted[:RETRIED_AT_ONCE], itemgetter(0)):
         sequences, instant = [sequence for _, sequence in group], Window(at, at + 1)
         read = feed.entries(instant)

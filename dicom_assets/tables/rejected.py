@@ -10,13 +10,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from dicom_assets.feed_contract import Rejection
-from dicom_assets.schema import REJECTED
-from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.feed_contract import READING_EDITION, Rejection
+from dicom_assets.schema import REJECTED, TIMESTAMP
+from dicom_assets.tables.delta.arrow import pc
+from dicom_assets.tables.delta.commit import READ_BY, Difference
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.window import Window, datetime_of, floor_hour
@@ -155,12 +157,30 @@ def by_reason(store: Store) -> list[WaitingReason]:
     return sorted(found, key=lambda one: (-one.count, one.reason))
 
 
-def due(store: Store, now: datetime) -> dict[int, int]:
-    """Return the sequences whose pause has passed, with the ticks of their entries."""
-    columns = ["sequence", "timestamp_ticks", "next_attempt"]
-    rows = store.open(REJECTED).rows(columns).to_pylist()
+def due(store: Store, run: Run) -> tuple[dict[int, int], bool]:
+    """Return the sequences whose pause has passed, with the ticks of their entries.
+
+    Also whether an earlier edition has read the others: then their pauses end now.
+    """
+    rejected = store.open(REJECTED)
+    is_first = rejected.property(READ_BY) != READING_EDITION
+    if is_first:
+        converge(partial(_end_pauses, store, run))
+        rejected = store.open(REJECTED)
+    rows = rejected.rows(["sequence", "timestamp_ticks", "next_attempt"]).to_pylist()
     placed = [r for r in rows if r["sequence"] is not None and r["timestamp_ticks"] is not None]
-    return {r["sequence"]: r["timestamp_ticks"] for r in placed if r["next_attempt"] <= now}
+    passed = {r["sequence"]: r["timestamp_ticks"] for r in placed if r["next_attempt"] <= run.now}
+    return passed, is_first
+
+
+def _end_pauses(store: Store, run: Run) -> None:
+    """End the pauses of all entries that this run has not met, and note the edition."""
+    rejected = store.open(REJECTED)
+    rows = rejected.rows(["sequence", "run_id"], f"NOT {NAMELESS}")
+    others = rows.filter(pc.not_equal(rows["run_id"], run.run_id)).select(["sequence"])
+    ends = others.append_column("next_attempt", pa.array([run.now] * len(others), TIMESTAMP))
+    rejected.commit(Difference(REJECTED, patches=ends), {"run_id": run.run_id})
+    store.open(REJECTED).set_property(READ_BY, READING_EDITION, {"run_id": run.run_id})
 
 
 def sequences(store: Store) -> list[int]:

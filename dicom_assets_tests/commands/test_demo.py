@@ -1,15 +1,16 @@
 """The demo, as somebody sees it who has just cloned the project: an empty folder, one command."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,43 +21,19 @@ from deltalake import DeltaTable
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
 from dicom_assets_tests.support.command import complaint, environment, run, told
+from dicom_assets_tests.support.demo import First
+from dicom_assets_tests.support.modes import opened
 
 TABLES: Final = ("change", "instance", "series", "study", "sync", "rejected")
 HOURS: Final = 48
 STUDIES_ASKED: Final = 5
-# The first demo believes that it is two hours earlier than it is; see `first`.
-EARLIER: Final = {"DICOM_DELAY_MINUTES": "135"}
 _UID: Final = re.compile(r"\d+(?:\.\d+){4,}")
 
 
-@dataclass(frozen=True)
-class First:
-    """A folder in which a demo has run, and what it printed."""
-
-    folder: Path
-    output: str
-
-    def versions(self) -> dict[str, int]:
-        """The Delta version of each table that is there."""
-        found = (self.folder / "data" / "dicom").iterdir()
-        return {path.name: DeltaTable(path).version() for path in found}
-
-
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> First:
-    """The first demo in an empty folder.
-
-    A delay that is two hours longer moves the archive's first hour, and the newest hour that is
-    closed, two hours back: what the default delay then finds is the same folder two hours later.
-    """
-    folder = tmp_path_factory.mktemp("empty")
-    return First(folder, told(folder, "demo", **EARLIER))
-
-
-@pytest.fixture(scope="module")
-def feed(first: First) -> Iterator[list[dict[str, Any]]]:
+def feed(first_demo: First) -> Iterator[list[dict[str, Any]]]:
     """The entries of the demo's archive, read over HTTP, with the headers of now."""
-    archive = Archive(first.folder / "data" / "archive")
+    archive = Archive(first_demo.folder / "data" / "archive")
     with server.start(archive) as running:
         entries: list[dict[str, Any]] = []
         while page := httpx.get(
@@ -67,13 +44,21 @@ def feed(first: First) -> Iterator[list[dict[str, Any]]]:
     archive.close()
 
 
-def test_it_leaves_six_tables(first: First) -> None:
+def test_it_leaves_six_tables(first_demo: First) -> None:
     """They lie in data/dicom; nothing was rejected."""
-    assert set(first.versions()) == set(TABLES)
-    assert {path.name for path in (first.folder / "data").iterdir()} >= {"archive", "dagster"}
+    assert set(first_demo.versions()) == set(TABLES)
+    assert {path.name for path in (first_demo.folder / "data").iterdir()} >= {"archive", "dagster"}
 
 
-def test_the_tables_count_what_the_archive_holds(first: First, feed: list[dict[str, Any]]) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="a mode says nothing on Windows")
+def test_all_that_it_makes_is_its_owners_alone(first_demo: First) -> None:
+    """Tables, archive and DAGSTER_HOME, with every file in them."""
+    assert opened(first_demo.folder / "data") == []
+
+
+def test_the_tables_count_what_the_archive_holds(
+    first_demo: First, feed: list[dict[str, Any]]
+) -> None:
     """Counts of the tables equal those of the feed read over HTTP by somebody else."""
     live = [entry for entry in feed if entry["state"] == "Current"]
     expected = {
@@ -84,22 +69,30 @@ def test_the_tables_count_what_the_archive_holds(first: First, feed: list[dict[s
         "sync": HOURS,
         "rejected": 0,
     }
-    counts = {name: _table(first, name).count() for name in TABLES}
+    counts = {name: _table(first_demo, name).count() for name in TABLES}
     assert counts == expected
     assert expected["instance"] > 100
     for name, count in expected.items():
-        assert re.search(rf"│ {name} +│ {count} +│", first.output), "the printed count is the same"
+        assert re.search(rf"│ {name} +│ {count} +│", first_demo.output), (
+            "the printed count is the same"
+        )
 
 
-def test_it_prints_the_entries_by_action(first: First, feed: list[dict[str, Any]]) -> None:
+def test_no_address_of_a_file_leads_nowhere(first_demo: First) -> None:
+    """The embedded service keeps no files: where it would give a study is null."""
+    addresses = _table(first_demo, "study").to_pyarrow_table(columns=["wadoRsUri"])["wadoRsUri"]
+    assert len(addresses) == addresses.null_count > 0
+
+
+def test_it_prints_the_entries_by_action(first_demo: First, feed: list[dict[str, Any]]) -> None:
     """Create, Update and Delete of the feed, for 48 hours, none rejected."""
     actions = Counter(entry["action"].capitalize() for entry in feed)
     numbers = (HOURS, actions["Create"], actions["Update"], actions["Delete"], 0)
     row = r"│ *" + r" *│ *".join(map(str, numbers)) + r" *│"
-    assert re.search(row, first.output)
+    assert re.search(row, first_demo.output)
 
 
-def test_no_name_and_no_uid_is_printed(first: First, feed: list[dict[str, Any]]) -> None:
+def test_no_name_and_no_uid_is_printed(first_demo: First, feed: list[dict[str, Any]]) -> None:
     """Neither patients' names and identifiers, nor UIDs; dates and descriptions are shown."""
     values = {
         text
@@ -108,11 +101,11 @@ def test_no_name_and_no_uid_is_printed(first: First, feed: list[dict[str, Any]])
         for text in _texts(entry.get("metadata", {}).get(tag, {}))
     }
     assert len(values) > 20
-    words = set(re.split(r"[\s│┃]+", first.output))
+    words = set(re.split(r"[\s│┃]+", first_demo.output))
     names = {value for value in values if "^" in value}
     assert [value for value in values if value in words] == []
-    assert [name for name in names if name in first.output] == []
-    assert _UID.findall(first.output) == []
+    assert [name for name in names if name in first_demo.output] == []
+    assert _UID.findall(first_demo.output) == []
 
 
 def _texts(element: dict[str, Any]) -> list[str]:
@@ -125,25 +118,20 @@ def _table(first: First, name: str) -> DeltaTable:
     return DeltaTable(first.folder / "data" / "dicom" / name)
 
 
-def test_a_later_demo_reads_no_header_and_writes_nothing(first: First) -> None:
+def test_a_later_demo_reads_no_header_and_writes_nothing(first_demo: First, tmp_path: Path) -> None:
     """The same folder past two borders of hours: no version moves, no header is asked for.
 
     Every header of the archive is spoiled before: whoever reads one has to reject it.
     """
-    before = first.versions()
-    path = first.folder / "data" / "archive" / "archive.sqlite"
-    with closing(sqlite3.connect(path)) as database:
-        kept = database.execute("SELECT header, id FROM instance").fetchall()
-        with database:
-            database.execute("UPDATE instance SET header = '{}' WHERE header IS NOT NULL")
-        try:
-            again = told(first.folder, "demo")
-        finally:
-            with database:
-                database.executemany("UPDATE instance SET header = ? WHERE id = ?", kept)
-    assert first.versions() == before
+    later = First(Path(shutil.copytree(first_demo.folder, tmp_path / "later")))
+    before = later.versions()
+    path = later.folder / "data" / "archive" / "archive.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE instance SET header = '{}' WHERE header IS NOT NULL")
+    again = told(later.folder, "demo")
+    assert later.versions() == before
     assert set(before) == set(TABLES)
-    assert _counts(again) == _counts(first.output)
+    assert _counts(again) == _counts(first_demo.output)
 
 
 def _counts(output: str) -> list[str]:
@@ -152,14 +140,14 @@ def _counts(output: str) -> list[str]:
     return [line for line in output.splitlines() if re.match(f"│ ({names}) ", line)]
 
 
-def test_the_printed_line_asks_duckdb(first: First) -> None:
+def test_the_printed_line_asks_duckdb(first_demo: First) -> None:
     """Pasted into a shell, the line that the demo prints shows the largest studies."""
-    (line,) = [line for line in first.output.splitlines() if "import deltalake" in line]
+    (line,) = [line for line in first_demo.output.splitlines() if "import deltalake" in line]
     words = shlex.split(line)
     assert Path(words[0]).name.startswith("python")
     done = subprocess.run(
         [sys.executable, *words[1:]],
-        cwd=first.folder,
+        cwd=first_demo.folder,
         env=environment(),
         capture_output=True,
         text=True,
@@ -172,9 +160,9 @@ def test_the_printed_line_asks_duckdb(first: First) -> None:
     assert len(rows) == 2 + STUDIES_ASKED, "names, types, and the studies"
 
 
-def test_dagster_knows_its_hours(first: First) -> None:
+def test_dagster_knows_its_hours(first_demo: First) -> None:
     """The home of the demo has one materialization for each hour and asset, in one run."""
-    index = first.folder / "data" / "dagster" / "history" / "runs" / "index.db"
+    index = first_demo.folder / "data" / "dagster" / "history" / "runs" / "index.db"
     query = (
         "SELECT asset_key, count(DISTINCT partition) FROM event_logs"
         " WHERE dagster_event_type = 'ASSET_MATERIALIZATION' GROUP BY 1"
@@ -199,10 +187,11 @@ def test_a_setting_that_is_wrong_is_named(tmp_path: Path) -> None:
     assert "s3cret" not in line
 
 
-def test_a_red_demo_says_why(first: First, tmp_path: Path) -> None:
+def test_a_red_demo_says_why(first_demo: First, tmp_path: Path) -> None:
     """Where the tables cannot be written, the terminal names the table and what to look at."""
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
-    done = run(first.folder, "demo", DICOM_TABLES_URL=str(tmp_path / "file" / "tables"))
+    folder = shutil.copytree(first_demo.folder, tmp_path / "red")
+    done = run(folder, "demo", DICOM_TABLES_URL=str(tmp_path / "file" / "tables"))
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "table change" in done.stdout + done.stderr

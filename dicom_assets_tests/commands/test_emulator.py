@@ -14,7 +14,9 @@ from typing import Final
 import httpx
 import pydicom
 import pytest
+from click.testing import CliRunner
 
+from dicom_assets.cli import main
 from dicom_assets_tests.support.canary import overhear
 from dicom_assets_tests.support.command import MODULE, complaint, environment, run, told
 
@@ -149,9 +151,12 @@ def test_an_error_is_one_explained_line(
     ids=lambda words: " ".join(words) or "all",
 )
 def test_every_command_explains_itself(
-    tmp_path: Path, words: tuple[str, ...], said: tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: tuple[str, ...]
 ) -> None:
     """`--help` names what there is, and makes nothing."""
-    output = told(tmp_path, *words, "--help")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, [*words, "--help"])
+    assert (done.exit_code, done.stderr) == (0, "")
+    output = done.stdout
     assert [word for word in said if word not in output] == []
     assert list(tmp_path.iterdir()) == []

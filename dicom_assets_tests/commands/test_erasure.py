@@ -67,7 +67,7 @@ def _pass(store: Store, days: float) -> None:
 @pytest.mark.shows_patients("the UID that was asked for")
 def test_a_study_that_is_there_ends_with_one(template: Path) -> None:
     """And with what to do."""
-    code, said = _erased(template.parent / "alive", STUDY)
+    code, said = _erased(template.parent / "alive", f" {STUDY} ")
     assert code == 1
     assert "alive: the tables show the study. Delete it in the DICOM service" in said
 

@@ -106,6 +106,14 @@ def test_a_study_in_step_ends_with_zero(world: World) -> None:
 
 
 @pytest.mark.shows_patients("the UID that was asked for")
+def test_a_uid_may_come_with_spaces(world: World) -> None:
+    """As it is copied from a table, or from a scanner."""
+    said = [world.find(f"{blank}{study_uid(IN_STEP)}{blank}") for blank in ("", " ")]
+    assert [code for code, _ in said] == [0, 0]
+    assert said[1][1].startswith("in step: ")
+
+
+@pytest.mark.shows_patients("the UID that was asked for")
 def test_a_deleted_study_ends_with_zero(world: World) -> None:
     """By its UID, and by the sequence of its first entry."""
     for asked in (study_uid(DELETED), "2"):

@@ -15,7 +15,10 @@ from dicom_assets_tests.components.cloud import Cloud
 from dicom_assets_tests.components.gate import Gate
 from dicom_assets_tests.components.page import HEIGHT, WIDTH, DagsterPage
 from dicom_assets_tests.support.dev_server import Server, running
+from dicom_assets_tests.support.fixtures import filled, fresh_home, service
 from dicom_assets_tests.support.layout import ROOT
+
+__all__ = ["filled", "fresh_home", "service"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (

@@ -58,8 +58,8 @@ TEXTS: Final = (
     "x" * 3_000,
 )
 DAYS: Final = ("19000101", "19691231", "20240229", "20991231")
-FAR_DAYS: Final = ("00010101", "15821010", "99991231")
-"""Days that the standard allows and some engines have no room for."""
+FAR_DAYS: Final = ("00010101", "15821010", "15821015", "99991231")
+"""Days that the standard allows and some engines have no room for. The first two become null."""
 TIMES: Final = ("000000", "235959.999999", "123456.000001")
 COLUMNS: Final = """
 packs = ["ct", "names"]
@@ -122,7 +122,7 @@ def instance(number: int, study: int, day: str = DAYS[2], sop: int = 1) -> dict[
         "00080060": {"vr": "CS", "Value": [("CT", "MR", "PT")[number % 3]]},
         "00081030": {"vr": "LO", "Value": [text]},
         "00081010": {"vr": "SH"},
-        # Without an alphabetic group: nothing to us, a text without letters to the template.
+        # Without an alphabetic group: a name to us, a text without letters to the template.
         "00080090": {"vr": "PN", "Value": [{"Ideographic": "PHI-漢字"}]},
         "00280030": {"vr": "DS", "Value": [0.1 + number, 1e-300]},
         "00280106": {"vr": "US", "Value": [number]},

@@ -5,7 +5,6 @@ What a history is, and what must hold, is in `property.world`.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,17 @@ from hypothesis import given, settings
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.test_core import EACH
 from dicom_assets_tests.property.world import MARKS, SEEN_OUTSIDE, TABLES, Scenario, scenarios
+from dicom_assets_tests.support.samples import TIMES
 
 if TYPE_CHECKING:
     from dicom_assets_tests.components.cloud import Cloud
     from dicom_assets_tests.property.expected import Row
 
-EXAMPLES = 15 * int(os.environ.get("FAULTS", "1"))
+EXAMPLES = 15 * TIMES
 # When a row was written: the only columns in which two equal histories may differ.
 LOADED = {*SEEN_OUTSIDE, *MARKS}
 
-pytestmark = pytest.mark.timeout(1200 * int(os.environ.get("FAULTS", "1")))  # each runs for seconds
+pytestmark = pytest.mark.timeout(1200 * TIMES)  # each runs for seconds
 
 
 @dataclass(frozen=True)

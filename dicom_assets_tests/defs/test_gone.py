@@ -1,7 +1,7 @@
 """Tables whose folder is gone: something says so, and what it says fills them again."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,8 +10,9 @@ import pytest
 
 from dicom_assets.defs.schedules import slices
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
-from dicom_assets_tests.support.history import FIRST, HOURS, LAST, alive, tell
+from dicom_assets_tests.support.history import FIRST, HOURS, LAST, alive
 from dicom_assets_tests.support.names import HOURLY, JOB, MAINTENANCE_JOB
+from dicom_assets_tests.support.processes import copy_home
 from dicom_assets_tests.support.ticks import carry_out, evaluate, span_of, tick
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
@@ -21,19 +22,30 @@ FOUR = (CHANGE.name, INSTANCE.name, SERIES.name, STUDY.name)
 LOST = {name: (name,) for name in FOUR} | {"all four": FOUR}
 
 
+@pytest.fixture(scope="module")
+def template(service: Service, fresh_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tables and the home that knows every hour of them."""
+    folder = tmp_path_factory.mktemp("loaded")
+    with dg.DagsterInstance.from_config(str(copy_home(fresh_home, folder))) as instance:
+        world(service, folder / "tables").run(FIRST, LAST, instance=instance)
+    return folder
+
+
 @pytest.fixture
 def loaded(
-    own_service: Service,
-    tmp_path: Path,
-    home_instance: dg.DagsterInstance,
-    monkeypatch: pytest.MonkeyPatch,
+    template: Path, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> World:
-    """Tables of which Dagster knows every hour; hours do not rest after a failure."""
+    """The same for one test; hours do not rest after a failure."""
     monkeypatch.setattr(slices, "FIRST_REST", timedelta(0))
-    tell(own_service.archive)
-    made = world(own_service, tmp_path / "tables")
-    made.run(FIRST, LAST, instance=home_instance)
-    return made
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
+    return world(service, tmp_path / "tables")
+
+
+@pytest.fixture
+def home_instance(loaded: World, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance that knows every hour."""
+    with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
+        yield instance
 
 
 def lose(made: World, *names: str) -> None:
@@ -73,12 +85,12 @@ def carried_out(made: World, instance: dg.DagsterInstance) -> list[tuple[bool, s
 @pytest.mark.parametrize("names", LOST.values(), ids=LOST)
 def test_a_table_that_is_gone_is_told_and_filled_again(
     loaded: World,
-    own_service: Service,
+    service: Service,
     home_instance: dg.DagsterInstance,
     names: Sequence[str],
 ) -> None:
     """A failed check and a red run name it and the page; the next run fills it."""
-    before, asked = loaded.contents(), len(own_service.asked)
+    before, asked = loaded.contents(), len(service.asked)
     lose(loaded, *names)
     found = freshness(loaded, home_instance)
     assert not found.passed
@@ -94,11 +106,11 @@ def test_a_table_that_is_gone_is_told_and_filled_again(
     assert told in error
     assert "docs/operate/repair.md" in error
     assert loaded.contents() == before
-    assert loaded.alive() == alive(own_service.archive)
+    assert loaded.alive() == alive(service.archive)
     if not {CHANGE.name, INSTANCE.name} & {*names}:
         assert [tables for _, tables in runs] == [{*names}] * 3
         # A tick asks for single entries, to know how many an hour has.
-        pages = [a for a in own_service.asked[asked:] if a.parameters.get("limit") != "1"]
+        pages = [a for a in service.asked[asked:] if a.parameters.get("limit") != "1"]
         assert [a for a in pages if a.bounds] == []
     assert freshness(loaded, home_instance).passed
 
@@ -114,7 +126,7 @@ def test_a_run_by_hand_does_not_derive_from_a_table_that_is_gone(loaded: World) 
 
 
 def test_hours_without_sync_are_read_again(
-    loaded: World, own_service: Service, home_instance: dg.DagsterInstance
+    loaded: World, service: Service, home_instance: dg.DagsterInstance
 ) -> None:
     """Its loss is told once, and costs light reads only: no header is read again."""
     before, loading = loaded.contents(), loaded.rows(INSTANCE)

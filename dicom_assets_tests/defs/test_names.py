@@ -32,6 +32,7 @@ TODAY = {
     "schedule dicom_maintenance_schedule",
     "sensor dicom_reopened_hours",
     "sensor dicom_dead_runs",
+    "sensor dicom_unfilled_tables",
     "sensor dicom_alerts",
     "op fill_columns",
     "op maintain_change",

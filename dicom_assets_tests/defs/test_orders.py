@@ -7,13 +7,14 @@ import pytest
 
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, alive
+from dicom_assets_tests.support.samples import SOAK
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 
 SHUFFLED = [KEYS[i] for i in (5, 0, 3, 2, 4, 1)]
 
 
-@pytest.mark.parametrize("keys", [list(KEYS), SHUFFLED], ids=["in order", "shuffled"])
+@pytest.mark.parametrize("keys", [SHUFFLED, list(KEYS)][: None if SOAK else 1])
 def test_hours_one_by_one_equal_the_range(
     keys: list[str],
     filled: World,

@@ -132,10 +132,30 @@ def test_a_data_partition_must_have_a_name(archive: Archive, name: str) -> None:
 
 
 def test_uids_are_digits_and_dots() -> None:
-    """Up to 64 of them, and a digit at the end."""
+    """Up to 64 of them, a digit at the end, and spaces after it."""
+    assert is_uid("1.2.840.10008  ")
+    assert is_uid("1" * 64 + " ")
+    assert not any(map(is_uid, (" ", " 1", "1 2", "1\0")))
     assert is_uid("1.2.840.10008")
     assert is_uid("1" * 64)
     assert not any(map(is_uid, ("", ".", "1.", "1a", "1" * 65, "1\n", None, 1)))
+
+
+def test_a_uid_keeps_its_spaces_and_is_found_without_them(archive: Archive) -> None:
+    """As SQL Server compares: padded or not, it is one instance, in the form that came first."""
+    padded = {**header(), "0020000D": {"vr": "UI", "Value": ["1.2.1 "]}}
+    archive.store(padded)
+    (entry,) = archive.entries()
+    assert (entry.study, entry.series) == ("1.2.1 ", "1.2.1.1")
+    assert json.loads(entry.header or "") == padded
+    assert [instance.key.study for instance in archive.instances()] == ["1.2.1"]
+    with pytest.raises(AlreadyStored):
+        archive.store(header())
+    assert archive.headers("1.2.1") == archive.headers("1.2.1  ", "1.2.1.1 ")
+    assert len(archive.update(["1.2.1"], TEXT)) == 1
+    assert len(archive.delete("1.2.1", "1.2.1.1 ")) == 1
+    assert archive.store(header()) == 4
+    assert {one.study for one in archive.entries()} == {"1.2.1 "}
 
 
 def test_data_partitions_do_not_know_one_another(archive: Archive) -> None:

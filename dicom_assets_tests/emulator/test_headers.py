@@ -213,10 +213,10 @@ def test_a_single_has_the_digits_of_a_single() -> None:
     """FL 0.1 is 0.1, not 0.10000000149011612; the extremes keep their value."""
     made = Dataset()
     values = [0.1, 16777216.0, 1e-45, 3.4028234663852886e38, -0.0, 1 / 3]
-    made.add_new(0x00189087, "FD", values)
+    made.add_new(0x00720074, "FD", values)
     made.add_new(0x00720076, "FL", values)
     header = dataset_header(made)
-    assert header["00189087"]["Value"] == values
+    assert header["00720074"]["Value"] == values
     singles = header["00720076"]["Value"]
     assert singles[0] == 0.1
     assert [struct.pack("<f", value) for value in singles] == [
@@ -335,7 +335,6 @@ def test_what_is_missing_is_the_reason(changes: dict[str, str | None], reason: s
         (b"1.2.3.4\0\x10\0", b"1.2.3.x\0\x10\0", "invalid-uid"),
         (b"1.2.3.4\0\x10\0", b"1.2\\3.4\0\x10\0", "no-sop-instance-uid"),
         (b"LO\x04\0ID1 ", b"LO\x04\0I\x01\x02 ", "invalid-patient-id"),
-        (b"LO\x04\0ID1 ", b"LO\x04\0I\\1 ", "invalid-patient-id"),
     ],
 )
 def test_what_is_malformed_is_the_reason(old: bytes, new: bytes, reason: str) -> None:
@@ -397,7 +396,7 @@ def test_a_damaged_file_is_refused_or_stored_never_a_crash(seed: int) -> None:
         else:
             outcomes.add("stored")
             assert json.loads(json.dumps(header, allow_nan=False)) == header
-    assert {"stored", "not-part-10", "no-study-instance-uid"} <= outcomes
+    assert {"stored", "no-study-instance-uid"} < outcomes
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,30 @@ def test_a_store_answers_with_a_reference_to_every_instance(client: httpx.Client
     assert metadata.json()[0]["00080018"]["Value"] == ["1.2.1.1.2"]
 
 
+def test_a_uid_with_a_space_is_served_with_it_and_found_without(client: httpx.Client) -> None:
+    """The space that scanners pad with. A null, which the standard pads with, is no part of it."""
+    file = part_10(dataset())
+    study = b"UI\x06\x001.2.1\0"
+    assert file.count(study) == 1
+    answer = post(client, "/v2/studies/1.2.1", file.replace(study, study[:-1] + b" "))
+    assert answer.status_code == 200
+    (stored,) = answer.json()["00081199"]["Value"]
+    assert stored["00081190"]["Value"][0].endswith(
+        "/studies/1.2.1/series/1.2.1.1/instances/1.2.1.1.1"
+    )
+    (entry,) = feed(client)
+    uids = ("studyInstanceUid", "seriesInstanceUid", "sopInstanceUid")
+    assert [entry[name] for name in uids] == ["1.2.1 ", "1.2.1.1", "1.2.1.1.1"]
+    assert entry["metadata"]["0020000D"] == {"vr": "UI", "Value": ["1.2.1 "]}
+    for asked in ("1.2.1", "1.2.1%20"):
+        assert client.get(f"/v2/studies/{asked}/metadata").status_code == 200
+        (found,) = client.get(f"/v2/studies?StudyInstanceUID={asked}").json()
+        assert found["0020000D"]["Value"] == ["1.2.1 "]
+        (series,) = client.get(f"/v2/studies/{asked}/series").json()
+        assert series["0020000E"]["Value"] == ["1.2.1.1"]
+    assert client.delete("/v2/studies/1.2.1").status_code == 204
+
+
 def test_a_single_part_body_is_stored(client: httpx.Client) -> None:
     """A body of type application/dicom is one file, and may hold anything a delimiter may."""
     made = dataset()
@@ -244,7 +268,8 @@ def test_a_bulk_update_must_have_its_form(
 ) -> None:
     """Anything but 1 to 50 UIDs and a dataset is a bad request, and changes nothing."""
     archive.store(header())
-    assert client.post("/v2/studies/$bulkUpdate", content=body).status_code == 400
+    kind = {"content-type": "application/json"}
+    assert client.post("/v2/studies/$bulkUpdate", content=body, headers=kind).status_code == 400
     assert sequences(client) == [1]
 
 

@@ -1,5 +1,6 @@
 """A page's bytes become entries. An unusable one costs no other."""
 
+import itertools
 import json
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from dicom_assets.errors import MiscountError
 from dicom_assets.feed import decode
 from dicom_assets.feed.decode import Entry, MalformedError, decode_page, field_names, split
 from dicom_assets.feed_contract import Rejection
+from dicom_assets.header.marks import MOST_MARKS
 from dicom_assets_tests.support.entries import (
     SERIES,
     SOP,
@@ -96,6 +98,10 @@ def test_casing_of_action_and_state_is_ours(action: str, state: str) -> None:
         ({"studyInstanceUid": ""}, "studyInstanceUid is missing or malformed"),
         ({"studyInstanceUid": "1.2\n"}, "studyInstanceUid is missing or malformed"),
         ({"studyInstanceUid": "1" * 65}, "studyInstanceUid is missing or malformed"),
+        ({"studyInstanceUid": " "}, "studyInstanceUid is missing or malformed"),
+        ({"studyInstanceUid": " 1.2"}, "studyInstanceUid is missing or malformed"),
+        ({"seriesInstanceUid": "1. 2"}, "seriesInstanceUid is missing or malformed"),
+        ({"sopInstanceUid": " \0"}, "sopInstanceUid is missing or malformed"),
         ({"seriesInstanceUid": "1.2/3"}, "seriesInstanceUid is missing or malformed"),
         ({"seriesInstanceUid": ".."}, None),
         ({"seriesInstanceUid": "1.2'3"}, "seriesInstanceUid is missing or malformed"),
@@ -122,6 +128,19 @@ def test_what_cannot_be_used_is_a_rejection(fields: dict[str, object], reason: s
         assert isinstance(rows[1], Rejection)
         assert rows[1].reason == reason
         assert rows[1].ticks == (None if "timestamp" in fields else TICKS)
+
+
+@pytest.mark.parametrize("padding", [" ", "\0", "  ", " \0"])
+def test_padding_is_no_part_of_a_uid(padding: str) -> None:
+    """Neither on a page of the usual form, nor on one with other names or a bad neighbour."""
+    names = ("studyInstanceUid", "seriesInstanceUid", "sopInstanceUid")
+    uids = ("1." + "2" * 62, "1.2.3", "00.1")
+    padded = {name: uid + padding for name, uid in zip(names, uids, strict=True)}
+    capital = {name[0].upper() + name[1:]: value for name, value in entry(2, **padded).items()}
+    for body in (page(entry(2, **padded)), page(capital), page(entry(2, **padded), 5)):
+        row = decode_page(body)[0][1]
+        assert isinstance(row, Entry)
+        assert row.key == ("Microsoft.Default", *uids)
 
 
 @pytest.mark.parametrize("sequence", ["-1", "9223372036854775808", "1.5", '"7"', "null", "{}"])
@@ -317,6 +336,74 @@ def test_any_array_is_a_page(values: list[object]) -> None:
     """Whatever it holds, there are as many rows, and no error."""
     body = json.dumps(values).encode()
     assert len(decode_page(body)) == len(values)
+
+
+@pytest.mark.parametrize("unit", [b"1", b"{}", b'""', b"[]", b"[[[]]]", b"nul"])
+@pytest.mark.parametrize("end", [b"]", b"", b",nul]"], ids=["whole", "cut", "malformed"])
+def test_splitting_stops_after_the_largest_page(unit: bytes, end: bytes) -> None:
+    """Five megabytes of elements are no page, however they end."""
+    body = b"[" + b",".join([unit] * (5_000_000 // len(unit))) + end
+    with pytest.raises(MalformedError, match=r"200 entries of the largest page|2,000,000 brackets"):
+        decode_page(body)
+
+
+@pytest.mark.parametrize(("count", "is_page"), [(200, True), (201, False)])
+@pytest.mark.parametrize("last", [b"null", b"nul"])
+def test_a_page_has_at_most_200_entries(count: int, last: bytes, *, is_page: bool) -> None:
+    """One more is malformed, whether the page is decoded as a whole or not."""
+    body = b"[" + b"null," * (count - 1) + last + b"]"
+    if is_page:
+        assert len(decode_page(body)) == count
+        return
+    with pytest.raises(MalformedError, match="more than the 200 entries"):
+        decode_page(body)
+
+
+def test_splitting_takes_no_element_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The elements are counted as they are found, not in the end."""
+    elements = split(b"[" + b"{}," * 100_000)
+    assert list(itertools.islice(elements, decode.MOST_ROWS)) == [b"{}"] * decode.MOST_ROWS
+    with pytest.raises(MalformedError):
+        next(elements)
+    monkeypatch.setattr(decode, "MOST_ROWS", 3)
+    assert list(split(b"[1,2,3]")) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("depth", [decode.MOST_DEPTH - 1, decode.MOST_DEPTH])
+def test_splitting_stops_at_a_depth(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is less deep costs one entry, and the others land."""
+    monkeypatch.setattr(decode, "require_few_marks", lambda _: None)
+    body = b"[" + b"[" * depth + b"]" * depth + b"," + page(entry(3))[1:]
+    if depth < decode.MOST_DEPTH:
+        first, second = (row for _, row in decode_page(body))
+        assert first == Rejection(None, None, "entry is not an object")
+        assert second.sequence == 3
+        return
+    with pytest.raises(MalformedError, match="nested more than 1,000,000 deep"):
+        decode_page(body)
+
+
+def test_what_is_too_much_to_be_split_is_malformed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks are counted before any is looked at. A page that needs no splitting has no limit."""
+    junk = b"[" + b",".join([b"[]"] * (MOST_MARKS // 3 + 1)) + b"]"
+    monkeypatch.setattr(decode, "_MARK", None)
+    body = page(entry(1), entry(2, metadata="HERE")).replace(b'"HERE"', junk)
+    assert [type(row) for _, row in decode_page(body)] == [Entry, Entry]
+    with_new_field = body.replace(b'"state"', b'"tenant":1,"state"')
+    assert [type(row) for _, row in decode_page(with_new_field)] == [Entry, Entry]
+    for bad in (body.replace(b"[]", b"[nul]", 1), body.replace(b"Create", b"\xff", 1), junk[:-1]):
+        with pytest.raises(MalformedError, match="2,000,000 brackets, commas and quotes"):
+            decode_page(bad)
+
+
+@pytest.mark.parametrize("end", [b"", b',"a":nul'])
+def test_an_entry_of_too_many_fields_is_a_rejection(end: bytes) -> None:
+    """Its neighbours land. Its names are not looked at one by one."""
+    fields = b",".join(b'"%d":1' % n for n in range(decode.MOST_FIELDS + 1))
+    body = b"[{" + fields + end + b"}," + page(entry(3))[1:]
+    first, second = (row for _, row in decode_page(body))
+    assert first == Rejection(None, None, "entry cannot be decoded")
+    assert isinstance(second, Entry)
 
 
 def test_a_string_that_never_ends_is_malformed_in_time() -> None:

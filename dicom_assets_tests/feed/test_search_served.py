@@ -116,6 +116,18 @@ def test_tables_that_were_filled_from_the_service_agree(world: World) -> None:
     assert world.paths == {"/v2/studies": 3}
 
 
+def test_a_study_with_a_padded_uid_is_the_same_on_both_sides(
+    world: World, archive: Archive
+) -> None:
+    """The search answers it with the space, and finds it without."""
+    padded = header(STUDIES) | {"0020000D": {"vr": "UI", "Value": [f"{study_uid(STUDIES)} "]}}
+    archive.store(padded, at=at(0, 30))
+    world.sync(0, 3)
+    assert world.compare() == Reconciliation(compared=STUDIES + 1)
+    assert world.compare(sample=2 * STUDIES).passed
+    assert world.counts.study(None, study_uid(STUDIES)) == Related(1, 1)
+
+
 def test_drift_in_both_directions_is_found_at_its_hours(world: World, archive: Archive) -> None:
     """Missing, surplus and different, each in an hour of its own. Running these heals it."""
     drop(world.store, 0)

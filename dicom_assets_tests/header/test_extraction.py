@@ -230,9 +230,12 @@ def test_what_holds_no_value_is_null(empty: object) -> None:
         ("PatientName", {"vr": "PN", "Value": [{"Alphabetic": "A^B", "Other": [5]}]}, "A^B"),
         ("PatientName", {"vr": "PN", "Value": [{"Alphabetic": "A", "Phonetic": 5}]}, "A"),
         ("PatientName", {"vr": "PN", "Value": [None, {"Alphabetic": "B"}]}, "\\B"),
-        ("PatientName", {"vr": "PN", "Value": [{"Ideographic": "山田"}]}, None),
+        ("PatientName", {"vr": "PN", "Value": [{"Ideographic": "山田"}]}, "山田"),
         ("PixelSpacing[0]", {"vr": "DS", "Value": 0.5}, "0.5"),
         ("PixelSpacing[1]", {"vr": "DS", "Value": [None, "0.5"]}, "0.5"),
+        ("PixelSpacing[1]", {"vr": "DS", "Value": ["0.5\\0.7"]}, "0.7"),
+        ("PixelSpacing[2]", {"vr": "DS", "Value": ["0.5\\0.7"]}, None),
+        ("ImageComments[0]", {"vr": "LT", "Value": ["one\\two"]}, "one\\two"),
         (f"{REGION}[0].{MEANING}", {"vr": "SQ", "Value": item("no list")}, "no list"),
         (f"{REGION}[0].{MEANING}", {"Value": [{MEANING: {"Value": "x"}}]}, "x"),
     ],
@@ -776,6 +779,8 @@ def _walked(item: object, steps: Sequence[Step]) -> v.AttributeValues:
     values = v.values_of(item.get(_tag(item, first)))
     if values is None:
         return None
+    if first.index != ALL and first.attribute.vr not in {"LT", "ST", "UR", "UT"}:
+        values = [o for v in values for o in (v.split("\\") if isinstance(v, str) else [v])]
     chosen = values if first.index == ALL else values[first.index : first.index + 1]
     if not rest:
         return chosen

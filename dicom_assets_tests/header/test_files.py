@@ -60,7 +60,7 @@ def name(keyword: str) -> Expected:
     """The alphabetic groups of names, joined."""
 
     def expected(dataset: Dataset, _: tzinfo | None) -> object:
-        shown = [PersonName(value).alphabetic.rstrip(" \0") for value in values(dataset, keyword)]
+        shown = [PersonName(value).alphabetic.rstrip(" \0^") for value in values(dataset, keyword)]
         return "\\".join(shown) if any(shown) else None
 
     return expected
@@ -101,12 +101,13 @@ def meaning(keyword: str) -> Expected:
 
 
 def day_of(dataset: Dataset, keyword: str) -> date | None:
-    """A date, if there is one."""
+    """A date, if there is one, and Spark can read it."""
     told = dataset.get(keyword)
     try:
-        return DA(told) if told else None
+        found = DA(told) if told else None
     except ValueError:
         return None
+    return found if found and found >= date(1582, 10, 15) else None
 
 
 def day(keyword: str) -> Expected:

@@ -110,7 +110,21 @@ def test_the_text_of_a_number_has_no_spaces_on_either_side(
     [
         ([{"Alphabetic": "Doe^Jane "}], "Doe^Jane"),
         ([{"Alphabetic": "A^B", "Ideographic": "山田"}], "A^B"),
-        ([{"Ideographic": "山田"}], None),
+        ([{"Ideographic": "山田^太郎"}], "山田^太郎"),
+        ([{"Alphabetic": "^^^^", "Ideographic": " ", "Phonetic": "やまだ^"}], "やまだ"),
+        ([{"Alphabetic": "Yamada^Taro=山田^太郎=やまだ^たろう"}], "Yamada^Taro"),
+        (["Yamada^Taro^^=山田^太郎"], "Yamada^Taro"),
+        (["=山田^太郎"], "山田^太郎"),
+        (["=="], None),
+        (["DOE^JANE^^^"], "DOE^JANE"),
+        ([{"Alphabetic": "DOE^JANE ^ ^\0"}], "DOE^JANE"),
+        ([{"Alphabetic": "DOE^^^DR"}], "DOE^^^DR"),
+        ([{"Alphabetic": "^JANE^"}], "^JANE"),
+        ([{"Alphabetic": "^^^^"}], None),
+        (["^^^^", {"Alphabetic": " ^"}], None),
+        (["DOE^JANE^^^\\ROE^^=x"], "DOE^JANE\\ROE"),
+        ([{"Alphabetic": "A^\\B", "Ideographic": "山"}], "A\\B"),
+        ([{"Alphabetic": "", "Ideographic": 5}], U.NOT_TEXT),
         ([{"Alphabetic": None}], None),
         ([{"Alphabetic": " "}], None),
         ([{}], None),
@@ -119,7 +133,7 @@ def test_the_text_of_a_number_has_no_spaces_on_either_side(
         (None, None),
         (["Doe^Jane "], "Doe^Jane"),
         ([{"Alphabetic": "A"}, {"Alphabetic": "B"}], "A\\B"),
-        ([{"Alphabetic": "A"}, {"Phonetic": "B"}, "C"], "A\\\\C"),
+        ([{"Alphabetic": "A"}, {}, "C"], "A\\\\C"),
         ([12], "12"),
         ([{"Alphabetic": 5}], U.NOT_TEXT),
         ([{"Alphabetic": ["A"]}], U.NOT_TEXT),
@@ -129,8 +143,8 @@ def test_the_text_of_a_number_has_no_spaces_on_either_side(
         ([{"Alphabetic": "A"}, True], U.NOT_TEXT),
     ],
 )
-def test_of_a_name_the_alphabetic_group_is_read(values: AttributeValues, expected: object) -> None:
-    """Also where the name is plain text."""
+def test_of_a_name_the_first_group_is_read(values: AttributeValues, expected: object) -> None:
+    """The alphabetic one, else the next that is not empty; also where the name is plain text."""
     assert person_name(values) == expected
 
 
@@ -142,6 +156,14 @@ def test_of_a_name_the_alphabetic_group_is_read(values: AttributeValues, expecte
         ([{"Alphabetic": "Yamada"}], "Phonetic", None),
         (["Yamada"], "Ideographic", None),
         (["Yamada", {"Ideographic": "山田"}], "Ideographic", "\\山田"),
+        ([{"Ideographic": "山田"}], "Alphabetic", None),
+        (["A=B^^=C =D"], "Ideographic", "B"),
+        (["A=B^^=C =D"], "Phonetic", "C"),
+        ([{"Alphabetic": "A=split=C", "Ideographic": "own"}], "Ideographic", "own"),
+        ([{"Alphabetic": "A=split=C", "Ideographic": "own"}], "Phonetic", "C"),
+        ([{"Alphabetic": "A=split", "Ideographic": " ^"}], "Ideographic", "split"),
+        ([{"Ideographic": "山田=やまだ=x"}], "Phonetic", "やまだ"),
+        ([{"Alphabetic": "A=split", "Ideographic": 5}], "Ideographic", U.NOT_TEXT),
         ([{"Alphabetic": 5, "Phonetic": "B"}], "Phonetic", "B"),
         ([{"Phonetic": 5}], "Phonetic", U.NOT_TEXT),
         ([True], "Phonetic", U.NOT_TEXT),
@@ -150,7 +172,7 @@ def test_of_a_name_the_alphabetic_group_is_read(values: AttributeValues, expecte
 def test_the_other_groups_of_a_name(
     values: AttributeValues, group: Group, expected: object
 ) -> None:
-    """Plain text has none of them."""
+    """Exactly those, and none in the place of another."""
     assert person_name(values, group) == expected
 
 
@@ -288,7 +310,10 @@ def test_a_real_number(values: AttributeValues, expected: object) -> None:
         ([" 20230203 "], date(2023, 2, 3)),
         (["20230203\0"], date(2023, 2, 3)),
         (["20000229"], date(2000, 2, 29)),
-        (["00010101"], date(1, 1, 1)),
+        (["15821015"], date(1582, 10, 15)),
+        (["15821014"], U.DAY_TOO_EARLY),
+        (["00010101"], U.DAY_TOO_EARLY),
+        (["1582.10.04"], U.DAY_TOO_EARLY),
         (["99991231"], date(9999, 12, 31)),
         ([20230203], date(2023, 2, 3)),
         ([""], None),
@@ -404,10 +429,14 @@ utc = partial(datetime, tzinfo=UTC)
         (["20230203", "20230204"], ["12", "13"], None, BERLIN, U.NOT_A_DATE),
         (["20230203"], ["12"], ["x"], BERLIN, U.NOT_AN_OFFSET),
         (["20230203"], ["12"], [True], BERLIN, U.NOT_TEXT),
-        (["00010101"], ["00"], ["+0001"], None, U.OUT_OF_RANGE),
+        (["00010101"], ["00"], ["+0001"], None, U.DAY_TOO_EARLY),
+        (["15821015"], ["00"], ["+0000"], None, U.MOMENT_TOO_EARLY),
+        (["19000101"], ["00"], ["+0100"], None, U.MOMENT_TOO_EARLY),
+        (["18991231"], ["235959.999999"], ["+0000"], None, U.MOMENT_TOO_EARLY),
+        (["19000101"], ["00"], ["+0000"], None, utc(1900, 1, 1)),
+        (["18991231"], ["2330"], ["-0100"], None, utc(1900, 1, 1, 0, 30)),
+        (["19000101"], ["0030"], None, BERLIN, U.MOMENT_TOO_EARLY),
         (["99991231"], ["2359"], ["-0001"], None, U.OUT_OF_RANGE),
-        (["00010101"], ["00"], None, BERLIN, U.OUT_OF_RANGE),
-        (["00010101"], ["00"], ["-0001"], None, utc(1, 1, 1, 0, 1)),
         (["99991231"], ["2359"], ["+0001"], None, utc(9999, 12, 31, 23, 58)),
     ],
 )
@@ -472,7 +501,9 @@ def test_what_is_no_offset_is_not_taken_for_the_zone(offset: str) -> None:
         (["2023020312+1500"], None, BERLIN, U.NOT_AN_OFFSET),
         (["2023-2024"], None, BERLIN, U.NOT_AN_OFFSET),
         (["2023020312"], ["x"], BERLIN, U.NOT_AN_OFFSET),
-        (["0001010100+0100"], None, None, U.OUT_OF_RANGE),
+        (["0001010100+0100"], None, None, U.DAY_TOO_EARLY),
+        (["1900010100+0100"], None, None, U.MOMENT_TOO_EARLY),
+        (["1900010100"], ["+0000"], None, utc(1900, 1, 1)),
         (["9999123123-0100"], None, None, U.OUT_OF_RANGE),
         ([{}], None, BERLIN, U.NOT_TEXT),
     ],
@@ -525,6 +556,8 @@ def test_an_age(values: AttributeValues, expected: object) -> None:
         (None, ["x"], None),
         (["x"], None, None),
         (["20000102"], ["20000101"], U.BEFORE_BIRTH),
+        (["00010101"], ["20000101"], U.DAY_TOO_EARLY),
+        (["20000101"], ["00010101"], U.DAY_TOO_EARLY),
         (["00000000"], ["20000101"], U.NO_SUCH_DAY),
         (["20000101"], ["x"], U.NOT_A_DATE),
     ],

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from pydicom import valuerep
 
 from dicom_assets.header.values import (
+    FIRST_DAY,
+    FIRST_MOMENT,
     Unparsable,
     clock,
     code_of,
@@ -164,7 +166,7 @@ def test_what_is_remembered_stays_small() -> None:
 OFFSETS = st.integers(-12 * 60, 14 * 60)
 # As far from either end of the calendar as any offset reaches.
 NAIVE = partial(datetime, tzinfo=None)
-LOCAL = st.datetimes(NAIVE(1, 1, 3), NAIVE(9999, 12, 29))
+LOCAL = st.datetimes(NAIVE(1582, 10, 15), NAIVE(9999, 12, 29))
 SOME_TIME_AGO, SOME_TIME_ON = NAIVE(1900, 1, 1), NAIVE(2100, 1, 1)
 
 
@@ -185,7 +187,22 @@ def test_text_is_what_is_left_of_the_padding(stored: str) -> None:
     while kept and kept[-1] in " \0":
         kept = kept[:-1]
     assert text([stored]) == (kept or None)
-    assert person_name([{"Alphabetic": stored}]) == (kept or None)
+
+
+@given(st.text("Aä山 ^\0", max_size=8))
+def test_a_name_is_what_is_left_of_padding_and_empty_components(stored: str) -> None:
+    """Component by component: the last goes while it is empty."""
+    parts = [part.rstrip(" \0") for part in stored.split("^")]
+    while parts and not parts[-1]:
+        parts.pop()
+    found = person_name([{"Alphabetic": stored}])
+    if not parts:
+        assert found is None
+        return
+    assert isinstance(found, str)
+    assert [part.rstrip(" \0") for part in found.split("^")] == parts
+    assert stored.startswith(found)
+    assert found[-1] not in " ^\0"
 
 
 @given(st.lists(st.text("AB ", max_size=3) | st.none(), max_size=4))
@@ -230,8 +247,9 @@ def test_a_real_number_is_read_as_written(number: float) -> None:
 def test_a_day_is_read_as_written(found: date) -> None:
     """In both forms, from the first day of the calendar to its last."""
     written = date_text(found)
-    assert day([written]) == found
-    assert day([f"{written[:4]}.{written[4:6]}.{written[6:]}"]) == found
+    expected = found if found >= FIRST_DAY else Unparsable.DAY_TOO_EARLY
+    assert day([written]) == expected
+    assert day([f"{written[:4]}.{written[4:6]}.{written[6:]}"]) == expected
     assert valuerep.DA(written) == found
 
 
@@ -242,6 +260,8 @@ def test_days_are_those_of_the_calendar(written: str) -> None:
         expected: object = datetime.strptime(written.replace(".", ""), "%Y%m%d").date()  # noqa: DTZ007 - a date
     except ValueError:
         expected = Unparsable.NO_SUCH_DAY
+    if isinstance(expected, date) and expected < FIRST_DAY:
+        expected = Unparsable.DAY_TOO_EARLY
     assert day([written]) == expected
 
 
@@ -270,13 +290,14 @@ def test_a_time_is_read_as_written(found: time, digits: int) -> None:
 def test_a_moment_is_read_as_written(local: datetime, minutes: int) -> None:
     """From a date, a time and an offset, and from all in one."""
     on, during, offset = date_text(local), f"{local:%H%M%S.%f}", offset_text(minutes)
-    expected = local.replace(tzinfo=UTC) - timedelta(minutes=minutes)
+    really = local.replace(tzinfo=UTC) - timedelta(minutes=minutes)
+    expected = really if really >= FIRST_MOMENT else Unparsable.MOMENT_TOO_EARLY
     assert moment([on], [during], [offset], BERLIN) == expected
     assert instant([f"{on}{during}{offset}"], None, None) == expected
     assert instant([f"{on}{during}"], [offset], BERLIN) == expected
     theirs = valuerep.DT(f"{on}{during}{offset}")
     assert theirs is not None
-    assert theirs == expected
+    assert theirs == really
 
 
 @given(st.datetimes(SOME_TIME_AGO, SOME_TIME_ON, timezones=st.just(UTC)))
@@ -312,7 +333,7 @@ def test_ages_are_those_of_pydicom(written: str) -> None:
     assert (found is None) == (not bare)
 
 
-@given(st.dates(), st.dates())
+@given(st.dates(FIRST_DAY), st.dates(FIRST_DAY))
 def test_the_years_from_birth_are_the_days_over_a_years_length(birth: date, on: date) -> None:
     """Never less than none."""
     found = years_between([date_text(birth)], [date_text(on)])

@@ -26,6 +26,7 @@ MAY_SHOW = {
     },
     "commands/test_find.py": {
         "test_a_study_in_step_ends_with_zero",
+        "test_a_uid_may_come_with_spaces",
         "test_a_deleted_study_ends_with_zero",
         "test_an_hour_that_was_not_read_ends_with_one_and_the_command",
         "test_json_gives_the_same_facts",

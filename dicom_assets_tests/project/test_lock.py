@@ -1,6 +1,7 @@
 """The lock file installs the same everywhere, from any index, and what pyproject.toml asks for."""
 
 import re
+from itertools import chain
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -25,9 +26,9 @@ def pinned() -> dict[str, set[str]]:
 
 
 def declared() -> list[Requirement]:
-    """What pyproject.toml asks for, to run and to develop."""
+    """What pyproject.toml asks for, to run, to develop, and for each extra."""
     project = pyproject()["project"]
-    texts = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    texts = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     return [Requirement(text) for text in texts]
 
 

@@ -10,16 +10,19 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pytest
 
+from dicom_assets.schema import INSTANCE, SERIES, STUDY
 from dicom_assets.tables.catalogue import catalogue
 from dicom_assets_tests.support.canary import MARK
 from dicom_assets_tests.support.clinic import NAMES, ROOT_UID, Clinic
 from dicom_assets_tests.support.command import ROOT, environment
+from dicom_assets_tests.support.field_headers import Case, fill, of, uids
 
 PAGE: Final = (ROOT / "docs" / "use" / "questions.md").read_text(encoding="utf-8")
 _SQL: Final = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -304,3 +307,28 @@ def _complete(clinic: Clinic, sync: Rows) -> tuple[datetime, int, int]:
         connection.register("sync", pa.Table.from_pylist(sync, schema=catalogue()["sync"].arrow()))
         (row,) = _answer(connection, "How far")
         return row["complete_through"], row["behind"], row["missing"]
+
+
+def test_one_name_in_several_forms_is_one_patient(tmp_path: Path) -> None:
+    """With padding, with empty components, and not told; in studies of their own, and in one."""
+
+    def in_first(entry: dict[str, Any]) -> dict[str, Any]:
+        study, series, _ = uids(1)
+        entry["metadata"] |= {"0020000D": of("UI", study), "0020000E": of("UI", series)}
+        return entry | {"studyInstanceUid": study, "seriesInstanceUid": series}
+
+    names = [of("PN", {"Alphabetic": n}) for n in ("DOE^JANE", "DOE^JANE^^^", "DOE^JANE ", "^^^^")]
+    cases = [Case("alone", {"t00100010": n}) for n in names]
+    cases += [Case("with others", {"t00100010": n}, spoil=in_first) for n in names]
+    store = fill(tmp_path, [*cases, Case("else", {"t00100010": of("PN", "ROE^JANE")})]).store
+    with duckdb.connect() as opened:
+        for table in (INSTANCE, SERIES, STUDY):
+            opened.register(table.name, store.open(table).rows())
+        (patient,) = _answer(opened, "Which patient ID may be two patients")
+        assert (patient["studies"], patient["names"]) == (5, 2)
+        assert _answer(opened, "In which attribute do they") == []
+        (conflicts,) = _answer(opened, "How many studies contradict themselves")
+        assert (conflicts["conflictCount"], conflicts["studies"]) == (0, 5)
+        rows = opened.sql("SELECT conflictCount, patientIdCount FROM study").fetchall()
+        assert rows == [(0, 1)] * 5
+        assert opened.sql("SELECT DISTINCT conflictCount FROM series").fetchall() == [(0,)]

@@ -22,8 +22,9 @@ from dicom_assets_tests.property.histories import PARTITIONS, START
 from dicom_assets_tests.property.oracle import Key, moment_of, served
 from dicom_assets_tests.property.values import are_equal
 from dicom_assets_tests.property.world import same
+from dicom_assets_tests.support.samples import TIMES
 
-SWEEPS = 20
+SWEEPS = 20 * TIMES
 HEADERS = 400
 URL = "https://dicom.example"
 

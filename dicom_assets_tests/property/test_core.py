@@ -20,6 +20,7 @@ from dicom_assets_tests.property.histories import History, history_of
 from dicom_assets_tests.property.world import Scenario, World, scenarios
 from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.feeds import feed_of
+from dicom_assets_tests.support.samples import TIMES
 
 if TYPE_CHECKING:
     from dicom_assets.window import Window
@@ -29,10 +30,10 @@ EACH = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-EXAMPLES = 12
+EXAMPLES = 6 * TIMES
 
 
-@pytest.mark.timeout(600)  # a dozen histories, each with half a dozen runs over real tables
+@pytest.mark.timeout(600 * TIMES)  # histories, each with half a dozen runs over real tables
 @settings(EACH, max_examples=EXAMPLES)
 @given(scenario=scenarios(moves=False))
 def test_an_archive_at_rest_is_in_the_tables_once_every_hour_has_run(scenario: Scenario) -> None:
@@ -40,7 +41,7 @@ def test_an_archive_at_rest_is_in_the_tables_once_every_hour_has_run(scenario: S
     world.play(scenario)
 
 
-@pytest.mark.timeout(600)  # as above
+@pytest.mark.timeout(600 * TIMES)  # as above
 @settings(EACH, max_examples=EXAMPLES)
 @given(scenario=scenarios(moves=True))
 def test_an_archive_that_moved_is_in_the_tables_once_every_hour_has_run_again(
@@ -69,7 +70,7 @@ def _windows(world: World, seed: int) -> list[Window]:
 
 
 @pytest.mark.timeout(600)  # runs that wait for one another
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", range(1, 1 + TIMES))
 def test_threads_that_run_the_same_hours_leave_one_truth(seed: int) -> None:
     """Three at once, each through every hour in its own order: no hour needs to be run again."""
     with World(_busy(seed)) as world:
@@ -108,7 +109,7 @@ def _run_all(url: str, root: world.Root, windows: list[Window]) -> None:
 
 
 @pytest.mark.timeout(600)  # three times the same history
-@pytest.mark.parametrize("seed", [5, 6])
+@pytest.mark.parametrize("seed", range(5, 5 + TIMES))
 def test_neither_page_size_nor_the_cut_of_the_hours_matters(seed: int) -> None:
     """One run over all hours with pages of 200, four over one hour each with 7, and with 1."""
     base, hours = _busy(seed), ((3, 4), (1, 2), (0, 1), (2, 3))

@@ -24,6 +24,7 @@ from dicom_assets_tests.property.oracle import TICKS_PER_HOUR
 from dicom_assets_tests.property.test_core import EACH
 from dicom_assets_tests.property.world import Hours, Scenario, World, scenarios
 from dicom_assets_tests.support.canary import overhear
+from dicom_assets_tests.support.samples import TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:The `dict` method is deprecated")
-EXAMPLES = 4
+EXAMPLES = 2 * TIMES
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,7 @@ def _materializing(world: World) -> Callable[[Hours, dg.DagsterInstance], None]:
     return materialize
 
 
-@pytest.mark.timeout(600)  # four histories, each with several Dagster runs
+@pytest.mark.timeout(600 * TIMES)  # histories, each with several Dagster runs
 @settings(EACH, max_examples=EXAMPLES)
 @given(scenario=scenarios(moves=False))
 def test_materialized_hours_are_the_archive(scenario: Scenario) -> None:

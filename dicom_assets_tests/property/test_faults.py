@@ -6,7 +6,6 @@ A third of all answers, or one in twenty, is a refusal, cut, false, short, doubl
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -15,12 +14,13 @@ import pytest
 
 from dicom_assets_tests.adversary import random_faults
 from dicom_assets_tests.property import world
+from dicom_assets_tests.support.samples import SOAK, TIMES, crossed
 
 if TYPE_CHECKING:
     from dicom_assets_tests.property.world import Scenario
 
-TIMES = int(os.environ.get("FAULTS", "1"))
 SEEDS = range(12 * TIMES)
+RATES = (0.05, 0.3)
 
 
 def faulty(seed: int, rate: float, *, moves: bool) -> Scenario:
@@ -30,8 +30,10 @@ def faulty(seed: int, rate: float, *, moves: bool) -> Scenario:
 
 
 @pytest.mark.timeout(300)  # a request is answered at the fifth attempt, some even later
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("rate", [0.05, 0.3])
+# Each second seed moves, so two neighbours have one rate.
+@pytest.mark.parametrize(
+    ("seed", "rate"), crossed(SEEDS, RATES) if SOAK else [(n, RATES[n // 2 % 2]) for n in SEEDS]
+)
 def test_no_fault_of_the_service_loses_or_doubles_a_change(seed: int, rate: float) -> None:
     """At rest or moving: no row is missing, none is twice, and a second run reads no header."""
     world.play(faulty(seed, rate, moves=seed % 2 == 1))

@@ -150,9 +150,12 @@ def test_a_number_stands_alone(found: list[Any], whole: int | None, real: float 
     assert (values.whole_of(found), values.real_of(found)) == (whole, real)
 
 
-def test_names_are_alphabetic_and_numbers_are_text() -> None:
+def test_names_are_their_first_group_and_numbers_are_text() -> None:
     """PN and IS as the template shows them."""
-    assert values.name_of([{"Alphabetic": "A^B "}, {"Ideographic": "山"}]) == "A^B\\"
+    assert values.name_of([{"Alphabetic": "A^B "}, {"Ideographic": "山"}, {}]) == "A^B\\山\\"
+    assert values.name_of([{"Alphabetic": "^ ^=split^", "Ideographic": " "}]) == "split"
+    assert values.name_of(["A^B^^=山"]) == "A^B"
+    assert values.name_of(["^^^^", "=="]) is None
     assert values.name_of(["A^B "]) == "A^B"
     assert values.number_text_of([7]) == "7"
     assert values.number_text_of([" +5 "]) == "+5"
@@ -182,10 +185,12 @@ def test_a_moment_has_a_date_a_time_and_an_offset(name: str) -> None:
         assert shown(header(**{**whole, lacking: "x"}))[name] is None
 
 
-def test_a_moment_before_the_first_year_is_null() -> None:
-    """Midnight of the first day there is, ahead of UTC."""
-    first = header(t00080020="00010101", t00080030="00", t00080201="+0001")
-    assert shown(first)["study_timestamp"] is None
+def test_what_is_too_early_for_spark_is_null() -> None:
+    """Days before the Gregorian calendar, moments before 1900; the text is kept."""
+    first = shown(header(t00080020="19000101", t00080030="00", t00080201="+0001"))
+    assert (first["study_timestamp"], first["studydate_formatted"]) == (None, date(1900, 1, 1))
+    first = shown(header(t00080020="15821014", t00080030="00", t00080201="-0100"))
+    assert (first["studydate"], first["studydate_formatted"]) == ("15821014", None)
 
 
 @pytest.mark.parametrize(

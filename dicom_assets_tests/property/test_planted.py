@@ -186,6 +186,10 @@ def _without_scheme(code_of: Any) -> Any:  # noqa: ANN401 - a function
     return lambda _, *rest: code_of(None, *rest)
 
 
+def _whole_names(split: Any) -> Any:  # noqa: ANN401 - a function
+    return lambda text, delimiter: [text] if delimiter == "=" else split(text, delimiter)
+
+
 def _any_item(inside: Any) -> Any:  # noqa: ANN401 - a function
     def anywhere(found: Any, steps: Any) -> Any:  # noqa: ANN401 - passed on
         return inside(found and [one for one in found if one] if len(steps) > 1 else found, steps)
@@ -201,6 +205,11 @@ EXTRACTION: dict[str, Plant] = {
     "no date in the older form": _replacing(
         values, "_DATE", lambda _: re.compile(r"(\d{4})(\d\d)(\d\d)", re.ASCII)
     ),
+    "days before the calendar": _replacing(
+        values, "FIRST_DAY", lambda first: first.replace(year=1)
+    ),
+    "moments before 1900": _replacing(values, "FIRST_MOMENT", lambda first: first.replace(year=2)),
+    "names not split at =": _replacing(values, "_split", _whole_names),
     "months taken for years": _replacing(values, "_YEARS", lambda years: years | {"M": (1, 1)}),
     "an age that is told only": _replacing(values, "years_between", lambda _: lambda *_: None),
     "the first of several numbers": _replacing(values, "_number", _first_number),

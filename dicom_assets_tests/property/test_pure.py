@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from random import Random  # noqa: TC003 - hypothesis reads the annotations
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from dicom_assets_tests.property import pure
 from dicom_assets_tests.property.histories import history_of
+from dicom_assets_tests.support.samples import TIMES
 
-SWEEPS = 15
+SWEEPS = 6 * TIMES
 GAMES = 400
+
+pytestmark = pytest.mark.timeout(300 * TIMES)  # thousands of histories
 
 
 @settings(max_examples=SWEEPS, deadline=None, phases=[Phase.generate], database=None)
@@ -24,7 +28,7 @@ def test_whatever_the_order_the_tables_become_the_archive(number: int) -> None:
     pure.sweep(number, GAMES)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(random=st.randoms(use_true_random=False), hours=st.integers(2, 6), count=st.integers(1, 20))
 def test_a_single_history_shrinks(random: Random, hours: int, count: int) -> None:
     """The same, one history at a time, with every choice hypothesis' own."""

@@ -17,6 +17,7 @@ PADDING = " \0"
 DAYS_PER_YEAR = 365.2425
 INT32 = range(-(2**31), 2**31)
 EXACT = 2**53
+GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
 GREATEST = sys.float_info.max
 
 Values = list[Any]
@@ -42,8 +43,24 @@ def _item_text(value: object) -> str | None:
 
 
 def name_of(values: Values) -> str | None:
-    """The alphabetic groups of persons' names; plain text is one."""
-    return text_of([v.get("Alphabetic") if isinstance(v, dict) else v for v in values])
+    """Persons' names: of each the first group that says something, without what is empty."""
+    return text_of(
+        [_name_of(v) if isinstance(v, dict) else _name_of({GROUPS[0]: v}) for v in values]
+    )
+
+
+def _name_of(person: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """The first group; what Alphabetic holds behind a `=` counts where the group has no own."""
+    alphabetic = person.get("Alphabetic")
+    split = alphabetic.split("=") if isinstance(alphabetic, str) else [alphabetic]
+    for own, group in zip(
+        [split[0], *map(person.get, GROUPS[1:])], [*split, "", ""][:3], strict=True
+    ):
+        for found in (own, group):
+            left = re.sub(r"[\^ \0]+\Z", "", found) if isinstance(found, str) else found
+            if left not in ("", None):
+                return left
+    return ""
 
 
 def number_text_of(values: Values) -> str | None:
@@ -83,12 +100,17 @@ def whole_of(values: Values) -> int | None:
 
 def row_of(values: Values) -> float | None:
     """The first of several numbers: between rows, in PixelSpacing."""
-    return real_of(values[:1])
+    return real_of(_one_by_one(values)[:1])
 
 
 def column_of(values: Values) -> float | None:
     """The second of several numbers: between columns, in PixelSpacing."""
-    return real_of(values[1:2])
+    return real_of(_one_by_one(values)[1:2])
+
+
+def _one_by_one(values: Values) -> Values:
+    """Values, also those that stand in one text."""
+    return [one for v in values for one in (v.split("\\") if isinstance(v, str) else [v])]
 
 
 def date_of(values: Values) -> date | None:
@@ -99,9 +121,11 @@ def date_of(values: Values) -> date | None:
     if not re.fullmatch(r"[0-9]{8}", text):
         return None
     try:
-        return date(int(text[:4]), int(text[4:6]), int(text[6:]))
+        found = date(int(text[:4]), int(text[4:6]), int(text[6:]))
     except ValueError:
         return None
+    # Of the Gregorian calendar, as Spark wants it.
+    return found if found.isoformat() >= "1582-10-15" else None
 
 
 def time_of(values: Values) -> time | None:
@@ -137,9 +161,10 @@ def _utc(day: date | None, at: time | None, ahead: timedelta | None) -> datetime
     if day is None or at is None or ahead is None:
         return None
     try:
-        return datetime.combine(day, at, timezone(ahead)).astimezone(UTC)
+        found = datetime.combine(day, at, timezone(ahead)).astimezone(UTC)
     except OverflowError:
         return None
+    return found if found.year >= 1900 else None  # as Spark wants it
 
 
 def moment_of(dates: Values, times: Values, offsets: Values) -> datetime | None:

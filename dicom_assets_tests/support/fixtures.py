@@ -3,19 +3,23 @@
 One service with the six hours' history serves all that only read it; `filled` has followed it.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from filelock import FileLock
 
 from dicom_assets.commands import home
 from dicom_assets.emulator.archive import Archive
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.window import Window
 from dicom_assets_tests.support import clinic as clinics
-from dicom_assets_tests.support.history import FIRST, LAST, tell
+from dicom_assets_tests.support import demo as demos
+from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.feeds import feed_of
+from dicom_assets_tests.support.history import END, FIRST, LAST, START, tell
+from dicom_assets_tests.support.once import made_once
 from dicom_assets_tests.support.processes import copy_home
 from dicom_assets_tests.support.watched_service import Service, serving
 from dicom_assets_tests.support.world import World, world
@@ -23,6 +27,7 @@ from dicom_assets_tests.support.world import World, world
 __all__ = [
     "clinic",
     "filled",
+    "first_demo",
     "followed",
     "fresh_home",
     "home_instance",
@@ -72,7 +77,9 @@ def followed(own_service: Service, tmp_path: Path) -> World:
     """Tables in `tables` that have followed a service of their own, for one test to spoil."""
     tell(own_service.archive)
     made = world(own_service, tmp_path / "tables")
-    made.run(FIRST, LAST)
+    by = Run("followed", datetime.now(UTC))
+    with feed_of(own_service.url) as feed:  # without Dagster, in which `filled` has run
+        steps.whole_run(made.store, Window.between(START, END), feed, by)
     return made
 
 
@@ -102,13 +109,10 @@ def home_instance(fresh_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstan
 @pytest.fixture(scope="session")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> clinics.Clinic:
     """A folder in which the demo has run, with what pydicom's files lack; nobody changes it."""
-    mine = tmp_path_factory.getbasetemp()
-    folder = (mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine) / "clinic"
-    done = folder.with_suffix(".done")
-    with FileLock(folder.with_suffix(".lock")):
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            clinics.open_in(folder)
-            done.touch()
-    return clinics.Clinic(folder)
+    return clinics.Clinic(made_once(tmp_path_factory, "clinic", clinics.open_in))
+
+
+@pytest.fixture(scope="session")
+def first_demo(tmp_path_factory: pytest.TempPathFactory) -> demos.First:
+    """The first demo in an empty folder; nobody changes it."""
+    return demos.First(made_once(tmp_path_factory, "demo", demos.run_in))

@@ -28,7 +28,7 @@ LATER = datetime.now(UTC) + timedelta(days=8)
 """What is written now has rested by then."""
 PATIENT = "PHI-Doe^Jane"
 HOURS = 12
-HOURS_WRITTEN = 6
+HOURS_WRITTEN = 4
 
 
 def tell(archive: Archive, hour: int, settled: int) -> None:

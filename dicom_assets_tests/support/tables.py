@@ -4,14 +4,17 @@
 values of its instance as they stand now. Nothing here is HTTP.
 """
 
+import copy
+import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 
 from dicom_assets.feed_contract import Entries, Headers, Key, Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run
@@ -225,6 +228,12 @@ class Bench:
 
     store: Store
     archive: Archive = field(default_factory=Archive)
+
+    def copied(self, folder: Path) -> "Bench":
+        """The same in a folder of its own, for one test to spoil."""
+        root = Path(self.store.urls[SYNC.name]).parent
+        tables = Path(shutil.copytree(root, folder / "tables"))
+        return Bench(steps.store_in(tables), copy.deepcopy(self.archive))
 
     def change(self, window: Window, by: Run | None = None) -> Outcome:
         """The window is in the log."""

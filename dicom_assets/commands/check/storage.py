@@ -6,7 +6,9 @@ as its meaning and a remedy, never in its own words, which may quote addresses.
 """
 
 import errno
+import os
 import re
+import shlex
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,6 +28,7 @@ from dicom_assets.commands.check.probe import Finding, Probe, explained, ok, red
 from dicom_assets.errors import TableError, TableUnavailableError
 from dicom_assets.feed.client import utc_now
 from dicom_assets.schema import SYNC, Table
+from dicom_assets.settings import grants
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.arrow import pc
 from dicom_assets.tables.delta.files import data_files
@@ -132,13 +135,23 @@ class StorageProbe:
             if not nearest.is_dir():
                 return red("a file lies where the root's folder should be", "choose another root")
             if nearest == self._path:
-                return ok("the folder is there")
+                return self._mode()
             return ok("not there yet; the first run makes it")
         try:
             _listed(self._storage())
         except _REFUSALS as error:
             return red(*_meaning(error))
         return ok("the container answers")
+
+    def _mode(self) -> Finding:
+        """Warn when a folder with tables lets others in; on Windows its mode does not say."""
+        is_filled = any(Path(url).exists() for url in self.store.urls.values())
+        if os.name == "nt" or not (is_filled and grants(self.root, 0o077)):
+            return ok("the folder is there")
+        return warn(
+            "the folder lets other users of this machine in",
+            f"`chmod -R go= {shlex.quote(self.root)}`, unless you share the tables",
+        )
 
     def access(self) -> Finding:
         """Red unless a file can be written, listed, read and deleted."""
@@ -253,7 +266,7 @@ def _root_made(path: Path | None) -> Iterator[None]:
     created: list[Path] = []
     try:
         for folder in reversed(missing):
-            folder.mkdir()
+            folder.mkdir(0o700)
             created.append(folder)
         yield
     finally:

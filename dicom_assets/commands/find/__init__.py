@@ -18,7 +18,9 @@ from dicom_assets.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Give the same facts as JSON.")
 def find(sought: str, as_json: bool) -> None:
     """Explain why a UID or sequence is in the tables, or not: study, series or instance."""
-    if not re.fullmatch(r"[0-9]{1,18}|(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+", sought, re.ASCII):
+    if not re.fullmatch(
+        r"[0-9]{1,18}|(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+", sought := sought.strip(), re.ASCII
+    ):
         raise click.BadParameter("a UID of DICOM or a sequence of the feed is needed")
     settings = Settings.from_environment()
     with working("opening the tables", "looked through {:,} entries of the feed") as progress:

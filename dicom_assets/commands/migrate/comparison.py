@@ -33,6 +33,7 @@ import pyarrow as pa
 from dicom_assets.commands.migrate import template
 from dicom_assets.commands.migrate.template import StudyPart, TableReader
 from dicom_assets.errors import NotYetError
+from dicom_assets.header.values import FIRST_DAY
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC, Table
 from dicom_assets.tables import rejected as rejections
 from dicom_assets.tables.delta.arrow import Values, flat, is_in, joined_key, pc, position
@@ -259,23 +260,28 @@ def _by_value(theirs: pa.Table, ours: pa.Table, names: Sequence[str]) -> _Compar
 def _forms(name: str, theirs: Values, ours: Values) -> Values:
     """Return the other form in which theirs is the value of ours; null for equal values.
 
-    The template takes the first of several values, keeps padding, reads dates in one form only,
-    and finds names by a regular expression that stops at a quote, or did not find them at all.
+    The template takes the first of several values, keeps padding and days that are too early for
+    Spark's readers, reads dates in one form only, and finds names by a regular expression that
+    stops at a quote, or did not find them at all.
     """
     apart = pc.invert(_equal(theirs, ours))
     absent, given = pc.is_null(theirs), pc.is_valid(ours)
     if not pa.types.is_string(theirs.type):
+        early = _filled(pc.less(theirs, FIRST_DAY), null=False)
         return _first_that_holds(
-            ("date not read", pc.and_(apart, pc.and_(absent, given))), (DIFFERS, apart)
+            ("date not read", pc.and_(apart, pc.and_(absent, given))),
+            ("date too early", pc.and_(pc.is_null(ours), early)),
+            (DIFFERS, apart),
         )
-    trimmed = pc.utf8_rtrim(theirs, " \0")
+    is_name = name in {"patientname", "referringphysicianname"}
+    trimmed = pc.utf8_rtrim(theirs, " \0^" if is_name else " \0")
     empty = _filled(pc.equal(trimmed, ""), null=True)
     first = pc.utf8_rtrim(pc.replace_substring_regex(ours, r"\\.*$", ""), " ")
     cases: list[tuple[str, Any]] = [
         ("padding", pc.or_(_equal(trimmed, ours), pc.and_(pc.is_null(ours), empty))),
         ("first value only", _equal(trimmed, first)),
     ]
-    if name in {"patientname", "referringphysicianname"}:
+    if is_name:
         cut = _filled(pc.match_substring(ours, '"'), null=False)
         cases += [("name not found", empty), ("name cut at a quote", cut)]
     return _first_that_holds(

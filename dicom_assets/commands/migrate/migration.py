@@ -6,7 +6,8 @@ entry of the log, so each header is read once. Rows that no run would touch are 
 rows of `series` and `study` without an instance, and rows with a key that another row has too.
 
 There are three commits at most: properties, columns (or, for the first two generations, all rows
-under the names of the third), stale rows. After each the template and this project can read the
+under the names of the third), stale rows. Rows with padded UIDs take some more
+(`tables.upkeep.padded_keys`). After each the template and this project can read the
 table. After an interruption the next call does the rest. The version from before is one of the
 properties, so that a restore needs nobody's memory.
 """
@@ -27,13 +28,14 @@ from dicom_assets.errors import ConflictError, ForeignTableError, NotYetError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, SYNC, Column, Table
 from dicom_assets.tables import sync as seals
 from dicom_assets.tables.delta import commit
-from dicom_assets.tables.delta.arrow import is_in, joined_key, padded, pc
+from dicom_assets.tables.delta.arrow import ints, is_in, joined_key, padded, pc
 from dicom_assets.tables.delta.foreign import TAKEN_OVER_AT
 from dicom_assets.tables.delta.retry import Run, silent
 from dicom_assets.tables.delta.snapshot import ABSENT, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.instance import BOTH, HEADER_FORM
 from dicom_assets.tables.outcome import Progress
+from dicom_assets.tables.upkeep.padded_keys import STRIPPED, is_padded, mark_stripped, strip_keys
 from dicom_assets.window import Window, ticks_of
 
 TAKEN_OVER: Final = (INSTANCE, SERIES, STUDY)
@@ -53,9 +55,10 @@ class Inspection:
 
     `generation` is the template's, None for a table that has our form or does not exist (version
     -1). `added` are the columns it lacks, `others` those of somebody else, which stay.
-    `unnumbered` rows have no sequence; `stale` ones no live instance; `doubled` is how many keys
-    stand in several rows. `newest` is somebody else's newest commit, `before` the version to go
-    back to, if it was taken over already. `obstacles` say what has to be done by hand first.
+    `unnumbered` rows have no sequence; `stale` ones no live instance; `padded` ones a UID with
+    padding; `doubled` is how many keys stand in several rows. `newest` is somebody else's newest
+    commit, `before` the version to go back to, if it was taken over already. `obstacles` say what
+    has to be done by hand first.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Inspection:
     unnumbered: int = 0
     stale: int = 0
     doubled: int = 0
+    padded: int = 0
     has_map: bool = False
     newest: Commit | None = None
     before: int | None = None
@@ -77,7 +81,7 @@ class Inspection:
     @property
     def is_due(self) -> bool:
         """True when the table is not in our form yet."""
-        return self.generation is not None or bool(self.stale or self.doubled)
+        return self.generation is not None or bool(self.stale or self.doubled or self.padded)
 
     def is_written(self, now: datetime) -> bool:
         """True when another writer committed within the last two hours."""
@@ -181,6 +185,7 @@ def _inspect(readers: Mapping[str, TableReader], name: str) -> Inspection:
     layout, snapshot = reader.layout, reader.snapshot
     before = reader.delta.metadata().configuration.get(TAKEN_OVER_AT)
     filled = 'SELECT true AS filled FROM r WHERE "metadata" IS NOT NULL LIMIT 1'
+    padded = is_padded(layout.own_names[name] for name in layout.table.key[1:])
     return Inspection(
         layout.table.name,
         snapshot.url,
@@ -193,6 +198,7 @@ def _inspect(readers: Mapping[str, TableReader], name: str) -> Inspection:
         unnumbered=reader.count(reader.unnumbered),
         stale=len(stale),
         doubled=len(doubled),
+        padded=ints(snapshot.query(f"SELECT count(*) AS n FROM t WHERE {padded}")["n"])[0],  # noqa: S608 - names of columns
         has_map="metadata" in layout.expressions and len(reader.query(filled)) > 0,
         newest=reader.newest_of_others(),
         before=None if before is None else int(before),
@@ -223,7 +229,7 @@ def _take_over(store: Store, inspection: Inspection, run: Run) -> Takeover:
     added = rewritten = 0
     if inspection.generation is not None:
         _open_hours_again(store, run)
-        _set_properties(_same(store, table, inspection.version), inspection)
+        _set_properties(_same(store, table, inspection.version), inspection, run)
         added = len(inspection.added)
         reader = _same(store, table)
         if inspection.is_old:
@@ -231,6 +237,10 @@ def _take_over(store: Store, inspection: Inspection, run: Run) -> Takeover:
             _rewrite(reader, rewritten, run)
         else:
             _add_columns(reader)
+    if inspection.padded:
+        strip_keys(store, table, run)
+        if table.name == INSTANCE.name:
+            mark_stripped(store, run)
     counts = rewritten, added, _remove_faults(store, table)
     before = inspection.version if inspection.before is None else inspection.before
     return Takeover(table.name, inspection.url, before, store.version(table), *counts)
@@ -254,11 +264,13 @@ def _open_hours_again(store: Store, run: Run) -> None:
         seals.unmark(store, Window(first, last + 1), run)
 
 
-def _set_properties(reader: TableReader, inspection: Inspection) -> None:
+def _set_properties(reader: TableReader, inspection: Inspection, run: Run) -> None:
     """Add the properties of our tables, and the version from before. Those that are set stay."""
     snapshot, delta = reader.snapshot, reader.delta
     wanted = commit.table_properties(snapshot.table, snapshot.retention_hours)
     wanted[TAKEN_OVER_AT] = str(snapshot.version)
+    if snapshot.table.name == INSTANCE.name and not inspection.padded:
+        wanted[STRIPPED] = run.now.isoformat()
     if inspection.has_map:
         wanted[HEADER_FORM] = BOTH
     present = delta.metadata().configuration

@@ -124,6 +124,8 @@ def _lines(t: Inspection, now: datetime) -> Iterator[str]:
         )
     if t.stale:
         yield f"{t.name}: {t.stale:,} rows have no instance any more, and are removed."
+    if t.padded:
+        yield f"{t.name}: {t.padded:,} rows have UIDs with padding, which is removed."
     if t.doubled:
         yield (
             f"{t.name}: {t.doubled:,} keys stand in several rows. These are removed, and come back "

@@ -27,6 +27,7 @@ from dicom_assets.tables.delta.arrow import ints, padded
 from dicom_assets.tables.delta.commit import NOTE, arrow_schema
 from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store, open_delta
 from dicom_assets.tables.delta.table_errors import raise_table_errors
+from dicom_assets.tables.upkeep.padded_keys import bare
 
 NEWEST: Final = 3
 # Our names and those of the first two generations; Delta compares names without case.
@@ -130,9 +131,13 @@ class TableReader:
     delta: Delta
 
     def query(self, sql: str) -> pa.Table:
-        """Return the rows of a query over `r`: the table, each column under our name."""
+        """Return the rows of a query over `r`: the table, each column under our name.
+
+        Keys are without padding.
+        """
+        uids = self.layout.table.key[1:]
         pairs = self.layout.expressions.items()
-        columns = ", ".join(f'{expression} AS "{name}"' for name, expression in pairs)
+        columns = ", ".join(f'{bare(e) if n in uids else e} AS "{n}"' for n, e in pairs)
         return self.snapshot.query(f"WITH r AS (SELECT {columns} FROM t) {sql}")  # noqa: S608 - constants
 
     def rows(self, columns: Sequence[str], where: str = "true") -> pa.Table:

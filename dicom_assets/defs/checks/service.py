@@ -53,7 +53,9 @@ PARSING_CHECK: Final = _check(
     runs=Runs.AUDIT,
     means="Reads the headers of the newest instances into columns again, and counts the values "
     "that are null because they do not parse: a date that does not exist, a number out of range. "
-    "Such values are wrong in the files. The column `metadata_string` keeps the header as it is.",
+    "Such values are wrong in the files. Days before 1582-10-15 and moments before 1900 do not "
+    "count: they are right, and null for the sake of Spark. The column `metadata_string` keeps the "
+    "header as it is.",
     remedy="A device or a person writes wrong values: list `manufacturer` and `stationname` of the "
     "rows that are null, and inform the owner of the device.",
 )

@@ -23,7 +23,7 @@ from dicom_assets.tables.questions.freshness import Freshness
 from dicom_assets.tables.questions.growth import TableSize
 from dicom_assets.tables.questions.seals import compare_seals
 from dicom_assets.tables.sync import gone_error, gone_tables
-from dicom_assets.tables.upkeep.kept_headers import unfilled_columns
+from dicom_assets.tables.upkeep.kept_headers import is_outdated, unfilled_columns
 from dicom_assets.tables.upkeep.narrowing import unwanted_rows
 from dicom_assets.window import Window, ticks_of
 
@@ -32,9 +32,11 @@ COLUMNS_CHECK: Final = _check(
     name="columns",
     runs=Runs.AUDIT,
     means="Lists columns that were added to a table with rows and are null in the older rows, "
-    "because the job `dicom_columns` has not backfilled them yet.",
+    "because the job `dicom_columns` has not backfilled them yet. Fails, too, until it has derived "
+    "rows anew of which an earlier release has made other values.",
     remedy="Run the job `dicom_columns` once. It reads the headers that the table keeps, not the "
-    "service.",
+    "service. After an upgrade the sensor `dicom_unfilled_tables` starts it by itself, and the "
+    "log of the run tells how many rows are done.",
 )
 FRESHNESS_CHECK: Final = _check(
     name="freshness",
@@ -150,11 +152,12 @@ def upkeep_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition]
 
 
 def find_unfilled_columns(run: CheckRun) -> dg.AssetCheckResult:
-    """Red unless added columns are filled in old rows."""
-    unfilled = unfilled_columns(run.store)
+    """Red unless added columns are filled in old rows, and all rows are of this edition."""
+    unfilled, outdated = unfilled_columns(run.store), is_outdated(run.store)
     listed = _by_table(unfilled)
+    fault = listed and f"Older rows are null in columns that were added ({listed})."
     return run.check.result(
-        listed and f"Older rows are null in columns that were added ({listed}).",
+        fault or ("Older rows have the values of an earlier release." if outdated else None),
         "Every column has its values in every row.",
         {f"columns_{table}": len(names) for table, names in unfilled.items()},
     )

@@ -28,6 +28,8 @@ from dicom_assets.schema import CHANGE, INSTANCE, SYNC
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import open_hours, showing, unfilled_tables
 from dicom_assets.tables.upkeep.damage import named_damage
+from dicom_assets.tables.upkeep.kept_headers import is_outdated
+from dicom_assets.tables.upkeep.padded_keys import is_due
 from dicom_assets.window import HOUR, Span, Window, datetime_of
 
 SENSOR_SECONDS = 60
@@ -234,24 +236,32 @@ def reopened_sensor(
 def unfilled_sensor(
     load: HourlyLoad, job: dg.JobDefinition, status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
-    """Return the sensor that starts the job that fills tables which were switched on later."""
+    """Return the sensor that fills added tables, derives rows anew, and strips keys."""
 
     @dg.sensor(
         name=load.names.unfilled,
         job_name=job.name,
-        minimum_interval_seconds=SENSOR_SECONDS,
+        minimum_interval_seconds=5 * SENSOR_SECONDS,  # it is seldom needed, and opens two tables
         default_status=status,
-        description="Fill tables that were added after hours were read, from `instance` alone.",
+        description=(
+            "Fill tables that were added after hours were read, derive rows anew of which an "
+            "earlier release has made other values, and strip keys that were taken over. From "
+            "`instance` alone."
+        ),
     )
     def request_fill(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        unfilled = [table.name for table in unfilled_tables(load.store())]
-        if not unfilled:
+        store = load.store()
+        due = [table.name for table in unfilled_tables(store)]
+        due += ["keys"] if is_due(store) else []
+        tags = {TABLES_ONLY_TAG: "true"}
+        if is_outdated(store):
+            due, tags = [INSTANCE.name, *due], {}
+        if not due:
             return dg.SkipReason("every table is filled")
         unfinished = dg.RunsFilter(job_name=job.name, statuses=UNFINISHED)
         if context.instance.get_runs(unfinished, limit=1):
-            return dg.SkipReason(f"a run fills {', '.join(unfilled)}")
+            return dg.SkipReason(f"a run fills {', '.join(due)}")
         # At most one run an hour: after a failure the next one continues the fill.
-        key = f"{'/'.join(unfilled)}/{datetime.now(UTC):%Y-%m-%dT%H}"
-        return dg.RunRequest(key, tags={TABLES_ONLY_TAG: "true"})
+        return dg.RunRequest(f"{'/'.join(due)}/{datetime.now(UTC):%Y-%m-%dT%H}", tags=tags)
 
     return request_fill

@@ -19,7 +19,7 @@
 | a deadline is over | an outage, or a slow header | retry, fewer in flight; perhaps a header |
 | reset, cut, cut gzip, cut JSON, no array | broken on its way | retry; perhaps a header |
 | another content type | a proxy or a sign-in page answered | retry |
-| more bytes than allowed | large headers | half a page; of a single row, it is the header |
+| more bytes than allowed | large headers | a part of the page; of a single row, it is the header |
 | no token: the identity is refused | no identity, or no login | retry for `refused_seconds` |
 | no token: no answer | an outage | retry |
 
@@ -73,6 +73,7 @@ class RequestFailure(Exception):  # noqa: N818 - internal to `feed`, never raise
     """A request without a usable answer: `what` happened, and its meaning.
 
     `after_seconds` is the service's Retry-After. `is_renewed`: the next request has another token.
+    `begun` is the number of entries that begin in an answer that is too large.
     """
 
     def __init__(
@@ -82,11 +83,13 @@ class RequestFailure(Exception):  # noqa: N818 - internal to `feed`, never raise
         *,
         after_seconds: float | None = None,
         is_renewed: bool = False,
+        begun: int = 0,
     ) -> None:
         super().__init__(what)
         self.meaning = meaning
         self.after_seconds = after_seconds
         self.is_renewed = is_renewed
+        self.begun = begun
 
 
 def _refused(remedy: str) -> Meaning:

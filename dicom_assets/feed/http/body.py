@@ -19,8 +19,19 @@ MOST_BYTES: Final = 64 * 1024 * 1024
 MOST_REFUSAL_BYTES: Final = 64 * 1024
 
 
+# The first field of an entry on the wire. Where it is written otherwise, pages are cut in halves.
+_ENTRY: Final = b'"sequence"'
+
+
 class TooLargeError(MalformedError):
-    """The body is larger than allowed. A page of fewer entries may fit."""
+    """The body is larger than allowed. A page of fewer entries may fit.
+
+    `begun` is the number of entries that begin in what was read. The last of them is cut.
+    """
+
+    def __init__(self, most: int, begun: int) -> None:
+        super().__init__(f"more than {most // 1024 // 1024} MiB")
+        self.begun = begun
 
 
 def read_body(response: httpx.Response, most: int = MOST_BYTES) -> bytes:
@@ -36,7 +47,7 @@ def read_body(response: httpx.Response, most: int = MOST_BYTES) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > most:
-            raise TooLargeError(f"more than {most // 1024 // 1024} MiB")
+            raise TooLargeError(most, b"".join(pieces)[:most].count(_ENTRY))
     return b"".join(pieces)
 
 

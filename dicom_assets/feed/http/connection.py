@@ -59,7 +59,9 @@ class HeaderSuspectedError(Exception):
     def __init__(self, failure: RequestFailure) -> None:
         super().__init__(str(failure))
         self.is_certain = failure.meaning.is_certain
+        self.is_late = failure.meaning is answers.TIMEOUT
         self.reason = failure.meaning.reason
+        self.begun = failure.begun
 
 
 class Connection:
@@ -101,18 +103,21 @@ class Connection:
         *,
         stop: threading.Event,
         since: float | None = None,
+        seconds: float | None = None,
         tries: int | None = None,
     ) -> T:
         """Return the answer as parsed by the query's `read`.
 
         Raises ServiceRefusedError at once for a failure that will not pass. For one that may pass,
         raises ServiceUnavailableError or ServiceAnswerError when `stop` is set or `retry_seconds`
-        are over, counted from `since` if that is given. With `tries`, raises HeaderSuspectedError
-        after so many attempts, if a header may be the cause.
+        are over, or `seconds` if given, counted from `since` if that is given. With `tries`, raises
+        HeaderSuspectedError after so many attempts, if a header may be the cause, and when the time
+        is over before an answer, because a large header may be the cause of that.
         """
         began = self.timeouts.now() if since is None else since
+        seconds = self.retry_seconds if seconds is None else seconds
         stopped = RequestFailure("the read of the DICOM service was stopped", answers.STOPPED)
-        attempts = _Attempts(query, stop, began, self.retry_seconds, self.timeouts, tries, stopped)
+        attempts = _Attempts(query, stop, began, seconds, self.timeouts, tries, stopped)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(RequestFailure),
             wait=attempts.pause,
@@ -136,7 +141,7 @@ class Connection:
         request = self._client.build_request("GET", query.path, params=parameters, headers=accept)
         self._tokens.sign(request, attempts.seconds())
         throttle = self._throttles[query.parameters.get("includeMetadata") == "true"]
-        ends = attempts.began + self.retry_seconds
+        ends = attempts.began + attempts.retry_seconds
         with throttle.turn(attempts.stop, ends) as has_turn:
             if not has_turn or attempts.stop.is_set():
                 attempts.count -= 1
@@ -241,7 +246,9 @@ class _Attempts(Generic[T]):
     def _is_header_suspected(self, failure: RequestFailure) -> bool:
         if self.tries is None or not failure.meaning.may_be_header:
             return False
-        return failure.meaning.is_certain or self.count >= self.tries
+        is_over = self.timeouts.now() - self.began >= self.retry_seconds
+        is_late = is_over and failure.meaning is answers.TIMEOUT
+        return failure.meaning.is_certain or self.count >= self.tries or is_late
 
     def pause(self, state: tenacity.RetryCallState) -> float:
         """Return the seconds to wait: the service's Retry-After, or a random, growing backoff."""
@@ -288,8 +295,9 @@ def _failure_in(state: tenacity.RetryCallState) -> RequestFailure:
 
 def _malformed(error: MalformedError) -> RequestFailure:
     what = f"the DICOM service gave an answer that cannot be used ({error})"
-    is_large = isinstance(error, TooLargeError)
-    return RequestFailure(what, answers.TOO_LARGE if is_large else answers.MALFORMED)
+    if isinstance(error, TooLargeError):
+        return RequestFailure(what, answers.TOO_LARGE, begun=error.begun)
+    return RequestFailure(what, answers.MALFORMED)
 
 
 def new_client(
@@ -305,6 +313,8 @@ def new_client(
         follow_redirects=False,
         # A proxy from the environment is not for a service on this machine.
         trust_env=address.scheme == "https",
+        # Certificates of authorities take a while to load.
+        verify=address.scheme == "https",
         transport=transport,
     )
     bind(client)

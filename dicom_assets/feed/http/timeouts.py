@@ -33,6 +33,8 @@ class Timeouts:
     storm_seconds: float = 1.0
     # How long a header is retried alone, before it counts as unreadable.
     doubt_seconds: float = 30.0
+    # How long the search for headers that are too large goes on after it has found the last one.
+    search_seconds: float = 300.0
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float, threading.Event], object] = lambda seconds, stop: stop.wait(seconds)
 

@@ -7,8 +7,10 @@ writers at once.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
@@ -22,7 +24,9 @@ from deltalake import (
 from deltalake.exceptions import DeltaError
 from deltalake.schema import Field
 
-from dicom_assets.schema import Column, Table
+from dicom_assets.feed_contract import READING_EDITION
+from dicom_assets.header.extraction import EDITION
+from dicom_assets.schema import REJECTED, Column, Table
 from dicom_assets.tables.delta.retry import conflicts
 from dicom_assets.tables.delta.table_errors import conflict_error
 
@@ -56,6 +60,10 @@ WITHOUT_STATISTICS = ("metadata", "metadata_string")
 FILLED = "dicom_assets.filled"
 FILLED_AT = "dicom_assets.filled_at"
 _PATH = "dicom.path"
+# The property of `rejected` with the newest edition of reading that has tried its entries.
+READ_BY = "dicom_assets.readBy"
+# The property of a table made of headers: the edition of the code that all its rows come from.
+MADE_BY = "dicom_assets.edition"
 # The key of a commit's metadata that marks it as ours and holds its numbers as JSON.
 NOTE = "dicom_assets"
 # In that note, unless zero: how many earlier attempts at this commit came too late.
@@ -97,14 +105,28 @@ class Difference:
 def create_table(
     url: str, table: Table, retention_hours: int, options: Mapping[str, str]
 ) -> DeltaTable:
-    """Create a table without rows. Raises ConflictError when another run has created it first."""
+    """Create a table without rows. Raises ConflictError when another run has created it first.
+
+    A root on a disk that is not there yet is made for its owner alone. One that is there keeps its
+    mode, which says who else reads.
+    """
+    if "://" not in url:
+        with suppress(OSError):  # the engine meets it again, and its error is explained
+            for folder in reversed(Path(url).parents):
+                folder.mkdir(0o700, exist_ok=True)
+    properties = table_properties(table, retention_hours)
+    if table.name == REJECTED.name:
+        properties[READ_BY] = READING_EDITION
+    if any(column.paths for column in table.columns):
+        properties[MADE_BY] = str(EDITION)
     try:
         return DeltaTable.create(
             url,
             schema=table.arrow(),
             mode="error",
             partition_by=table.partition_column,
-            configuration=table_properties(table, retention_hours),
+            configuration=properties,
+            raise_if_key_not_exists=False,  # some of ours are none of Delta's
             storage_options=dict(options),
             # Without this, a retry or a second writer would create the table again and discard
             # commits made in between.

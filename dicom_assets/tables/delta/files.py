@@ -128,10 +128,15 @@ def _ceiled(greatest: Any) -> Any:  # noqa: ANN401 - a value of any column
     return greatest + _MILLISECOND if isinstance(greatest, datetime) else greatest
 
 
-def pieces_of(snapshot: "Snapshot", file: DataFile) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a file that this version need not have, without the partition column."""
+def pieces_of(
+    snapshot: "Snapshot", file: DataFile, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file that this version need not have, without the partition column.
+
+    `columns` are those that are read, None for all.
+    """
     with raise_table_errors(snapshot.table, snapshot.url):
-        yield from _Source(snapshot, file).pieces()
+        yield from _Source(snapshot, file).pieces(columns)
 
 
 def rows_in(
@@ -153,10 +158,7 @@ def read_columns(snapshot: "Snapshot", file: DataFile, names: Sequence[str]) -> 
 
 def column_of(snapshot: "Snapshot", file: DataFile, column: str) -> Values:
     """Return the different values of a column of a file."""
-    with raise_table_errors(snapshot.table, snapshot.url):
-        pieces = _Source(snapshot, file).pieces([column])
-        distinct = [cast("pa.Array[Any]", pc.unique(piece.column(0))) for piece in pieces]
-        return cast("Values", pc.unique(pa.chunked_array(distinct, snapshot.table[column].type)))
+    return cast("Values", pc.unique(read_columns(snapshot, file, [column])[column]))
 
 
 def is_decodable(snapshot: "Snapshot", file: DataFile) -> bool:
@@ -386,8 +388,6 @@ class _Source:
             longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=0)
             # A piece has fewer rows when the rows of the file are longer.
             rows = max(1, min(PIECE_ROWS, PIECE_BYTES // max(longest, 1)))
-            if columns is not None:
-                rows = ROW_GROUP_ROWS
             for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
                 yield padded(batch, schema)
 
@@ -443,10 +443,10 @@ class _Source:
                 statistics.add(rows)
                 studies.update(() if column is None else pc.unique(rows[column]).to_pylist())
                 writer.write_table(rows)
-        rows = written[0].num_rows
-        if expected not in {rows, None}:
+        count = written[0].num_rows
+        if expected not in {count, None}:
             raise TableUnavailableError(
-                f"a data file of table {self._table.name} has {rows:,} rows, and the table's log "
+                f"a data file of table {self._table.name} has {count:,} rows, and the table's log "
                 f"says {expected:,}. Nothing was committed. The file or the log is damaged: "
                 "restore an earlier version of the table, then run again"
             )
@@ -455,7 +455,7 @@ class _Source:
             path,
             self._file.partition,
             size,
-            rows,
+            count,
             statistics=statistics.of_file(),
             studies=frozenset(studies - {None}),
         )

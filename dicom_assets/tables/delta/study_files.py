@@ -164,18 +164,17 @@ class StudyFiles:
         note = {"table": self._table_id, "base": base, "files": places, "firsts": ints(firsts)}
         text = json.dumps(note).encode()
         rows = rows.replace_schema_metadata({_NOTE: text, _DIGEST: _digest(text)})
+        layout: dict[str, Any] = {
+            "row_group_size": GROUP_ENTRIES,
+            "compression": "zstd",
+            "use_dictionary": ["file"],
+            "column_encoding": {"hash": "DELTA_BINARY_PACKED"},
+            "write_page_checksum": True,
+            "write_statistics": False,
+            "store_schema": False,
+        }
         with self._storage.open_output_stream(f"{FOLDER}/{name}") as sink:
-            pq.write_table(
-                rows,
-                sink,
-                row_group_size=GROUP_ENTRIES,
-                compression="zstd",
-                use_dictionary=["file"],
-                column_encoding={"hash": "DELTA_BINARY_PACKED"},
-                write_page_checksum=True,
-                write_statistics=False,
-                store_schema=False,
-            )
+            pq.write_table(rows, sink, **layout)
 
     def _remove_bases(self, kept: Collection[str]) -> None:
         """Remove all bases but those that a reader may still read."""

@@ -28,6 +28,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from dicom_assets.errors import ServiceError
+from dicom_assets.header.values import PADDING
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC, Table
 from dicom_assets.tables.delta.arrow import ints, pc
 from dicom_assets.tables.delta.files import data_files, stored_path
@@ -213,11 +214,14 @@ class _Search:
             may_hold = [
                 number
                 for number, known in enumerate(statistics)
-                if known is None or not known.has_min_max or known.min <= self._study <= known.max
+                if known is None
+                or not known.has_min_max
+                or known.min.rstrip(PADDING) <= self._study <= known.max
             ]
             batches = opened.iter_batches(row_groups=may_hold, columns=[self._column])
             # The type of texts differs between files. Some types, such as views, do not compare.
-            texts = (batch.column(0).cast(pa.string()) for batch in batches)
+            # Old files of the template may have UIDs with padding.
+            texts = (pc.utf8_rtrim(b.column(0).cast(pa.string()), PADDING) for b in batches)
             self._rows[path] = sum(pc.sum(pc.equal(t, self._study)).as_py() or 0 for t in texts)
 
     def remains(self) -> Remains:
@@ -245,7 +249,7 @@ class _Search:
             return self._rows[path] != 0
         least = statistics.get("minValues", {}).get(self._column, self._study)
         greatest = statistics.get("maxValues", {}).get(self._column, self._study)
-        return bool(least <= self._study <= greatest)
+        return bool(least.rstrip(PADDING) <= self._study <= greatest)
 
     def _entries_until(self, log: Log, entries: Sequence["_Entry"]) -> datetime | None:
         """Return when the last of the entries may be removed: once a later checkpoint is old."""

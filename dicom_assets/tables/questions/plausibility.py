@@ -22,6 +22,7 @@ from math import sqrt
 from typing import Any, NamedTuple
 
 from dicom_assets.header.extraction import extraction
+from dicom_assets.header.values import TOO_EARLY
 from dicom_assets.schema import DATE, INSTANCE, TIMESTAMP, Column
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.upkeep.kept_headers import newest_headers, newest_headers_of_series
@@ -82,10 +83,15 @@ class Parsing:
     unparsable: Counter[str]
 
     def shares(self) -> dict[str, Share]:
-        """Return by column the share of its values that do not parse."""
+        """Return by column the share of its values that do not parse.
+
+        A day or moment that is too early is a right value, often of an anonymizer, and left out.
+        """
         wrong = Counter[str]()
-        for reason, count in self.unparsable.items():
-            wrong[reason.partition(":")[0]] += count
+        for counted, count in self.unparsable.items():
+            name, _, reason = counted.partition(": ")
+            if reason not in TOO_EARLY:
+                wrong[name] += count
         values = {name: self.parsed[name] + wrong[name] for name in {**self.parsed, **wrong}}
         return {name: Share(wrong[name] / of, of) for name, of in values.items() if of}
 

@@ -1,4 +1,4 @@
-"""Backfill of columns that were added to a table with rows.
+"""Backfill of columns that were added to a table with rows, or that an earlier edition has made.
 
 The values come from the header that a row holds, and no request goes to the service. Data files are
 read one after the other and rewritten where a value differs, many of them in one commit
@@ -19,7 +19,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from dicom_assets.schema import Table
+from dicom_assets.schema import Column, Table
 from dicom_assets.tables.delta.arrow import Values, flat, pc
 from dicom_assets.tables.delta.commit import add_missing, unfilled
 from dicom_assets.tables.delta.files import DataFile, Replacement, commit, data_files, rewrite
@@ -42,13 +42,16 @@ class Extract:
     `read` takes the `needs` columns of some rows and the names of the columns to fill. It returns
     the values of the latter, and by row whether its header is usable. `makes` are the columns that
     it can fill, None for all. `setting` names what the values depend on beside the catalogue: the
-    time zone of the site and the edition of the code that reads headers.
+    time zone of the site and the edition of the code that reads headers. With `anew` it fills all
+    columns, not only the unfilled ones. `keep` gives what is left of values without a header.
     """
 
     read: Callable[[pa.RecordBatch, Sequence[str]], tuple[pa.Table, Values]]
     needs: tuple[str, ...] = ("metadata_string",)
     makes: frozenset[str] | None = None
     setting: str = ""
+    anew: bool = False
+    keep: Callable[[Column, Values], Values] = lambda _, old: old
 
 
 def fill(store: Store, table: Table, extract: Extract, run: Run) -> Outcome:
@@ -83,6 +86,8 @@ class _Job:
 
     def __init__(self, store: Store, first: Snapshot, extract: Extract, run: Run) -> None:
         names = [] if first.delta is None else unfilled(first.delta)
+        if first.delta is not None and extract.anew:
+            names = first.table.names
         # A header cannot fill columns of the feed, nor those of a newer version of this project.
         known = first.table.names if extract.makes is None else extract.makes
         self.columns = tuple(name for name in names if name in known)
@@ -136,13 +141,18 @@ class _Job:
         """Return the columns with the values of the headers, None when nothing changes."""
         values, usable = self._extract.read(piece.select(list(self._extract.needs)), self.columns)
         usable = flat(pc.fill_null(usable, False), pa.bool_())  # noqa: FBT003 - Arrow's own
+        unusable = usable.to_pylist().count(False)
         olds = [piece.column(name) for name in self.columns]
         news = [
-            pc.if_else(usable, flat(values[name].cast(old.type), old.type), old)
+            pc.if_else(
+                usable,
+                flat(values[name].cast(old.type), old.type),
+                self._extract.keep(self._table[name], old) if unusable else old,
+            )
             for name, old in zip(self.columns, olds, strict=True)
         ]
         self.totals["rows"] += len(piece)
-        self.totals["unusable"] += usable.to_pylist().count(False)
+        self.totals["unusable"] += unusable
         self._progress(self.totals["rows"])
         if all(new.equals(old) for new, old in zip(news, olds, strict=True)):
             return None

@@ -10,17 +10,22 @@ from dataclasses import replace
 import pyarrow as pa
 
 from dicom_assets.header.extraction import EDITION, extraction
-from dicom_assets.schema import INSTANCE, Table
-from dicom_assets.tables.delta.arrow import Values, ints
-from dicom_assets.tables.delta.commit import unfilled
+from dicom_assets.header.values import FIRST_DAY, FIRST_MOMENT, person_name
+from dicom_assets.schema import DATE, INSTANCE, STRING, TIMESTAMP, Column, Table
+from dicom_assets.tables.delta.arrow import Values, ints, pc
+from dicom_assets.tables.delta.commit import MADE_BY, unfilled
+from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.upkeep.column_backfill import Extract
 
 HEADER = "metadata_string"
 
 
-def extract_of(table: Table, zone: str | None) -> Extract:
-    """Return how the backfill derives the table's columns from the headers of its rows."""
+def extract_of(table: Table, zone: str | None, *, anew: bool = False) -> Extract:
+    """Return how the backfill derives the table's columns from the headers of its rows.
+
+    It derives all of them with `anew`, otherwise those that are unfilled.
+    """
 
     def read(rows: pa.RecordBatch, names: Sequence[str]) -> tuple[pa.Table, Values]:
         narrow = replace(table, columns=tuple(c for c in table.columns if c.name in set(names)))
@@ -36,8 +41,29 @@ def extract_of(table: Table, zone: str | None) -> Extract:
         columns = [pa.array(values[f.name], f.type).take(at) for f in narrow.arrow()]
         return pa.Table.from_arrays(columns, schema=narrow.arrow()), at.is_valid()
 
-    makes = frozenset(column.name for column in table.columns if column.paths)
-    return Extract(read, (HEADER,), makes, f"{EDITION} {zone}")
+    # The key is the entry's, and stays.
+    makes = frozenset(c.name for c in table.columns if c.paths and c.name not in table.key)
+    return Extract(read, (HEADER,), makes, f"{EDITION} {zone}", anew, _kept)
+
+
+def _kept(column: Column, old: Values) -> Values:
+    """Return values whose header is not kept, in the form and within the limits of this edition."""
+    if column.form in {"name", "ideographic", "phonetic"}:
+        return pa.array([person_name([name]) for name in old.to_pylist()], STRING)
+    limit = {DATE: FIRST_DAY, TIMESTAMP: FIRST_MOMENT}.get(column.type)
+    return old if limit is None else pc.if_else(pc.less(old, pa.scalar(limit, old.type)), None, old)
+
+
+def is_outdated(store: Store) -> bool:
+    """Return whether rows of `instance` may come from another edition of `header`."""
+    instance = store.open(INSTANCE)
+    return instance.delta is not None and instance.property(MADE_BY) != str(EDITION)
+
+
+def mark_up_to_date(store: Store, run: Run) -> None:
+    """Mark every row of `instance`, and of what is derived from it, as of this edition."""
+    note = {"run_id": run.run_id, "properties": 1}
+    converge(lambda: store.open(INSTANCE).set_property(MADE_BY, str(EDITION), note))
 
 
 def unfilled_columns(store: Store) -> dict[str, list[str]]:

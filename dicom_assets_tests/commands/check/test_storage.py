@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -54,6 +56,18 @@ def test_a_root_that_may_only_be_read(world: World) -> None:
     assert "right to write" in remedy
     assert {told.lines[name]["state"] for name in TABLES} == {"not looked"}
     assert told.lines["room"]["state"] == "not looked"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder's mode says nothing on Windows")
+def test_a_folder_with_tables_that_lets_others_in(world: World) -> None:
+    """A group counts, too; the remedy closes it with everything below."""
+    world.tables.chmod(0o750)
+    told = world.check()
+    assert (told.code, told.lines["root"]["state"]) == (0, "warn")
+    assert told.lines["root"]["found"] == "the folder lets other users of this machine in"
+    command, _, _ = told.lines["root"]["remedy"].removeprefix("`").partition("`")
+    subprocess.run(shlex.split(command), check=True)
+    assert world.check().lines["root"]["state"] == "ok"
 
 
 def test_a_file_in_the_way(world: World) -> None:

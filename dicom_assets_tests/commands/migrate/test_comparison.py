@@ -198,6 +198,7 @@ FORMS: Final = {
     ("referringphysicianname", "name not found"): ({}, "A^B"),
     ("patientname", "name cut at a quote"): (text(PN, "PN", {"Alphabetic": 'A "B'}), 'A "B'),
     ("studydate_formatted", "date not read"): ({}, date(2024, 1, 2)),
+    ("patientname", "padding"): (text(PN, "PN", {"Alphabetic": "A^B^^"}), "A^B"),
     ("patientid", "differs"): (text(LO, "LO", "P1"), "P2"),
     ("patientid", " differs"): (text(LO, "LO", "P1"), None),
     ("patientid", "differs "): ({}, "P1"),
@@ -217,6 +218,14 @@ def test_the_same_change_with_other_values(
     assert found.columns["instance", column, form.strip()] == 1
     assert sum(n for (table, _, _), n in found.columns.items() if table == "instance") == 1
     assert found.is_explained
+
+
+def test_a_day_that_is_too_early_for_spark_is_the_same_change(old: Template, bench: Bench) -> None:
+    """The template keeps it. The text is equal."""
+    bench.archive.create(5, filepath="p", studydate="00010101")
+    found = held(fill(old, entry(metadata=text("00080020", "DA", "00010101"))), bench)
+    assert causes(found) == {"written otherwise by the template": 1}
+    assert found.columns["instance", "studydate_formatted", "date too early"] == 1
 
 
 def test_a_time_that_the_template_cut_or_could_not_read_is_the_same_change(

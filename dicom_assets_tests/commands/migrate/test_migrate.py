@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -149,19 +150,40 @@ class World:
         return done.exit_code, re.sub(r"\s+", " ", done.stdout)
 
 
+_LIVES: Final[dict[int, World]] = {}
+"""By generation, for copies: where the first test that asked for it has made it."""
+
+
 @contextmanager
-def _world(folder: Path, generation: int, **more: Any) -> Iterator[World]:  # noqa: ANN401 - the template's
-    archive = Archive(folder / "archive", external_storage="https://lake.example/dicom")
+def _world(folder: Path, generation: int) -> Iterator[World]:
+    """A life of six hours, made once, in a folder and under an address of its own."""
+    if generation not in _LIVES:
+        _LIVES[generation] = _lived(folder / "lived", generation)
+    life = _LIVES[generation]
+    shutil.copytree(life.folder, folder, dirs_exist_ok=True)
+    archive = _archive(folder)
     with server.start(archive) as running:
-        template = Template(folder / "lake", generation, batch_size=1, **more)
+        yield World(running.url, folder, life.template)
+    archive.close()
+
+
+def _archive(folder: Path) -> Archive:
+    return Archive(folder / "archive", external_storage="https://lake.example/dicom")
+
+
+def _lived(folder: Path, generation: int) -> World:
+    """The service has lived, and the template has followed it."""
+    archive = _archive(folder)
+    template = Template(folder / "lake", generation, batch_size=1)
+    with server.start(archive) as running:
         for hour, happens in enumerate(_LIFE):
             happens(archive)
             start = START + timedelta(hours=hour)
             failing = 0 if happens in {_lost, _lost_again} else None
             template.run(running.url, start, start + timedelta(hours=1), fails_at=failing)
         archive.expire(study_uid(5))
-        yield World(running.url, folder, template)
     archive.close()
+    return World(running.url, folder, template)
 
 
 def sync(store: Store, url: str, header_columns: str = "string") -> None:

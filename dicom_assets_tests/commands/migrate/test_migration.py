@@ -33,7 +33,9 @@ from dicom_assets.tables.delta.commit import RETENTION, Difference
 from dicom_assets.tables.delta.foreign import TAKEN_OVER_AT
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.instance import BOTH, HEADER_FORM
+from dicom_assets.tables.upkeep.padded_keys import is_due
 from dicom_assets_tests.support import steps
+from dicom_assets_tests.support.samples import crossed
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
     Bench,
@@ -324,6 +326,55 @@ def test_a_key_that_stands_twice_goes_until_its_hour_runs(tmp_path: Path) -> Non
     (done, *_) = take_over_tables(store, LATER)
     assert done.removed == 1
     assert contents(store, INSTANCE, "sopinstanceuid") == [(two["sopinstanceuid"],)]
+
+
+@GENERATIONS
+def test_padding_in_uids_is_removed(tmp_path: Path, generation: int) -> None:
+    """At each level, in each generation, and of rows that become one the newest stays."""
+    newer = {"timestamp": "2026-01-01T00:00:02.1234567+00:00"}
+    left = template(tmp_path, generation)
+    # Rows of the template follow each page, so all of a study are there at once.
+    left.take(
+        [
+            entry("1", studyInstanceUid="1.1 ", **newer),
+            entry("2", "2", seriesInstanceUid="1.1.2\0", sopInstanceUid="1.1.2.2 "),
+            entry("4", study="4", studyInstanceUid="1.4 "),
+        ],
+        WRITTEN,
+    )
+    store = store_in(tmp_path)
+    assert [found.padded for found in inspect_tables(store)] == [3, 3, 2]
+    take_over_tables(store, LATER)
+    assert contents(store, INSTANCE, *INSTANCE.key) == [key("1"), key("2", "1", "2"), key("4", "4")]
+    moments = contents(store, INSTANCE, "sopinstanceuid", "lastModifiedTimestamp")
+    assert moments[0] == ("1.1.1.1", datetime(2026, 1, 1, 0, 0, 2, 123000, UTC))
+    assert contents(store, SERIES, *SERIES.key) == [
+        key("1")[:3],
+        key("2", "1", "2")[:3],
+        key("4", "4")[:3],
+    ]
+    assert contents(store, STUDY, *STUDY.key, "instanceCount") == [
+        (*key("1")[:2], 2),
+        (*key("4", "4")[:2], 1),
+    ]
+    assert not is_due(store)
+    assert [found.is_due for found in inspect_tables(store)] == [False] * 3
+
+
+def test_padded_keys_of_a_table_that_was_taken_over_are_due(tmp_path: Path) -> None:
+    """Applying again strips them, as after an interruption."""
+    left = template(tmp_path)
+    left.take([entry("1", studyInstanceUid="1.1 ")], WRITTEN)
+    store = store_in(tmp_path)
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr(migration, "strip_keys", lambda *_: None)
+        earlier.setattr(migration, "mark_stripped", lambda *_: None)
+        take_over_tables(store, LATER)
+    assert is_due(store)
+    assert [found.is_due for found in inspect_tables(store)] == [True] * 3
+    take_over_tables(store, LATER)
+    assert {study for (study,) in contents(store, STUDY, "studyInstanceUid")} == {"1.1"}
+    assert not is_due(store)
 
 
 def test_columns_of_somebody_else_stay_with_their_values(tmp_path: Path) -> None:
@@ -694,8 +745,7 @@ def test_a_table_of_ours_gets_no_map(bench: Bench) -> None:
 # --- in step --------------------------------------------------------------------------------------
 
 
-@GENERATIONS
-@pytest.mark.parametrize("int96", [True, False])
+@pytest.mark.parametrize(("generation", "int96"), crossed((1, 2, 3), (True, False)))
 def test_a_table_that_was_taken_over_is_kept_in_step(
     bench: Bench, generation: int, int96: bool
 ) -> None:

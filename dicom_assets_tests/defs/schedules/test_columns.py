@@ -14,7 +14,9 @@ from dicom_assets.defs.checks.service import PARSING_CHECK
 from dicom_assets.defs.checks.upkeep import COLUMNS_CHECK
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY
-from dicom_assets.tables.delta.commit import unfilled
+from dicom_assets.tables.delta.arrow import pc
+from dicom_assets.tables.delta.commit import Difference, unfilled
+from dicom_assets.tables.delta.foreign import TAKEN_OVER_AT
 from dicom_assets_tests.support.history import FIRST, KEYS, LAST, at, header
 from dicom_assets_tests.support.names import AUDIT as AUDIT_LOOK
 from dicom_assets_tests.support.names import COLUMNS_JOB
@@ -128,6 +130,43 @@ def test_the_values_are_those_of_the_header(busy: Service, tmp_path: Path) -> No
     assert [r["patientname_ideographic"] for r in rows] == [None] * 4
     assert [r["meanKvp"] for r in made.rows(tables["series"])] == [110.0, 80.0]
     assert {r["requested"] for r in made.rows(tables["study"])} == {"a\\b"}
+
+
+def test_keys_of_the_template_are_stripped_by_a_run_that_nobody_starts(
+    busy: Service, tmp_path: Path, home_instance: dg.DagsterInstance
+) -> None:
+    """Once, for tables that an earlier release took over, and without the feed."""
+    made = world(busy, tmp_path / "tables")
+    made.run(FIRST, LAST, instance=home_instance)
+    before, taken = _contents(made), made.store.open(INSTANCE)
+    rows = taken.rows()
+    place = rows.schema.get_field_index("studyinstanceuid")
+    spaced = pc.binary_join_element_wise(rows["studyinstanceuid"], "", " ")
+    padded = rows.set_column(place, rows.schema.field(place), spaced)
+    where = "sequence IS NOT NULL"
+    taken.commit(Difference(INSTANCE, padded, replaced=where), {"run_id": "template"})
+    _asked_of_sensor(made, home_instance, "every table is filled")
+    made.store.open(INSTANCE).set_property(TAKEN_OVER_AT, "0", {"run_id": "template"})
+    made = World(made.settings)  # another process
+    asked = busy.asked
+    (request,) = _asked_of_sensor(made, home_instance)
+    assert request.tags["dicom_assets/tables_only"] == "true"
+    job = made.definitions.resolve_job_def(COLUMNS_JOB)
+    assert job.execute_in_process(instance=home_instance, tags=request.tags).success
+    assert _contents(made) == before
+    assert busy.asked == asked, "the job asked the service"
+    _asked_of_sensor(made, home_instance, "every table is filled")
+
+
+def _asked_of_sensor(
+    made: World, instance: dg.DagsterInstance, skipped: str | None = None
+) -> list[dg.RunRequest]:
+    """The runs that the sensor requests, or none for the reason given."""
+    repository = made.definitions.get_repository_def()
+    with dg.build_sensor_context(instance, repository_def=repository) as context:
+        found = repository.get_sensor_def("dicom_unfilled_tables").evaluate_tick(context)
+    assert found.skip_message == skipped
+    return list(found.run_requests or ())
 
 
 def test_who_writes_wrong_values_is_noticed(busy: Service, tmp_path: Path) -> None:

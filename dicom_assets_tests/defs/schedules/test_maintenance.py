@@ -1,5 +1,6 @@
 """The job that maintains the tables, as Dagster runs it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,14 +38,22 @@ def _numbers(night: dg.ExecuteInProcessResult) -> dict[str, dict[str, object]]:
     }
 
 
-@pytest.fixture
-def hourly(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """Tables that six runs, one for each hour, have filled; three files are many here."""
-    made = world(service, tmp_path / "tables")
+@pytest.fixture(scope="module")
+def template(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tables that six runs, one for each hour, have filled."""
+    made = world(service, folder := tmp_path_factory.mktemp("hourly"))
     for key in KEYS:
         made.run(key)
+    return folder
+
+
+@pytest.fixture
+def hourly(
+    template: Path, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    """The same for one test; three files are many here."""
     monkeypatch.setattr(compaction, "LEAST_FILES", 3)
-    return made
+    return world(service, Path(shutil.copytree(template, tmp_path / "tables")))
 
 
 def _age(made: World, days: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ from dicom_assets_tests.emulator.conftest import application, archive, faults, u
 from dicom_assets_tests.feed.faults.truth import fill
 from dicom_assets_tests.support.feed_service import QUICK
 from dicom_assets_tests.support.feeds import opening
+from dicom_assets_tests.support.samples import TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dicom_assets.feed import ChangeFeed
 
 __all__ = ["application", "archive", "faults", "url"]
-
-TIMES = int(os.environ.get("FAULTS", "1"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,8 +27,17 @@ from dicom_assets_tests.feed.faults.truth import (
     headers_of,
     rejections_in,
 )
-from dicom_assets_tests.support.entries import header
-from dicom_assets_tests.support.feed_service import QUICK, SOON
+from dicom_assets_tests.support.entries import Json, header
+from dicom_assets_tests.support.feed_service import (
+    QUICK,
+    SOON,
+    Answer,
+    Request,
+    Running,
+    Service,
+    made,
+)
+from dicom_assets_tests.support.feeds import feed_of
 
 if TYPE_CHECKING:
     from dicom_assets.emulator.archive import Archive
@@ -188,6 +197,98 @@ def test_f14_a_page_too_large_for_memory_is_read_in_parts(
         large = header("1", "1.1", f"1.1.{i}") | {"00104000": {"vr": "LT", "Value": ["x" * size]}}
         archive.store(large, at=HOUR + i)
     assert_only_these_are_rejected(open_feed(), archive, {6}, "header is too large")
+
+
+class Large(Service):
+    """A service with headers beyond the cap: it counts the bytes that it could send."""
+
+    def __init__(self, large: dict[int, int], rows: int, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.large, self.sent, self.seconds = large, 0, seconds
+        self.spoil = self._enlarged
+        self.add(*(made(number, HOUR + number) for number in range(rows)))
+
+    def _enlarged(self, request: Request, rows: list[Json]) -> list[Json]:
+        if not request.has_headers:
+            return rows
+        extra = {s: {"00104000": {"vr": "LT", "Value": ["x" * n]}} for s, n in self.large.items()}
+        return [r | {"metadata": r["metadata"] | extra.get(r["sequence"], {})} for r in rows]
+
+    def answer(self, request: Request) -> Answer:
+        """Send a large answer as slowly as a line would."""
+        given = super().answer(request)
+        self.sent += len(given.body)
+        return replace(given, seconds=self.seconds if len(given.body) > LIMIT else 0.0)
+
+    @property
+    def heavy(self) -> int:
+        """The number of requests for headers."""
+        return sum(request.has_headers for request in self.requests)
+
+
+LIMIT = 1_000_000
+
+
+@pytest.fixture
+def small_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an answer have no more bytes than LIMIT."""
+    monkeypatch.setattr(body.read_body, "__defaults__", (LIMIT,))
+
+
+def read_large(
+    service: Large,
+    **settings: Any,  # noqa: ANN401 - as ChangeFeed has them
+) -> tuple[set[int], list[Rejection]]:
+    """Return the sequences that land, and the rejections."""
+    with Running(service) as running, feed_of(running.url, **settings) as feed:
+        pieces = current(feed, feed.entries(WINDOW))
+    return set(headers_in(pieces)), rejections_in(pieces)
+
+
+@pytest.mark.usefixtures("small_cap")
+@pytest.mark.parametrize("large", [{0}, {101}, {199}, {20, 21, 150}], ids=str)
+def test_f14_a_header_beyond_the_cap_is_asked_for_twice(large: set[int]) -> None:
+    """Once with its page, once alone: the answer that broke off tells where it is."""
+    service = Large(dict.fromkeys(large, LIMIT), 200)
+    landed, rejected = read_large(service, retry_seconds=60.0, timeouts=QUICK, batch_size=200)
+    assert [(r.sequence, r.reason) for r in rejected] == [
+        (s, "header is too large") for s in sorted(large)
+    ]
+    assert landed == set(range(200)) - large
+    assert service.heavy <= 1 + 3 * len(large)
+    assert service.sent < 4 * LIMIT * len(large) * (len(large) + 1)
+
+
+@pytest.mark.usefixtures("small_cap")
+@pytest.mark.parametrize("retry_seconds", [0.0, 0.2, 1.0])
+def test_f14_the_search_for_large_headers_has_a_time_of_its_own(retry_seconds: float) -> None:
+    """Each answer takes longer than all retries may, and the hour is not red."""
+    service = Large({3: LIMIT, 7: LIMIT}, 10, seconds=retry_seconds and 1.2)
+    landed, rejected = read_large(service, retry_seconds=retry_seconds, timeouts=QUICK)
+    assert [(r.sequence, r.reason) for r in rejected] == [
+        (3, "header is too large"),
+        (7, "header is too large"),
+    ]
+    assert landed == set(range(10)) - {3, 7}
+
+
+@pytest.mark.usefixtures("small_cap")
+def test_f14_a_header_beyond_the_cap_that_is_alone_is_asked_for_once() -> None:
+    """There is nothing to search for, and nothing to doubt."""
+    service = Large({0: LIMIT}, 1)
+    slow = replace(QUICK, doubt_seconds=1_000.0)
+    landed, [rejected] = read_large(service, retry_seconds=60.0, timeouts=slow)
+    assert (landed, rejected.reason, service.heavy) == (set(), "header is too large", 1)
+
+
+@pytest.mark.usefixtures("small_cap")
+def test_f14_many_headers_beyond_the_cap_are_no_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service answers each, so it is neither down nor in doubt."""
+    monkeypatch.setattr(unreadable_headers, "MOST_UNREADABLE", 3)
+    service = Large(dict.fromkeys(range(0, 40, 2), LIMIT), 40)
+    landed, rejected = read_large(service, retry_seconds=0.5, timeouts=QUICK)
+    assert landed == set(range(1, 40, 2))
+    assert [r.sequence for r in rejected] == list(range(0, 40, 2))
 
 
 def test_f14_poison_and_passing_faults_together_cost_only_the_poison(

@@ -1,6 +1,7 @@
 """What the service has that the tables have not: asked of a feed that counts what it is asked."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from dicom_assets.feed_contract import Rejection
 from dicom_assets.tables.questions import lag
 from dicom_assets.tables.questions.lag import HOURS_ASKED, MOST_COUNTED, Lag, measure_lag
 from dicom_assets.window import Window
+from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import (
     DEFAULT,
     Archive,
@@ -47,13 +49,20 @@ def looked(bench: Bench, end: int, *kept: str) -> Lag:
     return measure_lag(bench.store, Feed(bench.archive), bounds(0, end, *kept))
 
 
-@pytest.fixture
-def read(bench: Bench) -> Bench:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Five hours with an entry each, read a quarter after their end."""
+    bench = Bench(store_in(tmp_path_factory.mktemp("lag")))
     for hour in range(5):
         bench.archive.create(60 * hour + 10, of=key(str(hour)))
         bench.sync(hours(hour), run(now=at(60 * hour + 75)))
     return bench
+
+
+@pytest.fixture
+def read(template: Bench, tmp_path: Path) -> Bench:
+    """The same, for one test."""
+    return template.copied(tmp_path)
 
 
 def test_tables_that_have_what_is_due_pass(read: Bench) -> None:

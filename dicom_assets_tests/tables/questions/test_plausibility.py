@@ -11,6 +11,7 @@ from dicom_assets.tables.questions.plausibility import (
     Rates,
     compare_rates,
     count_future_dates,
+    parse_newest,
 )
 from dicom_assets_tests.support.tables import NOW, Row, insert, key, row
 
@@ -115,6 +116,17 @@ def test_the_periods_are_counted_from_the_newest_instance(store: Store) -> None:
     assert compared(store) == Rates(MANY, MANY)
     assert compared(store, weeks_before=8).nulls == {"stationname": (0.5, 1.0)}
     assert compared(store, weeks=2, weeks_before=8).nulls == {"stationname": (0.0, 1.0)}
+
+
+def test_a_day_that_is_too_early_is_counted_and_not_wrong(store: Store) -> None:
+    """An anonymizer blanks every birth date alike. That is nobody's fault."""
+    for first, days in ((0, ("00010101", "15821014")), (9, ("19700101", "x"))):
+        for place, day in enumerate(days):
+            header = json.dumps({"00100030": {"vr": "DA", "Value": [day]}})
+            stored(store, series(first + place, 1, 1, metadata_string=header))
+    parsed = parse_newest(store, None, 10)
+    assert parsed.unparsable["patientbirthdate_formatted: before 1582-10-15"] == 2
+    assert parsed.rates() == {"patientbirthdate_formatted": 0.5}
 
 
 def test_values_that_no_longer_parse_are_named(store: Store) -> None:

@@ -17,6 +17,7 @@ from dicom_assets.tables.questions import seals
 from dicom_assets.tables.questions.seals import SealComparison, compare_seals
 from dicom_assets.tables.sync import open_hours
 from dicom_assets.window import Window
+from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Bench, at, contents, hours, key, logged, run, ticks
 
 HOURS = 4
@@ -47,9 +48,10 @@ def repaired(bench: Bench) -> None:
         bench.sync(Window.between(hour, hour + timedelta(hours=1)))
 
 
-@pytest.fixture
-def read(bench: Bench) -> Bench:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Four hours, each in runs of its own, the last without an entry."""
+    bench = Bench(store_in(tmp_path_factory.mktemp("seals")))
     for minute in (10, 20, 30, 70, 80):
         bench.archive.create(minute, of=key(str(minute)))
     bench.archive.update(90, of=key("10"))
@@ -57,6 +59,12 @@ def read(bench: Bench) -> Bench:
     for hour in range(HOURS):
         bench.sync(hours(hour))
     return bench
+
+
+@pytest.fixture
+def read(template: Bench, tmp_path: Path) -> Bench:
+    """The same, for one test."""
+    return template.copied(tmp_path)
 
 
 def removed(where: str) -> Callable[[Bench], None]:

@@ -7,15 +7,14 @@ import pytest
 
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets_tests.support.maintained import HOURS, filled
+from dicom_assets_tests.support.once import made_once
 from dicom_assets_tests.support.steps import store_in
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with twelve hours, for copies."""
-    root = tmp_path_factory.mktemp("template")
-    filled(root, HOURS)
-    return root
+    return made_once(tmp_path_factory, "upkeep", lambda root: filled(root, HOURS))
 
 
 @pytest.fixture

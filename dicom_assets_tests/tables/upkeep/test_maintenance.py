@@ -26,6 +26,7 @@ from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep import maintenance
 from dicom_assets.tables.upkeep.maintenance import maintain
 from dicom_assets_tests.support.maintained import HOURS, PATIENT, age, rows_of
+from dicom_assets_tests.support.once import made_once
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import insert, instances, key, row
 
@@ -276,13 +277,16 @@ def test_a_vacuum_that_was_killed_is_finished_by_the_next(store: Store) -> None:
 
 # --- the log --------------------------------------------------------------------------------------
 
-COMMITS = 230
+COMMITS = 120
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root with a table of some hundreds of commits, and no checkpoint: each was killed."""
-    root = tmp_path_factory.mktemp("long")
+    """A root with a table of more than a hundred commits, and no checkpoint: each was killed."""
+    return made_once(tmp_path_factory, "long", _grow)
+
+
+def _grow(root: Path) -> None:
     store = store_in(root)
     insert(store, SYNC, [{"hour": datetime(2020, 1, 1, tzinfo=UTC), "creates": 0}])
     url = store.urls["sync"]
@@ -293,7 +297,6 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for _ in range(COMMITS):
         write_deltalake(url, rows, mode="append")
     DeltaTable(url).alter.set_table_properties({"delta.checkpointInterval": "100"})
-    return root
 
 
 @pytest.fixture

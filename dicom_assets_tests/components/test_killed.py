@@ -17,13 +17,18 @@ from dicom_assets_tests.support.processes import (
     statuses,
     with_former_yaml,
 )
+from dicom_assets_tests.support.samples import SOAK
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import World, world
 
 # Each run after the first has to heal what the one before left, and dies a step further on.
 KILLS = ("change after", "instance before", "series after", "study before")
 
-pytestmark = pytest.mark.timeout(400)  # up to five processes of Dagster, on a busy machine
+pytestmark = [
+    pytest.mark.timeout(400),  # up to five processes of Dagster, on a busy machine
+    # dagster-deltalake's own `str_dict` calls a method that pydantic renamed.
+    pytest.mark.filterwarnings("ignore:The `dict` method is deprecated; use `model_dump` instead"),
+]
 
 
 def _right(made: World, filled: World, service: Service) -> None:
@@ -35,7 +40,7 @@ def _right(made: World, filled: World, service: Service) -> None:
 def test_a_run_killed_in_any_step_is_healed_by_the_next(
     service: Service, filled: World, fresh_home: Path, tmp_path: Path, *, former: bool
 ) -> None:
-    """Four kills, one in every step, before or after its commit; the fifth run is green.
+    """Four kills, one in every step, before or after its commit; the last run is green.
 
     With the dagster.yaml of 0.2 every run finds the pool's only slot held by the dead one before
     it, and goes on all the same. The dead are reported as failed.
@@ -44,7 +49,9 @@ def test_a_run_killed_in_any_step_is_healed_by_the_next(
     if former:
         with_former_yaml(home)
     environ = environment(tmp_path, service)
-    for kill in KILLS:
+    # Each run of 0.2 is held up alike.
+    kills = KILLS[:1] if former and not SOAK else KILLS
+    for kill in kills:
         (tmp_path / "kill").write_text(kill, encoding="utf-8")
         ((code, output),) = finish([start(tmp_path, environ, "killed")])
         assert code == -signal.SIGKILL, output[-3000:]
@@ -52,7 +59,7 @@ def test_a_run_killed_in_any_step_is_healed_by_the_next(
         assert slots_taken(tmp_path) == former
     ((code, output),) = finish([start(tmp_path, environ, "killed")])
     assert code == 0, output[-3000:]
-    assert statuses(tmp_path) == ["FAILURE"] * len(KILLS) + ["SUCCESS"]
+    assert statuses(tmp_path) == ["FAILURE"] * len(kills) + ["SUCCESS"]
     assert slots_taken(tmp_path) == 0
     _right(world(service, tmp_path / "tables"), filled, service)
     assert ROOT_UID not in output

@@ -1,0 +1,1 @@
+"""Apache Spark, in an environment of its own that `components/install` makes."""
