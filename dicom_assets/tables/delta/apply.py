@@ -48,30 +48,58 @@ if TYPE_CHECKING:
 def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> int:
     """Commit a difference on top of a version of a table that exists; return the new version.
 
-    Columns that the table lacks are added first, each in a version of its own. Rows to update,
-    delete or patch that the table does not have are left out, as are those whose stored sequence
-    is greater (guarded tables). Raises ConflictError when another commit came first.
+    Rows to update, delete or patch that the table does not have are left out, as are those whose
+    stored sequence is greater (guarded tables). Raises ConflictError when another commit came
+    first.
     """
-    delta = cast("Any", snapshot.delta)
-    add_missing(delta, difference.table)
-    mark_unfilled(delta, difference.table)
-    here = replace(snapshot, version=delta.version())
     note = {**note, **difference.counts()}
     if difference.replaced is not None:
-        return _replace(here, difference, note)
-    changes = _Changes(here, difference)
-    # What is added above changes no file.
-    studies = snapshot.studies if here.table.has_studies else None
+        return _replace(snapshot, difference, note)
+    changes = _Changes(snapshot, difference)
+    studies = snapshot.studies if snapshot.table.has_studies else None
     replacements = [r for file in changes.candidates(studies) if (r := changes.applied_to(file))]
-    replacements.append(Replacement((), tuple(changes.appended())))
+    appended = difference.staged or changes.appended()
+    replacements.append(Replacement((), tuple(appended)))
     if not any(replacement.olds or replacement.news for replacement in replacements):
-        return here.version
-    version = commit(here, replacements, note)
+        return snapshot.version
+    version = commit(snapshot, replacements, note)
     if studies is not None:
         olds = [old for replacement in replacements for old in replacement.olds]
         news = [new for replacement in replacements for new in replacement.news]
         studies.exchange(olds, {(n.path, n.size): studies.hashes(n.studies) for n in news})
     return version
+
+
+def with_columns_of(snapshot: "Snapshot") -> "Snapshot":
+    """Add the columns that the table lacks, each in a version of its own; return that version."""
+    delta = cast("Any", snapshot.delta)
+    add_missing(delta, snapshot.table)
+    mark_unfilled(delta, snapshot.table)
+    return (
+        snapshot
+        if delta.version() == snapshot.version
+        else replace(snapshot, version=delta.version())
+    )
+
+
+def write_rows(snapshot: "Snapshot", rows: pa.Table) -> Iterator[DataFile]:
+    """Write rows, sorted, to one file of each partition that no commit names yet."""
+    table, schema = snapshot.table, arrow_schema(snapshot.delta)
+    rows = padded(rows, schema).combine_chunks()
+    order = pc.sort_indices(rows, [(name, "ascending") for name in table.layout])
+    column = table.partition_column
+    (batch,) = rows.to_batches()
+    groups: list[tuple[dict[str, str | None], Any]] = [({}, order)]
+    if column is not None:
+        values = batch[column].take(order)
+        groups = [
+            ({column: value}, order.filter(pc.is_in(values, pa.array([value], values.type))))
+            for value in pc.unique(values).to_pylist()
+        ]
+    batch = batch.select([name for name in schema.names if name != column])
+    for partition, at in groups:
+        pieces = (batch.take(at.slice(i, PIECE_ROWS)) for i in range(0, len(at), PIECE_ROWS))
+        yield write(snapshot, pieces, partition)
 
 
 def _replace(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> int:
@@ -184,21 +212,5 @@ class _Changes:
     def appended(self) -> Iterator[DataFile]:
         """Write the rows that are new, and the new state of updated rows; yield the files."""
         updates = self._updates.filter(pa.array(self._updated, pa.bool_()))
-        parts = [padded(part, self._schema) for part in (self._inserts, updates) if len(part)]
-        if not parts:
-            return
-        rows = pa.concat_tables(parts).combine_chunks()
-        order = pc.sort_indices(rows, [(name, "ascending") for name in self._table.layout])
-        column = self._table.partition_column
-        (batch,) = rows.to_batches()
-        groups: list[tuple[dict[str, str | None], Any]] = [({}, order)]
-        if column is not None:
-            values = batch[column].take(order)
-            groups = [
-                ({column: value}, order.filter(pc.is_in(values, pa.array([value], values.type))))
-                for value in pc.unique(values).to_pylist()
-            ]
-        batch = batch.select([name for name in self._schema.names if name != column])
-        for partition, at in groups:
-            pieces = (batch.take(at.slice(i, PIECE_ROWS)) for i in range(0, len(at), PIECE_ROWS))
-            yield write(self._snapshot, pieces, partition)
+        rows = [padded(part, self._schema) for part in (self._inserts, updates) if len(part)]
+        return write_rows(self._snapshot, pa.concat_tables(rows)) if rows else iter(())

@@ -6,12 +6,12 @@ writers at once.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 from deltalake import (
@@ -29,6 +29,9 @@ from dicom_assets.header.extraction import EDITION
 from dicom_assets.schema import REJECTED, Column, Table
 from dicom_assets.tables.delta.retry import conflicts
 from dicom_assets.tables.delta.table_errors import conflict_error
+
+if TYPE_CHECKING:
+    from dicom_assets.tables.delta.files import DataFile
 
 ROW_GROUP_ROWS = 20_000
 FIXED_PROPERTIES = {
@@ -81,7 +84,8 @@ class Difference:
     `inserts` and `updates` are whole rows, `deletes` have the key columns (and `sequence`, where
     the table guards by it), `patches` have the key columns and the columns that they set. With
     `replaced`, a condition in SQL, the inserts stand for all rows that fulfil it, also if there are
-    none, and there is no other part.
+    none, and there is no other part. With `staged`, data files that are written already hold the
+    rows of inserts and updates: there are no inserts then, and updates have the columns of deletes.
     """
 
     table: Table
@@ -90,11 +94,15 @@ class Difference:
     deletes: pa.Table | None = None
     patches: pa.Table | None = None
     replaced: str | None = None
+    staged: "Sequence[DataFile]" = ()
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each part."""
         parts = {n: getattr(self, n) for n in ("inserts", "updates", "deletes", "patches")}
-        return {name: 0 if part is None else part.num_rows for name, part in parts.items()}
+        counts = {name: 0 if part is None else part.num_rows for name, part in parts.items()}
+        if self.staged:
+            counts["inserts"] = sum(file.rows or 0 for file in self.staged) - counts["updates"]
+        return counts
 
     @property
     def is_empty(self) -> bool:

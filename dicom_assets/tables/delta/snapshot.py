@@ -12,7 +12,7 @@ from deltalake.schema import Field
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Column, Table
-from dicom_assets.tables.delta.apply import apply
+from dicom_assets.tables.delta.apply import apply, with_columns_of, write_rows
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.commit import (
     FILLED_AT,
@@ -23,7 +23,7 @@ from dicom_assets.tables.delta.commit import (
     once,
     unfilled,
 )
-from dicom_assets.tables.delta.files import files_with, rows_in
+from dicom_assets.tables.delta.files import DataFile, files_with, rows_in
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.study_files import StudyFiles
 from dicom_assets.tables.delta.table_errors import raise_table_errors
@@ -122,6 +122,20 @@ class Snapshot:
         """Return the number of rows, from the log's statistics."""
         return 0 if self.delta is None else self.delta.count()
 
+    def prepared(self) -> "Snapshot":
+        """Create the table if it is absent, add the columns that it lacks; return that version."""
+        with raise_table_errors(self.table, self.url):
+            here = self
+            if self.delta is None:
+                made = create_table(self.url, self.table, self.retention_hours, self.options)
+                here = replace(self, delta=made, version=made.version())
+            return with_columns_of(here)
+
+    def stage(self, rows: pa.Table) -> list[DataFile]:
+        """Write rows to data files of a table that is `prepared`, for a later difference."""
+        with raise_table_errors(self.table, self.url):
+            return list(write_rows(self, rows))
+
     def commit(self, difference: Difference, note: Mapping[str, object]) -> int:
         """Commit the difference on top of this version, and return the version that has it.
 
@@ -130,11 +144,8 @@ class Snapshot:
         """
         if difference.is_empty:
             return self.version
+        here = self.prepared()
         with raise_table_errors(self.table, self.url):
-            here = self
-            if self.delta is None:
-                made = create_table(self.url, self.table, self.retention_hours, self.options)
-                here = replace(self, delta=made)
             return apply(here, replace(difference, table=self.table), note)
 
     def delete(self, where: str, note: Mapping[str, object]) -> None:
