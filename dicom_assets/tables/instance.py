@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial, reduce
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -29,11 +29,14 @@ from dicom_assets.tables.delta.arrow import (
 )
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, settle
-from dicom_assets.tables.delta.snapshot import DataFile, Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
 from dicom_assets.tables.sync import require_tables, seals_of
 from dicom_assets.window import TICKS_PER_HOUR, Window
+
+if TYPE_CHECKING:
+    from dicom_assets.tables.delta.files import DataFile
 
 # The table's property for the form in which it keeps headers unless a setting says it.
 # Rows are written in slices of this size in memory, so an hour is one file, and a backfill several.
