@@ -346,7 +346,10 @@ class _Source:
         self._file, self._table = file, snapshot.table
         whole = arrow_schema(snapshot.delta)
         self._names = set(whole.names)
-        self._schema = pa.schema([f for f in whole if f.name not in self._table.partition_columns])
+        # Without the metadata of columns, which the log has.
+        self._schema = pa.schema(
+            [f.remove_metadata() for f in whole if f.name not in self._table.partition_columns]
+        )
         self._counted = [
             f.name for f in self._schema if f.name in with_statistics(snapshot.delta, self._table)
         ]
