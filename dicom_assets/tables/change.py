@@ -70,10 +70,10 @@ class AddEntries(TableUpdate):
 
         Raises ForeignArchiveError for the log of another service.
         """
-        sync.require_tables(store, run, CHANGE, SYNC, REJECTED)
         window, watch = self.window, Stopwatch()
         with watch.stage("read"):
             before = store.open(CHANGE)
+            sync.require_tables(store, run, *([SYNC, REJECTED] if before.delta else []))
             require_archive(before, self.feed)
             entries = self.feed.entries(window, Progress(run.say, "read {} entries of the feed"))
         with watch.stage("commit"):

@@ -75,9 +75,10 @@ class FollowLog(TableUpdate):
 
         Raises NotYetError when an hour of the window is not in the log (`seals_of`).
         """
-        require_tables(store, run, CHANGE, INSTANCE)
+        log = store.open(CHANGE)
+        require_tables(store, run, *([INSTANCE] if log.delta else []))
         seals = seals_of(store, self.window, run)
-        change.require_archive(store.open(CHANGE), self.feed)
+        change.require_archive(log, self.feed)
         staged = _Staged(self.reads_on)
         attempt = partial(_attempt, store, self, staged, run)
         outcomes = settle(partial(store.version, CHANGE), attempt)

@@ -226,7 +226,7 @@ def test_a_run_of_dagster_goes_to_azure_by_configuration_alone(
     with (
         closing(Archive(tmp_path / "archive")) as archive,
         server.start(
-            create_application(tell(archive), middleware=[guard_of(Guarded())])
+            create_application(tell(archive), middleware=[guard_of(Guarded())], hosts=[DICOM_HOST])
         ) as service,
         Relay(service.url, cloud.certificate) as relay,
     ):

@@ -55,7 +55,12 @@ SCHEDULES: Final = (
     "dicom_daily_checks_schedule",
     "dicom_maintenance_schedule",
 )
-SENSORS: Final = ("dicom_reopened_hours", "dicom_dead_runs", "dicom_alerts")
+SENSORS: Final = (
+    "dicom_reopened_hours",
+    "dicom_unfilled_tables",
+    "dicom_dead_runs",
+    "dicom_alerts",
+)
 ORIGIN: Final = RemoteRepositoryOrigin(
     code_location_origin=RegisteredCodeLocationOrigin(location_name="dicom_assets"),
     repository_name="__repository__",
