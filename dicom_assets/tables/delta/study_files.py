@@ -163,9 +163,7 @@ class StudyFiles:
         firsts = rows["hash"].take(numbers(range(0, len(rows), GROUP_ENTRIES)))
         note = {"table": self._table_id, "base": base, "files": places, "firsts": ints(firsts)}
         text = json.dumps(note).encode()
-        rows = rows.replace_schema_metadata({_NOTE: text, _DIGEST: _digest(text)})
         layout: dict[str, Any] = {
-            "row_group_size": GROUP_ENTRIES,
             "compression": "zstd",
             "use_dictionary": ["file"],
             "column_encoding": {"hash": "DELTA_BINARY_PACKED"},
@@ -173,8 +171,13 @@ class StudyFiles:
             "write_statistics": False,
             "store_schema": False,
         }
-        with self._storage.open_output_stream(f"{FOLDER}/{name}") as sink:
-            pq.write_table(rows, sink, **layout)
+        with (
+            self._storage.open_output_stream(f"{FOLDER}/{name}") as sink,
+            pq.ParquetWriter(sink, rows.schema, **layout) as writer,
+        ):
+            writer.write_table(rows, GROUP_ENTRIES)
+            # Not as metadata of the columns, which would be lost without Arrow's own schema.
+            writer.add_key_value_metadata({_NOTE: text, _DIGEST: _digest(text)})
 
     def _remove_bases(self, kept: Collection[str]) -> None:
         """Remove all bases but those that a reader may still read."""
