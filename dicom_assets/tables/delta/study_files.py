@@ -163,6 +163,7 @@ class StudyFiles:
         firsts = rows["hash"].take(numbers(range(0, len(rows), GROUP_ENTRIES)))
         note = {"table": self._table_id, "base": base, "files": places, "firsts": ints(firsts)}
         text = json.dumps(note).encode()
+        told: Any = {_NOTE: text, _DIGEST: _digest(text)}
         layout: dict[str, Any] = {
             "compression": "zstd",
             "use_dictionary": ["file"],
@@ -177,7 +178,7 @@ class StudyFiles:
         ):
             writer.write_table(rows, GROUP_ENTRIES)
             # Not as metadata of the columns, which would be lost without Arrow's own schema.
-            writer.add_key_value_metadata({_NOTE: text, _DIGEST: _digest(text)})
+            writer.add_key_value_metadata(told)
 
     def _remove_bases(self, kept: Collection[str]) -> None:
         """Remove all bases but those that a reader may still read."""
