@@ -17,7 +17,7 @@ from deltalake import write_deltalake
 
 from dicom_assets.schema import CHANGE, INSTANCE
 from dicom_assets.tables.delta import files, study_files
-from dicom_assets.tables.delta.arrow import ints, texts
+from dicom_assets.tables.delta.arrow import ints, numbers, texts
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.files import DataFile, data_files
 from dicom_assets.tables.delta.retry import Run
@@ -325,6 +325,21 @@ def test_a_file_of_another_size_is_not_believed(log: Log, read_itself: list[str]
     studies._active[listed.path, 1] = studies._active.pop(place)
     assert studies.of(STUDIES)
     assert read_itself == [listed.path]
+
+
+def test_a_part_with_other_rows_is_not_believed(log: Log, read_itself: list[str]) -> None:
+    """Pages whose checksums are right, in the place of others: the rows have a digest, too."""
+    path = log.folder / log.base
+    part = pq.ParquetFile(path)
+    told: Any = part.metadata.metadata
+    rows = part.read()
+    assert rows.num_rows > 7
+    rows = rows.set_column(1, "file", rows["file"].take(numbers(reversed(range(len(rows))))))
+    with pq.ParquetWriter(path, rows.schema, store_schema=False) as writer:
+        writer.write_table(rows, 7)
+        writer.add_key_value_metadata(told)
+    assert is_right(log.here)
+    assert read_itself != []
 
 
 def spoilt(log: Log, name: str) -> Iterator[tuple[int, bytes]]:
