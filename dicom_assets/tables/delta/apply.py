@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from dicom_assets.tables.delta.arrow import Values, flat, padded, pc, position
+from dicom_assets.tables.delta.arrow import Values, flat, padded, pc
 from dicom_assets.tables.delta.commit import (
     HOOKS,
     Difference,
@@ -155,7 +155,8 @@ class _Changes:
         keys = read_columns(self._snapshot, file, names)
         keyed = self._key(keys)
         updated, deleted, patched = (
-            self._guarded(position(keyed, among), keys, part, newer)
+            # As in SQL, a key with a null is equal to none.
+            self._guarded(pc.index_in(keyed, among, skip_nulls=True), keys, part, newer)
             for among, part, newer in (
                 (self._update_keys, self._updates, pc.less),
                 (self._delete_keys, self._deletes, pc.less_equal),

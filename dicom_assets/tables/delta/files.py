@@ -409,6 +409,8 @@ class _Source:
                     rows = parquet.read_row_group(group, stored, use_threads=False)
                 else:
                     keys = parquet.read_row_group(group, [column], use_threads=False)
+                    # Files of other engines have texts of other types.
+                    keys = padded(keys, pa.schema([self._schema.field(column)]))
                     mask = is_in(keys[column], cast("Values", values))
                     if not pc.any(mask).as_py():
                         continue

@@ -48,9 +48,11 @@ GROUP_ENTRIES: Final = 16_384
 
 _NOTE: Final = b"dicom_assets.studies"
 _DIGEST: Final = b"dicom_assets.digest"
-_ERRORS: Final = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
+_ERRORS: Final = (pa.ArrowException, OSError, ValueError, LookupError, TypeError)
 # The path and the size of a data file.
 _Place: TypeAlias = tuple[str, int]
+# The first hash of a group, its number of entries and their digest.
+_Group: TypeAlias = tuple[int, int, str]
 
 
 class StudyFiles:
@@ -142,7 +144,8 @@ class StudyFiles:
             if note["table"] != self._table_id:
                 return _NONE
             places = [(path, size) for path, size in note["files"]]
-            return _Part(name, parquet, places, note["firsts"], note["base"])
+            groups = [(first, count, digest) for first, count, digest in note["groups"]]
+            return _Part(name, parquet, places, groups, note["base"])
         except _ERRORS:
             return _NONE
 
@@ -160,12 +163,12 @@ class StudyFiles:
                 ),
             }
         ).sort_by("hash")
-        firsts = rows["hash"].take(numbers(range(0, len(rows), GROUP_ENTRIES)))
-        note = {"table": self._table_id, "base": base, "files": places, "firsts": ints(firsts)}
+        starts = range(0, len(rows), GROUP_ENTRIES)
+        groups = [_group_of(rows.slice(start, GROUP_ENTRIES)) for start in starts]
+        note = {"table": self._table_id, "base": base, "files": places, "groups": groups}
         text = json.dumps(note).encode()
-        rows = rows.replace_schema_metadata({_NOTE: text, _DIGEST: _digest(text)})
+        told: Any = {_NOTE: text, _DIGEST: _digest(text)}
         layout: dict[str, Any] = {
-            "row_group_size": GROUP_ENTRIES,
             "compression": "zstd",
             "use_dictionary": ["file"],
             "column_encoding": {"hash": "DELTA_BINARY_PACKED"},
@@ -173,8 +176,13 @@ class StudyFiles:
             "write_statistics": False,
             "store_schema": False,
         }
-        with self._storage.open_output_stream(f"{FOLDER}/{name}") as sink:
-            pq.write_table(rows, sink, **layout)
+        with (
+            self._storage.open_output_stream(f"{FOLDER}/{name}") as sink,
+            pq.ParquetWriter(sink, rows.schema, **layout) as writer,
+        ):
+            writer.write_table(rows, GROUP_ENTRIES)
+            # Not as metadata of the columns, which would be lost without Arrow's own schema.
+            writer.add_key_value_metadata(told)
 
     def _remove_bases(self, kept: Collection[str]) -> None:
         """Remove all bases but those that a reader may still read."""
@@ -186,32 +194,31 @@ class StudyFiles:
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the cache: its files in order, and the first hash of each group.
+    """A part of the cache: its files in order, and first hash, length and digest of each group.
 
-    A damaged group raises an error of Arrow, and then the part is not believed.
+    A damaged group raises an error, and then the part is not believed. Checksums of pages do not
+    tell all: Parquet's own footer, which says where they lie, has none.
     """
 
     name: str
     parquet: pq.ParquetFile | None
     places: Sequence[_Place]
-    firsts: Sequence[int]
+    groups: Sequence[_Group]
     base: str
 
     def places_of(self, hashes: Values) -> set[_Place]:
         """Return the files that have one of the hashes."""
-        groups = set[int]()
+        groups, firsts = set[int](), [first for first, _, _ in self.groups]
         for value in ints(hashes):
             # Equal hashes may begin in the group before.
-            groups |= set(
-                range(bisect_left(self.firsts, value) - 1, bisect_right(self.firsts, value))
-            )
+            groups |= set(range(bisect_left(firsts, value) - 1, bisect_right(firsts, value)))
         rows = self._rows(sorted(groups - {-1}))
         found = rows.filter(is_in(rows["hash"], hashes))["file"]
         return {self.places[at] for at in ints(pc.unique(found))}
 
     def entries(self) -> dict[_Place, Values]:
         """Return the hashes of each file."""
-        rows = self._rows(range(len(self.firsts))).sort_by("file")
+        rows = self._rows(range(len(self.groups))).sort_by("file")
         found, start = dict[_Place, Values](), 0
         for counted in pc.value_counts(rows["file"]).to_pylist():
             hashes = rows["hash"].slice(start, counted["counts"])
@@ -221,10 +228,25 @@ class _Part:
     def _rows(self, groups: Sequence[int]) -> pa.Table:
         if self.parquet is None or not groups:
             return pa.table({"hash": numbers(()), "file": pa.array([], pa.int32())})
-        return self.parquet.read_row_groups(list(groups), use_threads=False)
+        rows, start = self.parquet.read_row_groups(list(groups), use_threads=False), 0
+        for group in map(self.groups.__getitem__, groups):
+            if _group_of(rows.slice(start, group[1])) != group:
+                raise ValueError("a group of the study cache is damaged")
+            start += group[1]
+        return rows
 
 
 _NONE: Final = _Part("", None, (), (), "")
+
+
+def _group_of(rows: pa.Table) -> _Group:
+    (batch,) = rows.combine_chunks().to_batches()
+    held: list[bytes] = []
+    for column in batch.columns:
+        # The values as they lie in memory. Whether there is a mask of nulls differs.
+        width, values = column.type.bit_width // 8, cast("pa.Buffer", column.buffers()[1])
+        held.append(values.slice(column.offset * width, len(column) * width).to_pybytes())
+    return batch["hash"][0].as_py(), len(batch), _digest(b"".join(held)).decode()
 
 
 def _digest(text: bytes) -> bytes:
