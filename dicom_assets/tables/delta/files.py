@@ -139,7 +139,7 @@ def pieces_of(
         yield from _Source(snapshot, file).pieces(columns)
 
 
-def rows_in(
+def matching_rows(
     snapshot: "Snapshot", file: DataFile, names: Sequence[str], column: str, values: Values
 ) -> pa.Table:
     """Return the rows of a file whose column holds one of the values, in the columns named.

@@ -23,7 +23,7 @@ from dicom_assets.tables.delta.commit import (
     once,
     unfilled,
 )
-from dicom_assets.tables.delta.files import DataFile, files_with, rows_in
+from dicom_assets.tables.delta.files import DataFile, files_with, matching_rows
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.study_files import StudyFiles
 from dicom_assets.tables.delta.table_errors import raise_table_errors
@@ -78,7 +78,7 @@ class Snapshot:
         wanted = pa.array(cast("Any", values))
         # The column is always read: rows of which the table has no other column would be lost.
         read = [*names, *(() if column in names else (column,))]
-        pieces = [padded(rows_in(self, f, read, column, wanted), none.schema) for f in files]
+        pieces = [padded(matching_rows(self, f, read, column, wanted), none.schema) for f in files]
         return pa.concat_tables([none, *pieces])
 
     @cached_property

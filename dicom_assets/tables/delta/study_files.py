@@ -4,7 +4,7 @@ UIDs are random, so the least and the greatest one of a file tell nothing: witho
 for a study would open every file. Data files never change, so the list of the studies of a file is
 true for ever, and the cache can be believed for a file that it lists by path and size.
 
-- It lies in FOLDER in the table's folder. Readers and vacuum leave names that begin with `_` alone,
+- It lies in CACHE_FOLDER in the table. Readers and vacuum leave names that begin with `_` alone,
   and no name ends in `.parquet`, though each part is a Parquet file: two columns, a hash of 40 bits
   and the number of a file, sorted by hash in groups that are read one by one.
 - `recent` lists the files of the last commits, and names the `base`, which lists the older ones. It
@@ -35,7 +35,7 @@ from dicom_assets.tables.delta.files import DataFile, column_of, data_files
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
 
-FOLDER: Final = "_studies"
+CACHE_FOLDER: Final = "_studies"
 _RECENT: Final = "recent.index"
 # So few files are read themselves in the time of the requests for a cache.
 FEW_FILES: Final = 4
@@ -135,7 +135,7 @@ class StudyFiles:
 
     def _read(self, name: str) -> "_Part":
         try:
-            opened = self._storage.open_input_file(f"{FOLDER}/{name}")
+            opened = self._storage.open_input_file(f"{CACHE_FOLDER}/{name}")
             parquet = pq.ParquetFile(opened, pre_buffer=True, page_checksum_verification=True)
             texts = parquet.metadata.metadata or {}
             if texts[_DIGEST] != _digest(texts[_NOTE]):
@@ -177,7 +177,7 @@ class StudyFiles:
             "store_schema": False,
         }
         with (
-            self._storage.open_output_stream(f"{FOLDER}/{name}") as sink,
+            self._storage.open_output_stream(f"{CACHE_FOLDER}/{name}") as sink,
             pq.ParquetWriter(sink, rows.schema, **layout) as writer,
         ):
             writer.write_table(rows, GROUP_ENTRIES)
@@ -186,10 +186,10 @@ class StudyFiles:
 
     def _remove_bases(self, kept: Collection[str]) -> None:
         """Remove all bases but those that a reader may still read."""
-        for info in self._storage.get_file_info(pyarrow.fs.FileSelector(FOLDER)):
+        for info in self._storage.get_file_info(pyarrow.fs.FileSelector(CACHE_FOLDER)):
             name = info.path.rpartition("/")[2]
             if name.startswith("base-") and name not in kept:
-                self._storage.delete_file(f"{FOLDER}/{name}")
+                self._storage.delete_file(f"{CACHE_FOLDER}/{name}")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.files import DataFile, data_files
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
-from dicom_assets.tables.delta.study_files import FOLDER, StudyFiles
+from dicom_assets.tables.delta.study_files import CACHE_FOLDER, StudyFiles
 from dicom_assets.tables.upkeep import compaction
 from dicom_assets_tests.support.samples import SOAK, TIMES
 from dicom_assets_tests.support.steps import store_in
@@ -76,7 +76,7 @@ class Log:
     @property
     def folder(self) -> Path:
         """Where the cache lies."""
-        return Path(self.store.urls[CHANGE.name]) / FOLDER
+        return Path(self.store.urls[CHANGE.name]) / CACHE_FOLDER
 
     def rows(self, count: int) -> list[dict[str, object]]:
         """New rows, some of the same study, some of none."""
@@ -445,7 +445,7 @@ def test_readers_of_a_glob_meet_data_files_only(tmp_path: Path) -> None:
         of = {"studyinstanceuid": STUDIES[number], "seriesinstanceuid": "1.1"}
         row = {"partitionName": "p", **of, "sopinstanceuid": f"1.1.{number}", "sequence": number}
         insert(store, INSTANCE, [row])
-    assert [*(Path(store.urls[INSTANCE.name]) / FOLDER).iterdir()]
+    assert [*(Path(store.urls[INSTANCE.name]) / CACHE_FOLDER).iterdir()]
     glob = f"{store.urls[INSTANCE.name]}/*/*.parquet"
     by_polars = pl.scan_parquet(glob, hive_partitioning=True).select("sequence").collect()
     by_duckdb = duckdb.execute("SELECT sequence FROM read_parquet(?)", [glob]).fetchall()
