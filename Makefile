@@ -21,7 +21,7 @@ demo: $(STAMP) ## fill the tables from the embedded archive, through Dagster, an
 dev: $(STAMP) ## the same with the Dagster UI
 	@$(BIN)/dicom-assets dev
 
-test: $(STAMP) ## the tests: unit, end to end, property, project (under eight minutes)
+test: $(STAMP) ## the tests: unit, end to end, property, project (about twelve minutes on two cores)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-components: $(STAMP) ## the tests that need a browser or a foreign service; installs those

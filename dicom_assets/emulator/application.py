@@ -123,6 +123,8 @@ def _routes() -> list[Route]:
         ]
         for path in _LEVELS:
             routes.append(Route(f"{root}{prefix}{path}/metadata", _metadata))
+            # No file is kept, so the address of a study (`wadoRsUri`) gives its headers too.
+            routes.append(Route(f"{root}{prefix}{path}", _metadata, methods=["GET"]))
             routes.append(Route(f"{root}{prefix}{path}", _delete, methods=["DELETE"]))
         routes += [
             Route(f"/v2{prefix}{path}/{name}", partial(_search, level=level), methods=["GET"])

@@ -19,16 +19,19 @@ import warnings
 import zlib
 from contextlib import contextmanager
 from enum import StrEnum
-from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
+from functools import partial
+from io import SEEK_END, BytesIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, cast
 
-from pydicom import config, dcmread
+from pydicom import config
 from pydicom.charset import decode_bytes
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException
-from pydicom.tag import Tag
+from pydicom.filereader import read_dataset, read_partial
+from pydicom.sequence import Sequence
+from pydicom.tag import ItemTag, Tag
 from pydicom.valuerep import AMBIGUOUS_VR, PN_DELIMS, TEXT_VR_DELIMS, VR, PersonName
 
 from dicom_assets.emulator.archive import InvalidInstance, is_uid
@@ -40,9 +43,8 @@ from dicom_assets.emulator.validation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from pydicom.dataset import Dataset
     from pydicom.tag import BaseTag
 
 _STUDY: Final = 0x0020000D
@@ -61,6 +63,7 @@ _PADDED: Final = frozenset(
 _NAME_GROUPS: Final = ("Alphabetic", "Ideographic", "Phonetic")
 _FILE_META_GROUP: Final = 2
 _UNDEFINED: Final = 0xFFFFFFFF
+_CUT: Final = 0xFFFFFFFE  # the length of an element in which the file ends, if its own is undefined
 _LARGE: Final = 2**20  # larger values of a file are read when they are wanted: pixels never
 
 # Errors of pydicom over damaged files, as 80,000 of them showed. Some quote values, so none of them
@@ -206,24 +209,90 @@ def _is_dicom(part: FilePart) -> bool:
 
 
 def _read(part: FilePart) -> Dataset:
-    """Return the dataset up to the element in which the file ends, as fo-dicom does."""
+    """Return the dataset up to the place where the file ends, as fo-dicom does."""
     try:
-        try:
-            dataset = dcmread(part, defer_size=_LARGE, force=True)
-        except struct.error:
-            # A length of four bytes is cut: without them it is a tag that is cut, and no error.
-            part.size -= 4
-            part.seek(0)
-            dataset = dcmread(part, defer_size=_LARGE, force=True)
+        file = cast("BinaryIO", part)
+        return _up_to_end(part, partial(read_partial, file, defer_size=_LARGE, force=True))
     except _UNDECODABLE:
         raise Refused(Reason.UNREADABLE) from None
+
+
+def _up_to_end(part: FilePart, read: Callable[..., Dataset]) -> Dataset:
+    """Return what `read` reads, up to the end of the file."""
+    start, last = part.tell(), 0
+    seen: list[tuple[BaseTag, str | None, int]] = []
+
+    def stop(tag: BaseTag, vr: str | None, _length: int) -> bool:
+        seen.append((tag, vr, part.tell()))
+        return len(seen) == last
+
+    try:
+        dataset = read(stop_when=stop)
+    except _UNDECODABLE as error:
+        if part.tell() < part.size:
+            raise
+        if isinstance(error, struct.error):
+            # A length of four bytes is cut: without them it is a tag that is cut, and no error.
+            part.size -= 4
+            part.seek(start)
+            return _up_to_end(part, read)
+        dataset = Dataset()
+    if seen and not dataset:
+        # The file ends in an element of undefined length, for which pydicom gives up all others.
+        (tag, vr, place), last = seen[-1], len(seen)
+        seen.clear()
+        part.seek(start)
+        dataset = read(stop_when=stop)
+        dataset[tag] = RawDataElement(tag, vr, _CUT, b"", place, *dataset.original_encoding)
+    _end_at_the_cut(part, dataset)
+    return dataset
+
+
+def _end_at_the_cut(part: FilePart, dataset: Dataset) -> None:
+    """Remove the element in which the file ends; of a sequence, keep the items before the end."""
     for tag in list(dataset.keys()):
         raw: Any = dataset.get_item(tag, keep_deferred=True)
-        is_read = isinstance(raw, RawDataElement) and raw.value is not None
-        is_cut = is_read and len(raw.value) < raw.length != _UNDEFINED
-        if is_cut and _vr(raw) != VR.SQ:
+        if not isinstance(raw, RawDataElement) or raw.length == _UNDEFINED:
+            continue
+        if raw.value is None:  # deferred, in a deflated file to what was inflated
+            left = getattr(dataset, "buffer", part).seek(0, SEEK_END) - raw.value_tell
+        else:
+            left = len(raw.value)
+        if left < raw.length and _vr(raw) == VR.SQ:
+            dataset[tag] = _unchecked(tag, VR.SQ, Sequence(_whole_items(part, raw, dataset)))
+        elif left < raw.length and raw.value is not None:
+            # Among fragments another tag is an error (ParseFragmentSequence of DicomReader.cs).
+            if raw.length == _CUT and any(tag != ItemTag for tag, _ in _items_of(part, raw)):
+                raise ValueError
             del dataset[tag]
-    return dataset
+
+
+def _whole_items(part: FilePart, raw: RawDataElement, dataset: Dataset) -> Iterator[Dataset]:
+    """Yield the items before the end of the file (ParseItemSequence).
+
+    One of known length has to be whole, another goes as far as the file.
+    """
+    read = partial(
+        read_dataset,
+        cast("BinaryIO", part),
+        raw.is_implicit_VR,
+        raw.is_little_endian,
+        parent_encoding=dataset.original_character_set or "iso8859",
+        at_top_level=False,
+    )
+    for tag, length in _items_of(part, raw):
+        if tag != ItemTag or part.size - part.tell() < length != _UNDEFINED:
+            return
+        yield _up_to_end(part, read) if length == _UNDEFINED else read(bytelength=length)
+
+
+def _items_of(part: FilePart, raw: RawDataElement) -> Iterator[tuple[BaseTag, int]]:
+    """Yield tag and length of each item, or fragment, and go behind its value if that is known."""
+    place = raw.value_tell
+    while part.seek(place) == place and len(head := part.read(8)) == 8:  # noqa: PLR2004 - tag and length
+        group, element, length = struct.unpack("<HHL" if raw.is_little_endian else ">HHL", head)
+        yield Tag(group, element), length
+        place = part.tell() if length == _UNDEFINED else place + 8 + length
 
 
 def _refusal(dataset: Dataset, study: str | None) -> Reason | None:

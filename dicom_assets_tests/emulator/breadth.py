@@ -11,7 +11,7 @@ from pydicom import config, dcmread
 from dicom_assets.emulator.headers import Refused, _quiet, parse_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 BULK: Final = {"OB", "OD", "OF", "OL", "OV", "OW", "UN", "OB or OW"}
@@ -25,7 +25,9 @@ class Kind(StrEnum):
     NULL = "an empty value among others is null, pydicom's is an empty text"
     UNKNOWN = "UN of a private attribute is bulk, pydicom knows its VR from other vendors' lists"
     REFUSED = "pydicom leaves out a sequence with a value that it refuses, the service serves it"
-    CUT = "the file ends inside the value, of which pydicom gives the beginning"
+    CUT = (
+        "the file ends inside a sequence: whole items stay, pydicom gives the beginning of one more"
+    )
     LEFT_OUT = "the service leaves out a value that does not follow its rules"
     PADDED = "the service keeps nulls, and the space behind a UID"
     UNEXPLAINED = "unexplained"
@@ -39,28 +41,47 @@ class Compared(NamedTuple):
 
 
 def compare(file: Path) -> Compared:
-    """Return the differences between the served header and pydicom's own JSON without bulk."""
+    """Return the differences between the emulator's header and pydicom's own JSON without bulk."""
     try:
         parsed = parse_file(file.read_bytes())
     except Refused as refusal:
         return Compared(refusal.reason.value, {})
+    return Compared(None, differences(file, parsed.header, parsed.dropped))
+
+
+def differences(
+    file: Path, served: Header, left_out: Collection[str]
+) -> dict[tuple[str, ...], Kind]:
+    """Return the kinds of differences between a header of the file and pydicom's own JSON.
+
+    `left_out`: the tags of which the service said that it leaves them out.
+    """
     with _quiet():
         config.settings.reading_validation_mode = config.IGNORE
         try:
-            dataset = dcmread(file, force=True)
+            # pydicom gives up all if the file ends inside its pixels.
+            dataset = dcmread(file, force=True) or dcmread(file, stop_before_pixels=True)
             private = {int(tag) for tag in dataset.keys() if tag.is_private}  # noqa: SIM118 - not converted
             bulk = {f"{tag:08X}" for tag in private if dataset.get_item(tag).VR == "UN"}
             known = _without_bulk(dataset.to_json_dict(suppress_invalid_tags=True))
         finally:
             config.settings.reading_validation_mode = config.WARN
     kinds = {}
-    for path, ours, theirs in _differences(parsed.header, known, ()):
+    for path, ours, theirs in _differences(served, known, ()):
         kinds[path] = _kind(path[0], ours, theirs, bulk)
-        if path in {(tag,) for tag in parsed.dropped}:
+        if ours is None and len(path) == 1 and path[0] in left_out:
             kinds[path] = Kind.LEFT_OUT
-        elif ours is None and "truncated" in file.name:
+        elif "truncated" in file.name and _begins(ours, theirs):
             kinds[path] = Kind.CUT
-    return Compared(None, kinds)
+    return kinds
+
+
+def _begins(ours: Header | None, theirs: Header | None) -> bool:
+    """Return True if one sequence is the beginning of the other."""
+    if not ours or not theirs or ours["vr"] != "SQ":
+        return False
+    items = ours.get("Value", [])
+    return bool(theirs.get("Value", [])[: len(items)] == items)
 
 
 def _without_bulk(header: Header) -> Header:

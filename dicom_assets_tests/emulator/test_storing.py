@@ -191,6 +191,9 @@ def test_metadata_is_served_at_three_levels(client: httpx.Client, archive: Archi
     assert one.json() == [header(series=2, sop=1)]
     for path in ("/v2/studies/9.9", f"{study}/series/9.9", f"{series_path}/instances/9.9"):
         assert client.get(f"{path}/metadata").status_code == 404
+        assert client.get(path).status_code == 404
+    for path in (study, series_path, f"{series_path}/instances/1.2.1.2.1"):
+        assert client.get(path).json() == client.get(f"{path}/metadata").json()
 
 
 def test_deletes_work_at_three_levels(client: httpx.Client, archive: Archive) -> None:

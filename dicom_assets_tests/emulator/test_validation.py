@@ -7,6 +7,7 @@ UidValidation.cs, LongStringValidation.cs of microsoft/dicom-server.
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -238,6 +239,89 @@ def test_a_file_is_read_up_to_the_element_in_which_it_ends() -> None:
     for cut in (1012, 1020, 1026, 1030):
         parsed = parse_file(whole[:-cut])
         assert ("00204000" in parsed.header, parsed.dropped) == (cut == 1012, ())
+
+
+def delimited(tag: int, content: bytes = b"", *, is_closed: bool = True) -> bytes:
+    """An item or a delimiter: its length is known, or a delimiter of its own ends the content."""
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
+    if is_closed:
+        return head + struct.pack("<I", len(content)) + content
+    return head + UNDEFINED + content + delimited(0xFFFEE00D)
+
+
+def undefined(tag: int, vr: str, items: bytes) -> bytes:
+    """An element of undefined length."""
+    head = struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, vr.encode(), 0)
+    return head + UNDEFINED + items + delimited(0xFFFEE0DD)
+
+
+UNDEFINED: Final = b"\xff" * 4
+ITEM: Final = 0xFFFEE000
+STAYING: Final = [
+    # Bytes cut of two items of 18 bytes, which the sequence ends with, and what is left in each.
+    *((True, cut, [{"1"}, {"2"}]) for cut in (0,)),
+    *((True, cut, [{"1"}]) for cut in (1, 8, 12, 17, 18)),
+    *((True, cut, []) for cut in (19, 30, 36)),
+    # The delimiters of the sequence and of the item are 8 bytes each.
+    *((False, cut, [{"1"}, {"2"}]) for cut in (0, 1, 8, 9, 16)),
+    *((False, cut, [{"1"}, set()]) for cut in (17, 20, 25, 26)),
+    *((False, cut, [{"1"}]) for cut in (27, 30, 34, 35, 42)),
+    *((False, cut, [set()]) for cut in (43, 52)),
+    *((False, cut, []) for cut in (53,)),
+]
+
+
+@pytest.mark.parametrize("is_nested", [False, True], ids=["outer", "nested"])
+@pytest.mark.parametrize(("is_closed", "cut", "staying"), STAYING)
+def test_of_a_sequence_the_items_before_the_end_stay(
+    is_closed: bool, cut: int, staying: list[set[str]], is_nested: bool
+) -> None:
+    """fo-dicom takes an item of known length if it is whole, others as far as they go."""
+    values = [element(0x00081150, "UI", value) for value in (b"1", b"2")]
+    items = b"".join(delimited(ITEM, value, is_closed=is_closed) for value in values)
+    whole = element(0x30060080, "SQ", items) if is_closed else undefined(0x30060080, "SQ", items)
+    if is_nested:
+        whole = undefined(0x30060010, "SQ", delimited(ITEM, whole, is_closed=False))[:-16]
+    content = file(dataset(t00204000=("LT", b"a comment")) + whole)
+    parsed = parse_file(content[: len(content) - cut])
+    outer = parsed.header["30060010"]["Value"][0] if is_nested else parsed.header
+    found = outer["30060080"].get("Value", [])
+    assert [{one["00081150"]["Value"][0]} if one else set() for one in found] == staying
+    assert parsed.header["00204000"]["Value"] == ["a comment"]
+    assert parsed.dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("is_deflated", "cut", "left"), [(False, 0, 2), (False, 1, 1), (True, 0, 2)]
+)
+def test_a_sequence_of_megabytes_is_no_exception(is_deflated: bool, cut: int, left: int) -> None:
+    """It is not read before it is wanted, and a deflated file is shorter than what it holds."""
+    long = element(0x0040A160, "UT", b"x" * 2**21)
+    items = delimited(ITEM, element(0x00081150, "UI", b"1")) + delimited(ITEM, long)
+    content = dataset() + element(0x30060080, "SQ", items)
+    content = content[: len(content) - cut]
+    syntax = element(0x00020010, "UI", b"1.2.840.10008.1.2.1.99")
+    packed = bytes(128) + b"DICM" + syntax + zlib.compress(content, wbits=-zlib.MAX_WBITS)
+    parsed = parse_file(packed if is_deflated else file(content))
+    assert len(parsed.header["30060080"]["Value"]) == left
+    assert parsed.dropped == ()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 8, 9, 60, 108, 109, 115, 116, 120, 124])
+def test_a_file_may_end_in_its_compressed_pixels(cut: int) -> None:
+    """Inside a fragment, inside its head, and before the delimiter that ends them."""
+    content = dataset(t00204000=("LT", b"a comment"))
+    fragments = delimited(ITEM) + delimited(ITEM, bytes(100))
+    whole = file(content + undefined(0x7FE00010, "OB", fragments))
+    assert parse_file(whole[: len(whole) - cut]) == parse_file(file(content))
+
+
+def test_pixels_that_are_no_fragments_are_refused() -> None:
+    """fo-dicom fails on another tag among them; a file without an end is one that was cut."""
+    damaged = undefined(0x7FE00010, "OB", delimited(ITEM) + bytes(100))[:-8]
+    with pytest.raises(Refused) as caught:
+        parse_file(file(dataset() + damaged))
+    assert caught.value.reason is Reason.UNREADABLE
 
 
 @pytest.mark.parametrize("cut", [1, 6, 14])
