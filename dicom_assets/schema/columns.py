@@ -156,9 +156,19 @@ class Table:
         return self.derive is not None or any(column.aggregate for column in self.columns)
 
     @property
+    def has_studies(self) -> bool:
+        """True when a column holds the Study Instance UID."""
+        return any(name.lower() == "studyinstanceuid" for name in self.names)
+
+    @property
     def study_column(self) -> str:
         """The name of the column that holds the Study Instance UID."""
         return next(name for name in self.names if name.lower() == "studyinstanceuid")
+
+    @property
+    def layout(self) -> list[str]:
+        """The names of the columns by which the rows of a file are sorted."""
+        return [*self.key[:-1], "sequence"] if self.is_guarded else list(self.key)
 
     @property
     def partition_columns(self) -> list[str]:

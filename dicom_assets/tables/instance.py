@@ -5,11 +5,10 @@ commits the difference.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import reduce
-from typing import Final
+from functools import partial, reduce
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -23,6 +22,7 @@ from dicom_assets.tables.delta.arrow import (
     filter_in,
     filter_out,
     ints,
+    looked_up,
     numbers,
     pc,
     position,
@@ -35,7 +35,12 @@ from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, 
 from dicom_assets.tables.sync import require_tables, seals_of
 from dicom_assets.window import TICKS_PER_HOUR, Window
 
+if TYPE_CHECKING:
+    from dicom_assets.tables.delta.files import DataFile
+
 # The table's property for the form in which it keeps headers unless a setting says it.
+# Rows are written in slices of this size in memory, so an hour is one file, and a backfill several.
+SLICE_BYTES: Final = 64 * 2**20
 HEADER_FORM: Final = "dicom_assets.headerColumns"
 BOTH: Final = "both"
 
@@ -48,33 +53,6 @@ class _Planned:
     inside: pa.Table
     neighbours: pa.Table
     plan: Plan
-
-
-@dataclass(frozen=True)
-class _ReadHeaders:
-    """The pieces of a heavy read, put together."""
-
-    rows: pa.Table
-    deleted: frozenset[int]
-    awaiting: frozenset[int]
-    rejections: tuple[Rejection, ...]
-    unparsable: Counter[str]
-    pages: int
-    bytes: int
-
-    @classmethod
-    def of(cls, parts: Sequence[Headers], *, reads_on: bool) -> "_ReadHeaders":
-        rows = pa.concat_tables([p.rows for p in parts] or [INSTANCE.arrow().empty_table()])
-        awaiting = frozenset(s for p in parts for s in p.replaced if reads_on)
-        return cls(
-            filter_out(rows, "sequence", numbers(awaiting)),
-            frozenset(s for p in parts for s in p.deleted),
-            awaiting,
-            tuple(r for p in parts for r in p.rejections if r.sequence not in awaiting),
-            sum((Counter(p.unparsable) for p in parts), Counter()),
-            sum(p.pages for p in parts),
-            sum(p.bytes for p in parts),
-        )
 
 
 @dataclass(frozen=True)
@@ -101,57 +79,124 @@ class FollowLog(TableUpdate):
         require_tables(store, run, *([INSTANCE] if log.delta else []))
         seals = seals_of(store, self.window, run)
         change.require_archive(log, self.feed)
-        outcomes = settle(lambda: store.version(CHANGE), lambda: _attempt(store, self, run))
+        staged = _Staged(self.reads_on)
+        attempt = partial(_attempt, store, self, staged, run)
+        outcomes = settle(partial(store.version, CHANGE), attempt)
         seals.mark(store, INSTANCE.mark, run)
         return reduce(Outcome.then, outcomes)
 
 
-def _attempt(store: Store, update: FollowLog, run: Run) -> Outcome:
+class _Staged:
+    """The headers that a run has read, their rows in data files that no commit names yet.
+
+    It outlives an attempt that lost its commit: the next one reads what its plan wants beyond it.
+    """
+
+    def __init__(self, reads_on: bool) -> None:  # noqa: FBT001 - as `FollowLog` has it
+        self._reads_on = reads_on
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, after a commit."""
+        self.files: list[tuple[DataFile, frozenset[int]]] = []
+        self._parts, self._size = list[pa.Table](), 0
+        self.deleted, self.awaiting = set[int](), set[int]()
+        self.rejections = dict[int | None, Rejection]()
+        self.unparsable, self.pages, self.bytes = Counter[str](), 0, 0
+
+    @property
+    def sequences(self) -> set[int]:
+        """The sequences of the rows."""
+        return {sequence for _, sequences in self.files for sequence in sequences}
+
+    @property
+    def answered(self) -> set[int | None]:
+        """The sequences that the service has answered for."""
+        return {*self.sequences, *self.deleted, *self.awaiting, *self.rejections}
+
+    def add(self, piece: Headers, plan: pa.Table, target: Snapshot, now: datetime) -> None:
+        """Add a part of the read; write the rows once they are enough for a slice."""
+        awaiting = set(piece.replaced) if self._reads_on else set()
+        self.deleted |= set(piece.deleted)
+        self.awaiting |= awaiting
+        self.rejections |= {r.sequence: r for r in piece.rejections if r.sequence not in awaiting}
+        self.unparsable.update(piece.unparsable)
+        self.pages, self.bytes = self.pages + piece.pages, self.bytes + piece.bytes
+        rows = filter_out(piece.rows, "sequence", numbers(awaiting))
+        received = looked_up(rows["sequence"], plan["sequence"], plan["received_timestamp"])
+        loaded = pa.array([now] * len(rows), TIMESTAMP)
+        for name, values in (("received_timestamp", received), ("created_date", loaded)):
+            column = rows.schema.get_field_index(name)
+            rows = rows.set_column(column, rows.schema.field(name), values)
+        self._parts.append(rows)
+        self._size += rows.nbytes
+        if self._size >= SLICE_BYTES:
+            self.write(target)
+
+    def write(self, target: Snapshot) -> None:
+        """Write the rows that are not written yet."""
+        rows = pa.concat_tables(self._parts) if self._parts else None
+        self._parts, self._size = [], 0
+        if rows:
+            sequences = frozenset(ints(rows["sequence"]))
+            self.files += [(file, sequences) for file in target.stage(rows)]
+
+    def keep(self, wanted: set[int]) -> None:
+        """Forget what another plan does not want."""
+        self.deleted &= wanted
+        self.awaiting &= wanted
+        self.rejections = {s: r for s, r in self.rejections.items() if s in wanted}
+        # A slice with one row too many is read again, which is seldom and safe.
+        self.files = [(file, own) for file, own in self.files if own <= wanted]
+
+
+def _attempt(store: Store, update: FollowLog, staged: _Staged, run: Run) -> Outcome:
     window, watch = update.window, Stopwatch()
     with watch.stage("plan"):
         planned = _planned(store, window, run)
     with watch.stage("read"):
-        read = _read(update, planned, run)
+        _read(update, planned, staged, run)
     with watch.stage("commit"):
-        hours = _by_hour(window, planned, read)
-        difference = _difference(planned, read, run.now)
+        hours = _by_hour(window, planned, staged)
+        difference = _difference(planned, staged)
         after = planned.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
-        rejected.note(store, window, read.rejections, run)
+        rejected.note(store, window, staged.rejections.values(), run)
         # An instance that was rejected and is gone has no Delete entry. Nothing else settles it.
-        if read.deleted:
-            change.mark_deleted(store, set(rejected.sequences(store)) & read.deleted, run)
-    return Outcome(
+        if staged.deleted:
+            change.mark_deleted(store, set(rejected.sequences(store)) & staged.deleted, run)
+    outcome = Outcome(
         version_before=planned.target.version,
         version_after=after,
         rows=store.open(INSTANCE).count(),
         hours=hours,
-        totals=Counter({**difference.counts(), "pages": read.pages, "bytes": read.bytes}),
-        unparsable=read.unparsable,
+        totals=Counter({**difference.counts(), "pages": staged.pages, "bytes": staged.bytes}),
+        unparsable=staged.unparsable,
         seconds=watch.seconds,
     )
+    staged.clear()
+    return outcome
 
 
-def _read(update: FollowLog, planned: _Planned, run: Run) -> _ReadHeaders:
-    """Raise ServiceAnswerError unless the service answered for every wanted sequence."""
-    wanted = ints(planned.plan.read["sequence"])
-    with_map = update.keeps_form and planned.target.property(HEADER_FORM) == BOTH
-    progress = Progress(run.say, f"read {{}} of {len(wanted):,} headers")
-    parts: list[Headers] = []
+def _read(update: FollowLog, planned: _Planned, staged: _Staged, run: Run) -> None:
+    """Stage the rows. Raise ServiceAnswerError unless the service answered for each sequence."""
+    plan, target = planned.plan.read, planned.target
+    wanted = set(ints(plan["sequence"]))
+    staged.keep(wanted)
+    left = sorted(wanted - staged.answered)
+    with_map = update.keeps_form and target.property(HEADER_FORM) == BOTH
+    progress = Progress(run.say, f"read {{}} of {len(left):,} headers")
     count = 0
-    for piece in update.feed.headers(planned.neighbours, wanted) if wanted else ():
-        parts.append(_with_map(piece) if with_map else piece)
+    for piece in update.feed.headers(planned.neighbours, left) if left else ():
+        staged.add(_with_map(piece) if with_map else piece, plan, target, run.now)
         count += piece.rows.num_rows
         progress(count)
-    read = _ReadHeaders.of(parts, reads_on=update.reads_on)
-    answered = {*ints(read.rows["sequence"]), *read.deleted, *read.awaiting}
-    answered |= {r.sequence for r in read.rejections if r.sequence is not None}
-    if missing := len(set(wanted) - answered):
+    staged.write(target)
+    if missing := len(wanted - staged.answered):
         raise ServiceAnswerError(
             f"the two reads of the feed do not agree: of {len(wanted)} entries that the log has "
             f"in the window from {update.window}, {missing} were not served with their headers. "
-            "Nothing was written. Run the hour again, `change` included"
+            "Nothing was committed. Run the hour again, `change` included"
         )
-    return read
 
 
 def _with_map(piece: Headers) -> Headers:
@@ -166,7 +211,7 @@ def _with_map(piece: Headers) -> Headers:
 def _planned(store: Store, window: Window, run: Run) -> _Planned:
     # The target is opened before the log, so that a commit on it never misses newer rows of the
     # log that another commit on the target has used.
-    target, log = store.open(INSTANCE), store.open(CHANGE)
+    target, log = store.open(INSTANCE).prepared(), store.open(CHANGE)
     inside = change.rows_in(log, window, LOG_COLUMNS)
     own = set(ints(inside["sequence"])) if run.retries_resting else ()
     resting, due = rejected.waiting(store, run, own)
@@ -197,29 +242,21 @@ def _neighbours(log: Snapshot, inside: pa.Table, wanted: pa.Table) -> pa.Table:
     return rows.group_by(columns).aggregate([]).select(columns)
 
 
-def _difference(planned: _Planned, read: _ReadHeaders, now: datetime) -> Difference:
+def _difference(planned: _Planned, staged: _Staged) -> Difference:
     plan = planned.plan
-    layout = ("partitionName", "studyinstanceuid", "seriesinstanceuid", "sequence")
-    rows = read.rows.sort_by([(name, "ascending") for name in layout])
-    at = position(rows["sequence"], plan.read["sequence"])
-    received = plan.read["received_timestamp"].take(at)
-    loaded = pa.array([now] * len(rows), TIMESTAMP)
-    for name, values in (("received_timestamp", received), ("created_date", loaded)):
-        column = rows.schema.get_field_index(name)
-        rows = rows.set_column(column, rows.schema.field(name), values)
-    exists = plan.read["exists"].take(at)
-    gone = filter_in(plan.read, "sequence", numbers(read.deleted))
-    gone = gone.filter(gone["exists"]).select(plan.deletes.column_names)
+    columns = plan.deletes.column_names
+    written = filter_in(plan.read, "sequence", numbers(staged.sequences))
+    gone = filter_in(plan.read, "sequence", numbers(staged.deleted))
     return Difference(
         planned.target.table,
-        inserts=rows.filter(pc.invert(exists)),
-        updates=rows.filter(exists),
-        deletes=pa.concat_tables([plan.deletes, gone]),
+        updates=written.filter(written["exists"]).select(columns),
+        deletes=pa.concat_tables([plan.deletes, gone.filter(gone["exists"]).select(columns)]),
         patches=plan.patches,
+        staged=[file for file, _ in staged.files],
     )
 
 
-def _by_hour(window: Window, planned: _Planned, read: _ReadHeaders) -> dict[int, Counter[str]]:
+def _by_hour(window: Window, planned: _Planned, staged: _Staged) -> dict[int, Counter[str]]:
     """Count the entries by hour and result. Raises MiscountError for one without a result."""
     plan, inside = planned.plan, planned.inside
     newest = plan.newest["sequence"].take(position(key_of(inside), key_of(plan.newest)))
@@ -229,9 +266,9 @@ def _by_hour(window: Window, planned: _Planned, read: _ReadHeaders) -> dict[int,
     fates |= dict.fromkeys(ints(kept["sequence"]), "unchanged")
     fates |= dict.fromkeys(ints(plan.deletes["sequence"]), "deleted")
     fates |= dict.fromkeys(plan.paused, "rejected")
-    fates |= dict.fromkeys(ints(read.rows["sequence"]), "applied")
-    fates |= dict.fromkeys(read.deleted, "deleted") | dict.fromkeys(read.awaiting, "awaiting")
-    fates |= {r.sequence: "rejected" for r in read.rejections if r.sequence is not None}
+    fates |= dict.fromkeys(staged.sequences, "applied")
+    fates |= dict.fromkeys(staged.deleted, "deleted") | dict.fromkeys(staged.awaiting, "awaiting")
+    fates |= {sequence: "rejected" for sequence in staged.rejections if sequence is not None}
     hours = {h.start // TICKS_PER_HOUR: Counter(dict.fromkeys(FATES, 0)) for h in window.hours()}
     if lost := len(set(ints(inside["sequence"])) - fates.keys()):
         raise MiscountError(f"{lost} of {len(inside)} entries of {window} have no result")

@@ -29,7 +29,7 @@ from dicom_assets.tables import (
 )
 from dicom_assets.tables import change as log
 from dicom_assets.tables.aggregates import Groups, Measure, Part
-from dicom_assets.tables.delta import commit as store
+from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta.retry import converge
 from dicom_assets_tests.property import pure, test_columns, world
 
@@ -317,7 +317,7 @@ CORE: dict[str, Planted] = {
         _replacing(log, "_tombstones", _no_tombstones), moves=True, first=17
     ),
     "the log is appended to blindly": Planted(_replacing(log, "filter_out", _everything_is_fresh)),
-    "a commit moves onto another": Planted(_replacing(store, "once", _rebases)),
+    "a commit moves onto another": Planted(_replacing(files, "once", _rebases)),
     "padding stays": Planted(_replacing(values, "PADDING", lambda _: "")),
     "rollups skip studies that died": Planted(
         _replacing(rollup, "touched_studies", _live_studies_only), moves=True, first=48

@@ -416,8 +416,7 @@ def test_an_entry_without_a_fate_is_an_error(bench: Bench, monkeypatch: pytest.M
     bench.archive.create(10)
     bench.archive.create(20, of=key("2"))
     bench.change(hours(0))
-    nothing = instance_table._ReadHeaders.of([], reads_on=True)
-    monkeypatch.setattr(instance_table, "_read", lambda *_: nothing)
+    monkeypatch.setattr(instance_table, "_read", lambda *_: None)
     with pytest.raises(MiscountError, match=r"2 of 2 entries of 2026-01-01 .* have no result"):
         bench.instance(hours(0))
     assert contents(bench.store, INSTANCE, "sequence") == []

@@ -1,7 +1,8 @@
 """Delta tables as this project uses them; the only room that imports deltalake.
 
 - `snapshot`: one version of a table, which is read and committed on.
-- `commit`: a difference, how it is written, the properties and columns of a table.
+- `commit`: a difference, the properties and columns of a table; `apply`: how it is written.
+- `study_files`: the data files in which a study has rows, a cache.
 - `retry`: derive and commit again after another run has committed.
 - `files`: data files rewritten; `folder`: the files and the log as they lie in the storage.
 - `foreign`: commits of other programs.

@@ -6,12 +6,12 @@ writers at once.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 from deltalake import (
@@ -20,7 +20,6 @@ from deltalake import (
     DeltaTable,
     PostCommitHookProperties,
     WriterProperties,
-    write_deltalake,
 )
 from deltalake.exceptions import DeltaError
 from deltalake.schema import Field
@@ -28,9 +27,11 @@ from deltalake.schema import Field
 from dicom_assets.feed_contract import READING_EDITION
 from dicom_assets.header.extraction import EDITION
 from dicom_assets.schema import REJECTED, Column, Table
-from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.retry import conflicts
 from dicom_assets.tables.delta.table_errors import conflict_error
+
+if TYPE_CHECKING:
+    from dicom_assets.tables.delta.files import DataFile
 
 ROW_GROUP_ROWS = 20_000
 FIXED_PROPERTIES = {
@@ -83,7 +84,8 @@ class Difference:
     `inserts` and `updates` are whole rows, `deletes` have the key columns (and `sequence`, where
     the table guards by it), `patches` have the key columns and the columns that they set. With
     `replaced`, a condition in SQL, the inserts stand for all rows that fulfil it, also if there are
-    none, and there is no other part.
+    none, and there is no other part. With `staged`, data files that are written already hold the
+    rows of inserts and updates: there are no inserts then, and updates have the columns of deletes.
     """
 
     table: Table
@@ -92,11 +94,15 @@ class Difference:
     deletes: pa.Table | None = None
     patches: pa.Table | None = None
     replaced: str | None = None
+    staged: "Sequence[DataFile]" = ()
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each part."""
         parts = {n: getattr(self, n) for n in ("inserts", "updates", "deletes", "patches")}
-        return {name: 0 if part is None else part.num_rows for name, part in parts.items()}
+        counts = {name: 0 if part is None else part.num_rows for name, part in parts.items()}
+        if self.staged:
+            counts["inserts"] = sum(file.rows or 0 for file in self.staged) - counts["updates"]
+        return counts
 
     @property
     def is_empty(self) -> bool:
@@ -140,35 +146,6 @@ def create_table(
         raise error from None
 
 
-def write_difference(delta: DeltaTable, difference: Difference, note: Mapping[str, object]) -> int:
-    """Commit a difference on top of the version that was opened, and return the new version.
-
-    Columns that the table lacks are added first, each in a version of its own.
-    """
-    add_missing(delta, difference.table)
-    _mark_unfilled(delta, difference.table)
-    schema = arrow_schema(delta)
-    columns = tuple(c for c in difference.table.columns if c.name in schema.names)
-    table = replace(difference.table, columns=columns)
-    counts, inserts = difference.counts(), difference.inserts
-    properties = once({**note, **counts})
-    if inserts is not None and counts["inserts"] == sum(counts.values()):
-        how: dict[str, Any] = {"mode": "append"}
-        if difference.replaced is not None:
-            how = {"mode": "overwrite", "predicate": difference.replaced}
-        write_deltalake(
-            delta,
-            padded(inserts, schema),
-            **how,
-            commit_properties=properties,
-            post_commithook_properties=HOOKS,
-            writer_properties=parquet_properties(table),
-        )
-    else:
-        _merge(delta, replace(difference, table=table), properties)
-    return delta.version()
-
-
 def delete_rows(delta: DeltaTable, table: Table, where: str, note: Mapping[str, object]) -> None:
     """Delete the rows that fulfil a SQL condition, on top of the version that was opened."""
     names = arrow_schema(delta).names
@@ -179,44 +156,6 @@ def delete_rows(delta: DeltaTable, table: Table, where: str, note: Mapping[str, 
         post_commithook_properties=HOOKS,
         writer_properties=parquet_properties(replace(table, columns=columns)),
     )
-
-
-def _merge(delta: DeltaTable, difference: Difference, properties: CommitProperties) -> None:
-    table = difference.table
-    columns = {name: f"s.`{name}`" for name in table.names}
-    older = same = not_newer = ""
-    if table.is_guarded:
-        # The version already guards the commit. The stored sequence guards the row too, so that no
-        # future caller can lower it.
-        stored, new = "t.`sequence`", "s.`sequence`"
-        older = f" AND ({stored} IS NULL OR {stored} < {new})"
-        same = f" AND {stored} = {new}"
-        not_newer = f" AND ({stored} IS NULL OR {stored} <= {new})"
-    merger = delta.merge(
-        _source(difference),
-        " AND ".join(f"t.`{name}` = s.`{name}`" for name in table.key),
-        source_alias="s",
-        target_alias="t",
-        commit_properties=properties,
-        post_commithook_properties=HOOKS,
-        writer_properties=parquet_properties(table),
-    )
-    merger = merger.when_matched_delete(f"s.{_ACTION} = 'deletes'{not_newer}")
-    merger = merger.when_matched_update(columns, f"s.{_ACTION} = 'updates'{older}")
-    if difference.patches is not None and difference.patches.num_rows:
-        patched = {n: f"s.`{n}`" for n in difference.patches.column_names if n not in table.key}
-        merger = merger.when_matched_update(patched, f"s.{_ACTION} = 'patches'{same}")
-    merger.when_not_matched_insert(columns, f"s.{_ACTION} = 'inserts'").execute()
-
-
-def _source(difference: Difference) -> pa.Table:
-    schema = difference.table.arrow()
-    parts = [
-        padded(part, schema).append_column(_ACTION, pa.array([name] * part.num_rows, pa.string()))
-        for name in ("inserts", "updates", "deletes", "patches")
-        if (part := getattr(difference, name)) is not None and part.num_rows
-    ]
-    return pa.concat_tables(parts)
 
 
 def once(note: Mapping[str, object]) -> CommitProperties:
@@ -248,11 +187,21 @@ def parquet_properties(table: Table) -> WriterProperties:
 
 def table_properties(table: Table, retention_hours: int) -> dict[str, str]:
     """Return the properties of a table of this project."""
-    skipped_by = {*table.key, *_SKIPPED_BY} - set(table.partition_columns)
     return FIXED_PROPERTIES | {
         RETENTION: f"interval {retention_hours} hours",
-        STATISTICS: ",".join(name for name in table.names if name in skipped_by),
+        STATISTICS: ",".join(_skipped_by(table)),
     }
+
+
+def _skipped_by(table: Table) -> list[str]:
+    skipped_by = {*table.key, *_SKIPPED_BY} - set(table.partition_columns)
+    return [name for name in table.names if name in skipped_by]
+
+
+def with_statistics(delta: DeltaTable | None, table: Table) -> list[str]:
+    """Return the columns of which the log has the least and greatest value for each file."""
+    named = None if delta is None else delta.metadata().configuration.get(STATISTICS)
+    return _skipped_by(table) if named is None else named.split(",")
 
 
 def add_missing(delta: DeltaTable, table: Table) -> None:
@@ -286,7 +235,7 @@ def filled_at(delta: DeltaTable, column: str) -> datetime | None:
     return datetime.fromisoformat(since) if since else None
 
 
-def _mark_unfilled(delta: DeltaTable, table: Table) -> None:
+def mark_unfilled(delta: DeltaTable, table: Table) -> None:
     """Mark columns as unfilled that rows come without, or that have another path now."""
     columns, marked = {column.name: column.known for column in table.columns}, unfilled(delta)
     for field in delta.schema().fields:

@@ -1,24 +1,26 @@
 """The data files of a Delta table, and one commit that replaces some of them.
 
-A data file never changes. It is read in pieces and rewritten beside itself with other values in a
-few columns, or several files are joined in one, and a commit exchanges them. The commit succeeds
+A data file never changes. It is read in pieces and rewritten beside itself with other values or
+fewer rows, or several files are joined in one, and a commit exchanges them. The commit succeeds
 only on the version that it was derived from, like every commit. A file that was written by a killed
 run and that no commit names is garbage: no reader sees it, and `upkeep.maintenance` removes it. The
-callers choose the values (`upkeep.column_backfill`) and the files (`upkeep.compaction`).
+callers choose the rows (`difference`), the values (`upkeep.column_backfill`) and the files
+(`upkeep.compaction`).
 
 Memory is bounded by a piece and a row group, whatever the size of the file.
 """
 
 import json
-import math
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import chain, islice
-from typing import Any, Final, TypeAlias, cast
-from urllib.parse import unquote
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.fs
@@ -27,27 +29,36 @@ from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
-from dicom_assets.tables.delta.arrow import numbers, padded
+from dicom_assets.tables.delta.arrow import Values, is_in, padded, pc
 from dicom_assets.tables.delta.commit import (
     HOOKS,
     ROW_GROUP_ROWS,
-    STATISTICS,
     WITHOUT_STATISTICS,
     arrow_schema,
     once,
+    with_statistics,
 )
-from dicom_assets.tables.delta.snapshot import Delta, Snapshot
 from dicom_assets.tables.delta.table_errors import conflict_error, raise_table_errors
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from dicom_assets.tables.delta.snapshot import Snapshot
 
 PIECE_ROWS: Final = 1_000
 PIECE_BYTES: Final = 8 * 2**20
 ROW_GROUP_BYTES: Final = 32 * 2**20
+# A smaller file is read with one request, whatever is wanted of it.
+WHOLE_BYTES: Final = 2 * 2**20
+
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_NO_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
 
 # A function from rows of a file (without the partition column) to the same rows of the columns that
 # change, in the table's types; None when nothing changes.
 Change: TypeAlias = Callable[[pa.RecordBatch], pa.RecordBatch | None]
 # Statistics of a file in the log: by kind (least, greatest, number of nulls) and column.
-_Statistics: TypeAlias = dict[str, dict[str, object]]
+Statistics: TypeAlias = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,8 @@ class DataFile:
     """A data file: its path below the table as the storage knows it, partition values, bytes.
 
     `rows` is None where the log has no count. `since` is when the file came into the table, in
-    milliseconds since 1970, 0 when that is not known.
+    milliseconds since 1970, 0 when that is not known. A file that is not in the log yet has its
+    statistics and the UIDs of its studies.
     """
 
     path: str
@@ -63,18 +75,28 @@ class DataFile:
     size: int
     rows: int | None
     since: int = 0
+    statistics: Statistics = field(default_factory=dict, repr=False, compare=False)
+    studies: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """Data files of a table, and a new one with the same rows and other values in `columns`."""
+    """Data files of a table, and those in their place: none when no row is left.
+
+    Without old files the rows are new. `is_change` is false for the same rows in other files.
+    """
 
     olds: tuple[DataFile, ...]
-    new: DataFile
-    columns: tuple[str, ...] = ()
+    news: tuple[DataFile, ...]
+    is_change: bool = True
+
+    @property
+    def new(self) -> DataFile:
+        """The one new file of a rewritten or joined one."""
+        return self.news[0]
 
 
-def data_files(snapshot: Snapshot) -> list[DataFile]:
+def data_files(snapshot: "Snapshot") -> list[DataFile]:
     """Return the data files of a version, the oldest first.
 
     Raises ForeignTableError for a table with deletion vectors or mapped column names, which this
@@ -82,34 +104,64 @@ def data_files(snapshot: Snapshot) -> list[DataFile]:
     """
     if snapshot.delta is None:
         return []
-    with raise_table_errors(snapshot.table, snapshot.url):
-        required = snapshot.delta.protocol().min_reader_version
-        if required > 1:
-            raise ForeignTableError(
-                f"table {snapshot.table.name} requires more than plain Delta of its readers "
-                f"(reader version {required}): deletion vectors or mapped columns. Its files "
-                "cannot be rewritten one by one, and nothing was written. Drop these features with "
-                "the engine that added them, then run again"
-            )
-        names = ["path", "size_bytes", "modification_time", "num_records"]
-        names += ["partition"] if snapshot.table.partition_column else []
-        adds = _add_actions(snapshot.delta).select(names).to_pylist()
-    adds.sort(key=lambda add: (add["modification_time"], add["path"]))
-    return [_data_file(add) for add in adds]
+    return sorted(_listed(snapshot, _add_actions(snapshot)), key=lambda f: (f.since, f.path))
+
+
+def files_with(snapshot: "Snapshot", column: str, values: Sequence[Any]) -> list[DataFile]:
+    """Return the data files that may have one of the values, by the statistics in the log."""
+    if snapshot.delta is None or not values:
+        return []
+    actions, wanted = _add_actions(snapshot), sorted(values)
+    least, greatest = (_extreme(actions, kind, column) for kind in ("min", "max"))
+    return [
+        file
+        for file, low, high in zip(_listed(snapshot, actions), least, greatest, strict=True)
+        # A file without statistics, or of nulls only, may have any value.
+        if low is None
+        or high is None
+        or ((at := bisect_left(wanted, low)) < len(wanted) and wanted[at] <= _ceiled(high))
+    ]
+
+
+def _ceiled(greatest: Any) -> Any:  # noqa: ANN401 - a value of any column
+    """Return a greatest value without what other engines cut: a moment ends after a millisecond."""
+    return greatest + _MILLISECOND if isinstance(greatest, datetime) else greatest
 
 
 def pieces_of(
-    snapshot: Snapshot, file: DataFile, columns: Collection[str] | None = None
+    snapshot: "Snapshot", file: DataFile, columns: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of a file that this version need not have, without the partition column.
 
     `columns` are those that are read, None for all.
     """
     with raise_table_errors(snapshot.table, snapshot.url):
-        yield from _Source(snapshot, file, columns).pieces()
+        yield from _Source(snapshot, file).pieces(columns)
 
 
-def is_decodable(snapshot: Snapshot, file: DataFile) -> bool:
+def matching_rows(
+    snapshot: "Snapshot", file: DataFile, names: Sequence[str], column: str, values: Values
+) -> pa.Table:
+    """Return the rows of a file whose column holds one of the values, in the columns named.
+
+    The other columns are read where a row group has such a row.
+    """
+    with raise_table_errors(snapshot.table, snapshot.url):
+        return _Source(snapshot, file).rows(names, column, values)
+
+
+def read_columns(snapshot: "Snapshot", file: DataFile, names: Sequence[str]) -> pa.Table:
+    """Return columns of all rows of a file, in the order of the rows."""
+    with raise_table_errors(snapshot.table, snapshot.url):
+        return _Source(snapshot, file).rows(names)
+
+
+def column_of(snapshot: "Snapshot", file: DataFile, column: str) -> Values:
+    """Return the different values of a column of a file."""
+    return cast("Values", pc.unique(read_columns(snapshot, file, [column])[column]))
+
+
+def is_decodable(snapshot: "Snapshot", file: DataFile) -> bool:
     """Return whether a data file has as many rows as the log says, and each can be decoded.
 
     Raises TableUnavailableError when its bytes could not be read at all.
@@ -126,9 +178,7 @@ def is_decodable(snapshot: Snapshot, file: DataFile) -> bool:
     return file.rows in {rows, None}
 
 
-def rewrite(
-    snapshot: Snapshot, old: DataFile, columns: Sequence[str], change: Change, name: str
-) -> Replacement | None:
+def rewrite(snapshot: "Snapshot", old: DataFile, change: Change, name: str) -> Replacement | None:
     """Rewrite a file with the changes of some columns; return None when nothing changes.
 
     Rows keep their order and number, every other column its values. Nothing is written before the
@@ -140,14 +190,30 @@ def rewrite(
         for count, piece in enumerate(pieces):
             if (values := change(piece)) is not None:
                 same = islice(source.pieces(), count)
-                rest = (_with(p, change(p)) for p in pieces)
-                new = source.write(chain(same, [_with(piece, values)], rest), name, old.rows)
-                return Replacement((old,), new, tuple(columns))
+                rest = (with_columns(p, change(p)) for p in pieces)
+                rows = chain(same, [with_columns(piece, values)], rest)
+                return Replacement((old,), (source.write(rows, name, old.rows),))
     return None
 
 
+def write(
+    snapshot: "Snapshot",
+    pieces: Iterable[pa.RecordBatch],
+    partition: Mapping[str, str | None],
+    expected: int | None = None,
+) -> DataFile:
+    """Write rows of one partition, without its column, to a new file that no commit names yet."""
+    with raise_table_errors(snapshot.table, snapshot.url):
+        folders = (
+            f"{column}={_NO_PARTITION if value is None else quote(value, safe='')}/"
+            for column, value in partition.items()
+        )
+        beside = DataFile("".join(folders), partition, 0, None)
+        return _Source(snapshot, beside).write(pieces, "part-", expected)
+
+
 def join(
-    snapshot: Snapshot, olds: Sequence[DataFile], name: str, progress: Callable[[int], None]
+    snapshot: "Snapshot", olds: Sequence[DataFile], name: str, progress: Callable[[int], None]
 ) -> Replacement:
     """Write files of one partition as one file, their rows in the order of the files.
 
@@ -163,11 +229,11 @@ def join(
                 yield piece
 
         new = sources[0].write(pieces(), name, sum(old.rows or 0 for old in olds))
-        return Replacement(tuple(olds), new)
+        return Replacement(tuple(olds), (new,), is_change=False)
 
 
 def commit(
-    snapshot: Snapshot, replacements: Sequence[Replacement], note: Mapping[str, object]
+    snapshot: "Snapshot", replacements: Sequence[Replacement], note: Mapping[str, object]
 ) -> int:
     """Exchange the files in one commit on top of this version; return the version that has them.
 
@@ -180,15 +246,11 @@ def commit(
         raise conflict_error(snapshot.table)
     with raise_table_errors(snapshot.table, snapshot.url):
         olds = {old.path for replacement in replacements for old in replacement.olds}
-        statistics = _statistics_of(delta, olds)
-        if len(statistics) < len(olds):
+        if olds and not olds <= {file.path for file in data_files(snapshot)}:
             raise conflict_error(snapshot.table)
-        named = snapshot.property(STATISTICS)
-        wanted = frozenset(snapshot.column_names if named is None else named.split(","))
-        actions = [action for r in replacements for action in _actions(r, statistics, wanted)]
-        rows = sum(replacement.new.rows or 0 for replacement in replacements)
+        rows = sum(new.rows or 0 for replacement in replacements for new in replacement.news)
         delta.create_write_transaction(
-            actions,
+            [action for replacement in replacements for action in _actions(replacement)],
             mode="append",
             schema=delta.schema(),
             partition_by=snapshot.table.partition_columns,
@@ -201,8 +263,30 @@ def commit(
 # --- the log --------------------------------------------------------------------------------------
 
 
-def _add_actions(delta: Delta) -> Any:  # noqa: ANN401 - a table whose columns are the engine's
-    return pa.table(cast("Any", delta.get_add_actions()))
+def _add_actions(snapshot: "Snapshot") -> Any:  # noqa: ANN401 - a table whose columns are the engine's
+    with raise_table_errors(snapshot.table, snapshot.url):
+        delta = cast("DeltaTable", snapshot.delta)
+        required = delta.protocol().min_reader_version
+        if required > 1:
+            raise ForeignTableError(
+                f"table {snapshot.table.name} requires more than plain Delta of its readers "
+                f"(reader version {required}): deletion vectors or mapped columns. Its files "
+                "cannot be rewritten one by one, and nothing was written. Drop these features with "
+                "the engine that added them, then run again"
+            )
+        return pa.table(cast("Any", delta.get_add_actions()))
+
+
+def _listed(snapshot: "Snapshot", actions: Any) -> list[DataFile]:  # noqa: ANN401 - as above
+    names = ["path", "size_bytes", "modification_time", "num_records"]
+    names += ["partition"] if snapshot.table.partition_column else []
+    return [_data_file(add) for add in actions.select(names).to_pylist()]
+
+
+def _extreme(actions: Any, kind: str, column: str) -> list[Any]:  # noqa: ANN401 - as above
+    """Return the least or greatest value of a column in each file, None where it is not known."""
+    known = kind in actions.column_names and column in {f.name for f in actions[kind].type}
+    return pc.struct_field(actions[kind], column).to_pylist() if known else [None] * len(actions)
 
 
 def _data_file(add: Mapping[str, Any]) -> DataFile:
@@ -224,92 +308,30 @@ def stored_path(logged: str) -> str:
     return unquote(logged)
 
 
-def _statistics_of(delta: Delta, paths: set[str]) -> dict[str, _Statistics]:
-    """Return the statistics of those files that are in the log, by path."""
-    actions = _add_actions(delta)
-    logged = [stored_path(path) for path in actions["path"].to_pylist()]
-    places = [at for at, path in enumerate(logged) if path in paths]
-    adds = actions.take(numbers(places)).to_pylist()
-    return {logged[at]: _statistics(add) for at, add in zip(places, adds, strict=True)}
-
-
-def _statistics(add: Mapping[str, Any]) -> _Statistics:
-    kinds = {"min": "minValues", "max": "maxValues", "null_count": "nullCount"}
-    return {
-        kind: {
-            name: value
-            for name, value in (add.get(shown) or {}).items()
-            # JSON cannot hold other values; without them readers only skip fewer files.
-            if isinstance(value, str | int | date)
-            or (isinstance(value, float) and math.isfinite(value))
-        }
-        for shown, kind in kinds.items()
-    }
-
-
-def _actions(
-    replacement: Replacement, statistics: Mapping[str, _Statistics], wanted: Collection[str]
-) -> list[AddAction | RemoveAction]:
-    now, new = time.time_ns() // 1_000_000, replacement.new
-    # The rows are the same, and so are the statistics of columns that did not change.
-    joined = _joined([(statistics[old.path], old.rows) for old in replacement.olds])
-    kept = {
-        kind: {n: v for n, v in values.items() if n in wanted and n not in replacement.columns}
-        for kind, values in joined.items()
-    }
-    add = AddAction(
-        path=new.path,
-        size=new.size,
-        partition_values=new.partition,
-        modification_time=now,
-        # For readers that follow the commits, other values are other data, fewer files are not.
-        data_change=bool(replacement.columns),
-        stats=json.dumps(
-            {"numRecords": new.rows, **kept},
-            default=lambda moment: moment.isoformat().replace("+00:00", "Z"),
-        ),
-    )
-    removals = [
-        RemoveAction(
+def _actions(replacement: Replacement) -> Iterator[AddAction | RemoveAction]:
+    now = time.time_ns() // 1_000_000
+    # For readers that follow the commits, other values are other data, fewer files are not.
+    is_change = replacement.is_change
+    for new in replacement.news:
+        yield AddAction(
+            path=new.path,
+            size=new.size,
+            partition_values=new.partition,
+            modification_time=now,
+            data_change=is_change,
+            stats=json.dumps(
+                {"numRecords": new.rows, **new.statistics},
+                default=lambda moment: moment.isoformat().replace("+00:00", "Z"),
+            ),
+        )
+    for old in replacement.olds:
+        yield RemoveAction(
             old.path,
-            data_change=add.data_change,
+            data_change=is_change,
             deletion_timestamp=now,
             size=old.size,
             partition_values=dict(old.partition),
         )
-        for old in replacement.olds
-    ]
-    return [add, *removals]
-
-
-def _joined(files: Sequence[tuple[_Statistics, int | None]]) -> _Statistics:
-    """Return the statistics of one file with the rows of all."""
-    nulls = [cast("dict[str, int]", statistics["nullCount"]) for statistics, _ in files]
-    counted = set.intersection(*map(set, nulls))
-    return {
-        "minValues": _extremes(files, "minValues", min),
-        "maxValues": _extremes(files, "maxValues", max),
-        "nullCount": {name: sum(count[name] for count in nulls) for name in counted},
-    }
-
-
-def _extremes(
-    files: Sequence[tuple[_Statistics, int | None]],
-    kind: str,
-    choose: Callable[[list[Any]], object],
-) -> dict[str, object]:
-    """Return the extremes of the columns of which each file has one, or only nulls."""
-    names = {name for statistics, _ in files for name in statistics[kind]}
-    unknown = {
-        name
-        for statistics, rows in files
-        for name in names - statistics[kind].keys()
-        if rows is None or statistics["nullCount"].get(name) != rows
-    }
-    return {
-        name: choose([s[kind][name] for s, _ in files if name in s[kind]])
-        for name in names - unknown
-    }
 
 
 # --- a file ---------------------------------------------------------------------------------------
@@ -318,16 +340,19 @@ def _extremes(
 class _Source:
     """A data file, read in the table's columns and types, without the partition column."""
 
-    def __init__(
-        self, snapshot: Snapshot, file: DataFile, columns: Collection[str] | None = None
-    ) -> None:
+    def __init__(self, snapshot: "Snapshot", file: DataFile) -> None:
         handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
         self._storage = pyarrow.fs.PyFileSystem(handler)
         self._file, self._table = file, snapshot.table
         whole = arrow_schema(snapshot.delta)
         self._names = set(whole.names)
-        read = (self._names if columns is None else set(columns)) - {*self._table.partition_columns}
-        self._schema = pa.schema([field for field in whole if field.name in read])
+        # Without the metadata of columns, which the log has.
+        self._schema = pa.schema(
+            [f.remove_metadata() for f in whole if f.name not in self._table.partition_columns]
+        )
+        self._counted = [
+            f.name for f in self._schema if f.name in with_statistics(snapshot.delta, self._table)
+        ]
 
     def read_bytes(self) -> None:
         """Read the file from its first byte to its last one, and keep nothing."""
@@ -335,19 +360,25 @@ class _Source:
             while opened.read(PIECE_BYTES):
                 pass
 
-    def pieces(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order; a column that the file lacks is null."""
+    @contextmanager
+    def _parquet(self) -> Iterator[pq.ParquetFile]:
         with self._storage.open_input_file(self._file.path) as opened:
-            parquet = pq.ParquetFile(
-                opened,
+            small = self._file.size <= WHOLE_BYTES
+            yield pq.ParquetFile(
+                pa.BufferReader(opened.read()) if small else opened,
                 # Bytes of a column that are read at once. By default it is a whole row group's.
                 buffer_size=2**20,
                 pre_buffer=False,
-                # Files of compaction have checksums, those of the engine have none.
+                # Files of this project have checksums, those of other engines have none.
                 page_checksum_verification=True,
                 # Spark's old form of a timestamp; nanoseconds would end in the year 2262.
                 coerce_int96_timestamp_unit="us",
             )
+
+    def pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, in all columns by default; one that the file lacks is null."""
+        schema = self._schema if columns is None else pa.schema(map(self._schema.field, columns))
+        with self._parquet() as parquet:
             stored = parquet.schema_arrow.names
             if unknown := [name for name in stored if name not in self._names]:
                 raise ForeignTableError(
@@ -355,13 +386,43 @@ class _Source:
                     "table does not have. Rewriting the file would lose them, so nothing was "
                     "written. Rewrite the table with the engine that wrote the file, then run again"
                 )
-            wanted = [name for name in self._schema.names if name in stored]
+            wanted = [name for name in schema.names if name in stored]
             groups = map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups))
             longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=0)
             # A piece has fewer rows when the rows of the file are longer.
             rows = max(1, min(PIECE_ROWS, PIECE_BYTES // max(longest, 1)))
             for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
-                yield padded(batch, self._schema)
+                yield padded(batch, schema)
+
+    def rows(
+        self, names: Sequence[str], column: str | None = None, values: "Values | None" = None
+    ) -> pa.Table:
+        """Return all rows, or those whose column holds one of the values; with the partition."""
+        own = [name for name in names if name in self._schema.names]
+        schema = pa.schema([self._schema.field(name) for name in own])
+        found = [schema.empty_table()]
+        with self._parquet() as parquet:
+            stored = [name for name in own if name in parquet.schema_arrow.names]
+            is_null = column is not None and column not in parquet.schema_arrow.names
+            for group in () if is_null else range(parquet.num_row_groups):
+                if column is None:
+                    rows = parquet.read_row_group(group, stored, use_threads=False)
+                else:
+                    keys = parquet.read_row_group(group, [column], use_threads=False)
+                    # Files of other engines have texts of other types.
+                    keys = padded(keys, pa.schema([self._schema.field(column)]))
+                    mask = is_in(keys[column], cast("Values", values))
+                    if not pc.any(mask).as_py():
+                        continue
+                    others = [name for name in stored if name != column]
+                    rows = parquet.read_row_group(group, others, use_threads=False)
+                    rows = rows.append_column(column, keys[column]).filter(mask)
+                found.append(padded(rows, schema))
+        rows = pa.concat_tables(found)
+        for name, value in self._file.partition.items():
+            if name in names:
+                rows = rows.append_column(name, pa.array([value] * len(rows), pa.string()))
+        return rows.select(list(names))
 
     def write(self, pieces: Iterable[pa.RecordBatch], name: str, expected: int | None) -> DataFile:
         """Write rows to a new file beside this one. Raise unless there are as many as expected."""
@@ -376,24 +437,58 @@ class _Source:
             "write_page_checksum": True,
             "metadata_collector": written,
         }
+        statistics, studies = _Statistics(self._counted), set[str]()
+        column = self._table.study_column if self._table.has_studies else None
         with (
             self._storage.open_output_stream(path) as sink,
             pq.ParquetWriter(sink, self._schema, **layout) as writer,
         ):
             for group in _row_groups(pieces):
-                writer.write_table(pa.Table.from_batches(group, self._schema))
-        rows = written[0].num_rows
-        if expected not in {rows, None}:
+                rows = pa.Table.from_batches(group, self._schema)
+                statistics.add(rows)
+                studies.update(() if column is None else pc.unique(rows[column]).to_pylist())
+                writer.write_table(rows)
+        count = written[0].num_rows
+        if expected not in {count, None}:
             raise TableUnavailableError(
-                f"a data file of table {self._table.name} has {rows:,} rows, and the table's log "
+                f"a data file of table {self._table.name} has {count:,} rows, and the table's log "
                 f"says {expected:,}. Nothing was committed. The file or the log is damaged: "
                 "restore an earlier version of the table, then run again"
             )
         size = self._storage.get_file_info(path).size
-        return DataFile(path, self._file.partition, size, rows)
+        return DataFile(
+            path,
+            self._file.partition,
+            size,
+            count,
+            statistics=statistics.of_file(),
+            studies=frozenset(studies - {None}),
+        )
 
 
-def _with(piece: pa.RecordBatch, values: pa.RecordBatch | None) -> pa.RecordBatch:
+class _Statistics:
+    """The least and the greatest value of columns, and their nulls, over the parts of a file."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._least, self._greatest = dict[str, Any](), dict[str, Any]()
+        self._nulls = dict.fromkeys(names, 0)
+
+    def add(self, rows: pa.Table) -> None:
+        """Count the rows of a part."""
+        for name in self._nulls:
+            self._nulls[name] += rows[name].null_count
+            ends = pc.min_max(rows[name]).as_py()
+            if ends["min"] is not None:
+                self._least[name] = min(ends["min"], self._least.get(name, ends["min"]))
+                self._greatest[name] = max(ends["max"], self._greatest.get(name, ends["max"]))
+
+    def of_file(self) -> Statistics:
+        """Return them in the form of Delta's log."""
+        return {"minValues": self._least, "maxValues": self._greatest, "nullCount": self._nulls}
+
+
+def with_columns(piece: pa.RecordBatch, values: pa.RecordBatch | None) -> pa.RecordBatch:
+    """Return rows with other values in some columns, in all others as they were."""
     if values is None:
         return piece
     changed = dict(zip(values.schema.names, values.columns, strict=True))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -12,6 +12,7 @@ from deltalake.schema import Field
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Column, Table
+from dicom_assets.tables.delta.apply import apply, with_columns_of, write_rows
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.commit import (
     FILLED_AT,
@@ -21,9 +22,10 @@ from dicom_assets.tables.delta.commit import (
     delete_rows,
     once,
     unfilled,
-    write_difference,
 )
+from dicom_assets.tables.delta.files import DataFile, files_with, matching_rows
 from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.study_files import StudyFiles
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 # A table itself, for readers that go on with it lazily.
@@ -63,11 +65,26 @@ class Snapshot:
         self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
     ) -> pa.Table:
         """Return the rows whose column holds one of the values."""
-        pieces = [
-            self.rows(columns, f'"{column}" IN ({literals(values[i : i + VALUES_PER_QUERY])})')
-            for i in range(0, len(values), VALUES_PER_QUERY)
-        ]
-        return pa.concat_tables(pieces) if pieces else self._none(columns)
+        none = self._none(columns)
+        if self.delta is None or not values:
+            return none
+        is_study = self.table.has_studies and column == self.table.study_column
+        files = (
+            self.studies.of(cast("Sequence[str]", values))
+            if is_study
+            else files_with(self, column, values)
+        )
+        names = [name for name in none.column_names if name in self.column_names]
+        wanted = pa.array(cast("Any", values))
+        # The column is always read: rows of which the table has no other column would be lost.
+        read = [*names, *(() if column in names else (column,))]
+        pieces = [padded(matching_rows(self, f, read, column, wanted), none.schema) for f in files]
+        return pa.concat_tables([none, *pieces])
+
+    @cached_property
+    def studies(self) -> StudyFiles:
+        """The files of this version in which a study has rows."""
+        return StudyFiles(self)
 
     def greatest(self, column: str, columns: Sequence[str]) -> pa.Table:
         """Return the row with the greatest value of a column, or no row."""
@@ -105,6 +122,20 @@ class Snapshot:
         """Return the number of rows, from the log's statistics."""
         return 0 if self.delta is None else self.delta.count()
 
+    def prepared(self) -> "Snapshot":
+        """Create the table if it is absent, add the columns that it lacks; return that version."""
+        with raise_table_errors(self.table, self.url):
+            here = self
+            if self.delta is None:
+                made = create_table(self.url, self.table, self.retention_hours, self.options)
+                here = replace(self, delta=made, version=made.version())
+            return with_columns_of(here)
+
+    def stage(self, rows: pa.Table) -> list[DataFile]:
+        """Write rows to data files of a table that is `prepared`, for a later difference."""
+        with raise_table_errors(self.table, self.url):
+            return list(write_rows(self, rows))
+
     def commit(self, difference: Difference, note: Mapping[str, object]) -> int:
         """Commit the difference on top of this version, and return the version that has it.
 
@@ -113,11 +144,9 @@ class Snapshot:
         """
         if difference.is_empty:
             return self.version
+        here = self.prepared()
         with raise_table_errors(self.table, self.url):
-            delta = self.delta or create_table(
-                self.url, self.table, self.retention_hours, self.options
-            )
-            return write_difference(delta, replace(difference, table=self.table), note)
+            return apply(here, replace(difference, table=self.table), note)
 
     def delete(self, where: str, note: Mapping[str, object]) -> None:
         """Delete the rows of a SQL condition on top of this version, or raise ConflictError.

@@ -127,7 +127,7 @@ class _Job:
         """Rewrite files and yield them, until they are enough for a commit."""
         rows = size = count = 0
         for file in left:
-            written = rewrite(snapshot, file, self.columns, self._change, self._prefix)
+            written = rewrite(snapshot, file, self._change, self._prefix)
             self.totals["files"] += 1
             if written is None:
                 self._same.add(file.path)

@@ -112,7 +112,7 @@ def _group(snapshot: Snapshot, clean: set[str]) -> list[Replacement]:
     for file in data_files(snapshot):
         # All columns of a file are read only if one of its keys has padding.
         if file.path not in clean and any(map(_stripped, pieces_of(snapshot, file, _UIDS))):
-            if (written := rewrite(snapshot, file, _UIDS, _stripped, "part-")) is not None:
+            if (written := rewrite(snapshot, file, _stripped, "part-")) is not None:
                 group.append(written)
             rows, size = rows + (file.rows or 0), size + file.size
             if rows >= GROUP_ROWS or size >= GROUP_BYTES:

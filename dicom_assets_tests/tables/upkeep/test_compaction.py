@@ -33,7 +33,7 @@ from dicom_assets.tables.upkeep.compaction import (
 )
 from dicom_assets_tests.support.maintained import HOURS, LATER, rows_of, write
 from dicom_assets_tests.support.steps import store_in
-from dicom_assets_tests.support.tables import Row, insert, instances, key, row
+from dicom_assets_tests.support.tables import insert, instances, key, row
 
 RUN = converge.Run("night", LATER)
 
@@ -172,24 +172,6 @@ def test_the_log_tells_what_lies_in_the_new_file(store: Store, table: Table) -> 
         )
     full = {n for n in wanted if held[n].null_count() < len(held)}
     assert set(told["minValues"]) == set(told["maxValues"]) == full
-
-
-def told(least: Row, greatest: Row, nulls: Row) -> dict[str, Row]:
-    """What the log tells of a file."""
-    return {"minValues": least, "maxValues": greatest, "nullCount": nulls}
-
-
-def test_files_that_tell_less_are_joined_to_one_that_tells_less() -> None:
-    """What one file does not tell is unknown of all; a column that is null in one is known."""
-    one = told({"a": 1, "b": 5}, {"a": 2, "b": 6}, {"a": 0, "c": 3})
-    two = told({"b": 4}, {"b": 4}, {"a": 7, "b": 1})
-    assert files._joined([(one, 3), (two, 7)]) == {
-        "minValues": {"a": 1, "b": 4},
-        "maxValues": {"a": 2, "b": 6},
-        "nullCount": {"a": 7},
-    }
-    assert files._joined([(one, 3), (two, 9)])["minValues"] == {"b": 4}
-    assert files._joined([(one, 3), (two, None)])["minValues"] == {"b": 4}
 
 
 def test_readers_that_skip_by_the_log_find_every_row(store: Store) -> None:
