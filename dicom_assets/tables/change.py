@@ -20,7 +20,7 @@ from dicom_assets.tables import rejected, sync
 from dicom_assets.tables.delta.arrow import distinct, filter_in, filter_out, ints, is_in, pc
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
-from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, one_step
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour
@@ -54,8 +54,7 @@ def require_archive(log: Snapshot, feed: Feed) -> None:
 
 def rows_in(snapshot: Snapshot, window: Window, columns: list[str]) -> pa.Table:
     """Return the log's rows whose time lies in the window."""
-    where = f'"timestamp_ticks" >= {window.start} AND "timestamp_ticks" < {window.end}'
-    return snapshot.rows(columns, where)
+    return snapshot.rows_between("timestamp_ticks", window.start, window.end, columns)
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ class AddEntries(TableUpdate):
     window: Window
     feed: Feed
 
+    @one_step
     def commit(self, store: Store, run: Run) -> Outcome:
         """Read the entries, add the new ones, and seal the hours by the rows of the log.
 
@@ -81,10 +81,12 @@ class AddEntries(TableUpdate):
             rejected.replace_nameless(store, window, entries.rejections, run)
         with watch.stage("retry"):
             _retry_rejected(store, before, window, self.feed, run)
+        del before  # a handle that is in use is not brought up to date
         with watch.stage("seal"):
             # Another run may add rows meanwhile: the seal is that of the log at the end.
             attempt = partial(_seal, store, window, entries, run)
-            attempts = settle(partial(store.version, CHANGE), attempt)
+            log = store.open(CHANGE).version
+            attempts = settle(partial(store.version, CHANGE), attempt, log)
         hours, sealed = attempts[-1][0], sum(changed for _, changed in attempts)
         if hours is None:
             # Not retried here: the whole run has to read them again.
@@ -97,7 +99,7 @@ class AddEntries(TableUpdate):
         return Outcome(
             version_before=version,
             version_after=after,
-            rows=store.open(CHANGE).count(),
+            rows=store.recent(CHANGE).count(),
             hours={hour.window.start: hour.counts() for hour in hours},
             totals=Counter(difference.counts() | totals),
             seconds=watch.seconds,
@@ -111,7 +113,7 @@ def _seal(
 
     A seal would promise those rows, and the data partitions that this run has read.
     """
-    inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
+    inside = rows_in(store.recent(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
     if filter_out(entries.changes, "sequence", inside["sequence"]).num_rows:
         return None, 0
     logged, unusable = len(pc.unique(entries.changes["sequence"])), len(entries.rejections)
@@ -160,7 +162,7 @@ def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
     """
 
     def attempt() -> tuple[Difference, int, int]:
-        log = store.open(CHANGE)
+        log = store.recent(CHANGE)
         known = rows_in(log, window, ["sequence"])
         fresh = filter_out(entries.changes, "sequence", known["sequence"])
         tombstones = _tombstones(before, log, entries.changes)
@@ -175,7 +177,7 @@ def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
             sync.reopen(store, [datetime_of(start) for start in fresh_hours], run)
         difference = Difference(CHANGE, inserts=fresh, patches=tombstones)
         note = {"run_id": run.run_id, "window": str(window)}
-        return difference, log.version, log.commit(difference, note)
+        return difference, log.version, log.commit(difference, note).version
 
     added = converge(attempt)
     rejected.note(store, window, entries.rejections, run)

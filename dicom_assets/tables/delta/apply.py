@@ -21,6 +21,7 @@ from deltalake import write_deltalake
 from dicom_assets.tables.delta.arrow import Values, flat, padded, pc
 from dicom_assets.tables.delta.commit import (
     HOOKS,
+    Committed,
     Difference,
     add_missing,
     arrow_schema,
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
 
 
-def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> int:
-    """Commit a difference on top of a version of a table that exists; return the new version.
+def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> Committed:
+    """Commit a difference on top of a version of a table that exists.
 
     Rows to update, delete or patch that the table does not have are left out, as are those whose
     stored sequence is greater (guarded tables). Raises ConflictError when another commit came
@@ -61,13 +62,14 @@ def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, objec
     appended = difference.staged or changes.appended()
     replacements.append(Replacement((), tuple(appended)))
     if not any(replacement.olds or replacement.news for replacement in replacements):
-        return snapshot.version
+        return Committed(snapshot.version, snapshot.count())
     version = commit(snapshot, replacements, note)
+    olds = [old for replacement in replacements for old in replacement.olds]
+    news = [new for replacement in replacements for new in replacement.news]
     if studies is not None:
-        olds = [old for replacement in replacements for old in replacement.olds]
-        news = [new for replacement in replacements for new in replacement.news]
         studies.exchange(olds, {(n.path, n.size): studies.hashes(n.studies) for n in news})
-    return version
+    added, removed = (sum(file.rows or 0 for file in files) for files in (news, olds))
+    return Committed(version, snapshot.count() + added - removed)
 
 
 def with_columns_of(snapshot: "Snapshot") -> "Snapshot":
@@ -102,9 +104,9 @@ def write_rows(snapshot: "Snapshot", rows: pa.Table) -> Iterator[DataFile]:
         yield write(snapshot, pieces, partition)
 
 
-def _replace(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> int:
+def _replace(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> Committed:
     """Let the inserts stand for all rows of a condition."""
-    delta = cast("Any", snapshot.delta)
+    delta = snapshot.own_handle()
     write_deltalake(
         delta,
         padded(cast("pa.Table", difference.inserts), arrow_schema(delta)),
@@ -114,7 +116,7 @@ def _replace(snapshot: "Snapshot", difference: Difference, note: Mapping[str, ob
         post_commithook_properties=HOOKS,
         writer_properties=parquet_properties(snapshot.table),
     )
-    return int(delta.version())
+    return Committed(delta.version(), delta.count())
 
 
 class _Changes:

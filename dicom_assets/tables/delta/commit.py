@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
 from deltalake import (
@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from dicom_assets.tables.delta.files import DataFile
 
 ROW_GROUP_ROWS = 20_000
+# Opening a table reads each commit since its checkpoint twice, and a checkpoint costs as much as ten
+# commits. Tables that get a commit an hour each have theirs in different hours.
+CHECKPOINT = "delta.checkpointInterval"
+CHECKPOINT_COMMITS = 10
+_CHECKPOINT_COMMITS = {"instance": 11, "series": 12, "study": 13, "sync": 14}
 FIXED_PROPERTIES = {
-    "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "true",
 }
@@ -108,6 +112,13 @@ class Difference:
     def is_empty(self) -> bool:
         """True if there is nothing to commit."""
         return self.replaced is None and not any(self.counts().values())
+
+
+class Committed(NamedTuple):
+    """The version of a table that has a difference, and its number of rows by the log."""
+
+    version: int
+    rows: int
 
 
 def create_table(
@@ -188,6 +199,7 @@ def parquet_properties(table: Table) -> WriterProperties:
 def table_properties(table: Table, retention_hours: int) -> dict[str, str]:
     """Return the properties of a table of this project."""
     return FIXED_PROPERTIES | {
+        CHECKPOINT: str(_CHECKPOINT_COMMITS.get(table.name, CHECKPOINT_COMMITS)),
         RETENTION: f"interval {retention_hours} hours",
         STATISTICS: ",".join(_skipped_by(table)),
     }

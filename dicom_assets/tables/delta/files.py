@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import quote, unquote
@@ -25,7 +26,6 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
@@ -38,6 +38,7 @@ from dicom_assets.tables.delta.commit import (
     once,
     with_statistics,
 )
+from dicom_assets.tables.delta.handles import storage_of
 from dicom_assets.tables.delta.table_errors import conflict_error, raise_table_errors
 
 if TYPE_CHECKING:
@@ -109,17 +110,38 @@ def data_files(snapshot: "Snapshot") -> list[DataFile]:
 
 def files_with(snapshot: "Snapshot", column: str, values: Sequence[Any]) -> list[DataFile]:
     """Return the data files that may have one of the values, by the statistics in the log."""
-    if snapshot.delta is None or not values:
-        return []
-    actions, wanted = _add_actions(snapshot), sorted(values)
-    least, greatest = (_extreme(actions, kind, column) for kind in ("min", "max"))
+    wanted = sorted(values)
     return [
         file
-        for file, low, high in zip(_listed(snapshot, actions), least, greatest, strict=True)
+        for file, low, high in (_with_ends(snapshot, column) if wanted else ())
         # A file without statistics, or of nulls only, may have any value.
         if low is None
         or high is None
         or ((at := bisect_left(wanted, low)) < len(wanted) and wanted[at] <= _ceiled(high))
+    ]
+
+
+def files_between(snapshot: "Snapshot", column: str, first: Any, end: Any) -> list[DataFile]:  # noqa: ANN401 - values of any column
+    """Return the data files that may have a value from `first` to before `end`, as above."""
+    return [
+        file
+        for file, low, high in _with_ends(snapshot, column)
+        if low is None or high is None or (low < end and first <= _ceiled(high))
+    ]
+
+
+def files_by_greatest(snapshot: "Snapshot", column: str) -> list[tuple[DataFile, Any]]:
+    """Return the data files, each with a bound of its values, the greatest first.
+
+    None, no bound, comes first.
+    """
+    ends = [
+        (f, None if high is None else _ceiled(high)) for f, _, high in _with_ends(snapshot, column)
+    ]
+    bound = [pair for pair in ends if pair[1] is not None]
+    return [
+        *(pair for pair in ends if pair[1] is None),
+        *sorted(bound, key=lambda pair: pair[1], reverse=True),
     ]
 
 
@@ -283,6 +305,14 @@ def _listed(snapshot: "Snapshot", actions: Any) -> list[DataFile]:  # noqa: ANN4
     return [_data_file(add) for add in actions.select(names).to_pylist()]
 
 
+def _with_ends(snapshot: "Snapshot", column: str) -> Iterator[tuple[DataFile, Any, Any]]:
+    """Yield the data files, each with the least and the greatest value of a column if known."""
+    if snapshot.delta is not None:
+        actions = _add_actions(snapshot)
+        least, greatest = (_extreme(actions, kind, column) for kind in ("min", "max"))
+        yield from zip(_listed(snapshot, actions), least, greatest, strict=True)
+
+
 def _extreme(actions: Any, kind: str, column: str) -> list[Any]:  # noqa: ANN401 - as above
     """Return the least or greatest value of a column in each file, None where it is not known."""
     known = kind in actions.column_names and column in {f.name for f in actions[kind].type}
@@ -341,9 +371,9 @@ class _Source:
     """A data file, read in the table's columns and types, without the partition column."""
 
     def __init__(self, snapshot: "Snapshot", file: DataFile) -> None:
-        handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
-        self._storage = pyarrow.fs.PyFileSystem(handler)
+        self._storage = storage_of(snapshot.delta, {file.path: file.size} if file.size else None)
         self._file, self._table = file, snapshot.table
+        self._small_file = partial(snapshot.handles.small_file, snapshot.url, file.path, file.size)
         whole = arrow_schema(snapshot.delta)
         self._names = set(whole.names)
         # Without the metadata of columns, which the log has.
@@ -360,12 +390,20 @@ class _Source:
             while opened.read(PIECE_BYTES):
                 pass
 
+    def _whole(self) -> bytes:
+        with self._storage.open_input_file(self._file.path) as opened:
+            return bytes(opened.read())
+
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
-        with self._storage.open_input_file(self._file.path) as opened:
-            small = self._file.size <= WHOLE_BYTES
+        small = self._file.size <= WHOLE_BYTES
+        with (
+            pa.BufferReader(self._small_file(self._whole))
+            if small
+            else self._storage.open_input_file(self._file.path)
+        ) as opened:
             yield pq.ParquetFile(
-                pa.BufferReader(opened.read()) if small else opened,
+                opened,
                 # Bytes of a column that are read at once. By default it is a whole row group's.
                 buffer_size=2**20,
                 pre_buffer=False,
@@ -448,6 +486,8 @@ class _Source:
                 statistics.add(rows)
                 studies.update(() if column is None else pc.unique(rows[column]).to_pylist())
                 writer.write_table(rows)
+            writer.close()
+            size = sink.tell()
         count = written[0].num_rows
         if expected not in {count, None}:
             raise TableUnavailableError(
@@ -455,7 +495,6 @@ class _Source:
                 f"says {expected:,}. Nothing was committed. The file or the log is damaged: "
                 "restore an earlier version of the table, then run again"
             )
-        size = self._storage.get_file_info(path).size
         return DataFile(
             path,
             self._file.partition,

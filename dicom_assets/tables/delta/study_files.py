@@ -19,7 +19,7 @@ import uuid
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake.fs import DeltaStorageHandler
 
 from dicom_assets.tables.delta.arrow import Values, ints, is_in, numbers, pc
-from dicom_assets.tables.delta.files import DataFile, column_of, data_files
+from dicom_assets.tables.delta.files import WHOLE_BYTES, DataFile, column_of, data_files
+from dicom_assets.tables.delta.handles import storage_of
 
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
@@ -60,12 +60,12 @@ class StudyFiles:
 
     def __init__(self, snapshot: "Snapshot") -> None:
         """List the files of the version. The cache is read at the first look."""
-        self._snapshot = snapshot
+        # A copy, because a circle would keep the handle in use.
+        self._snapshot = replace(snapshot)
         self._active = {(file.path, file.size): file for file in data_files(snapshot)}
         self._known = dict[_Place, Values]()
         self._table_id = str(cast("Any", snapshot.delta).metadata().id)
-        handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
-        self._storage = pyarrow.fs.PyFileSystem(handler)
+        self._storage = storage_of(snapshot.delta)
 
     def of(self, studies: Sequence[str]) -> list[DataFile]:
         """Return the files that have rows of one of the studies, and seldom one that has none."""
@@ -136,7 +136,8 @@ class StudyFiles:
     def _read(self, name: str) -> "_Part":
         try:
             opened = self._storage.open_input_file(f"{CACHE_FOLDER}/{name}")
-            parquet = pq.ParquetFile(opened, pre_buffer=True, page_checksum_verification=True)
+            source = pa.BufferReader(opened.read()) if opened.size() <= WHOLE_BYTES else opened
+            parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
             texts = parquet.metadata.metadata or {}
             if texts[_DIGEST] != _digest(texts[_NOTE]):
                 return _NONE
