@@ -41,6 +41,7 @@ from dicom_assets.tables.delta.files import (
     write,
 )
 from dicom_assets.tables.delta.study_files import StudyFiles
+from dicom_assets.tables.delta.table_errors import conflict_error
 
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
@@ -75,6 +76,8 @@ def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, objec
 def with_columns_of(snapshot: "Snapshot") -> "Snapshot":
     """Add the columns that the table lacks, each in a version of its own; return that version."""
     delta = cast("Any", snapshot.delta)
+    if delta.version() != snapshot.version:
+        raise conflict_error(snapshot.table)  # a snapshot that shares the handle has moved it
     add_missing(delta, snapshot.table)
     mark_unfilled(delta, snapshot.table)
     return (

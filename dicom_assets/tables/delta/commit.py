@@ -26,7 +26,7 @@ from deltalake.schema import Field
 
 from dicom_assets.feed_contract import READING_EDITION
 from dicom_assets.header.extraction import EDITION
-from dicom_assets.schema import REJECTED, Column, Table
+from dicom_assets.schema import REJECTED, SYNC, Column, Table
 from dicom_assets.tables.delta.retry import conflicts
 from dicom_assets.tables.delta.table_errors import conflict_error
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from dicom_assets.tables.delta.files import DataFile
 
 ROW_GROUP_ROWS = 20_000
-# Opening a table reads each commit since its checkpoint twice, and a checkpoint costs as much as ten
-# commits. Tables that get a commit an hour each have theirs in different hours.
+# Opening a table reads its checkpoint with a dozen requests, and each commit since with two. A new
+# checkpoint costs as much again. An hour costs the same on average with one every 3 to 6 commits,
+# and with 3 the dearest hour costs least. `sync` has two commits an hour, and is small.
 CHECKPOINT = "delta.checkpointInterval"
-CHECKPOINT_COMMITS = 10
-_CHECKPOINT_COMMITS = {"instance": 11, "series": 12, "study": 13, "sync": 14}
+_CHECKPOINT_COMMITS = {SYNC.name: 12}
 FIXED_PROPERTIES = {
     "delta.logRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "true",
@@ -199,7 +199,7 @@ def parquet_properties(table: Table) -> WriterProperties:
 def table_properties(table: Table, retention_hours: int) -> dict[str, str]:
     """Return the properties of a table of this project."""
     return FIXED_PROPERTIES | {
-        CHECKPOINT: str(_CHECKPOINT_COMMITS.get(table.name, CHECKPOINT_COMMITS)),
+        CHECKPOINT: str(_CHECKPOINT_COMMITS.get(table.name, 3)),
         RETENTION: f"interval {retention_hours} hours",
         STATISTICS: ",".join(_skipped_by(table)),
     }

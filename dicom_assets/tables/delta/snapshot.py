@@ -337,7 +337,7 @@ class Store:
             create_table(url, table, self.retention_hours, options)
 
     def delta(self, table: Table) -> DeltaTable:
-        """Return the table itself, for readers that go on with it lazily.
+        """Return the table itself, for readers that go on with it lazily, by a handle of its own.
 
         Raises TableUnavailableError when it does not exist.
         """
@@ -346,7 +346,7 @@ class Store:
             raise TableUnavailableError(
                 f"table {table.name} does not exist yet: materialize an hour of it first"
             )
-        return snapshot.delta
+        return snapshot.own_handle()
 
 
 def one_step(
