@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from deltalake import DeltaTable
-from deltalake.transaction import AddAction, CommitProperties
+from deltalake.transaction import AddAction, CommitProperties, RemoveAction
 
 from dicom_assets import schema
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets_tests.components.test_histories import Container
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.headers import minimal_header
-from dicom_assets_tests.property.histories import START, History, Operation
+from dicom_assets_tests.property.histories import PARTITIONS, START, History, Operation
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Key
-from dicom_assets_tests.property.world import PARTITIONS, TABLES, Scenario, World
+from dicom_assets_tests.property.world import TABLES, Scenario, World
 from dicom_assets_tests.support import steps
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ pytestmark = pytest.mark.timeout(900)  # ten thousand commits are written
 
 @pytest.mark.parametrize("files", [0, 1_000], ids=lambda n: f"{n} files more")
 @pytest.mark.parametrize("commits", [10, 10_000], ids=lambda n: f"{n} commits")
-def test_an_hour_costs_few_requests_however_long_the_log_and_however_many_the_files(  # noqa: PLR0913 - what is measured
+def test_an_hour_costs_few_requests_however_long_the_log_and_however_many_the_files(  # noqa: PLR0917 - fixtures and what is varied
     signed_in: Cloud,
     gate: Gate,
     tmp_path: Path,
@@ -141,8 +141,8 @@ def _add_files(table: Path, count: int) -> None:
     nulls = dict.fromkeys(ends, 0)
     stats = {"numRecords": 1, "minValues": ends, "maxValues": ends, "nullCount": nulls}
     partitions = {"partitionName": PARTITIONS[0]} if delta.metadata().partition_columns else {}
-    actions = [
-        AddAction(f"old-{n}.parquet", 999, partitions, 1, True, json.dumps(stats))  # noqa: FBT003 - the engine's
+    actions: list[AddAction | RemoveAction] = [
+        AddAction(f"old-{n}.parquet", 999, partitions, 1, True, json.dumps(stats))
         for n in range(count)
     ]
     partitioned = list(delta.metadata().partition_columns)

@@ -1,6 +1,7 @@
 """Delta tables as this project uses them; the only room that imports deltalake.
 
 - `snapshot`: one version of a table, which is read and committed on.
+- `handles`: the engine's handles of tables, brought up to date.
 - `commit`: a difference, the properties and columns of a table; `apply`: how it is written.
 - `study_files`: the data files in which a study has rows, a cache.
 - `retry`: derive and commit again after another run has committed.

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 20_000
 # Opening a table reads its checkpoint with a dozen requests, and each commit since with two. A new
 # checkpoint costs as much again. An hour costs the same on average with one every 3 to 6 commits,
-# and with 3 the dearest hour costs least. `sync` has two commits an hour, and is small.
+# and with 3 the dearest hour costs least. `sync` is small, and has two commits an hour.
 CHECKPOINT = "delta.checkpointInterval"
-_CHECKPOINT_COMMITS = {SYNC.name: 12}
+_CHECKPOINT_COMMITS = {SYNC.name: 2}
 FIXED_PROPERTIES = {
     "delta.logRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "true",

@@ -3,20 +3,23 @@
 import pickle
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
 from dicom_assets.errors import ConflictError, TableUnavailableError
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, SYNC
 from dicom_assets.tables.delta import handles
+from dicom_assets.tables.delta.arrow import ints, texts
 from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.files import DataFile, read_columns
 from dicom_assets.tables.delta.retry import Run
-from dicom_assets.tables.delta.snapshot import Store, one_step
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, one_step
 from dicom_assets_tests.support.maintained import rows_of
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import NOW, at, insert, instances, row
@@ -31,7 +34,7 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The URLs of tables that were opened from nothing."""
     urls = list[str]()
 
@@ -40,6 +43,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return DeltaTable(url, *given, **more)
 
     monkeypatch.setattr(handles, "DeltaTable", counted)
+    return urls
     return urls
 
 
@@ -51,7 +55,7 @@ def add(store: Store, *numbers: int) -> None:
 
 def studies(store: Store) -> list[str]:
     """Return what the store's process sees now."""
-    return sorted(store.open(INSTANCE).rows(["sopinstanceuid"])["sopinstanceuid"].to_pylist())
+    return texts(store.open(INSTANCE).rows(["sopinstanceuid"])["sopinstanceuid"])
 
 
 def test_a_table_is_opened_once(store: Store, opened: list[str]) -> None:
@@ -126,7 +130,7 @@ def test_a_table_that_was_made_anew_is_opened(store: Store, tmp_path: Path, made
     remade(tmp_path, store, *range(11, 11 + made))
     after = store.open(INSTANCE)
     assert after.version == (made or -1)
-    assert sorted(after.rows(["sequence"])["sequence"].to_pylist()) == [*range(11, 11 + made)]
+    assert sorted(ints(after.rows(["sequence"])["sequence"])) == [*range(11, 11 + made)]
     assert after.delta is None or after.delta.metadata().id != identity
     assert store.version(INSTANCE) == after.version
 
@@ -259,16 +263,15 @@ def test_rows_between_are_read_from_files_that_may_have_them(
     """By the log's statistics."""
     for n in range(5):
         insert(store, SYNC, [{"hour": at(60 * n), "creates": n}])
-    read = list[str]()
-    snapshot = store.open(SYNC)
-    for name in ("read_columns",):
-        original = getattr(__import__(snapshot.__module__, fromlist=[name]), name)
-        monkeypatch.setattr(
-            f"{snapshot.__module__}.{name}",
-            lambda s, f, c, original=original: (read.append(f.path), original(s, f, c))[1],
-        )
+    read, snapshot = list[str](), store.open(SYNC)
+
+    def counted(snapshot: Snapshot, file: DataFile, names: list[str]) -> pa.Table:
+        read.append(file.path)
+        return read_columns(snapshot, file, names)
+
+    monkeypatch.setattr("dicom_assets.tables.delta.snapshot.read_columns", counted)
     rows = snapshot.rows_between("hour", at(60), at(180), ["creates"])
-    assert sorted(rows["creates"].to_pylist()) == [1, 2]
+    assert sorted(ints(rows["creates"])) == [1, 2]
     assert len(read) == 2
     assert snapshot.greatest("hour", ["creates"]).to_pylist() == [{"creates": 4}]
     assert len(read) == 3
