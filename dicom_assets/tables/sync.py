@@ -314,8 +314,8 @@ class Seals:
     rows: tuple[Mapping[str, Any], ...]
     same_instance: bool = False
 
-    def mark(self, store: Store, column: str, run: Run) -> None:
-        """Set the mark of a table in the hours whose seals have not changed.
+    def mark(self, store: Store, column: str, run: Run) -> int:
+        """Set the mark of a table in the hours whose seals have not changed; return how many.
 
         A later step of the run sets it, when there is one in this process (`set_marks`).
 
@@ -331,8 +331,7 @@ class Seals:
             run.say(f"{waiting} hours stay open until instance shows them: materialize it first")
 
         store.owed.append(_Mark(column, known, self.same_instance))
-        if not run.marks_later:
-            set_marks(store, run)
+        return 0 if run.marks_later else set_marks(store, run)
 
 
 @dataclass(frozen=True)
@@ -353,10 +352,10 @@ def _identity(row: Mapping[str, Any], same_instance: bool) -> tuple[object, ...]
     return row["digest"], row[INSTANCE.mark] if same_instance else None
 
 
-def set_marks(store: Store, run: Run) -> None:
-    """Set the marks that the steps of a run owe, in one commit."""
+def set_marks(store: Store, run: Run) -> int:
+    """Set the marks that the steps of a run owe, in one commit; return in how many hours."""
 
-    def attempt() -> None:
+    def attempt() -> int:
         sync = store.recent(SYNC)
         marks = [mark for mark in store.owed if mark.column in sync.column_names]
         changed = []
@@ -367,10 +366,10 @@ def set_marks(store: Store, run: Run) -> None:
                     {name: marked[name] for name in ("hour", *(m.column for m in marks))}
                 )
         _set(sync, changed, run)
+        return len(changed)
 
     try:
-        if store.owed:
-            converge(attempt)
+        return converge(attempt) if store.owed else 0
     finally:
         store.owed.clear()
 

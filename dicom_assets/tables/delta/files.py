@@ -135,7 +135,7 @@ def files_by_greatest(snapshot: "Snapshot", column: str) -> list[tuple[DataFile,
 
     None, no bound, comes first.
     """
-    ends = [
+    ends: list[tuple[DataFile, Any]] = [
         (f, None if high is None else _ceiled(high)) for f, _, high in _with_ends(snapshot, column)
     ]
     bound = [pair for pair in ends if pair[1] is not None]

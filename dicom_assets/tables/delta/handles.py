@@ -48,7 +48,8 @@ def storage_of(
     Files whose sizes are known are read without a request for their size.
     """
     raw = cast("Any", delta)._table  # noqa: SLF001 - there is no public way
-    return pyarrow.fs.PyFileSystem(DeltaStorageHandler.from_table(raw, None, dict(sizes or {})))
+    handler: Any = DeltaStorageHandler.from_table(raw, None, dict(sizes or {}))
+    return pyarrow.fs.PyFileSystem(handler)
 
 
 class Handles:
@@ -124,7 +125,7 @@ class _Handle:
 
     def lent(self) -> DeltaTable:
         """Return the handle for use until the last reference to it is gone."""
-        delta = self.used and self.used()
+        delta = None if self.used is None else self.used()
         if delta is None:
             delta = copy.copy(self.delta)
             self.used = weakref.ref(delta)

@@ -44,7 +44,6 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(handles, "DeltaTable", counted)
     return urls
-    return urls
 
 
 def add(store: Store, *numbers: int) -> None:
