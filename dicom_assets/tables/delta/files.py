@@ -409,14 +409,16 @@ class _Source:
                     rows = parquet.read_row_group(group, stored, use_threads=False)
                 else:
                     keys = parquet.read_row_group(group, [column], use_threads=False)
-                    # Files of other engines have texts of other types.
+                    # Files of other engines have texts of other types, which no filter takes.
                     keys = padded(keys, pa.schema([self._schema.field(column)]))
                     mask = is_in(keys[column], cast("Values", values))
                     if not pc.any(mask).as_py():
                         continue
                     others = [name for name in stored if name != column]
                     rows = parquet.read_row_group(group, others, use_threads=False)
-                    rows = rows.append_column(column, keys[column]).filter(mask)
+                    rows = rows.append_column(column, keys[column])
+                    rows = padded(rows, pa.schema(map(self._schema.field, rows.column_names)))
+                    rows = rows.filter(mask)
                 found.append(padded(rows, schema))
         rows = pa.concat_tables(found)
         for name, value in self._file.partition.items():

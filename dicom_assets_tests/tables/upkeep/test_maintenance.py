@@ -145,12 +145,12 @@ def test_the_log_names_no_patient(store: Store) -> None:
 
 
 def replaced(store: Store) -> tuple[str, str]:
-    """A row is updated: returns the file that left the table, and the one that came."""
+    """A row is updated: returns the file that left the table, and one that came."""
     before = live(store)
     update = instances({"sequence": 500, "patientname": "PHI-B"}, of=oldest())
     store.open(INSTANCE).commit(Difference(INSTANCE, updates=update), {"run_id": "writer"})
-    (old,), (new,) = before - live(store), live(store) - before
-    return old, new
+    (old,), news = before - live(store), live(store) - before
+    return old, min(news)
 
 
 def oldest() -> Key:
