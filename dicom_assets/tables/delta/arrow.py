@@ -42,6 +42,13 @@ def numbers(values: Iterable[int]) -> "pa.Array[Any]":
     return pa.array(list(values), pa.int64())
 
 
+def packed(column: "pa.Array[Any]") -> bytes:
+    """Return numbers without nulls as they lie in memory, little-endian."""
+    width, values = column.type.bit_width // 8, column.buffers()[1]
+    start = column.offset * width
+    return b"" if values is None else values.slice(start, len(column) * width).to_pybytes()
+
+
 def joined_key(table: pa.Table, names: Iterable[str]) -> "pa.Array[Any]":
     """Return one text per row: the values of some columns, joined."""
     # Neither a UID nor the name of a data partition has this separator.
