@@ -25,6 +25,7 @@ from dicom_assets.tables.delta.arrow import (
     ints,
     is_in,
     numbers,
+    padded,
     pc,
     texts,
 )
@@ -65,8 +66,26 @@ def require_archive(log: Snapshot, feed: Feed) -> None:
 
 def rows_in(snapshot: Snapshot, window: Window, columns: list[str]) -> pa.Table:
     """Return the log's rows whose time lies in the window."""
-    where = f'"timestamp_ticks" >= {window.start} AND "timestamp_ticks" < {window.end}'
-    return snapshot.rows(columns, where)
+    return snapshot.rows(columns, _inside(window))
+
+
+def _inside(window: Window) -> str:
+    return f'"timestamp_ticks" >= {window.start} AND "timestamp_ticks" < {window.end}'
+
+
+def study_counts(log: Snapshot, window: Window) -> pa.Table:
+    """Return the studies (`study`) with rows in the window, and how many (`count`).
+
+    They are in the order of their first rows, so that those side by side are in the same files.
+    """
+    none = pa.table({"study": pa.array([], pa.string()), "count": numbers(())})
+    if log.delta is None:
+        return none
+    counted = log.query(f"""
+        SELECT "studyinstanceuid" AS study, count(*) AS count FROM t WHERE {_inside(window)}
+        GROUP BY "studyinstanceuid" ORDER BY min("timestamp_ticks"), "studyinstanceuid"
+        """)  # noqa: S608 - constants and numbers only
+    return padded(counted, none.schema)
 
 
 @dataclass(frozen=True)

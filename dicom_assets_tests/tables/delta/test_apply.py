@@ -16,9 +16,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from dicom_assets.errors import ConflictError
 from dicom_assets.schema import CHANGE, INSTANCE, Table
-from dicom_assets.tables import instance as instance_table
 from dicom_assets.tables.delta import apply as applied
-from dicom_assets.tables.delta import files
+from dicom_assets.tables.delta import files, slices
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.commit import STATISTICS, Difference
 from dicom_assets.tables.delta.files import data_files
@@ -348,7 +347,7 @@ def _raced(bench: Bench, *steps: Any) -> None:  # noqa: ANN401 - functions witho
 
 def _three(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three instances are in the log; each header is a slice of its own."""
-    monkeypatch.setattr(instance_table, "SLICE_BYTES", 1)
+    monkeypatch.setattr(slices, "SLICE_BYTES", 1)
     for number in (1, 2, 3):
         bench.archive.create(number, of=key(str(number)), patientid=f"PHI-{number}")
     bench.change(hours(0))
