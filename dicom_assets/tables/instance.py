@@ -245,6 +245,7 @@ def _planned(store: Store, window: Window, run: Run) -> _Planned:
             f"{max(resting.values()):%Y-%m-%d %H:%M} UTC. {paused} of them are of these hours. "
             "A run of an hour that a person starts tries those of the hour at once"
         )
+    pa.default_memory_pool().release_unused()
     read, replaced, deletes, patches = map(pa.concat_tables, zip(*parts, strict=True))
     read = read.sort_by([("timestamp_ticks", "ascending"), ("sequence", "ascending")])
     neighbours = _neighbours(log, inside, read)

@@ -48,6 +48,8 @@ class Slices:
         if self._parts:
             parts, self._parts, self._size = self._parts, [], 0
             self._stage(self.finished(pa.concat_tables(parts)), target)
+            # Else the pool keeps most of what it had at once.
+            pa.default_memory_pool().release_unused()
 
     def finished(self, rows: pa.Table) -> pa.Table:
         """Return the rows of a slice as they are written."""
