@@ -122,8 +122,12 @@ class _Staged(Slices):
     @property
     def answered(self) -> Values:
         """The sequences that the service has answered for."""
-        others = {*self.deleted, *self.awaiting, *self.rejections} - {None}
-        return joined([self.sequences, numbers(cast("set[int]", others))])
+        return joined([self.sequences, self._others])
+
+    @property
+    def _others(self) -> Values:
+        answered = {*self.deleted, *self.awaiting, *self.rejections} - {None}
+        return numbers(cast("set[int]", answered))
 
     def take(self, piece: Headers, target: Snapshot) -> None:
         """Add a part of the read."""
@@ -147,7 +151,8 @@ class _Staged(Slices):
 
     def follow(self, plan: pa.Table) -> None:
         """Forget what another plan does not want. A slice with one row too many is read again."""
-        self.received, wanted = plan, set(ints(plan["sequence"]))
+        wanted = set(ints(filter_in(plan, "sequence", self._others)["sequence"]))
+        self.received = plan
         self.keep(plan["sequence"])
         self.deleted &= wanted
         self.awaiting &= wanted
