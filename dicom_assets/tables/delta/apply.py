@@ -29,6 +29,7 @@ from dicom_assets.tables.delta.commit import (
     parquet_properties,
 )
 from dicom_assets.tables.delta.files import (
+    PIECE_BYTES,
     PIECE_ROWS,
     DataFile,
     Replacement,
@@ -97,8 +98,9 @@ def write_rows(snapshot: "Snapshot", rows: pa.Table) -> Iterator[DataFile]:
             for value in pc.unique(values).to_pylist()
         ]
     batch = batch.select([name for name in schema.names if name != column])
+    size = max(1, min(PIECE_ROWS, PIECE_BYTES * len(batch) // max(batch.nbytes, 1)))
     for partition, at in groups:
-        pieces = (batch.take(at.slice(i, PIECE_ROWS)) for i in range(0, len(at), PIECE_ROWS))
+        pieces = (batch.take(at.slice(i, size)) for i in range(0, len(at), size))
         yield write(snapshot, pieces, partition)
 
 
@@ -201,13 +203,16 @@ class _Changes:
         for piece in pieces_of(self._snapshot, file):
             at, keep = (column.slice(done, len(piece)) for column in (patched, kept))
             done += len(piece)
-            patches = self._patches.take(at)
-            values = [
-                pc.if_else(pc.is_valid(at), flat(patches[n], piece[n].type), piece[n])
-                for n in names
-            ]
-            changed = with_columns(piece, pa.RecordBatch.from_arrays(values, names=names))
-            if (left := changed.filter(keep)).num_rows:
+            # Most pieces have no row that changes. They are not copied.
+            if at.null_count < len(at):
+                patches = self._patches.take(at)
+                values = [
+                    pc.if_else(pc.is_valid(at), flat(patches[n], piece[n].type), piece[n])
+                    for n in names
+                ]
+                piece = with_columns(piece, pa.RecordBatch.from_arrays(values, names=names))  # noqa: PLW2901
+            left = piece if pc.all(keep).as_py() else piece.filter(keep)
+            if left.num_rows:
                 yield left
 
     def appended(self) -> Iterator[DataFile]:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from dicom_assets.tables.delta.snapshot import Snapshot
 
-PIECE_ROWS: Final = 1_000
+PIECE_ROWS: Final = 10_000
 PIECE_BYTES: Final = 8 * 2**20
 ROW_GROUP_BYTES: Final = 32 * 2**20
 # A smaller file is read with one request, whatever is wanted of it.
@@ -350,9 +350,8 @@ class _Source:
         self._schema = pa.schema(
             [f.remove_metadata() for f in whole if f.name not in self._table.partition_columns]
         )
-        self._counted = [
-            f.name for f in self._schema if f.name in with_statistics(snapshot.delta, self._table)
-        ]
+        counted = with_statistics(snapshot.delta, self._table)
+        self._counted = [name for name in self._schema.names if name in counted]
 
     def read_bytes(self) -> None:
         """Read the file from its first byte to its last one, and keep nothing."""
