@@ -145,8 +145,8 @@ class Bench:
             return list(_EVERY_KIND)
         if kind == "recent":
             return [*_EVERY_KIND, "delete_append", "merge", "dlt", *self.sizes.engines]
-        others = ["delete_append", "merge"] if rows <= SMALL else ["delete_append"]
-        return [*_EVERY_KIND, *others]
+        also = ["merge"] if kind == "scattered" and rows <= SMALL else []
+        return [*_EVERY_KIND, "delete_append", *also]
 
     def _rollup(self, made: Made) -> float:
         chain.fill(made.root)
@@ -154,7 +154,7 @@ class Bench:
         spent = list[float]()
         for n in range(self.sizes.rounds):
             copy = made.root.parent / f"rollup-{n}"
-            shutil.copytree(made.root, copy, copy_function=os.link)
+            made.copy(copy)
             spent.append(chain.rollup(copy, hour))
             shutil.rmtree(copy)
         return median(spent)

@@ -87,10 +87,10 @@ class Made:
     last: list[list[Study]] = field(repr=False)
 
     @classmethod
-    def build(cls, root: Path, rows: int) -> Made:
-        """Make the table."""
-        last_rows = min(HOURS * PER_HOUR, rows)
-        real = rows if rows <= REAL_ROWS else WITH_HEADERS
+    def build(cls, root: Path, rows: int, real: int = 0) -> Made:
+        """Make the table, with data files for `real` rows."""
+        real = real or (rows if rows <= REAL_ROWS else WITH_HEADERS)
+        last_rows = min(HOURS * PER_HOUR, real)
         old = list(takewhile(lambda s: s.first < real - last_rows, studies()))
         newest = old[-1].first + old[-1].instances if old else 0
         arriving = studies(newest, _LAST)
@@ -113,7 +113,8 @@ class Made:
             "creates": (10_000, 0, 0, 1),
             "trickle": (1_000, 5, 0, TRICKLE),
         }[kind]
-        scale = min(1, self.rows / (HOURS * PER_HOUR))
+        last = sum(study.instances for some in self.last for study in some)
+        scale = min(1, last / (HOURS * PER_HOUR))
         counts = [round(n * scale) or min(n, 1) for n in (creates, updates, deletes)]
         random, arriving, folders = Random(kind), studies(_SEQUENCE, _NEW), []
         for hour in range(of):
@@ -165,6 +166,10 @@ class Made:
         found = pa.concat_tables(taken)
         return found.take(random.sample(range(len(found)), min(count, len(found))))
 
+    def copy(self, folder: Path) -> None:
+        """Copy the table. Data files never change, so that the copy may share them."""
+        shutil.copytree(self.root, folder, copy_function=os.link, dirs_exist_ok=True)
+
     def cost(self, kind: str, way: str, folders: Sequence[Path], rounds: int) -> Cost:
         """Measure hours in one way, each round on a copy of the table."""
         found: list[dict[str, Any]] = []
@@ -173,8 +178,7 @@ class Made:
         while len(found) < rounds and (len(found) < 1 or sum(found[-1]["cpu"]) < LONG):
             copy = self.root.parent / "copy"
             shutil.rmtree(copy, ignore_errors=True)
-            # Data files never change, so that the copy may share them.
-            shutil.copytree(self.root, copy, copy_function=os.link)
+            self.copy(copy)
             table = copy / INSTANCE.name
             found.append(_run(way, table, folders))
             after = DeltaTable(str(table))

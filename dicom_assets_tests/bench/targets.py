@@ -194,13 +194,14 @@ def as_plot(told: Mapping[str, Any]) -> str:
             'aria-label="CPU seconds of an hour against the rows of the table">'
         ),
         (
-            f"<style>text{{fill:#57606a;stroke:none}}.g{{stroke:#d0d7de}}{light}path{{fill:none}}"
+            "<style>text{fill:#57606a;stroke:none}.g{stroke:#d0d7de}"
+            f"{light}path{{fill:none}}"
             "@media(prefers-color-scheme:dark){text{fill:#9ea7b3}.g{stroke:#30363d}"
             f"{dark}path{{fill:none}}}}</style>"
         ),
         (
-            f'<text x="{_LEFT}" y="20">CPU seconds of an hour with 10,000 changes in recent studies, '
-            "against the rows of the table</text>"
+            f'<text x="{_LEFT}" y="20">CPU seconds of an hour with 10,000 changes in recent '
+            "studies, against the rows of the table</text>"
         ),
     ]
     value = low

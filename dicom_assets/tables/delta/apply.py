@@ -29,7 +29,6 @@ from dicom_assets.tables.delta.commit import (
     parquet_properties,
 )
 from dicom_assets.tables.delta.files import (
-    PIECE_BYTES,
     PIECE_ROWS,
     DataFile,
     Replacement,
@@ -98,9 +97,8 @@ def write_rows(snapshot: "Snapshot", rows: pa.Table) -> Iterator[DataFile]:
             for value in pc.unique(values).to_pylist()
         ]
     batch = batch.select([name for name in schema.names if name != column])
-    size = max(1, min(PIECE_ROWS, PIECE_BYTES * len(batch) // max(batch.nbytes, 1)))
     for partition, at in groups:
-        pieces = (batch.take(at.slice(i, size)) for i in range(0, len(at), size))
+        pieces = (batch.take(at.slice(i, PIECE_ROWS)) for i in range(0, len(at), PIECE_ROWS))
         yield write(snapshot, pieces, partition)
 
 

@@ -116,7 +116,7 @@ class Twins:
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few rows have several pieces and row groups."""
-    monkeypatch.setattr(files, "PIECE_ROWS", 2)
+    monkeypatch.setattr(files, "READ_ROWS", 2)
     monkeypatch.setattr(applied, "PIECE_ROWS", 2)
     monkeypatch.setattr(files, "ROW_GROUP_ROWS", 3)
 
