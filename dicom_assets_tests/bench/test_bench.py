@@ -37,12 +37,13 @@ def test_rows_are_those_of_an_archive() -> None:
     assert rows.schema.equals(INSTANCE.arrow())
     assert rows["sequence"].to_pylist() == list(range(len(rows)))
     assert len(set(texts(rows["sopinstanceuid"]))) == len(rows)
-    headers = [json.loads(t, object_pairs_hook=_once) for t in texts(rows["metadata_string"])]
-    for column, tag in TAGS.items():
-        assert [header[tag]["Value"][0] for header in headers] == texts(rows[column])
     lengths = pc.binary_length(rows["metadata_string"])
     assert 2_000 < pc.quantile(lengths, 0.5)[0].as_py() < 3_200
     assert 5_000 < pc.mean(lengths).as_py() < 9_000
+    few = rows.take(list(range(0, len(rows), 50)))
+    headers = [json.loads(t, object_pairs_hook=_once) for t in texts(few["metadata_string"])]
+    for column, tag in TAGS.items():
+        assert [header[tag]["Value"][0] for header in headers] == texts(few[column])
 
 
 @pytest.fixture(scope="module")
