@@ -120,7 +120,7 @@ class Bench:
                         self._kind(made, kind)
                 if rows <= 10 * LARGE:
                     rollups[rows] = self._rollup(made)
-        self._take(self._ratios(rollups))
+        self._take(self.ratios(rollups))
 
     def _kind(self, made: Made, kind: str) -> None:
         folders = made.hours(kind)
@@ -159,7 +159,8 @@ class Bench:
             shutil.rmtree(copy)
         return median(spent)
 
-    def _ratios(self, rollups: dict[int, float]) -> Iterator[Measured]:
+    def ratios(self, rollups: dict[int, float]) -> Iterator[Measured]:
+        """Yield the ratios of what hours cost, and of `series` and `study` by rows of the table."""
         small, large = self.sizes.rows[0], self.sizes.rows[1]
         base = self._cpu("recent", "ours", small)
         for rows, name in zip(self.sizes.rows[1:], ("1m", "3m", "10m", "50m"), strict=False):

@@ -1,7 +1,7 @@
 """The benchmark itself, at its smallest: rows as real ones, every way right, every target told."""
 
 import json
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -13,7 +13,8 @@ from deltalake import DeltaTable
 from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.delta.arrow import pc, texts
 from dicom_assets_tests.bench import archive, ways
-from dicom_assets_tests.bench.hours import TRICKLE, Cost, Made
+from dicom_assets_tests.bench.__main__ import Bench, Sizes
+from dicom_assets_tests.bench.hours import KINDS, TRICKLE, Cost, Made
 from dicom_assets_tests.bench.measure import Measured
 from dicom_assets_tests.bench.targets import TARGETS, as_json, as_page, as_plot
 
@@ -106,3 +107,28 @@ def test_every_target_is_told() -> None:
     assert "this project" in shown
     assert "DeltaTable.merge" in shown
     assert "prefers-color-scheme:dark" in shown
+
+
+def test_hours_give_the_ratios_of_their_targets() -> None:
+    """Each target of an hour of `instance` is counted the right way round; a fused file shows."""
+    spent = {"ours": 1.0, "append": 0.5, "merge": 30.0, "delete_append": 2.0, "dlt": 20.0}
+    bench = Bench(Sizes(), say=lambda _: None)
+    for kind, way, rows in product(KINDS, spent, bench.sizes.rows):
+        seconds = [[spent[way]] * (TRICKLE if kind == "trickle" else 1)]
+        files = (10, 10 + TRICKLE - 1) if kind == "trickle" else (10, 11)
+        if kind != "trickle" or rows == bench.sizes.rows[0]:
+            bench.costs.append(Cost(kind, way, rows, seconds, 100, rows, files))
+    ratios = {m.name: m.ratio for m in bench.ratios(dict.fromkeys(bench.sizes.rows, 1.0))}
+    assert ratios == {
+        "flat_recent_1m": 1,
+        "peak_mb": 100,
+        "instance_vs_append_recent": 2,
+        "instance_vs_append_creates": 2,
+        "vs_merge_1m": 30,
+        "vs_delete_append_scattered_1m": 0.5,
+        "vs_dlt_1m": 20,
+        "trickle_growth": 1,
+        "trickle_fused": 1,
+        "rollup_flat": 1,
+    }
+    assert ratios.keys() <= TARGETS.keys()
