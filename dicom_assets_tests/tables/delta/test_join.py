@@ -81,6 +81,7 @@ def test_headers_are_not_held_as_they_are(store: Store, monkeypatch: pytest.Monk
     """Of 60 MB of them, no more than some stretches lie in memory at once."""
     monkeypatch.setattr(joining, "STRETCH_BYTES", 2**20)
     monkeypatch.setattr(files, "ROW_GROUP_BYTES", 2**20)
+    monkeypatch.setattr(files, "PIECE_BYTES", 2**20)
     for start in range(0, 1_500, 500):
         insert(
             store,
