@@ -9,7 +9,7 @@ held compressed, and each is sorted alone when it is written. Every old file is 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Bytes of rows that are sorted at once, about.
 STRETCH_BYTES: Final = 32 * 2**20
+# Bytes that are compressed at once: of each column by itself, so that fewer would not pay.
+COMPRESSED_BYTES: Final = 2 * 2**20
 _PLACE: Final = "_place"
 
 
@@ -61,8 +63,8 @@ def _sorted(
         placed, of = piece.append_column(_PLACE, at), pc.divide(at, length)
         for number in ints(pc.unique(of)):
             if number not in stretches:
-                stretches[number] = _Stretch(placed.schema, "zstd" if count > 1 else None)
-            stretches[number].write(placed.filter(pc.equal(of, number)))
+                stretches[number] = _Stretch(placed.schema)
+            stretches[number].add(placed.filter(pc.equal(of, number)))
     for number in sorted(stretches):
         yield from stretches.pop(number).ordered()
 
@@ -70,19 +72,25 @@ def _sorted(
 class _Stretch:
     """Rows that lie side by side in the new file, with their places in it."""
 
-    def __init__(self, schema: pa.Schema, compression: Any) -> None:  # noqa: ANN401 - a codec's name
+    def __init__(self, schema: pa.Schema) -> None:
         self._sink = pa.BufferOutputStream()
-        options = pa.ipc.IpcWriteOptions(compression=compression)
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
         self._stream = pa.ipc.new_stream(self._sink, schema, options=options)
+        self._loose, self._size = list[pa.RecordBatch](), 0
 
-    def write(self, rows: pa.RecordBatch) -> None:
+    def add(self, rows: pa.RecordBatch) -> None:
         """Add rows, in any order."""
-        self._stream.write_batch(rows)
+        self._loose.append(rows)
+        self._size += rows.nbytes
+        if self._size > COMPRESSED_BYTES:
+            self._stream.write_table(pa.Table.from_batches(self._loose).combine_chunks())
+            self._loose, self._size = [], 0
 
     def ordered(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, without their places."""
         self._stream.close()
-        rows = pa.ipc.open_stream(self._sink.getvalue()).read_all().combine_chunks()
+        packed = list(pa.ipc.open_stream(self._sink.getvalue()))
+        rows = pa.Table.from_batches([*packed, *self._loose]).combine_chunks()
         order, names = pc.sort_indices(rows[_PLACE]), rows.column_names[:-1]
         (batch,) = rows.select(names).to_batches()
         for start in range(0, len(order), PIECE_ROWS):
