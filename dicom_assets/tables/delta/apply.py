@@ -64,12 +64,7 @@ def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, objec
     replacements.append(Replacement((), tuple(appended)))
     if not any(replacement.olds or replacement.news for replacement in replacements):
         return snapshot.version
-    version = commit(snapshot, replacements, note)
-    if studies is not None:
-        olds = [old for replacement in replacements for old in replacement.olds]
-        news = [new for replacement in replacements for new in replacement.news]
-        studies.exchange(olds, {(n.path, n.size): studies.hashes(n.studies) for n in news})
-    return version
+    return commit(snapshot, replacements, note)
 
 
 def with_columns_of(snapshot: "Snapshot") -> "Snapshot":

@@ -383,7 +383,7 @@ def test_readers_see_the_same_rows_with_other_values_in_the_columns(store: Store
     assert new.drop(COLUMNS).equals(old.drop(COLUMNS))
     assert new.to_dicts() == [filled(r) for r in rows]
     (entry,) = DeltaTable(store.urls["kept"]).history(1)
-    assert json.loads(entry["dicom_assets"]) == {"run_id": "r", "files": 2, "rows": 9}
+    assert json.loads(entry["dicom_assets"]) == {"run_id": "r", "added": 2, "removed": 2, "rows": 9}
     assert opened(store).count() == 9
 
 
