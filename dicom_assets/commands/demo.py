@@ -23,7 +23,7 @@ from dicom_assets.commands.progress import working
 from dicom_assets.definitions import build_definitions, io_manager
 from dicom_assets.defs.partitions import hour_key
 from dicom_assets.defs.run_tags import tags_of
-from dicom_assets.emulator import sample
+from dicom_assets.emulator import claim, sample
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
 from dicom_assets.tables.catalogue import TABLES
@@ -67,12 +67,12 @@ def _hours(settings: Settings, progress: Callable[[int, int], None]) -> tuple[da
     Hours after the last entry are left out, so that a demo on the next day does nothing again.
     """
     directory, delay = Path(ARCHIVE_DIRECTORY), timedelta(minutes=settings.delay_minutes)
-    first = sample.first_hour(directory, now=datetime.now(UTC), delay=delay)
+    first = claim.first_hour(directory, now=datetime.now(UTC), delay=delay)
     archive = sample.prepare_archive(directory, first_hour=first, progress=progress)
     newest = archive.latest(header=False)
     filled = first if newest is None else floor_hour(datetime_of(newest.ticks))
     closed = floor_hour(datetime.now(UTC) - delay) - HOUR
-    return first, min(closed, max(filled, first + sample.SPAN - HOUR))
+    return first, min(closed, max(filled, first + claim.SPAN - HOUR))
 
 
 def _materialize(
