@@ -1,6 +1,7 @@
 """The commands of `dicom-assets`, a module or a room for each. `cli` lists them.
 
-- `demo`, `dev`, `adopt`, `docs`, `alerts_test`, `emulator`, `erasure`, `narrow`, `repair`, `view`:
+- `demo`, `dev`, `adopt`, `docs`, `alerts_test`, `emulator`, `erasure`, `import_`, `narrow`, `repair`,
+  `view`:
   a module each.
 - `check`, `estimate`, `find`, `migrate`, `fabric`: a room each. The command and its options are in
   `__init__`, sentences and grids in `report`.
