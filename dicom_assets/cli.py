@@ -32,12 +32,24 @@ COMMANDS: Final = {
     "migrate": ("migrate", "Take over the tables that Data Factory's template wrote."),
     "narrow": ("narrow", "Remove the rows of data partitions that are not kept any more."),
     "repair": ("repair", "Show what other programs wrote to the tables, and mend it with --yes."),
+    "sql": ("sql", "Ask the tables in SQL, or one of nineteen questions by name."),
     "view": ("view", "Print SQL that shows the tables under DICOM's keywords."),
 }
 
 
 # Those that work on an archive of `import`, too.
-NAMED: Final = ("adopt", "check", "dev", "erased", "estimate", "find", "narrow", "repair", "view")
+NAMED: Final = (
+    "adopt",
+    "check",
+    "dev",
+    "erased",
+    "estimate",
+    "find",
+    "narrow",
+    "repair",
+    "sql",
+    "view",
+)
 
 
 def _name_option() -> click.Option:

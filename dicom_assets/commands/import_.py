@@ -261,7 +261,7 @@ def _hours(settings: Settings, root: Path, archive: "Archive") -> list["Span"]:
 
     store = io_manager(settings).store()
     newest = store.open(CHANGE).greatest("sequence", ["sequence"])["sequence"].to_pylist()
-    fresh = archive.since((newest[0] if newest else 0) + 1)
+    fresh = archive.since((newest[0] or 0 if newest else 0) + 1)
     changed = {floor_hour(datetime_of(entry.ticks)) for entry in fresh}
     latest = archive.latest(header=False)
     if latest is None:
