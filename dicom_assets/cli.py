@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "narrow": ("narrow", "Remove the rows of data partitions that are not kept any more."),
     "repair": ("repair", "Show what other programs wrote to the tables, and mend it with --yes."),
     "sql": ("sql", "Ask the tables in SQL, or one of nineteen questions by name."),
+    "status": ("status", "Print whether the tables are complete."),
     "view": ("view", "Print SQL that shows the tables under DICOM's keywords."),
 }
 
@@ -48,6 +49,7 @@ NAMED: Final = (
     "narrow",
     "repair",
     "sql",
+    "status",
     "view",
 )
 

@@ -1,7 +1,7 @@
 """The commands of `dicom-assets`, a module or a room for each. `cli` lists them.
 
 - `demo`, `dev`, `adopt`, `docs`, `alerts_test`, `emulator`, `erasure`, `import_`, `narrow`,
-  `repair`, `sql`, `view`: a module each.
+  `repair`, `sql`, `status`, `view`: a module each.
 - `check`, `estimate`, `find`, `migrate`, `fabric`: a room each. The command and its options are in
   `__init__`, sentences and grids in `report`.
 - `home`: DAGSTER_HOME for commands that start Dagster; `progress`: the line on stderr of a command

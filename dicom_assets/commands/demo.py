@@ -119,7 +119,7 @@ def _print_hints(console: Console, settings: Settings) -> None:
     console.print(f"The tables lie in [bold]{shown}[/].")
     if find_spec("duckdb"):
         python = running.relative_to(here) if running.is_relative_to(here) else running
-        study = f"study = deltalake.DeltaTable('{shown}/{settings.study_table_path}').scan()"
+        study = f"study = deltalake.DeltaTable('{shown}/{settings.study_table_path}').to_pyarrow_dataset()"
         sql = (
             "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
         )

@@ -10,7 +10,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -53,7 +53,6 @@ _WORDS: Final[Mapping[str, str]] = {
     "encrypted": "encrypted in a zip file",
 }
 _APART_TICKS: Final = 10_000  # a millisecond between two instances
-_HOURS_PER_RUN: Final = 8_784  # a year
 
 
 @click.command("import")
@@ -70,7 +69,7 @@ def import_(paths: tuple[Path, ...], name: str, spread: str | None, undo: bool) 
 
     The files stay where they are, and are not changed. A second import adds what is new.
     """
-    if os.environ.get("DICOM_SERVICE_URL", "").strip():
+    if not Settings.from_environment(complete=False).is_embedded:
         raise click.ClickException(
             "files are imported into an archive of their own, but DICOM_SERVICE_URL is set: unset "
             "it. To store files in your service, use its STOW-RS"
@@ -253,7 +252,10 @@ def _follow(settings: Settings, root: Path, archive: "Archive") -> str:
 
 
 def _hours(settings: Settings, root: Path, archive: "Archive") -> list["Span"]:
-    """Return the hours that the tables have to follow, and note the first of all."""
+    """Return the hours that the tables have to follow, and note the first of all.
+
+    They are those that hold an entry: nothing can have arrived between two imports.
+    """
     from dicom_assets.definitions import io_manager
     from dicom_assets.schema import CHANGE
     from dicom_assets.tables.sync import followed
@@ -261,28 +263,17 @@ def _hours(settings: Settings, root: Path, archive: "Archive") -> list["Span"]:
 
     store = io_manager(settings).store()
     newest = store.open(CHANGE).greatest("sequence", ["sequence"])["sequence"].to_pylist()
-    fresh = archive.since((newest[0] or 0 if newest else 0) + 1)
-    changed = {floor_hour(datetime_of(entry.ticks)) for entry in fresh}
-    latest = archive.latest(header=False)
-    if latest is None:
+    logged = newest[0] or 0 if newest else 0
+    hours = {e.sequence: floor_hour(datetime_of(e.ticks)) for e in archive.since(1)}
+    if not hours:
         return []
+    changed = {hour for sequence, hour in hours.items() if sequence > logged}
     claim = root / f"{OWN_ARCHIVE}.first-hour"
     known = [datetime.fromisoformat(claim.read_text("utf-8").strip())] if claim.exists() else []
-    first, last = min([*known, *changed, floor_hour(datetime_of(latest.ticks))]), latest.ticks
+    first, last = min([*known, *hours.values()]), max(hours.values())
     claim.write_text(f"{first.isoformat()}\n", encoding="utf-8")
-    end = floor_hour(datetime_of(last)) + HOUR
-    shown = followed(store, Bounds(Window.between(first, end)))
-    due = (first + n * HOUR for n in range((end - first) // HOUR))
-    return [*_slices(spans_of([*changed, *(hour for hour in due if hour not in shown)]))]
-
-
-def _slices(spans: Sequence["Span"]) -> Iterator["Span"]:
-    from dicom_assets.window import HOUR, Span
-
-    for span in spans:
-        for first in range(0, span.count, _HOURS_PER_RUN):
-            last = min(first + _HOURS_PER_RUN, span.count) - 1
-            yield Span(span.first + first * HOUR, span.first + last * HOUR)
+    shown = followed(store, Bounds(Window.between(first, last + HOUR)))
+    return spans_of(changed | {*hours.values()} - shown)
 
 
 def _write_refused(root: Path, refused: Sequence["Refusal"]) -> None:
