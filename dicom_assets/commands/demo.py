@@ -119,7 +119,8 @@ def _print_hints(console: Console, settings: Settings) -> None:
     console.print(f"The tables lie in [bold]{shown}[/].")
     if find_spec("duckdb"):
         python = running.relative_to(here) if running.is_relative_to(here) else running
-        study = f"study = deltalake.DeltaTable('{shown}/{settings.study_table_path}').to_pyarrow_dataset()"
+        table = f"deltalake.DeltaTable('{shown}/{settings.study_table_path}')"
+        study = f"study = {table}.to_pyarrow_dataset()"
         sql = (
             "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
         )

@@ -111,6 +111,7 @@ class Search:
     refused: list[Refusal] = field(default_factory=list)
     size: int = 0
     _met: set[tuple[int, int]] = field(default_factory=set)
+    _paths: set[Path] = field(default_factory=set)
 
     def add(self, path: Path) -> None:
         """Add the files of a folder, of a DICOMDIR's folder, or of a zip file, or one file."""
@@ -119,6 +120,8 @@ class Search:
             path = path.parent
         if not path.is_dir():
             self._file(path)
+            return
+        if not self._is_new(path):
             return
         for folder, below, names in os.walk(path, followlinks=True, onerror=self._unreadable):
             # A link may lead to a folder that was met, or above: each is entered once.
@@ -145,6 +148,9 @@ class Search:
 
     def _file(self, path: Path) -> None:
         """Add one file. Anything that is no plain file, such as a pipe, is refused."""
+        if path in self._paths:
+            return
+        self._paths.add(path)
         try:
             str(path).encode()
             known = path.stat()
