@@ -47,7 +47,6 @@ from dicom_assets.emulator import claim
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import INSTANCE, SERIES, STUDY, Table
 from dicom_assets.settings import (
-    ARCHIVE_DIRECTORY,
     LOOPBACK_DIRECTORY,
     NEWEST_FIRST,
     Settings,
@@ -151,7 +150,8 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     backfill = columns_job(load)
     hourly_job = tables_job(load)
     jobs_of_checks = check_jobs(names)
-    upstream = service_spec(names, settings.service_url or ARCHIVE_DIRECTORY, shown[INSTANCE.name])
+    address = settings.service_url or settings.archive_directory
+    upstream = service_spec(names, address, shown[INSTANCE.name])
     return dg.Definitions(
         assets=[upstream, *dg.with_source_code_references(assets)],
         asset_checks=checks,
@@ -207,7 +207,7 @@ def dicom_service(settings: Settings) -> DicomService:
     }
     if settings.service_url is not None:
         return DicomService(url=settings.service_url, **shared)
-    archive = str(Path(ARCHIVE_DIRECTORY).absolute())
+    archive = str(Path(settings.archive_directory).absolute())
     first = _first_hour(settings).isoformat()
     return EmbeddedDicomService(archive=archive, first_hour=first, **shared)
 
@@ -215,7 +215,7 @@ def dicom_service(settings: Settings) -> DicomService:
 def _first_hour(settings: Settings) -> datetime:
     """Return the start when none is set: 48 hours before the first use, kept in a file since."""
     delay = timedelta(minutes=settings.delay_minutes)
-    beside = ARCHIVE_DIRECTORY if settings.is_embedded else LOOPBACK_DIRECTORY
+    beside = settings.archive_directory if settings.is_embedded else LOOPBACK_DIRECTORY
     return claim.first_hour(Path(beside), now=datetime.now(UTC), delay=delay)
 
 
