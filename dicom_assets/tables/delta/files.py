@@ -416,7 +416,9 @@ class _Source:
                         continue
                     others = [name for name in stored if name != column]
                     rows = parquet.read_row_group(group, others, use_threads=False)
-                    rows = rows.append_column(column, keys[column]).filter(mask)
+                    rows = rows.append_column(column, keys[column])
+                    # Before the filter, which knows no views.
+                    rows = padded(rows, schema).filter(mask)
                 found.append(padded(rows, schema))
         rows = pa.concat_tables(found)
         for name, value in self._file.partition.items():
