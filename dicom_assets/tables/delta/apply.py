@@ -64,12 +64,7 @@ def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, objec
     replacements.append(Replacement((), tuple(appended)))
     if not any(replacement.olds or replacement.news for replacement in replacements):
         return snapshot.version
-    version = commit(snapshot, replacements, note)
-    if studies is not None:
-        olds = [old for replacement in replacements for old in replacement.olds]
-        news = [new for replacement in replacements for new in replacement.news]
-        studies.exchange(olds, {(n.path, n.size): studies.hashes(n.studies) for n in news})
-    return version
+    return commit(snapshot, replacements, note)
 
 
 def with_columns_of(snapshot: "Snapshot") -> "Snapshot":
@@ -209,11 +204,14 @@ class _Changes:
     def _pieces(
         self, file: DataFile, kept: "pa.Array[Any]", patched: "pa.Array[Any]"
     ) -> Iterator[pa.RecordBatch]:
-        done, is_patched = 0, patched.null_count < len(patched)
+        done = 0
         for piece in pieces_of(self._snapshot, file):
             at, keep = (column.slice(done, len(piece)) for column in (patched, kept))
             done += len(piece)
-            changed = with_columns(piece, self._patched(piece, at) if is_patched else None)
+            # Most pieces have no row that changes. They are not copied.
+            changed = with_columns(
+                piece, self._patched(piece, at) if at.null_count < len(at) else None
+            )
             left = changed if pc.all(keep).as_py() else changed.filter(keep)
             if left.num_rows:
                 yield left

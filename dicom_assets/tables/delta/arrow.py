@@ -100,6 +100,8 @@ def taken(column: "pa.ChunkedArray[Any]", at: "pa.Array[Any]") -> "pa.Array[Any]
 
 def padded(part: _Rows, schema: pa.Schema) -> _Rows:
     """Return rows with all columns of a schema; those that the part lacks are null."""
+    if part.schema.equals(schema):
+        return part
     columns = [
         part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
         for f in schema

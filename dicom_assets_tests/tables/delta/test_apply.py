@@ -123,7 +123,7 @@ class Twins:
 def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of a few rows have several pieces and row groups, and tables of a few files a cache."""
     make_small(monkeypatch)
-    monkeypatch.setattr(files, "PIECE_ROWS", 2)
+    monkeypatch.setattr(files, "READ_ROWS", 2)
     monkeypatch.setattr(applied, "PIECE_ROWS", 2)
     monkeypatch.setattr(files, "ROW_GROUP_ROWS", 3)
 
