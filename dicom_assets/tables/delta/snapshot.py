@@ -84,13 +84,19 @@ class Snapshot:
         self, column: str, first: object, end: object, columns: Sequence[str] | None = None
     ) -> pa.Table:
         """Return the rows whose column holds a value from `first` to before `end`."""
-        none = self._none(columns)
-        if self.delta is None:
-            return none
-        names = list(dict.fromkeys([*none.column_names, column]))
-        rows = self._read(files_between(self, column, first, end), self.table.arrow(names))
-        inside = pc.and_(pc.greater_equal(rows[column], first), pc.less(rows[column], end))
-        return rows.filter(inside).select(none.column_names)
+        pieces = self.pieces_between(column, first, end, columns)
+        return pa.concat_tables([self._none(columns), *pieces])
+
+    def pieces_between(
+        self, column: str, first: object, end: object, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield the same rows by data file. Files are chosen by the statistics in the log."""
+        names = self._none(columns).column_names
+        schema = self.table.arrow([*dict.fromkeys([*names, column])])
+        for file in files_between(self, column, first, end):
+            rows = self._read([file], schema)
+            inside = pc.and_(pc.greater_equal(rows[column], first), pc.less(rows[column], end))
+            yield rows.filter(inside).select(names)
 
     def _read(self, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
         """Return all rows of files in the columns of a schema."""
