@@ -12,24 +12,28 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from deltalake.transaction import AddAction, CommitProperties, RemoveAction
 
 from dicom_assets import schema
+from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.files import DataFile
 from dicom_assets.tables.delta.retry import Run
+from dicom_assets.window import datetime_of
 from dicom_assets_tests.components.test_histories import Container
 from dicom_assets_tests.property import world
 from dicom_assets_tests.property.headers import minimal_header
 from dicom_assets_tests.property.histories import PARTITIONS, START, History, Operation
 from dicom_assets_tests.property.oracle import TICKS_PER_HOUR, Key
-from dicom_assets_tests.property.world import TABLES, Scenario, World
+from dicom_assets_tests.property.world import MARKS, TABLES, Scenario, World
 from dicom_assets_tests.support import steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from dicom_assets.tables.delta.snapshot import Store
     from dicom_assets_tests.components.azurite import Azurite
     from dicom_assets_tests.components.cloud import Cloud
     from dicom_assets_tests.components.gate import Gate
@@ -64,8 +68,10 @@ def test_an_hour_costs_few_requests_however_long_the_log_and_however_many_the_fi
     with World(scenario, Container(signed_in.root())) as made:
         for hour in range(before):
             _run(world.urls(tmp_path), made, hour)
+        if files:
+            _add_files(steps.store_of(world.urls(tmp_path)), files)
         for name in TABLES:
-            _grow(signed_in.azurite, tmp_path / name, f"{made.root / name}", commits, files)
+            _grow(signed_in.azurite, tmp_path / name, f"{made.root / name}", commits)
         for hour in range(before, hours):
             gate.forget()
             _run(world.urls(made.root), made, hour)
@@ -110,43 +116,44 @@ def _run(urls: dict[str, str], made: World, hour: int) -> None:
     steps.derive(store, schema.STUDY, window, run)
 
 
-def _grow(azurite: Azurite, table: Path, url: str, commits: int, more: int) -> None:
-    """The table is in the container, as it would be after so many commits and a checkpoint.
+def _add_files(store: Store, count: int) -> None:
+    """Add files of a row each to all tables: a study and an hour each, of years ago."""
+    for table in TABLES.values():
+        if table.name == "rejected":
+            continue
+        target, files = store.open(table), list[DataFile]()
+        for number in range(1, count + 1):
+            uid, ticks = f"1.9.{number}", START - number * TICKS_PER_HOUR
+            values = {
+                "partitionname": PARTITIONS[0],
+                "studyinstanceuid": uid,
+                "seriesinstanceuid": uid,
+                "sopinstanceuid": uid,
+                "sequence": -number,
+                "timestamp_ticks": ticks,
+                "action": "Create",
+                "hour": datetime_of(ticks),
+                **dict.fromkeys(MARKS, datetime_of(ticks)),
+            }
+            known = {name: name if name in values else name.lower() for name in table.names}
+            row = {name: values[at] for name, at in known.items() if at in values}
+            files += target.stage(pa.Table.from_pylist([row], schema=table.arrow()))
+        target.commit(Difference(table, staged=files), {})
 
-    It may have more files. These hold what no hour touches: `change` and `sync` rows of years ago.
-    """
-    if not DeltaTable.is_deltatable(str(table)):
-        return
+
+def _grow(azurite: Azurite, table: Path, url: str, commits: int) -> None:
+    """The table is in the container, as it would be after so many commits and a checkpoint."""
     path = url.removeprefix("abfss://").replace("@devstoreaccount1.dfs.core.windows.net", "")
-    if more and table.name in {"change", "sync"}:
-        _add_files(table, more)
-    DeltaTable(str(table)).create_checkpoint()
-    log = table / "_delta_log"
+    delta, log = DeltaTable(str(table)), table / "_delta_log"
+    delta.create_checkpoint()
     hint = json.loads((log / "_last_checkpoint").read_text(encoding="utf-8"))
-    checkpoint = max(log.glob("*.checkpoint.parquet"))
+    newest = f"_delta_log/{delta.version():020}"
     files = {f.relative_to(table).as_posix(): f.read_bytes() for f in table.rglob("part-*.parquet")}
+    files |= {f"_studies/{f.name}": f.read_bytes() for f in table.glob("_studies/*")}
     kept = 0 if table.name == "sync" else commits
-    files |= {f"_delta_log/{version:020}.json": _EMPTY for version in range(kept, commits + 1)}
-    files[f"_delta_log/{commits:020}.checkpoint.parquet"] = checkpoint.read_bytes()
+    files |= {f"_delta_log/{version:020}.json": _EMPTY for version in range(kept, commits)}
+    for ending in ("json", "checkpoint.parquet"):
+        content = (table / f"{newest}.{ending}").read_bytes()
+        files[f"_delta_log/{commits:020}.{ending}"] = content
     files["_delta_log/_last_checkpoint"] = json.dumps(hint | {"version": commits}).encode()
     azurite.put_all({f"{path}/{name}": content for name, content in files.items()})
-
-
-def _add_files(table: Path, count: int) -> None:
-    """Add files to the log that nobody ever has to open, because their statistics tell."""
-    delta = DeltaTable(str(table))
-    column = {"change": "timestamp_ticks", "sync": "hour"}[table.name]
-    old = {"change": 1, "sync": "2001-01-01T00:00:00Z"}[table.name]
-    ends = {column: old} | ({"sequence": -1} if table.name == "change" else {})
-    nulls = dict.fromkeys(ends, 0)
-    stats = {"numRecords": 1, "minValues": ends, "maxValues": ends, "nullCount": nulls}
-    partitions = {"partitionName": PARTITIONS[0]} if delta.metadata().partition_columns else {}
-    actions: list[AddAction | RemoveAction] = [
-        AddAction(f"old-{n}.parquet", 999, partitions, 1, True, json.dumps(stats))
-        for n in range(count)
-    ]
-    partitioned = list(delta.metadata().partition_columns)
-    once = CommitProperties(max_commit_retries=0)
-    delta.create_write_transaction(
-        actions, "append", delta.schema(), partitioned, commit_properties=once
-    )

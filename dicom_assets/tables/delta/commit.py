@@ -26,7 +26,7 @@ from deltalake.schema import Field
 
 from dicom_assets.feed_contract import READING_EDITION
 from dicom_assets.header.extraction import EDITION
-from dicom_assets.schema import REJECTED, SYNC, Column, Table
+from dicom_assets.schema import REJECTED, Column, Table
 from dicom_assets.tables.delta.retry import conflicts
 from dicom_assets.tables.delta.table_errors import conflict_error
 
@@ -34,12 +34,10 @@ if TYPE_CHECKING:
     from dicom_assets.tables.delta.files import DataFile
 
 ROW_GROUP_ROWS = 20_000
-# Opening a table reads its checkpoint with a dozen requests, and each commit since with two. A new
-# checkpoint costs as much again. An hour costs the same on average with one every 3 to 6 commits,
-# and with 3 the dearest hour costs least. `sync` is small, and has two commits an hour.
+# For writers that are not this project's. Ours make checkpoints more often (`files.commit`).
 CHECKPOINT = "delta.checkpointInterval"
-_CHECKPOINT_COMMITS = {SYNC.name: 2}
 FIXED_PROPERTIES = {
+    CHECKPOINT: "10",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "true",
 }
@@ -77,8 +75,8 @@ NOTE = "dicom_assets"
 CONFLICTS = "conflicts"
 _ACTION = "_action"
 # By default the engine lists the whole log after a commit, to remove expired files: with 10,000
-# commits three requests. `maintenance` does that once a night.
-HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+# commits three requests. `maintenance` does that once a night. Checkpoints come before a commit.
+HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,6 @@ def parquet_properties(table: Table) -> WriterProperties:
 def table_properties(table: Table, retention_hours: int) -> dict[str, str]:
     """Return the properties of a table of this project."""
     return FIXED_PROPERTIES | {
-        CHECKPOINT: str(_CHECKPOINT_COMMITS.get(table.name, 3)),
         RETENTION: f"interval {retention_hours} hours",
         STATISTICS: ",".join(_skipped_by(table)),
     }

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import quote, unquote
@@ -29,6 +28,7 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction, RemoveAction
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
+from dicom_assets.schema import SYNC
 from dicom_assets.tables.delta.arrow import Values, is_in, padded, pc
 from dicom_assets.tables.delta.commit import (
     HOOKS,
@@ -38,7 +38,7 @@ from dicom_assets.tables.delta.commit import (
     once,
     with_statistics,
 )
-from dicom_assets.tables.delta.handles import storage_of
+from dicom_assets.tables.delta.handles import Output, storage_of
 from dicom_assets.tables.delta.table_errors import conflict_error, raise_table_errors
 
 if TYPE_CHECKING:
@@ -53,6 +53,13 @@ PIECE_BYTES: Final = 8 * 2**20
 ROW_GROUP_BYTES: Final = 32 * 2**20
 # A smaller file is read with one request, whatever is wanted of it.
 WHOLE_BYTES: Final = 2 * 2**20
+# Opening a table reads its checkpoint with a dozen requests, and each commit since with two. A new
+# checkpoint costs as much again. By count an hour costs the same on average with one every 3 to 6
+# commits, and with 3 the dearest hour costs least. `sync` is small, and has two commits an hour. A
+# young table is opened faster without.
+CHECKPOINT_COMMITS: Final = {SYNC.name: 2}
+CHECKPOINT_COMMITS_OF_OTHERS: Final = 3
+CHECKPOINT_FROM: Final = 9
 # What a value has in memory beside its own bytes, about: an offset, an entry of a dictionary.
 _VALUE_BYTES: Final = 8
 
@@ -203,7 +210,7 @@ def is_decodable(snapshot: "Snapshot", file: DataFile) -> bool:
 
     Raises TableUnavailableError when its bytes could not be read at all.
     """
-    source, rows = _Source(snapshot, file), 0
+    source, rows = _Source(snapshot, file, keeps=False), 0
     try:
         for piece in source.pieces():
             piece.validate(full=True)
@@ -273,6 +280,10 @@ def commit(
         rows = sum(new.rows or 0 for new in news)
         counts = {"added": len(news), "removed": len(olds), "rows": rows}
         studies = snapshot.studies if snapshot.table.has_studies else None
+        between = CHECKPOINT_COMMITS.get(snapshot.table.name, CHECKPOINT_COMMITS_OF_OTHERS)
+        if snapshot.version >= CHECKPOINT_FROM and snapshot.version % between == 0:
+            # Before the commit: after it, the handle would read the whole checkpoint again.
+            delta.create_checkpoint()
         delta.create_write_transaction(
             [action for replacement in replacements for action in _actions(replacement)],
             mode="append",
@@ -375,10 +386,10 @@ def _actions(replacement: Replacement) -> Iterator[AddAction | RemoveAction]:
 class _Source:
     """A data file, read in the table's columns and types, without the partition column."""
 
-    def __init__(self, snapshot: "Snapshot", file: DataFile) -> None:
+    def __init__(self, snapshot: "Snapshot", file: DataFile, *, keeps: bool = True) -> None:
         self._storage = storage_of(snapshot.delta, {file.path: file.size} if file.size else None)
         self._file, self._table = file, snapshot.table
-        self._small_file = partial(snapshot.handles.small_file, snapshot.url, file.path, file.size)
+        self._snapshot, self._keeps = snapshot, keeps
         # Of all rows in memory, about, once the file was opened.
         self.decoded_bytes = 0
         whole = arrow_schema(snapshot.delta)
@@ -397,14 +408,17 @@ class _Source:
                 pass
 
     def _whole(self) -> bytes:
+        at, handles = (self._snapshot.url, self._file.path), self._snapshot.handles
+        if self._keeps and (kept := handles.kept(*at)) is not None:
+            return kept
         with self._storage.open_input_file(self._file.path) as opened:
-            return bytes(opened.read())
+            return handles.keep(*at, bytes(opened.read()))
 
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
         small = self._file.size <= WHOLE_BYTES
         with (
-            pa.BufferReader(self._small_file(self._whole))
+            pa.BufferReader(self._whole())
             if small
             else self._storage.open_input_file(self._file.path)
         ) as opened:
@@ -491,16 +505,16 @@ class _Source:
         statistics, studies = _Statistics(self._counted), set[str]()
         column = self._table.study_column if self._table.has_studies else None
         with (
-            self._storage.open_output_stream(path) as sink,
-            pq.ParquetWriter(sink, self._schema, **layout) as writer,
+            Output(self._storage, path, WHOLE_BYTES) as sink,
+            pq.ParquetWriter(cast("Any", sink), self._schema, **layout) as writer,
         ):
             for group in _row_groups(pieces, self._table.file_rows or ROW_GROUP_ROWS):
                 rows = pa.Table.from_batches(group, self._schema)
                 statistics.add(rows)
                 studies.update(() if column is None else pc.unique(rows[column]).to_pylist())
                 writer.write_table(rows)
-            writer.close()
-            size = sink.tell()
+        if sink.content is not None:
+            self._snapshot.handles.keep(self._snapshot.url, path, sink.content)
         count = written[0].num_rows
         if expected not in {count, None}:
             raise TableUnavailableError(
@@ -511,7 +525,7 @@ class _Source:
         return DataFile(
             path,
             self._file.partition,
-            size,
+            sink.size,
             count,
             statistics=statistics.of_file(),
             studies=frozenset(studies - {None}),

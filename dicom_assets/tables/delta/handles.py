@@ -13,10 +13,11 @@ handle up to date takes two for each commit since the last look.
 """
 
 import copy
+import io
 import json
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, cast
@@ -52,18 +53,47 @@ def storage_of(
     return pyarrow.fs.PyFileSystem(handler)
 
 
+class Output(io.RawIOBase):
+    """A stream to a new file in the folder of a table. It keeps the bytes of a small file."""
+
+    def __init__(self, storage: pyarrow.fs.PyFileSystem, path: str, most: int) -> None:
+        """Keep `content` while it has `most` bytes or fewer, else None."""
+        # Arrow's own stream takes no bytes from Python, and there is no public way to this one.
+        handler = cast("Any", storage).handler._handler  # noqa: SLF001
+        self._stream, self._most = handler.open_output_stream(path, None), most
+        self.size, self.content = 0, cast("bytes | None", b"")
+
+    def writable(self) -> bool:
+        """It is for writing."""
+        return True
+
+    def write(self, part: Any, /) -> int:  # noqa: ANN401 - Arrow gives bytes
+        """Write bytes, and return their number."""
+        self._stream.write(part)
+        self.size += len(part)
+        if self.content is not None:
+            self.content = self.content + part if self.size <= self._most else None
+        return len(part)
+
+    def close(self) -> None:
+        """Finish the file."""
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
 class Handles:
     """The handles of one store, by thread and URL.
 
     Also the last look at each table of the step that is at work, if one is (`Store.recent`), and
-    the small data files that were read, which never change.
+    the small data files that were read or written, which never change.
     """
 
     def __init__(self) -> None:
         """Hold none."""
         self._held = dict[tuple[int, str], _Handle]()
         self.looks, self.is_step = dict[str, Any](), False
-        self._small, self._small_bytes = dict[tuple[str, str, int], bytes](), 0
+        self._small = dict[tuple[str, str], bytes]()
 
     def __reduce__(self) -> tuple[type["Handles"], tuple[()]]:
         """Hold none in another process either."""
@@ -82,16 +112,16 @@ class Handles:
         self._held[key] = held
         return held.lent()
 
-    def small_file(self, url: str, path: str, size: int, read: Callable[[], bytes]) -> bytes:
-        """Return the bytes of a small data file, read once while there is space for them."""
-        key = url, path, size
-        if key not in self._small:
-            if self._small_bytes + size > SMALL_FILES_BYTES:
-                self._small.clear()
-                self._small_bytes = 0
-            self._small[key] = read()
-            self._small_bytes += size
-        return self._small[key]
+    def kept(self, url: str, name: str) -> bytes | None:
+        """Return the bytes of a small file of a table, if they are here."""
+        return self._small.get((url, name))
+
+    def keep(self, url: str, name: str, content: bytes) -> bytes:
+        """Keep the bytes of a small file, instead of all others when there is no space."""
+        if sum(map(len, self._small.values())) + len(content) > SMALL_FILES_BYTES:
+            self._small.clear()
+        self._small[url, name] = content
+        return content
 
     def committed(self, name: str, url: str) -> None:
         """Expect a newer version of a table, which the step looks at again."""

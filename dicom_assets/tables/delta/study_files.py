@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from dicom_assets.tables.delta.arrow import Values, ints, is_in, numbers, packed, pc
 from dicom_assets.tables.delta.files import WHOLE_BYTES, DataFile, column_of, data_files
-from dicom_assets.tables.delta.handles import storage_of
+from dicom_assets.tables.delta.handles import Output, storage_of
 
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
@@ -107,9 +107,9 @@ class StudyFiles:
         if len(fresh) > RECENT_FILES or sum(map(len, fresh.values())) > RECENT_ENTRIES:
             both = {**base.entries(), **fresh}
             name, fresh = f"base-{uuid.uuid4()}.index", {}
-            self._write(name, {place: both[place] for place in active & both.keys()})
+            self._write(name, {place: both[place] for place in active & both.keys()}, name)
             self._remove_bases({name, base.name})
-        self._write(_RECENT, fresh, base=name)
+        self._write(_RECENT, fresh, f"{_RECENT} of {hash(frozenset(active))}", base=name)
 
     def _unlisted(self) -> Iterator[tuple[_Place, Values]]:
         """Yield the files that no part lists with their hashes, read from the files."""
@@ -134,9 +134,17 @@ class StudyFiles:
         return recent, self._read(recent.base) if recent.base else _NONE
 
     def _read(self, name: str) -> "_Part":
+        handles, url = self._snapshot.handles, self._snapshot.url
+        # A base never changes. `recent` is believed as it was for the very same files.
+        at = f"{name} of {hash(frozenset(self._active))}" if name == _RECENT else name
         try:
-            opened = self._storage.open_input_file(f"{CACHE_FOLDER}/{name}")
-            source = pa.BufferReader(opened.read()) if opened.size() <= WHOLE_BYTES else opened
+            source: Any = handles.kept(url, at)
+            if source is None:
+                source = self._storage.open_input_file(f"{CACHE_FOLDER}/{name}")
+                if source.size() <= WHOLE_BYTES:
+                    source = handles.keep(url, at, bytes(source.read()))
+            if isinstance(source, bytes):
+                source = pa.BufferReader(source)
             parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
             texts = parquet.metadata.metadata or {}
             if texts[_DIGEST] != _digest(texts[_NOTE]):
@@ -150,7 +158,8 @@ class StudyFiles:
         except _ERRORS:
             return _NONE
 
-    def _write(self, name: str, files: Mapping[_Place, Values], *, base: str = "") -> None:
+    def _write(self, name: str, files: Mapping[_Place, Values], at: str, *, base: str = "") -> None:
+        """Write a part, and keep it under the name `at`."""
         places = list(files)
         rows = pa.table(
             {
@@ -178,12 +187,14 @@ class StudyFiles:
             "store_schema": False,
         }
         with (
-            self._storage.open_output_stream(f"{CACHE_FOLDER}/{name}") as sink,
-            pq.ParquetWriter(sink, rows.schema, **layout) as writer,
+            Output(self._storage, f"{CACHE_FOLDER}/{name}", WHOLE_BYTES) as sink,
+            pq.ParquetWriter(cast("Any", sink), rows.schema, **layout) as writer,
         ):
             writer.write_table(rows, GROUP_ENTRIES)
             # Not as metadata of the columns, which would be lost without Arrow's own schema.
             writer.add_key_value_metadata(told)
+        if sink.content is not None:
+            self._snapshot.handles.keep(self._snapshot.url, at, sink.content)
 
     def _remove_bases(self, kept: Collection[str]) -> None:
         """Remove all bases but those that a reader may still read."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from dicom_assets.schema import Table
-from dicom_assets.tables.delta.commit import CHECKPOINT, FIXED_PROPERTIES, RETENTION, arrow_schema
+from dicom_assets.tables.delta.commit import FIXED_PROPERTIES, RETENTION, arrow_schema
 from dicom_assets.tables.delta.handles import open_delta
 from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
@@ -62,7 +62,7 @@ def _settings(delta: Delta, retention_hours: int) -> Iterator[str]:
     if properties.get(RETENTION, kept) != kept:
         yield f"{RETENTION} is not {kept}"
     # Other values are the owner's choice. A table that was taken over may lack properties.
-    unset = [name for name in (CHECKPOINT, *FIXED_PROPERTIES, RETENTION) if name not in properties]
+    unset = [name for name in (*FIXED_PROPERTIES, RETENTION) if name not in properties]
     if unset:
         yield f"properties are missing: {', '.join(unset)}"
     on = [name for name, off in _OFF.items() if properties.get(name, off).lower() != off]

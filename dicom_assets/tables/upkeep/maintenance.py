@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import tenacity
 
@@ -79,10 +79,12 @@ class _Care:
 
     @contextmanager
     def opened(self) -> Iterator[Delta]:
-        """Yield the newest version. Errors of the engine leave the block as ours."""
-        snapshot = self.store.open(self.table)
-        with raise_table_errors(self.table, snapshot.url):
-            yield cast("Delta", snapshot.delta)
+        """Yield the newest version. Errors of the engine leave the block as ours.
+
+        By a handle of its own, because the clean-up removes what an older one still goes by.
+        """
+        with raise_table_errors(self.table, self.store.urls[self.table.name]):
+            yield self.store.delta(self.table)
 
 
 def maintain(store: Store, table: Table, run: Run) -> Outcome:

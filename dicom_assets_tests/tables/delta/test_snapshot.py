@@ -548,7 +548,7 @@ def test_a_data_file_that_is_lost_makes_the_table_unavailable(store: Store, writ
     insert(store, INSTANCE, [row(1, patientname=SECRET)])
     (lost,) = files(store, INSTANCE)
     lost.unlink()
-    snapshot = store.open(INSTANCE)
+    snapshot = replace(store).open(INSTANCE)  # this process has just written the file
     difference = Difference(INSTANCE, updates=instances(row(2)))
     with pytest.raises(TableUnavailableError, match="could not be read or written"):
         _ = snapshot.commit(difference, NOTE) if write else snapshot.rows()

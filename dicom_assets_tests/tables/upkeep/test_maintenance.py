@@ -135,7 +135,7 @@ def test_a_table_without_our_properties_gets_them_and_keeps_its_owners(
     assert DeltaTable(url).protocol().min_writer_version == 2
 
 
-@pytest.mark.parametrize(("now", "then"), [("100", "3"), ("7", "7")], ids=["ours", "the owner's"])
+@pytest.mark.parametrize(("now", "then"), [("100", "10"), ("7", "7")], ids=["ours", "the owner's"])
 def test_the_interval_of_checkpoints_that_an_earlier_release_wrote_is_shortened(
     store: Store, now: str, then: str
 ) -> None:
