@@ -272,7 +272,7 @@ def _without_tie_offset(_: object) -> Any:  # noqa: ANN401 - a method
 
 
 def _looks_once(_: object) -> Any:  # noqa: ANN401 - a function
-    return lambda _version, attempt: [converge(attempt)]
+    return lambda _version, attempt, _before=None: [converge(attempt)]
 
 
 def _no_tombstones(_: object) -> Any:  # noqa: ANN401 - a function

@@ -39,7 +39,9 @@ def _actions(log: Path) -> Iterator[Action]:
     checkpoints = sorted(log.glob("*.checkpoint*.parquet"))
     for path in checkpoints:
         for row in pq.read_table(path).to_pylist():
-            yield {kind: _plain(told) for kind, told in row.items() if told is not None}
+            action = {kind: _plain(told) for kind, told in row.items() if told is not None}
+            # The newest one holds all files. Those of an older one may be gone.
+            yield action if path == checkpoints[-1] else {"commitInfo": {}, "old": action}
     newest = checkpoints[-1].name[:20] if checkpoints else ""
     for path in sorted(log.glob("*.json")):
         for line in path.read_text(encoding="utf-8").splitlines():

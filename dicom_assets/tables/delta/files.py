@@ -38,7 +38,7 @@ from dicom_assets.tables.delta.commit import (
     once,
     with_statistics,
 )
-from dicom_assets.tables.delta.handles import Output, storage_of
+from dicom_assets.tables.delta.handles import Output, folder_of
 from dicom_assets.tables.delta.table_errors import conflict_error, raise_table_errors
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ WHOLE_BYTES: Final = 2 * 2**20
 # checkpoint costs as much again. By count an hour costs the same on average with one every 3 to 6
 # commits, and with 3 the dearest hour costs least. `sync` is small, and has two commits an hour. A
 # young table is opened faster without.
-CHECKPOINT_COMMITS: Final = {SYNC.name: 2}
-CHECKPOINT_COMMITS_OF_OTHERS: Final = 3
+COMMITS_TO_CHECKPOINT_OF: Final = {SYNC.name: 2}
+COMMITS_TO_CHECKPOINT: Final = 3
 CHECKPOINT_FROM: Final = 9
 # What a value has in memory beside its own bytes, about: an offset, an entry of a dictionary.
 _VALUE_BYTES: Final = 8
@@ -280,7 +280,7 @@ def commit(
         rows = sum(new.rows or 0 for new in news)
         counts = {"added": len(news), "removed": len(olds), "rows": rows}
         studies = snapshot.studies if snapshot.table.has_studies else None
-        between = CHECKPOINT_COMMITS.get(snapshot.table.name, CHECKPOINT_COMMITS_OF_OTHERS)
+        between = COMMITS_TO_CHECKPOINT_OF.get(snapshot.table.name, COMMITS_TO_CHECKPOINT)
         if snapshot.version >= CHECKPOINT_FROM and snapshot.version % between == 0:
             # Before the commit: after it, the handle would read the whole checkpoint again.
             delta.create_checkpoint()
@@ -387,7 +387,7 @@ class _Source:
     """A data file, read in the table's columns and types, without the partition column."""
 
     def __init__(self, snapshot: "Snapshot", file: DataFile, *, keeps: bool = True) -> None:
-        self._storage = storage_of(snapshot.delta, {file.path: file.size} if file.size else None)
+        self._storage = folder_of(snapshot.delta, {file.path: file.size} if file.size else None)
         self._file, self._table = file, snapshot.table
         self._snapshot, self._keeps = snapshot, keeps
         # Of all rows in memory, about, once the file was opened.

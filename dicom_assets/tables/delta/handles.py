@@ -1,11 +1,11 @@
-"""The engine's handles of tables, brought up to date where they would be opened again.
+"""Handles of tables, as the engine has them: brought up to date, not opened again.
 
 Opening a table takes a dozen requests, and two for each commit since its checkpoint. Bringing a
 handle up to date takes two for each commit since the last look.
 
-- A handle moves here only, and only while nobody uses it. Whoever looks at a newer version while an
-  older one is in use gets a handle of their own. Those who look at the same version share one: a
-  commit of files does not move it, and whatever does takes it out of here.
+- A handle moves here only, and only while nobody uses it. A look at a newer version gets another
+  handle while an older one is in use. Looks at the same version share one: a commit of files does
+  not move it, and any other operation that does takes it out of here.
 - A handle is believed again only while the log still has the commit that it ends with. The engine
   does not notice a table that was removed, made anew or restored: such a table is opened.
 - A thread has its own handles. They live as long as the store whose storage options they have, and
@@ -41,7 +41,7 @@ def open_delta(
         return None
 
 
-def storage_of(
+def folder_of(
     delta: DeltaTable | None, sizes: Mapping[str, int] | None = None
 ) -> pyarrow.fs.PyFileSystem:
     """Return the folder of a table, by the handle's own connection and its token.
@@ -205,7 +205,7 @@ class _Handle:
 def _newest_commit(delta: DeltaTable) -> bytes:
     """Return the newest commit of a handle's version, nothing when the log does not have it."""
     try:
-        with storage_of(delta).open_input_file(f"_delta_log/{delta.version():020}.json") as opened:
+        with folder_of(delta).open_input_file(f"_delta_log/{delta.version():020}.json") as opened:
             return opened.read()
     except (DeltaError, OSError):
         return b""

@@ -292,6 +292,7 @@ class Store:
     @contextmanager
     def step(self) -> Iterator[None]:
         """Let a step of a run look at a table once, where it need not be the newest version."""
+        self._handles.looks.clear()
         self._handles.is_step = True
         try:
             yield

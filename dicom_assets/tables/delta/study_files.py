@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from dicom_assets.tables.delta.arrow import Values, ints, is_in, numbers, packed, pc
 from dicom_assets.tables.delta.files import WHOLE_BYTES, DataFile, column_of, data_files
-from dicom_assets.tables.delta.handles import Output, storage_of
+from dicom_assets.tables.delta.handles import Output, folder_of
 
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
@@ -65,7 +65,7 @@ class StudyFiles:
         self._active = {(file.path, file.size): file for file in data_files(snapshot)}
         self._known = dict[_Place, Values]()
         self._table_id = str(cast("Any", snapshot.delta).metadata().id)
-        self._storage = storage_of(snapshot.delta)
+        self._storage = folder_of(snapshot.delta)
 
     def of(self, studies: Sequence[str]) -> list[DataFile]:
         """Return the files that have rows of one of the studies, and seldom one that has none."""

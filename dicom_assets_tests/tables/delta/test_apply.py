@@ -91,8 +91,8 @@ class Twins:
 
     @property
     def here(self) -> Snapshot:
-        """The newest version of ours."""
-        return self.store.open(self.table)
+        """The newest version of ours, as a process sees it that has looked at nothing before."""
+        return replace(self.store).open(self.table)
 
     def next(self) -> Difference:
         """A random difference of the rows that there are."""

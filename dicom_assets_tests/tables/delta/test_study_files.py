@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -60,8 +61,8 @@ class Log:
 
     @property
     def here(self) -> Snapshot:
-        """The newest version."""
-        return self.store.open(CHANGE)
+        """The newest version, as a process sees it that has looked at nothing before."""
+        return replace(self.store).open(CHANGE)
 
     @property
     def base(self) -> str:

@@ -308,7 +308,7 @@ def _grow(root: Path) -> None:
     )
     for _ in range(COMMITS):
         write_deltalake(url, rows, mode="append")
-    DeltaTable(url).alter.set_table_properties({"delta.checkpointInterval": "100"})
+    DeltaTable(url).alter.set_table_properties({"delta.checkpointInterval": "1000"})
 
 
 @pytest.fixture
