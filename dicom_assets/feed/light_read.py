@@ -53,8 +53,8 @@ class LightRead:
         self._failures = listing.connection.failures
         self._was_miscounted = False
 
-    def read(self, window: Window) -> Entries:
-        """Return every entry of the window, once."""
+    def read(self, window: Window, take: Callable[[pa.Table], None] | None = None) -> Entries:
+        """Return every entry of the window, once. Those that `take` gets are not in the result."""
         tables, rejections = [change_rows([])], dict[Identity, Rejection]()
         identities = list["pa.Array[Any]"]()
         start = window.start
@@ -65,7 +65,7 @@ class LightRead:
             identities.append(pa.array({*stretch.rows, *unusable}, pa.int64()))
             entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
             kept = [e for e in entries if self._kept is None or e.partition in self._kept]
-            tables.append(change_rows(kept))
+            (take or tables.append)(change_rows(kept))
             self._skipped += len(entries) - len(kept)
             self._seen += len(stretch.rows)
             start = stretch.window.end

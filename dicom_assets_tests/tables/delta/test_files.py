@@ -186,7 +186,7 @@ def test_other_columns_and_the_order_of_rows_stay(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any piece may be the first to change, and each is read once."""
-    monkeypatch.setattr(files, "PIECE_ROWS", 3)
+    monkeypatch.setattr(files, "READ_ROWS", 3)
     rows = made(store, [row(n) for n in (5, 3, 9, 1, 8, 2, 7, 6, 4, 0)])
     asked: list[list[int]] = []
 
@@ -219,7 +219,7 @@ def test_a_written_file_is_zstd_and_keeps_no_statistics_of_headers(store: Store)
 
 def test_row_groups_are_bounded_by_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is filled as far as pieces go; readers skip by them."""
-    monkeypatch.setattr(files, "PIECE_ROWS", 7_000)
+    monkeypatch.setattr(files, "READ_ROWS", 7_000)
     rows = [row(1, header="{}")] * (2 * ROW_GROUP_ROWS + 1)
     made(store, rows)
     exchange(store)

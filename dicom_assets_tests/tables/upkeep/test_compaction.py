@@ -323,12 +323,11 @@ def test_an_hour_between_any_two_looks_is_kept(
     """Before the files are chosen, before they are read, and before they are exchanged."""
     writer(alone)
     looks = iter(range(1, 100))
-    listed = compaction.data_files
 
     def stepped(snapshot: Snapshot) -> list[DataFile]:
         if next(looks) == look:
             writer(store)
-        return listed(snapshot)
+        return data_files(snapshot)
 
     monkeypatch.setattr(compaction, "data_files", stepped)
     compact(store, INSTANCE, RUN)
