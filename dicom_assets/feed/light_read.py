@@ -41,13 +41,13 @@ STEADY_READINGS: Final = 3
 # So often is a service asked for its count once a request failed or a count was wrong, because it
 # may hold back the same row from the page and from the count. Before that, once is enough.
 CONFIRMATIONS: Final = 3
-# Rows by which a page is ahead, at most: an offset costs the service as much as a count.
+# A page is ahead by so many rows at most: an offset costs the service as much as a count.
 MOST_AHEAD: Final = 4 * STRETCH_ROWS
-# A new stretch costs a count and a part of a page. So it has so many pages at least.
-LEAST_PAGES: Final = 3
-# For each full page but the first, so many pages may be ahead of the list's end. So a window of one
-# page costs no more than that page and its count, and one of a few pages hardly more.
-AHEAD_PER_PAGE: Final = 3
+# Each stretch costs a count and a page that is not full. So one is cut only if it leaves pages.
+LEAST_PAGES: Final = 2
+# Pages ahead may be in vain: at first as many as are in flight, later one for so many full pages.
+# None is requested before the second full page, so that a window of one page costs none.
+PAGES_IN_VAIN: Final = 4
 # Where a stretch begins, the best first: at a second, a millisecond, a tick.
 _UNITS: Final = (TICKS_PER_SECOND, TICKS_PER_SECOND // 1_000, 1)
 
@@ -242,7 +242,8 @@ class LightRead:
         """Request pages ahead of the longest stretches, as many as requests may be in flight."""
         size = self._listing.batch_size
         ahead = sum(request.first is not None for _, request in in_flight)
-        most = AHEAD_PER_PAGE * (self._full_pages - 1) - 2 * self._in_vain - ahead
+        most = self._in_flight - 1 + self._full_pages // PAGES_IN_VAIN - self._in_vain - ahead
+        most *= self._full_pages > 1
         left = {one: one.left / size for one in self._proofs if one.is_open and not one.ahead}
         cuts = Counter[_Stretch]()
         for _ in range(min(most, self._in_flight - len(in_flight) - len(self._due))):
@@ -253,8 +254,8 @@ class LightRead:
         for stretch, count in cuts.items():
             stretch.ahead = count
             for number in range(1, count + 1):
-                # A little less than whole pages, so that the one before the cut is not full.
-                rows = round(left[stretch] * number / (count + 1)) * size - size // 10
+                # A little less than whole pages each, so that no page has a few rows only.
+                rows = round(left[stretch] * number / (count + 1)) * size - number * (size // 10)
                 start = stretch.paging.position
                 position = Position(start.ticks, start.offset + rows)
                 first = stretch.first + len(stretch.rows) + rows
@@ -269,19 +270,22 @@ class LightRead:
             for stretch in self._proofs:
                 if stretch.window.end == end:
                     stretch.last = min(first + len(page.rows), stretch.last or MAX_INT64)
-        ticks = _best_cut(page)
-        for stretch in self._proofs:
-            if stretch.is_open and stretch.paging.position.ticks < ticks < stretch.window.end:
+        ticks = sorted(row.ticks for row in page.rows)
+        for stretch in self._proofs if ticks else ():
+            read = stretch.paging.position.ticks
+            cut = _best_cut(ticks) or _best_cut([read, ticks[0]])
+            if stretch.is_open and read < cut < stretch.window.end > ticks[0]:
                 self._cuts += 1
                 self._met.update(row.identity for row in page.rows)
-                rows = [row for row in page.rows if row.ticks >= ticks]
+                rows = [row for row in page.rows if row.ticks >= cut]
+                is_first = len(rows) < len(page.rows)
                 first += len(page.rows) - len(rows)
-                self._end_at(stretch, ticks, first, replace(page, rows=rows))
+                self._end_at(stretch, cut, first, replace(page, rows=rows) if is_first else None)
                 return
         self._in_vain += 1
 
-    def _end_at(self, stretch: _Stretch, ticks: int, first: int, page: Page) -> None:
-        """End a stretch at a tick, before which are `first` rows. Begin another with a page."""
+    def _end_at(self, stretch: _Stretch, ticks: int, first: int, page: Page | None) -> None:
+        """End a stretch at a tick, before which are `first` rows, and begin another there."""
         rest = _Stretch(Window(ticks, stretch.window.end), first, stretch.last)
         stretch.window, stretch.last = Window(stretch.window.start, ticks), first
         self._begin(rest, page)
@@ -342,13 +346,14 @@ class LightRead:
 
     def _shorten(self, stretch: _Stretch, page: Page) -> Page:
         """End the stretch in its last page, if not all its rows have one tick. Return the page."""
-        ticks = max(_best_cut(page), min(row.ticks for row in page.rows))
-        rows = {key: row for key, row in stretch.rows.items() if row.ticks < ticks}
-        if not rows:
+        ticks = sorted(row.ticks for row in page.rows)
+        cut = _best_cut(ticks) or ticks[0]
+        if next(iter(stretch.rows.values())).ticks >= cut:
             return page
-        rest = [row for row in stretch.rows.values() if row.ticks >= ticks]
-        stretch.rows = rows
-        self._end_at(stretch, ticks, stretch.first + len(rows), Page(rest, [], 0, is_full=True))
+        rest = [row for row in stretch.rows.values() if row.ticks >= cut]
+        stretch.rows = {key: row for key, row in stretch.rows.items() if row.ticks < cut}
+        first = stretch.first + len(stretch.rows)
+        self._end_at(stretch, cut, first, Page(rest, [], 0, is_full=True))
         return replace(page, is_full=False)
 
     def _is_counted(self, stretch: _Stretch) -> _Requests[bool]:
@@ -400,16 +405,13 @@ class LightRead:
         return page
 
 
-def _best_cut(page: Page) -> int:
-    """Return the best tick between two rows of a page, -1 if all its rows have one tick."""
-    pairs = list(pairwise(sorted(row.ticks for row in page.rows)))
-    cuts = (
-        after // unit * unit
-        for unit in _UNITS
-        for before, after in pairs
-        if before < after // unit * unit
-    )
-    return next(cuts, -1)
+def _best_cut(ticks: Sequence[int]) -> int:
+    """Return the best tick behind one of these, ascending, and not behind the next. 0 for none."""
+    for unit in _UNITS:
+        for before, after in pairwise(ticks):
+            if before < after // unit * unit:
+                return after // unit * unit
+    return 0
 
 
 def _unreadable_error(page: Page, window: Window) -> ServiceAnswerError:
