@@ -41,7 +41,7 @@ class ChangeFeed:
         api_version: int,
         batch_size: int,
         retry_seconds: float,
-        in_flight: int = 8,
+        in_flight: int,
         data_partitions: Partitions = None,
         reader: RowReader | None = None,
         credential: "TokenCredential | None" = None,
