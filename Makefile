@@ -36,7 +36,10 @@ lint: $(STAMP) ## ruff, its formatter, mypy and the direction of imports
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(STAMP) ## the benchmarks, to benchmarks/latest.json and latest.md, and hostile answers
+bench: $(STAMP) ## the benchmarks, to benchmarks/, and hostile answers; BENCH=full for hours of them
+	@# Without the environment of dlt and others the rest is measured, and it is said.
+	-@PATH="$$PWD/$(BIN):$$PATH" dicom_assets_tests/components/environment ../bench/peers \
+	  "a third of a gigabyte"
 	@$(BIN)/python -m dicom_assets_tests.bench
 	@$(BIN)/python -m dicom_assets_tests.bench.hostile
 

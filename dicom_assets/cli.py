@@ -7,12 +7,13 @@ seconds. Materializing, backfilling and watching are Dagster's own: `dagster ass
 """
 
 from importlib import import_module
+from keyword import iskeyword
 from typing import Final
 
 import click
 
 from dicom_assets.errors import DicomAssetsError
-from dicom_assets.settings import keep_private
+from dicom_assets.settings import keep_private, use_archive
 
 # By name: the module or room, in which the command has the same name, and the line of help.
 COMMANDS: Final = {
@@ -26,12 +27,39 @@ COMMANDS: Final = {
     "erased": ("erasure", "Show what still holds a study, and until when."),
     "estimate": ("estimate", "Estimate what loading the missing hours takes."),
     "fabric": ("fabric", "Microsoft Fabric: the tables in a Lakehouse."),
-    "find": ("find", "Explain why a UID or sequence is in the tables, or not."),
+    "find": ("find", "Find a study, and explain why it is in the tables, or not."),
+    "import": ("import_", "Bring a folder of DICOM files into tables of their own."),
     "migrate": ("migrate", "Take over the tables that Data Factory's template wrote."),
     "narrow": ("narrow", "Remove the rows of data partitions that are not kept any more."),
     "repair": ("repair", "Show what other programs wrote to the tables, and mend it with --yes."),
+    "sql": ("sql", "Ask the tables in SQL, or one of nineteen questions by name."),
+    "status": ("status", "Print whether the tables are complete."),
     "view": ("view", "Print SQL that shows the tables under DICOM's keywords."),
 }
+
+
+# Those that work on an archive of `import`, too.
+NAMED: Final = (
+    "adopt",
+    "check",
+    "dev",
+    "erased",
+    "estimate",
+    "find",
+    "narrow",
+    "repair",
+    "sql",
+    "status",
+    "view",
+)
+
+
+def _name_option() -> click.Option:
+    def use(_: click.Context, __: click.Parameter, name: str | None) -> None:
+        use_archive(name)
+
+    help_ = "Work on the archive of that name that `import` has made."
+    return click.Option(["--name"], callback=use, expose_value=False, is_eager=True, help=help_)
 
 
 class CommandList(click.Group):
@@ -46,7 +74,9 @@ class CommandList(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"dicom_assets.commands.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(module, cmd_name + "_" * iskeyword(cmd_name))
+        if cmd_name in NAMED and not any(option.name == "name" for option in command.params):
+            command.params.append(_name_option())
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature

@@ -89,10 +89,16 @@ class Headers:
 class Feed(Protocol):
     """A change feed as the tables need it. `feed.ChangeFeed` implements it over HTTP."""
 
-    def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
+    def entries(
+        self,
+        window: Window,
+        progress: Callable[[int], None] | None = None,
+        take: Callable[[pa.Table], None] | None = None,
+    ) -> Entries:
         """Return every entry of the window, without headers.
 
-        `progress` is called with the number of entries read so far.
+        `progress` is called with the number of entries read so far, `take` with the entries in
+        parts, in their order. Those that it got are not in the result.
         """
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterable[Headers]:

@@ -26,6 +26,8 @@ T = TypeVar("T")
 ARCHIVE_DIRECTORY = "data/archive"
 LOOPBACK_DIRECTORY = "data/loopback"
 HOME_DIRECTORY = "data/dagster"
+# The archive of a root that `dicom-assets import` made, below the root.
+OWN_ARCHIVE = "archive"
 FIRST_YEAR = 1990
 # A week: the time that the engines give a reader to finish with a replaced version.
 LEAST_RETENTION_HOURS = 168
@@ -460,6 +462,12 @@ class Settings:
         return self.service_url is None
 
     @property
+    def archive_directory(self) -> str:
+        """The folder of the embedded service's archive: that of the root if it has one."""
+        own = Path(self.tables_root, OWN_ARCHIVE)
+        return str(own) if own.is_dir() else ARCHIVE_DIRECTORY
+
+    @property
     def tables_root(self) -> str:
         """The root of the tables: a URL, or an absolute path."""
         url = self.tables_url
@@ -502,6 +510,42 @@ def keep_private() -> None:
     home = os.environ.get("DAGSTER_HOME") or HOME_DIRECTORY
     if not (grants(root, 0o077) or grants(home, 0o022)):
         os.umask(0o077)
+
+
+def use_archive(name: str | None) -> None:
+    """Let this process, and those that it starts, work on an archive that `import` has made.
+
+    Without a name it is the only one in `data/`, unless a setting says where the tables lie. Raises
+    SettingsError unless there is one of that name.
+    """
+    if os.environ.get("DICOM_SERVICE_URL"):
+        if name is None:
+            return
+        raise SettingsError("--name is for an archive of files, but DICOM_SERVICE_URL is set")
+    if name is None:
+        own = sorted(path.parent for path in Path("data").glob(f"*/{OWN_ARCHIVE}"))
+        is_told = os.environ.get("DICOM_TABLES_URL") or Path(ARCHIVE_DIRECTORY).is_dir()
+        if is_told or len(own) != 1:
+            return
+        root = own[0]
+    elif not (root := own_root(name)).joinpath(OWN_ARCHIVE).is_dir():
+        raise SettingsError(
+            f"there is no archive of the name {name} here: `dicom-assets import` makes it"
+        )
+    os.environ["DICOM_TABLES_URL"] = root.as_posix()
+    os.environ["DAGSTER_HOME"] = (root / "dagster").as_posix()
+
+
+def own_root(name: str) -> Path:
+    """Return the root of an archive of files, by its name; SettingsError for one that is none."""
+    taken = {Path(path).name for path in (ARCHIVE_DIRECTORY, LOOPBACK_DIRECTORY, HOME_DIRECTORY)}
+    taken |= {Path(DEFAULTS.tables_url).name}
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name, re.ASCII) or name in taken:
+        raise SettingsError(
+            "--name: small letters, digits, - and _ are needed, and another name than "
+            + ", ".join(sorted(taken))
+        )
+    return Path("data", name)
 
 
 def grants(path: str | Path, bits: int) -> bool:

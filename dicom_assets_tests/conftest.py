@@ -3,6 +3,7 @@
 Fixtures live in the folder that uses them.
 """
 
+import gc
 import os
 import socket
 import sqlite3
@@ -49,6 +50,11 @@ def pytest_collection_finish() -> None:
         from sqlalchemy import Engine, event
 
         event.listen(Engine, "connect", _do_not_wait)
+
+
+def pytest_unconfigure() -> None:
+    """Let the objects end that `definitions` has frozen: DuckDB lists its own that do not."""
+    gc.unfreeze()
 
 
 def _do_not_wait(connection: object, _: object) -> None:

@@ -12,19 +12,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
-import dagster as dg
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets import errors
 from dicom_assets.commands.home import dagster_home
+from dicom_assets.commands.materialize import materializer
 from dicom_assets.commands.progress import working
-from dicom_assets.definitions import build_definitions, io_manager
+from dicom_assets.definitions import io_manager
 from dicom_assets.defs.partitions import hour_key
-from dicom_assets.defs.run_tags import tags_of
-from dicom_assets.emulator import sample
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
+from dicom_assets.emulator import claim, sample
+from dicom_assets.schema import SERIES, STUDY, SYNC
 from dicom_assets.settings import ARCHIVE_DIRECTORY, Settings
 from dicom_assets.tables.catalogue import TABLES
 from dicom_assets.tables.delta.snapshot import ABSENT, Store
@@ -40,6 +38,11 @@ def demo() -> None:
             "the demo shows the embedded archive, but DICOM_SERVICE_URL is set: unset it, or use "
             "`dagster asset materialize` for your own service"
         )
+    if settings.archive_directory != ARCHIVE_DIRECTORY:
+        raise click.ClickException(
+            "the demo needs tables of its own, but DICOM_TABLES_URL is the root of an archive of "
+            "your files: unset it"
+        )
     home, console = dagster_home(), Console()
     text = "filling the archive with pydicom's DICOM files"
     with working(text, f"{text}: {{:,}} of {{:,}}") as progress:
@@ -48,14 +51,10 @@ def demo() -> None:
         f"[bold]Hours[/] {hour_key(first)} … {hour_key(last)} UTC, one run through Dagster"
     )
     with working("materializing change → instance → series, study"):
-        result = _materialize(settings, home, first, last)
-    if not result.success:
+        failures = materializer(settings, home)(Span(first, last))
+    if failures is not None:
         console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
-        failures = [event.step_failure_data.error for event in result.get_step_failure_events()]
-        causes = [error.cause or error for error in failures if error is not None]
-        # The messages of errors that are not ours may quote patients' values.
-        own = [cause.message for cause in causes if hasattr(errors, cause.cls_name or "")]
-        console.print("\n".join(own), markup=False)
+        console.print("\n".join(failures), markup=False)
         sys.exit(1)
     _print_tables(console, settings, io_manager(settings).store())
     _print_hints(console, settings)
@@ -67,30 +66,12 @@ def _hours(settings: Settings, progress: Callable[[int, int], None]) -> tuple[da
     Hours after the last entry are left out, so that a demo on the next day does nothing again.
     """
     directory, delay = Path(ARCHIVE_DIRECTORY), timedelta(minutes=settings.delay_minutes)
-    first = sample.first_hour(directory, now=datetime.now(UTC), delay=delay)
+    first = claim.first_hour(directory, now=datetime.now(UTC), delay=delay)
     archive = sample.prepare_archive(directory, first_hour=first, progress=progress)
     newest = archive.latest(header=False)
     filled = first if newest is None else floor_hour(datetime_of(newest.ticks))
     closed = floor_hour(datetime.now(UTC) - delay) - HOUR
-    return first, min(closed, max(filled, first + sample.SPAN - HOUR))
-
-
-def _materialize(
-    settings: Settings, home: Path, first: datetime, last: datetime
-) -> dg.ExecuteInProcessResult:
-    repository = build_definitions(settings).get_repository_def()
-    keys = [dg.AssetKey(table.name) for table in (CHANGE, INSTANCE, SERIES, STUDY)]
-    job = repository.get_implicit_job_def_for_assets(keys)
-    if job is None:
-        raise dg.DagsterInvariantViolationError("the four assets do not share their hours")
-    with dg.DagsterInstance.from_config(str(home)) as instance:
-        return job.execute_in_process(
-            instance=instance,
-            asset_selection=keys,
-            tags=tags_of(Span(first, last)),
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+    return first, min(closed, max(filled, first + claim.SPAN - HOUR))
 
 
 def _print_tables(console: Console, settings: Settings, store: Store) -> None:
@@ -138,7 +119,8 @@ def _print_hints(console: Console, settings: Settings) -> None:
     console.print(f"The tables lie in [bold]{shown}[/].")
     if find_spec("duckdb"):
         python = running.relative_to(here) if running.is_relative_to(here) else running
-        study = f"study = deltalake.DeltaTable('{shown}/{settings.study_table_path}').scan()"
+        table = f"deltalake.DeltaTable('{shown}/{settings.study_table_path}')"
+        study = f"study = {table}.to_pyarrow_dataset()"
         sql = (
             "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
         )

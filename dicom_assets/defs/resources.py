@@ -3,19 +3,20 @@
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from dicom_assets.defs.names import Names
 from dicom_assets.errors import NotYetError
-from dicom_assets.feed import ChangeFeed
-from dicom_assets.feed.http.timeouts import GLANCE
-from dicom_assets.feed.rows import RowReader
-from dicom_assets.feed.search import StudyCounts
 from dicom_assets.schema import INSTANCE, added
 from dicom_assets.settings import DEFAULTS, HEADER_COLUMNS
 from dicom_assets.window import Bounds, Partitions, Window, datetime_of
+
+if TYPE_CHECKING:
+    from dicom_assets.feed import ChangeFeed
+    from dicom_assets.feed.search import StudyCounts
 
 LONGEST_SLEEP_SECONDS = 5.0
 
@@ -67,16 +68,19 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         default=None,
         description="Form in which the header is kept: string, map or both; as the table says.",
     )
-    _feed: ChangeFeed | None = PrivateAttr(default=None)
+    _feed: "ChangeFeed | None" = PrivateAttr(default=None)
 
     def address(self) -> str:
         """Return the base URL. The embedded service starts with the first call."""
         return self.url
 
     @property
-    def feed(self) -> ChangeFeed:
+    def feed(self) -> "ChangeFeed":
         """The change feed, connected on first use."""
         if self._feed is None:
+            from dicom_assets.feed import ChangeFeed
+            from dicom_assets.feed.rows import RowReader
+
             table = added.tables(self.columns_file)[INSTANCE.name]
             form = self.header_columns or HEADER_COLUMNS[0]
             self._feed = ChangeFeed(
@@ -90,8 +94,11 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
             )
         return self._feed
 
-    def glance(self) -> ChangeFeed:
+    def glance(self) -> "ChangeFeed":
         """Return a feed that asks once and waits for seconds only, to be closed by the caller."""
+        from dicom_assets.feed import ChangeFeed
+        from dicom_assets.feed.http.timeouts import GLANCE
+
         return ChangeFeed(
             self.address(),
             api_version=self.api_version,
@@ -101,8 +108,10 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
             timeouts=GLANCE,
         )
 
-    def counts(self) -> StudyCounts:
+    def counts(self) -> "StudyCounts":
         """Return the service's search for studies, to be closed by the caller."""
+        from dicom_assets.feed.search import StudyCounts
+
         return StudyCounts(
             self.address(),
             api_version=self.api_version,

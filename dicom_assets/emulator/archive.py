@@ -238,15 +238,20 @@ class Archive:
         *,
         partition: str = MICROSOFT_DEFAULT,
         at: int | None = None,
+        file_path: str | None = None,
     ) -> int:
-        """Make the instance live, and return the sequence of its Create."""
+        """Make the instance live, and return the sequence of its Create.
+
+        `file_path` is the path of its file, for an archive of files that lie where they are.
+        """
         key = instance_key(header, partition)
         text = encode(header)
         with self._writing() as database:
             identity, is_live = self._row(database, key)
             if is_live:
                 raise AlreadyStored("the instance is stored already; delete it first")
-            sequence = self._append(database, identity, "Create", self._moment(at))
+            moment = self._moment(at)
+            sequence = self._append(database, identity, "Create", moment, file_path)
             database.execute(
                 "UPDATE instance SET current = ?, header = ? WHERE id = ?",
                 (sequence, text, identity),
@@ -390,6 +395,18 @@ class Archive:
         with self._connection() as database:
             return [row[1] for row in _under(database, partition, study, series, instance)]
 
+    def current(self, key: InstanceKey) -> ArchiveEntry | None:
+        """Return the entry that holds a live instance, None if it is not live."""
+        where = (
+            "WHERE instance.current = entry.sequence AND data_partition = ? AND study = ?"
+            " AND series = ? AND sop = ?"
+        )
+        return next(iter(self._read(where, key, header=True)), None)
+
+    def since(self, sequence: int) -> list[ArchiveEntry]:
+        """Return all entries from a sequence on, without headers."""
+        return self._read("WHERE sequence >= ? ORDER BY sequence", (sequence,), header=False)
+
     def partitions(self) -> list[str]:
         """Return the data partitions in which something was ever stored, and the default one."""
         rows = self._ask("SELECT DISTINCT data_partition FROM instance", ())
@@ -459,7 +476,9 @@ class Archive:
     def _moment(self, at: int | None) -> int:
         return self.clock() if at is None else at
 
-    def _read(self, where: str, values: tuple[int, ...], *, header: bool) -> list[ArchiveEntry]:
+    def _read(
+        self, where: str, values: tuple[int | str, ...], *, header: bool
+    ) -> list[ArchiveEntry]:
         view = _VIEW.format(header="instance.header" if header else "NULL")
         return [ArchiveEntry(*row) for row in self._ask(view + where, values)]
 
@@ -475,9 +494,16 @@ class Archive:
             return _row_id(database.execute(insert, key)), False
         return int(row[0]), bool(row[1])
 
-    def _append(self, database: sqlite3.Connection, identity: int, action: str, moment: int) -> int:
-        insert = "INSERT INTO entry (instance, action, ticks) VALUES (?, ?, ?)"
-        return _row_id(database.execute(insert, (identity, action, moment)))
+    def _append(
+        self,
+        database: sqlite3.Connection,
+        identity: int,
+        action: str,
+        moment: int,
+        file_path: str | None = None,
+    ) -> int:
+        insert = "INSERT INTO entry (instance, action, ticks, file_path) VALUES (?, ?, ?, ?)"
+        return _row_id(database.execute(insert, (identity, action, moment, file_path)))
 
     def _write_file(
         self, database: sqlite3.Connection, identity: int, sequence: int | None = None

@@ -93,10 +93,14 @@ class _Cut(Exception):  # noqa: N818 - what happened to the element
 
 
 class FilePart:
-    """A DICOM file in a larger file, read where it is, from its first byte on."""
+    """A DICOM file in a larger file, read where it is, from its first byte on.
+
+    `is_cut` turns True when the file is found to end inside an element.
+    """
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self._file, self._start, self.size = file, start, size
+        self.is_cut = False
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, all that are left if it is negative."""
@@ -231,6 +235,7 @@ def _up_to_end(part: FilePart, read: Callable[..., Dataset]) -> Dataset:
     except _UNDECODABLE as error:
         if part.tell() < part.size:
             raise
+        part.is_cut = True
         if isinstance(error, struct.error):
             # A length of four bytes is cut: without them it is a tag that is cut, and no error.
             part.size -= 4
@@ -258,6 +263,7 @@ def _end_at_the_cut(part: FilePart, dataset: Dataset) -> None:
             left = getattr(dataset, "buffer", part).seek(0, SEEK_END) - raw.value_tell
         else:
             left = len(raw.value)
+        part.is_cut |= left < raw.length
         if left < raw.length and _vr(raw) == VR.SQ:
             dataset[tag] = _unchecked(tag, VR.SQ, Sequence(_whole_items(part, raw, dataset)))
         elif left < raw.length and raw.value is not None:

@@ -1,6 +1,6 @@
 """Content of the embedded emulator: the DICOM files that pydicom ships, as two days of a clinic.
 
-Here: the first hour of the archive, filling it once for all processes, importing a user's files.
+Here: filling the archive once for all processes, importing a user's files.
 Not here: reading files (`headers`), the effect of a write (`archive`).
 
 The story is made by rule, not by chance: the same files give the same feed on every machine,
@@ -15,13 +15,10 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
 import pydicom
@@ -31,10 +28,12 @@ from dicom_assets.emulator import ticks
 from dicom_assets.emulator.archive import AlreadyStored, Archive, instance_key
 from dicom_assets.emulator.headers import FilePart, Refused, parse_file
 
+if TYPE_CHECKING:
+    from datetime import datetime
+
 ProgressCallback = Callable[[int, int], None]
 _Header = Mapping[str, Any]
 
-SPAN: Final = timedelta(hours=48)
 ALREADY_STORED: Final = "already-stored"
 UNREADABLE_FILE: Final = "unreadable-file"
 
@@ -82,22 +81,6 @@ class StoryStep(NamedTuple):
     action: Action
     header: _Header
     uids: tuple[str, ...] = ()
-
-
-def first_hour(directory: Path, *, now: datetime, delay: timedelta) -> datetime:
-    """Return the first hour of the archive, the same for every process from now on.
-
-    The first process claims 48 hours that are over, in a file. On a disk that cannot be written the
-    result moves with `now`.
-    """
-    claim = directory.with_name(f"{directory.name}.first-hour")
-    start = (now.astimezone(UTC) - delay).replace(minute=0, second=0, microsecond=0) - SPAN
-    with suppress(OSError):
-        claim.parent.mkdir(0o700, parents=True, exist_ok=True)
-        if not claim.exists():
-            _create_whole(claim, start.isoformat())
-        return datetime.fromisoformat(claim.read_text(encoding="utf-8").strip())
-    return start
 
 
 def prepare_archive(
@@ -256,23 +239,6 @@ def _below(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(file for file in path.rglob("*") if file.is_file())
-
-
-def _create_whole(path: Path, text: str) -> None:
-    """Create the file with this text, unless another process created it first."""
-    draft = path.with_name(f"{path.name}.{uuid4().hex}")
-    draft.write_text(f"{text}\n", encoding="utf-8")
-    try:
-        # A link appears whole or not at all, and never in place of another file.
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    except OSError:
-        # No links on this disk: a reader may see the file empty for an instant.
-        with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
-            file.write(f"{text}\n")
-    finally:
-        draft.unlink()
 
 
 def _silent(_done: int, _total: int) -> None:

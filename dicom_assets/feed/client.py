@@ -132,13 +132,19 @@ class ChangeFeed:
             return None
         return listed.row.key if isinstance(listed.row, Entry) else UNREADABLE
 
-    def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
+    def entries(
+        self,
+        window: Window,
+        progress: Callable[[int], None] | None = None,
+        take: Callable[[pa.Table], None] | None = None,
+    ) -> Entries:
         """Return every entry of the window, without headers.
 
-        `progress` is called after each page with the number of entries read so far.
+        `progress` is called after each page with the number of entries read so far, `take` with
+        the entries in parts, in their order. Those that it got are not in the result.
         """
         read = LightRead(self._listing, self._in_flight, self._data_partitions, progress)
-        return read.read(window)
+        return read.read(window, take)
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterator[Headers]:
         """Yield the headers of the wanted sequences as they arrive, in any order.

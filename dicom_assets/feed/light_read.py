@@ -15,9 +15,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
 import pyarrow as pa
@@ -43,13 +43,22 @@ STEADY_READINGS: Final = 3
 CONFIRMATIONS: Final = 3
 # A page is ahead by so many rows at most: an offset costs the service as much as a count.
 MOST_AHEAD: Final = 4 * STRETCH_ROWS
+# Stretches that are read and wait in memory for an earlier one. Beyond, only that one is read.
+MOST_WAITING: Final = 16
 # Each stretch costs a count and a page that is not full. So one is cut only if it leaves pages.
 LEAST_PAGES: Final = 2
 # Pages ahead may be in vain: at first as many as are in flight, later one for so many full pages.
 # None is requested before the second full page, so that a window of one page costs none.
 PAGES_IN_VAIN: Final = 4
+_REMEDY: Final = (
+    "Run again. If it stays so, look for a proxy or a cache between this machine and the service"
+)
 # Where a stretch begins, the best first: at a second, a millisecond, a tick.
 _UNITS: Final = (TICKS_PER_SECOND, TICKS_PER_SECOND // 1_000, 1)
+
+
+# An entry outside the window that was asked for, and its data partition if that is readable.
+_Stray: TypeAlias = tuple[Rejection, str | None]
 
 
 @dataclass(eq=False)
@@ -64,7 +73,7 @@ class _Stretch:
     first: int = 0
     last: int | None = None
     rows: dict[Identity, Listed] = field(default_factory=dict)
-    strays: dict[Identity, tuple[Rejection, str | None]] = field(default_factory=dict)
+    strays: dict[Identity, _Stray] = field(default_factory=dict)
     is_open: bool = True
     # Rows per tick on its latest page.
     density: float = 0.0
@@ -117,48 +126,32 @@ class LightRead:
         self._seen = self._pages = self._bytes = 0
         # Full pages, and what became of the pages ahead.
         self._full_pages = self._cuts = self._in_vain = 0
-        # The rows of pages in which a stretch began.
-        self._met = set[Identity]()
+        # The rows around each cut and their ticks, and whole stretches that wait for earlier ones.
+        self._around = dict[int, dict[Identity, int]]()
+        self._waiting = dict[int, _Stretch]()
         self._failures = listing.connection.failures
         self._was_miscounted = False
 
-    def read(self, window: Window) -> Entries:
-        """Return every entry of the window, once."""
-        try:
-            return self._read(window)
-        except ServiceAnswerError:
-            if not self._cuts:
-                raise
-        _LOG.warning("the parts of %s do not add up: it is read again as a whole", window)
-        whole = LightRead(self._listing, 1, self._kept, self._progress)
-        whole._was_miscounted = True
-        entries = whole._read(window)
-        pages, size = entries.pages + self._pages, entries.bytes + self._bytes
-        return replace(entries, pages=pages, bytes=size)
-
-    def _read(self, window: Window) -> Entries:
-        """Return the entries of all stretches. Raises ServiceAnswerError when they are not all."""
-        parts = list[tuple[int, pa.Table, dict[Identity, Rejection]]]()
-        strays = dict[Identity, tuple[Rejection, str | None]]()
-        identities = [pa.array([], pa.int64())]
+    def read(self, window: Window, take: Callable[[pa.Table], None] | None = None) -> Entries:
+        """Return every entry of the window, once. Those that `take` gets are not in the result."""
+        tables, rejections = [change_rows([])], dict[Identity, Rejection]()
+        strays, identities = dict[Identity, _Stray](), [pa.array([], pa.int64())]
         skipped = 0
         for stretch in self.stretches(window):
             identities.append(pa.array(stretch.rows, pa.int64()))
-            entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
-            kept = [e for e in entries if self._kept is None or e.partition in self._kept]
-            unusable = {
+            rejections |= {
                 identity: replace(listed.row, place=listed.ticks)
                 for identity, listed in stretch.rows.items()
                 if isinstance(listed.row, Rejection)
             }
-            parts.append((stretch.window.start, change_rows(kept), unusable))
             strays |= stretch.strays
+            entries = [row.row for row in stretch.rows.values() if isinstance(row.row, Entry)]
+            kept = [e for e in entries if self._kept is None or e.partition in self._kept]
+            (take or tables.append)(change_rows(kept))
             skipped += len(entries) - len(kept)
-        parts.sort(key=itemgetter(0))
         outside = dict(self._outside(strays, window, identities))
-        rejections = {key: one for _, _, unusable in parts for key, one in unusable.items()}
         return Entries(
-            changes=pa.concat_tables([change_rows([]), *(rows for _, rows, _ in parts)]),
+            changes=pa.concat_tables(tables),
             listed=len(pa.chunked_array(identities).unique()) + len(outside),
             rejections=(*rejections.values(), *outside.values()),
             skipped=skipped,
@@ -169,28 +162,72 @@ class LightRead:
 
     def _outside(
         self,
-        strays: dict[Identity, tuple[Rejection, str | None]],
+        strays: dict[Identity, _Stray],
         window: Window,
         identities: Sequence["pa.Array[Any]"],
     ) -> Iterator[tuple[Identity, Rejection]]:
         """Yield the entries that are listed in no stretch because their time is outside the window.
 
         A stray inside the window is left out: it belongs to another stretch, of which the service
-        sent a page again. So is one of a data partition that no window reads. Raises
-        ServiceAnswerError when an entry inside the window is in no stretch because of a cut.
+        sent a page again. So is one of a data partition that no window reads.
         """
-        unlisted = {*self._met, *strays}
+        unlisted = set(strays)
         for some in identities if unlisted else ():
             unlisted.difference_update(some.to_pylist())
         for identity in unlisted:
-            stray, partition = strays.get(identity, (None, None))
-            if stray is not None and stray.ticks is not None and not window.holds(stray.ticks):
-                if self._kept is None or partition is None or partition in self._kept:
-                    yield identity, stray
-            elif self._cuts:
-                raise ServiceAnswerError(f"an entry of {window} is in no part of it")
+            stray, partition = strays[identity]
+            is_kept = self._kept is None or partition is None or partition in self._kept
+            if is_kept and stray.ticks is not None and not window.holds(stray.ticks):
+                yield identity, stray
 
     def stretches(self, window: Window) -> Iterator[_Stretch]:
+        """Yield the window's stretches in their order, each after a look at its border.
+
+        What does not add up because of the cuts is read again without any, from there on.
+        """
+        start, seen = window.start, 0
+        try:
+            with closing(self._side_by_side(window)) as stretches:
+                for stretch in stretches:
+                    self._waiting[stretch.window.start] = stretch
+                    while (first := self._waiting.get(start)) is not None:
+                        behind = self._waiting.get(first.window.end)
+                        if behind is None and first.window.end < window.end:
+                            break
+                        self._require_border(first, behind)
+                        del self._waiting[start]
+                        start = first.window.end
+                        seen += len(first.rows)
+                        yield first
+        except ServiceAnswerError:
+            if not self._cuts:
+                raise
+        if start < window.end:
+            rest = Window(start, window.end)
+            _LOG.warning("the stretches of %s do not add up: it is read again as a whole", rest)
+            self._proofs.clear()
+            self._due.clear()
+            self._waiting.clear()
+            self._in_flight, self._cuts, self._seen, self._was_miscounted = 1, 0, seen, True
+            yield from self.stretches(rest)
+
+    def _require_border(self, first: _Stretch, behind: _Stretch | None) -> None:
+        """Raise ServiceAnswerError unless each row listed around a cut is on one side of it."""
+        if behind is None:
+            return
+        inside = Window(first.window.start, behind.window.end)
+        around = self._around.pop(behind.window.start, {})
+        met = [identity for identity, ticks in around.items() if inside.holds(ticks)]
+        for identity, (stray, _) in (*first.strays.items(), *behind.strays.items()):
+            if stray.ticks is not None and inside.holds(stray.ticks):
+                met.append(identity)
+        if any(identity not in first.rows and identity not in behind.rows for identity in met):
+            raise ServiceAnswerError(
+                f"the pages of {inside} do not add up: an entry that was "
+                f"listed there is missing when a list begins or ends beside it. {_REMEDY}"
+            )
+
+    def _side_by_side(self, window: Window) -> Generator[_Stretch]:
         """Yield the window in stretches, in any order, each when it is whole.
 
         Raises ServiceAnswerError when one cannot be proved to be, and for a page of which nothing
@@ -204,11 +241,14 @@ class LightRead:
         try:
             while self._proofs:
                 self._look_ahead(in_flight.values())
+                behind = len(self._waiting) > MOST_WAITING
+                first = min(self._proofs, key=lambda one: one.window.start) if behind else None
                 for stretch, request in self._due:
-                    of = request.position, request.window, request.limit
-                    future = executor.submit(listing.page, *of, headers=False)
-                    in_flight[future] = stretch, request
-                self._due.clear()
+                    if first in {None, stretch}:
+                        of = request.position, request.window, request.limit
+                        future = executor.submit(listing.page, *of, headers=False)
+                        in_flight[future] = stretch, request
+                self._due = [due for due in self._due if first not in {None, due[0]}]
                 for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
                     stretch, request = in_flight.pop(future)
                     if self._is_whole(stretch, request, future.result()):
@@ -276,19 +316,22 @@ class LightRead:
             cut = _best_cut(ticks) or _best_cut([read, ticks[0]])
             if stretch.is_open and read < cut < stretch.window.end > ticks[0]:
                 self._cuts += 1
-                self._met.update(row.identity for row in page.rows)
-                rows = [row for row in page.rows if row.ticks >= cut]
-                is_first = len(rows) < len(page.rows)
-                first += len(page.rows) - len(rows)
-                self._end_at(stretch, cut, first, replace(page, rows=rows) if is_first else None)
+                self._end_at(stretch, cut, first + sum(tick < cut for tick in ticks), page)
                 return
         self._in_vain += 1
 
-    def _end_at(self, stretch: _Stretch, ticks: int, first: int, page: Page | None) -> None:
-        """End a stretch at a tick, before which are `first` rows, and begin another there."""
+    def _end_at(self, stretch: _Stretch, ticks: int, first: int, page: Page) -> None:
+        """End a stretch at a tick, before which are `first` rows, and begin another there.
+
+        Its first rows are those of the page, if they begin on it, and at a whole second. Elsewhere
+        the service may round the start: then its list lacks rows that were listed on the page.
+        """
         rest = _Stretch(Window(ticks, stretch.window.end), first, stretch.last)
         stretch.window, stretch.last = Window(stretch.window.start, ticks), first
-        self._begin(rest, page)
+        self._around[ticks] = {row.identity: row.ticks for row in page.rows}
+        rows = [row for row in page.rows if row.ticks >= ticks]
+        is_first = len(rows) < len(page.rows) and ticks % TICKS_PER_SECOND == 0
+        self._begin(rest, replace(page, rows=rows) if is_first else None)
 
     def _begin(self, stretch: _Stretch, page: Page | None = None) -> None:
         """Begin the proof of a stretch, with its first page if there is one."""
@@ -318,8 +361,7 @@ class LightRead:
                 break
         raise ServiceAnswerError(
             f"the pages of {stretch.window} do not add up: {len(stretch.rows)} entries were read, "
-            "and the service neither counts as many nor ends its list. Run again. If it stays so, "
-            "look for a proxy or a cache between this machine and the service"
+            f"and the service neither counts as many nor ends its list. {_REMEDY}"
         )
 
     def _read_once(self, stretch: _Stretch) -> _Requests[tuple[bool, Page]]:
@@ -345,15 +387,12 @@ class LightRead:
         return False, page
 
     def _shorten(self, stretch: _Stretch, page: Page) -> Page:
-        """End the stretch in its last page, if not all its rows have one tick. Return the page."""
-        ticks = sorted(row.ticks for row in page.rows)
-        cut = _best_cut(ticks) or ticks[0]
-        if next(iter(stretch.rows.values())).ticks >= cut:
+        """End the stretch in its last page, unless that has one tick. Return the page."""
+        cut = _best_cut(sorted(row.ticks for row in page.rows))
+        if not cut:
             return page
-        rest = [row for row in stretch.rows.values() if row.ticks >= cut]
         stretch.rows = {key: row for key, row in stretch.rows.items() if row.ticks < cut}
-        first = stretch.first + len(stretch.rows)
-        self._end_at(stretch, cut, first, Page(rest, [], 0, is_full=True))
+        self._end_at(stretch, cut, stretch.first + len(stretch.rows), page)
         return replace(page, is_full=False)
 
     def _is_counted(self, stretch: _Stretch) -> _Requests[bool]:

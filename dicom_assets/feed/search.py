@@ -165,7 +165,8 @@ class StudyCounts(ChangeFeed):
         self, window: Window, progress: Callable[[int], None] | None = None
     ) -> Iterator[pa.Table]:
         """Yield the usable entries of the window in stretches, as rows of `change`."""
-        for stretch in LightRead(self._listing, progress=progress).stretches(window):
+        read = LightRead(self._listing, self._in_flight, None, progress)
+        for stretch in read.stretches(window):
             yield _logged(listed.row for listed in stretch.rows.values())
 
     def entry(self, sequence: int) -> pa.Table:

@@ -8,10 +8,14 @@ in that dictionary, which is imported only when a user adds columns.
 import difflib
 import re
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
 from typing import Final
 
 from dicom_assets.errors import SettingsError
 
+# Beside this module: pydicom's dictionary takes as long to import as all the core.
+UID_NAMES: Final = "uids.tsv"
 # The service removes attributes of these VRs from a header, at every depth.
 BULK_VRS: Final = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
 _VRS: Final = frozenset(
@@ -258,3 +262,10 @@ def attribute_at(tag: str) -> Attribute:
     keyword, vm = datadict.dictionary_keyword(number), datadict.dictionary_VM(number)
     # The dictionary does not have the PS3.15 class.
     return Attribute(keyword, tag, vr, vm, "?")
+
+
+@cache
+def uid_names() -> dict[str, str]:
+    """Return the names of UIDs (PS3.6, Table A-1), from the file that `make docs` generates."""
+    text = (resources.files(__package__ or "") / UID_NAMES).read_text(encoding="utf-8")
+    return dict(line.split("\t") for line in text.splitlines())

@@ -135,6 +135,9 @@ class Table:
     can be derived so by a function, `derive`, which gets live rows of whole studies in the columns
     `reads` (the key and the sequence of `instance` always among them).
 
+    With `file_rows`, a full data file has so many and is one row group, for engines that limit the
+    number of row groups. Such a table has no long texts: its row groups are written from memory.
+
     `root` and `storage_options` are its own place, where it does not lie with the others.
     """
 
@@ -147,6 +150,7 @@ class Table:
     is_guarded: bool = False
     derive: Derive | None = None
     reads: tuple[str, ...] = ()
+    file_rows: int | None = None
     root: str | None = None
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
 

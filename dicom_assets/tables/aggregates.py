@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple
 import pyarrow as pa
 
 from dicom_assets.schema import DOUBLE, INSTANCE, INT32, INT64, STRING, Aggregate, Column
+from dicom_assets.schema.attributes import uid_names
 from dicom_assets.schema.columns import DEFAULT_PARTITION, PARTITION_COLUMN
 from dicom_assets.tables.delta.arrow import flat, numbers, pc, position
 from dicom_assets.tables.readings import Array, Readings, converted, kept
@@ -188,12 +189,8 @@ def _joined(lists: Array, texts: Array, named: Callable[[Array], Array]) -> Arra
 
 def _named(uids: Array) -> Array:
     """Return the names of UIDs (PS3.6 A); a UID without a name stays as it is."""
-    if not len(uids):
-        return uids
-    from pydicom._uid_dict import UID_dictionary  # noqa: PLC0415 - costs as much as all the core
-
-    names = [UID_dictionary[uid][0] if uid in UID_dictionary else uid for uid in uids.to_pylist()]
-    return pa.array(names, STRING)
+    names = uid_names()
+    return pa.array([uid and names.get(uid, uid) for uid in uids.to_pylist()], STRING)
 
 
 def _address(groups: Groups, column: Column) -> Part:

@@ -7,6 +7,8 @@ and one name here. Code that works on all tables gets them as an argument, or fr
 from collections.abc import Mapping
 
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC, Table, added
+from dicom_assets.settings import Settings
+from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import with_marks
 
 _TABLES = (CHANGE, SYNC, INSTANCE, SERIES, STUDY, REJECTED)
@@ -22,3 +24,14 @@ def catalogue(
     feed. Raises SettingsError for a file that cannot be used.
     """
     return dict(added.tables(columns_file, tables)) | {SYNC.name: with_marks(tables)}
+
+
+def local_store(settings: Settings) -> Store | None:
+    """Return the tables below a root on a disk, without Dagster; None for another root."""
+    if "://" in settings.tables_root:
+        return None
+    return Store(
+        urls={table.name: settings.table_path(table.name) for table in TABLES},
+        tables=catalogue(columns_file=settings.columns_file),
+        retention_hours=settings.retention_hours,
+    )

@@ -7,6 +7,7 @@ partitions that are not kept any more (`upkeep.narrowing`).
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -17,9 +18,20 @@ from dicom_assets.errors import ConflictError, ForeignArchiveError, MiscountErro
 from dicom_assets.feed_contract import UNREADABLE, Entries, Feed, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC
 from dicom_assets.tables import rejected, sync
-from dicom_assets.tables.delta.arrow import distinct, filter_in, filter_out, ints, is_in, pc
+from dicom_assets.tables.delta.arrow import (
+    Values,
+    filter_in,
+    filter_out,
+    ints,
+    is_in,
+    numbers,
+    padded,
+    pc,
+    texts,
+)
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
+from dicom_assets.tables.delta.slices import Slices, has_all, joined
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
@@ -54,8 +66,26 @@ def require_archive(log: Snapshot, feed: Feed) -> None:
 
 def rows_in(snapshot: Snapshot, window: Window, columns: list[str]) -> pa.Table:
     """Return the log's rows whose time lies in the window."""
-    where = f'"timestamp_ticks" >= {window.start} AND "timestamp_ticks" < {window.end}'
-    return snapshot.rows(columns, where)
+    return snapshot.rows(columns, _inside(window))
+
+
+def _inside(window: Window) -> str:
+    return f'"timestamp_ticks" >= {window.start} AND "timestamp_ticks" < {window.end}'
+
+
+def study_counts(log: Snapshot, window: Window) -> pa.Table:
+    """Return the studies (`study`) with rows in the window, and how many (`count`).
+
+    They are in the order of their first rows, so that those side by side are in the same files.
+    """
+    none = pa.table({"study": pa.array([], pa.string()), "count": numbers(())})
+    if log.delta is None:
+        return none
+    counted = log.query(f"""
+        SELECT "studyinstanceuid" AS study, count(*) AS count FROM t WHERE {_inside(window)}
+        GROUP BY "studyinstanceuid" ORDER BY min("timestamp_ticks"), "studyinstanceuid"
+        """)  # noqa: S608 - constants and numbers only
+    return padded(counted, none.schema)
 
 
 @dataclass(frozen=True)
@@ -75,15 +105,17 @@ class AddEntries(TableUpdate):
             before = store.open(CHANGE)
             sync.require_tables(store, run, *([SYNC, REJECTED] if before.delta else []))
             require_archive(before, self.feed)
-            entries = self.feed.entries(window, Progress(run.say, "read {} entries of the feed"))
+            served = _Served(store, before, window)
+            progress = Progress(run.say, "read {} entries of the feed")
+            entries = served.all_of(self.feed.entries(window, progress, served.take))
         with watch.stage("commit"):
-            difference, version, after = _add(store, before, window, entries, run, is_sealed=False)
+            difference, version, after = _add(store, served, window, entries, run, is_sealed=False)
             rejected.replace_nameless(store, window, entries.rejections, run)
         with watch.stage("retry"):
             _retry_rejected(store, before, window, self.feed, run)
         with watch.stage("seal"):
             # Another run may add rows meanwhile: the seal is that of the log at the end.
-            attempt = partial(_seal, store, window, entries, run)
+            attempt = partial(_seal, store, window, entries, served.all, run)
             attempts = settle(partial(store.version, CHANGE), attempt)
         hours, sealed = attempts[-1][0], sum(changed for _, changed in attempts)
         if hours is None:
@@ -105,16 +137,16 @@ class AddEntries(TableUpdate):
 
 
 def _seal(
-    store: Store, window: Window, entries: Entries, run: Run
+    store: Store, window: Window, entries: Entries, served: Values, run: Run
 ) -> tuple[list[sync.Hour] | None, int]:
     """Seal the hours by the rows of the log; return them, or None when rows were removed from it.
 
     A seal would promise those rows, and the data partitions that this run has read.
     """
     inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
-    if filter_out(entries.changes, "sequence", inside["sequence"]).num_rows:
+    if not has_all(inside["sequence"], served):
         return None, 0
-    logged, unusable = len(pc.unique(entries.changes["sequence"])), len(entries.rejections)
+    logged, unusable = len(pc.unique(served)), len(entries.rejections)
     if entries.listed != logged + entries.skipped + unusable:
         raise MiscountError(
             f"the service listed {entries.listed} entries for {window}, and {logged} of them are "
@@ -144,14 +176,57 @@ def _retry_rejected(store: Store, before: Snapshot, window: Window, feed: Feed, 
         # Others, which came late at the same time, are left to a run for their hour.
         usable = filter_in(read.changes, "sequence", pa.array(sequences))
         refused = tuple(r for r in read.rejections if r.sequence in sequences)
-        served = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
-        lost = (Rejection(s, at, "no longer served") for s in sequences if s not in served)
+        met: set[int | None] = {*ints(usable["sequence"]), *(r.sequence for r in refused)}
+        lost = (Rejection(s, at, "no longer served") for s in sequences if s not in met)
         entries = replace(read, changes=usable, rejections=(*refused, *lost))
-        _add(store, before, instant, entries, run, is_sealed=True)
+        served = _Served(store, before, instant)
+        _add(store, served, instant, served.all_of(entries), run, is_sealed=True)
+
+
+class _Served(Slices):
+    """The entries of a window that a feed serves. Those that the log lacks are written in slices.
+
+    `all` are the sequences of all. `silent` are those of rows of the log whose instance is gone
+    without a Delete entry.
+    """
+
+    def __init__(self, store: Store, before: Snapshot, window: Window) -> None:
+        """`before` is the log before the read."""
+        super().__init__()
+        self._before = before
+        self._target = (before if before.delta else store.open(CHANGE)).prepared()
+        self._known = rows_in(self._target, window, ["sequence"])["sequence"]
+        self.all: Values = numbers(())
+        self.silent = list[int]()
+        self._hours = set[int]()
+
+    def take(self, changes: pa.Table) -> None:
+        """Add entries in the order of the feed."""
+        self.add(changes, self._target)
+
+    def all_of(self, entries: Entries) -> Entries:
+        """Add the last entries; return the others' numbers."""
+        self.take(entries.changes)
+        self.write(self._target)
+        return replace(entries, changes=entries.changes.slice(0, 0))
+
+    def finished(self, rows: pa.Table) -> pa.Table:
+        """Return the rows that the log lacks."""
+        self.all = joined([self.all, rows["sequence"]])
+        self.silent += _silent(self._before, rows)
+        fresh = filter_out(rows, "sequence", self._known)
+        self._hours |= set(ints(pc.unique(pc.divide(fresh["timestamp_ticks"], TICKS_PER_HOUR))))
+        return fresh
+
+    def fresh_hours(self, log: Snapshot, window: Window) -> list[datetime]:
+        """Leave out what a version of the log has; return the hours of the rest."""
+        if log.version != self._target.version:
+            self.leave_out(rows_in(log, window, ["sequence"])["sequence"], log)
+        return [datetime_of(n * TICKS_PER_HOUR) for n in self._hours] if self.files else []
 
 
 def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
-    store: Store, before: Snapshot, window: Window, entries: Entries, run: Run, *, is_sealed: bool
+    store: Store, served: _Served, window: Window, entries: Entries, run: Run, *, is_sealed: bool
 ) -> tuple[Difference, int, int]:
     """Add entries to the log, and those that cannot be used to `rejected`.
 
@@ -160,20 +235,16 @@ def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
     """
 
     def attempt() -> tuple[Difference, int, int]:
-        log = store.open(CHANGE)
-        known = rows_in(log, window, ["sequence"])
-        fresh = filter_out(entries.changes, "sequence", known["sequence"])
-        tombstones = _tombstones(before, log, entries.changes)
+        log = store.open(CHANGE).prepared()
+        fresh_hours = served.fresh_hours(log, window)
+        tombstones = _tombstones(log, served.silent)
         if tombstones.num_rows:
             # Before the commit: a run that dies between them leaves hours open, never false marks.
             sync.unmark(store, window, run, seals=True)
         elif not is_sealed:
             # Also before: a sealed hour has no row that its seal lacks (`questions.seals`).
-            fresh_hours = {
-                t // TICKS_PER_HOUR * TICKS_PER_HOUR for t in ints(fresh["timestamp_ticks"])
-            }
-            sync.reopen(store, [datetime_of(start) for start in fresh_hours], run)
-        difference = Difference(CHANGE, inserts=fresh, patches=tombstones)
+            sync.reopen(store, fresh_hours, run)
+        difference = Difference(CHANGE, patches=tombstones, staged=served.files)
         note = {"run_id": run.run_id, "window": str(window)}
         return difference, log.version, log.commit(difference, note)
 
@@ -200,21 +271,29 @@ def _deletion_of(rows: pa.Table) -> pa.Table:
     return alive.append_column("state", pa.array(["Deleted"] * len(alive), pa.string()))
 
 
-def _tombstones(before: Snapshot, log: Snapshot, served: pa.Table) -> pa.Table:
-    """Return a patch that marks the newest row of each key that is gone without a Delete entry.
+def _tombstones(log: Snapshot, silent: list[int]) -> pa.Table:
+    """Return a patch that marks rows as Deleted whose instance is gone without a Delete entry.
+
+    The mark is never removed, because a re-created instance has a greater sequence.
+    """
+    return _deletion_of(log.rows_of("sequence", silent, ["sequence", "action", "state"]))
+
+
+def _silent(before: Snapshot, served: pa.Table) -> list[int]:
+    """Return the sequence of the newest row of each key that is gone without a Delete entry.
 
     An instance that expires, or gets other UIDs, leaves no entry, but from then on all its entries
-    are served as Deleted. `before` is the log before the read: its rows of such a key are gone,
-    in any hour. The mark is never removed, because a re-created instance has a greater sequence.
+    are served as Deleted. `before` is the log before the read: its rows of such a key are gone, in
+    any hour. Where a later part of the read has a newer entry of the key, the mark is of no effect.
     """
     columns = ["sequence", *INSTANCE.key, "action", "state"]
     is_deleted = pc.equal(served["state"], "Deleted")
     deleted, alive = served.filter(is_deleted), served.filter(pc.invert(is_deleted))
-    known = before.rows_of("studyinstanceuid", distinct(deleted["studyinstanceuid"]), columns)
-    fresh = filter_out(served, "sequence", known["sequence"]).select(columns)
+    studies = pc.unique(deleted["studyinstanceuid"])
+    known = before.rows_of("studyinstanceuid", sorted(texts(studies)), columns)
+    own = filter_in(served, "studyinstanceuid", studies)
+    fresh = filter_out(own, "sequence", known["sequence"]).select(columns)
     newest = newest_of(pa.concat_tables([known, fresh]))
     newest = newest.filter(is_in(key_of(newest), key_of(deleted)))
     silent = filter_in(newest, "sequence", known["sequence"])
-    silent = filter_out(silent, "sequence", alive["sequence"])
-    sequences = ints(silent["sequence"])
-    return _deletion_of(log.rows_of("sequence", sequences, ["sequence", "action", "state"]))
+    return ints(filter_out(silent, "sequence", alive["sequence"])["sequence"])

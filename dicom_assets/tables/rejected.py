@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from dicom_assets.feed_contract import READING_EDITION, Rejection
 from dicom_assets.schema import REJECTED, TIMESTAMP
-from dicom_assets.tables.delta.arrow import pc
+from dicom_assets.tables.delta.arrow import Values, filter_in, ints, pc
 from dicom_assets.tables.delta.commit import READ_BY, Difference
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
@@ -113,15 +113,16 @@ def _row(rejection: Rejection, window: Window, run: Run) -> dict[str, object]:
 
 
 def waiting(
-    store: Store, run: Run, own: Collection[int] = ()
+    store: Store, run: Run, own: "Values | None" = None
 ) -> tuple[dict[int, datetime], set[int]]:
     """Return the sequences that rest, each with the end of its rest, and those that are due.
 
     `own` are the sequences of the run's hours.
     """
-    rows = store.open(REJECTED).rows(["sequence", "next_attempt", "run_id"]).to_pylist()
-    known = {row["sequence"]: row for row in rows if row["sequence"] is not None}
-    due = {sequence for sequence, row in known.items() if _is_due(row, run, own)}
+    rows = store.open(REJECTED).rows(["sequence", "next_attempt", "run_id"])
+    known = {row["sequence"]: row for row in rows.to_pylist() if row["sequence"] is not None}
+    mine = () if own is None else ints(filter_in(rows, "sequence", own)["sequence"])
+    due = {sequence for sequence, row in known.items() if _is_due(row, run, mine)}
     return {s: row["next_attempt"] for s, row in known.items() if s not in due}, due
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -24,7 +24,9 @@ from dicom_assets.tables import change, rejected
 from dicom_assets.tables.aggregates import PARTS, Groups
 from dicom_assets.tables.delta.arrow import distinct, ints, is_in, joined_key, pc, position, texts
 from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.files import DataFile
 from dicom_assets.tables.delta.retry import Run, converge, settle
+from dicom_assets.tables.delta.slices import SLICE_BYTES
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, add_mark, mark_filled
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
@@ -42,8 +44,8 @@ from dicom_assets.window import Window
 
 # Instances whose columns are read at once.
 SLICE_INSTANCES = 200_000
-# Studies whose instances are read at once: some 100 MB at 350 instances a study.
-SLICE_STUDIES = 300
+# Of touched studies the number of instances is not known before.
+STUDIES_AT_FIRST, INSTANCES_AT_ONCE = 50, 50_000
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ def _owes_everything(store: Store, table: Table, seals: Seals) -> bool:
 def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
     watch = Stopwatch()
     with watch.stage("plan"):
-        target = store.open(table)
+        target = store.open(table).prepared()
         studies = touched_studies(store, window)
-        difference = difference_of(store, target, studies)
+        difference = difference_of(store, target, studies, stages=True)
     with watch.stage("commit"):
         after = target.commit(difference, {"run_id": run.run_id, "window": str(window)})
     return Outcome(
@@ -97,23 +99,55 @@ def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
 def touched_studies(store: Store, window: Window) -> list[str]:
     """Return the UIDs of the studies that the window touched, and of those with rejections."""
     log = store.open(CHANGE)
-    touched = change.rows_in(log, window, ["studyinstanceuid"])
     again = log.rows_of("sequence", rejected.sequences(store), ["studyinstanceuid"])
-    return distinct(pa.concat_tables([touched, again])["studyinstanceuid"])
+    touched = change.study_counts(log, window)["study"]
+    return list(dict.fromkeys([*texts(touched), *texts(again["studyinstanceuid"])]))
 
 
-def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Difference:
+def difference_of(
+    store: Store, target: Snapshot, studies: list[str], *, stages: bool = False
+) -> Difference:
     """Return the difference between the rows of some studies and their live instances.
 
-    Raises DoubledRowsError unless each instance has one row, so that a fault does not spread.
+    With `stages`, for a target that is `prepared`, many new rows are in data files already. Raises
+    DoubledRowsError unless each instance has one row, so that a fault does not spread.
     """
+    table, key = target.table, list(target.table.key)
+    none = table.arrow().empty_table()
+    inserts, updates, deletes, size = [none], [none], [none.select(key)], 0
+    staged, replaced = list[DataFile](), [none.select(key)]
+
+    def stage() -> None:
+        rows = pa.concat_tables([*inserts, *updates])
+        staged.extend(target.stage(rows) if len(rows) else ())
+        replaced.extend(part.select(key) for part in updates)
+        inserts[:], updates[:] = [none], [none]
+        pa.default_memory_pool().release_unused()
+
+    for part in _differences(store, target, studies):
+        for parts, more in zip((inserts, updates, deletes), part, strict=True):
+            parts.append(more)
+        size += sum(rows.nbytes for rows in part)
+        if stages and size >= SLICE_BYTES:
+            stage()
+            size = 0
+    gone = pa.concat_tables(deletes)
+    if not staged:
+        return Difference(table, pa.concat_tables(inserts), pa.concat_tables(updates), gone)
+    stage()
+    return Difference(table, updates=pa.concat_tables(replaced), deletes=gone, staged=staged)
+
+
+def _differences(
+    store: Store, target: Snapshot, studies: list[str]
+) -> Iterator[tuple[pa.Table, ...]]:
+    """Yield inserts, updates, deletes of ranges of studies with some INSTANCES_AT_ONCE rows."""
     # The target was opened before `instance`, so the derived rows are never older than its own.
     table, live = target.table, store.open(INSTANCE)
-    existing, derived = target.rows_of(table.study_column, studies), [table.arrow().empty_table()]
-    for at in range(0, len(studies), SLICE_STUDIES):
-        rows = live.rows_of(
-            "studyinstanceuid", studies[at : at + SLICE_STUDIES], columns_read(table)
-        )
+    at, count, seen = 0, STUDIES_AT_FIRST, 0
+    while at < len(studies):
+        some = studies[at : at + count]
+        rows = live.rows_of("studyinstanceuid", some, columns_read(table))
         if doubled := len(rows) - len(rows.group_by(list(INSTANCE.key)).aggregate([])):
             raise DoubledRowsError(
                 f"instance has {doubled} rows too many in the studies that the hours touched: "
@@ -121,8 +155,12 @@ def difference_of(store: Store, target: Snapshot, studies: list[str]) -> Differe
                 "else has written to instance. `dicom-assets repair instance` shows what, and "
                 "mends it (docs/operate/repair.md)"
             )
-        derived.append(roll_up(rows, table, store.service_base))
-    return compare(existing, pa.concat_tables(derived), table)
+        existing = target.rows_of(table.study_column, some)
+        part = compare(existing, roll_up(rows, table, store.service_base), table)
+        yield cast("tuple[pa.Table, ...]", (part.inserts, part.updates, part.deletes))
+        at, seen = at + len(some), seen + len(rows)
+        # As many as have so many instances, by the studies so far.
+        count = max(1, INSTANCES_AT_ONCE * at // max(seen, at))
 
 
 def _clear_settled(store: Store, run: Run) -> None:
@@ -201,8 +239,8 @@ def derive_studies(store: Store, table: Table, studies: list[str], run: Run) -> 
     """Derive the rows of some studies from their live instances, in one attempt."""
     watch = Stopwatch()
     with watch.stage("derive"):
-        target = store.open(table)
-        difference = difference_of(store, target, studies)
+        target = store.open(table).prepared()
+        difference = difference_of(store, target, studies, stages=True)
         after = target.commit(difference, {"run_id": run.run_id, "studies": len(studies)})
     totals = Counter({**difference.counts(), "studies": len(studies)})
     rows = store.open(table).count()

@@ -7,7 +7,6 @@ end) removes these marks, because the tables must follow again.
 """
 
 import hashlib
-import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +31,7 @@ from dicom_assets.schema import (
     Table,
 )
 from dicom_assets.tables import rejected
-from dicom_assets.tables.delta.arrow import ints
+from dicom_assets.tables.delta.arrow import flat, ints, numbers, packed, pc
 from dicom_assets.tables.delta.commit import Difference, filled_at, unfilled
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals, mark_filled
@@ -86,11 +85,11 @@ def marks_of(store: Store, sync: Snapshot | None = None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Hour:
-    """An hour of the feed: its entries by action, sequences, and number of rejected entries."""
+    """An hour of the feed: its entries by action, its sequences, ascending, and its rejections."""
 
     window: Window
     actions: Mapping[str, int]
-    sequences: tuple[int, ...]
+    sequences: "pa.Array[Any]"
     rejected: int
 
     @property
@@ -106,15 +105,14 @@ class Hour:
     @property
     def digest(self) -> str:
         """The SHA-256 over the sequences in ascending order, 8 bytes each."""
-        packed = struct.pack(f"<{len(self.sequences)}q", *self.sequences)
-        return hashlib.sha256(packed).hexdigest()
+        return hashlib.sha256(packed(self.sequences)).hexdigest()
 
     def seal_columns(self) -> dict[str, object]:
         """Return the columns of the hour's seal."""
         return {
             **self.counts(),
-            "firstSequence": self.sequences[0] if self.sequences else None,
-            "lastSequence": self.sequences[-1] if self.sequences else None,
+            "firstSequence": self.sequences[0].as_py() if len(self.sequences) else None,
+            "lastSequence": self.sequences[-1].as_py() if len(self.sequences) else None,
             "digest": self.digest,
             "windowStart": datetime_of(self.window.start),
             "windowEnd": datetime_of(self.window.end),
@@ -127,29 +125,31 @@ def hours_of(window: Window, changes: pa.Table, rejections: Iterable[Rejection])
     `changes` has at least timestamp_ticks, sequence and action. Rejections whose sequence or time
     cannot be read count one by one, and are in no digest.
     """
-    columns = [changes[c].to_pylist() for c in ("timestamp_ticks", "sequence", "action")]
-    actions: dict[int, Counter[str]] = defaultdict(Counter)
-    logged: dict[int, set[int]] = defaultdict(set)
     refused: dict[int, set[int]] = defaultdict(set)
     unreadable = Counter[int]()
-    for ticks, sequence, action in zip(*columns, strict=True):
-        actions[ticks // TICKS_PER_HOUR][action] += 1
-        logged[ticks // TICKS_PER_HOUR].add(sequence)
     for rejection in rejections:
         if rejection.ticks is not None and rejection.sequence is not None:
             refused[rejection.ticks // TICKS_PER_HOUR].add(rejection.sequence)
         elif rejection.at is not None:
             unreadable[rejection.at // TICKS_PER_HOUR] += 1
-    parts = [(part, part.start // TICKS_PER_HOUR) for part in window.hours()]
-    return [
-        Hour(
-            part,
-            actions[hour],
-            tuple(sorted(logged[hour] | refused[hour])),
-            len(refused[hour]) + unreadable[hour],
-        )
-        for part, hour in parts
-    ]
+    number = pc.divide(changes["timestamp_ticks"], TICKS_PER_HOUR)
+    rows = changes.select(["sequence", "action"]).append_column("hour", number)
+    rows, start, logged = rows.sort_by([("hour", "ascending"), ("sequence", "ascending")]), 0, {}
+    for counted in pc.value_counts(rows["hour"]).to_pylist():
+        logged[counted["values"]] = rows.slice(start, counted["counts"])
+        start += counted["counts"]
+
+    def hour_of(part: Window) -> Hour:
+        hour = part.start // TICKS_PER_HOUR
+        own, others = logged.get(hour, rows.slice(0, 0)), refused[hour]
+        actions = {c["values"]: c["counts"] for c in pc.value_counts(own["action"]).to_pylist()}
+        sequences = flat(pc.unique(own["sequence"]), pa.int64())
+        if others:
+            sequences = pc.unique(pa.concat_arrays([sequences, numbers(others)]))
+            sequences = sequences.take(pc.sort_indices(sequences))
+        return Hour(part, actions, sequences, len(others) + unreadable[hour])
+
+    return [hour_of(part) for part in window.hours()]
 
 
 def partitions_note(partitions: Partitions) -> str:

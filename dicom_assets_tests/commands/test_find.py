@@ -16,6 +16,7 @@ from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
 from dicom_assets.schema import SERIES, STUDY
 from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.questions import find as questions
 from dicom_assets.tables.questions.find import ALL_TABLES, Verdict
 from dicom_assets.window import Window, floor_hour, ticks_of
 from dicom_assets_tests.support import steps
@@ -94,11 +95,11 @@ def _fill(folder: Path, url: str) -> None:
 @pytest.mark.shows_patients("the UID that was asked for")
 def test_a_study_in_step_ends_with_zero(world: World) -> None:
     """Its entry, its hour, its rows, what the service says; and nothing to do. As a process."""
-    done = run(world.folder, "find", study_uid(IN_STEP), **world.settings())
+    done = run(world.folder, "find", study_uid(IN_STEP), "--entries", **world.settings())
     said = re.sub(r"\s+", " ", done.stdout)
     assert (done.returncode, done.stderr) == (0, "")
     assert "PHI" not in said
-    assert said.startswith("in step: "), "the verdict comes first"
+    assert said.startswith("HERE in step: "), "the verdict comes first"
     assert "in step: the tables hold it as the service does: nothing to do." in said
     for shown in ("Create", f"{FIRST:%Y-%m-%d-%H:%M}", "Microsoft.Default", study_uid(IN_STEP)):
         assert shown in said
@@ -110,7 +111,7 @@ def test_a_uid_may_come_with_spaces(world: World) -> None:
     """As it is copied from a table, or from a scanner."""
     said = [world.find(f"{blank}{study_uid(IN_STEP)}{blank}") for blank in ("", " ")]
     assert [code for code, _ in said] == [0, 0]
-    assert said[1][1].startswith("in step: ")
+    assert said[1][1].startswith("HERE in step: ")
 
 
 @pytest.mark.shows_patients("the UID that was asked for")
@@ -161,16 +162,42 @@ def test_a_service_that_cannot_be_reached_is_said_and_not_fatal(world: World) ->
     assert "the tables hold it as the log says" in said
 
 
-@pytest.mark.parametrize(
-    "asked", ["Doe^John", "1..2", "1.2.", ".1", "-5", "1" * 19, "1.2" * 30, ""]
-)
-def test_what_is_neither_uid_nor_sequence_ends_with_two(asked: str) -> None:
-    """The argument is not repeated: somebody may have typed a name."""
-    done = CliRunner().invoke(main, ["find", "--", asked])
-    overhear(done.output)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert "a UID of DICOM or a sequence of the feed is needed" in done.stderr
-    assert not asked.startswith("Doe") or asked not in done.stderr
+@pytest.mark.parametrize("asked", ["", " ", "*", "^^"])
+def test_words_that_say_nothing_end_with_two(world: World, asked: str) -> None:
+    """They would list every study."""
+    code, said = world.find("--", asked)
+    assert (code, said) == (2, "")
+
+
+@pytest.mark.parametrize("asked", ["Doe^John", "1..2", "1.2.", "1" * 19, "1.2" * 30, "999"])
+def test_words_that_fit_no_study_are_not_repeated(world: World, asked: str) -> None:
+    """Somebody may have typed a name. A number may be a sequence, too."""
+    code, said = world.find("--", asked)
+    assert code == 1
+    assert said.startswith("NOT IN THE FEED ")
+    assert "Doe" not in said
+    if asked != "999":
+        assert f"they end at {FIRST + timedelta(hours=2):%Y-%m-%d %H:%M} UTC" in said
+
+
+def test_a_number_is_an_accession_number_before_it_is_a_sequence(world: World) -> None:
+    """Nothing of the kind is in the tables here, so it is entry 2."""
+    assert world.find("2")[1].startswith("DELETED ")
+
+
+def test_nothing_is_rejected(world: World) -> None:
+    """And nothing else is asked."""
+    assert world.find("--rejected") == (0, "nothing is rejected ")
+
+
+def test_every_verdict_has_one_of_six_words() -> None:
+    """The table in the module's docstring lists all verdicts."""
+    table = re.findall(
+        r"^\| ([a-z ,]+) \| .* \| (?:yes|no) \|$", str(questions.__doc__), re.MULTILINE
+    )
+    names = {name for row in table for name in row.split(", ")} - {"verdict"}
+    assert names == set(questions.WORDS)
+    assert len(set(questions.WORDS.values())) == 6
 
 
 def test_hours_in_a_row_are_one_command() -> None:

@@ -16,6 +16,7 @@ from dicom_assets.commands.check import storage
 from dicom_assets.commands.check.probe import Finding, State
 from dicom_assets.schema import INSTANCE, SYNC
 from dicom_assets.settings import Settings
+from dicom_assets.tables.delta.arrow import numbers
 from dicom_assets.tables.sync import Hour, followed
 from dicom_assets.window import HOUR, Bounds, Window
 from dicom_assets_tests.support.history import END, KEYS, LAST, OTHER_PARTITION, tell
@@ -143,7 +144,7 @@ def test_a_thousand_hours_of_an_earlier_release_are_not_asked_for(
     first, day = END - 1000 * HOUR, END - 24 * HOUR
     made = world(own_service, tmp_path / "tables", start_time=day)
     seals = [
-        Hour(Window.between(hour, hour + HOUR), {}, (), 0)
+        Hour(Window.between(hour, hour + HOUR), {}, numbers(()), 0)
         for hour in (first + n * HOUR for n in range(1000))
     ]
     marks = dict.fromkeys(("sealedAt", "instanceAt", "seriesAt", "studyAt"), END)

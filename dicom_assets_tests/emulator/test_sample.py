@@ -24,7 +24,6 @@ FIRST: Final = datetime(2026, 1, 1, 10, tzinfo=UTC)
 # 2026-01-01T10:00:00Z and an hour, in ticks of 100 ns.
 TEN: Final = 17_672_616_000_000_000
 HOUR: Final = 36_000_000_000
-DELAY: Final = timedelta(minutes=15)
 
 
 def everything(archive: Archive) -> list[ArchiveEntry]:
@@ -160,10 +159,10 @@ def test_progress_is_told_file_by_file(tmp_path: Path) -> None:
 
 PREPARE: Final = """
 import json, sys, pathlib, datetime
-from dicom_assets.emulator import sample
+from dicom_assets.emulator import claim, sample
 directory = pathlib.Path(sys.argv[1])
 now = datetime.datetime.fromisoformat(sys.argv[2])
-first = sample.first_hour(directory, now=now, delay=datetime.timedelta(minutes=15))
+first = claim.first_hour(directory, now=now, delay=datetime.timedelta(minutes=15))
 archive = sample.prepare_archive(directory, first_hour=first)
 digest = [[*entry][:8] for entry in archive.entries(limit=200, header=False)]
 print(json.dumps([first.isoformat(), len(list(archive.instances())), digest]))
@@ -182,37 +181,6 @@ def test_two_processes_at_once_give_one_archive(tmp_path: Path) -> None:
     assert answers[1:] == answers[:1] * 3
     assert answers[0][0] in ("2026-01-01T09:00:00+00:00", "2026-01-01T10:00:00+00:00")
     assert answers[0][1] > 100
-
-
-def test_the_first_hour_is_claimed_once(tmp_path: Path) -> None:
-    """48 hours that are over, by a floor; later askers get the same hour."""
-    directory = tmp_path / "deep" / "archive"
-    now = datetime(2026, 1, 3, 10, 14, 59, tzinfo=UTC)
-    claimed = sample.first_hour(directory, now=now, delay=DELAY)
-    assert claimed == datetime(2026, 1, 1, 9, tzinfo=UTC)
-    later = sample.first_hour(directory, now=now + timedelta(days=9), delay=timedelta(0))
-    assert later == claimed
-    claim = tmp_path / "deep" / "archive.first-hour"
-    assert claim.read_text(encoding="utf-8") == "2026-01-01T09:00:00+00:00\n"
-    assert list(claim.parent.iterdir()) == [claim]
-
-
-def test_the_first_hour_is_utc_whatever_the_clock_says(tmp_path: Path) -> None:
-    """A moment with another offset gives the same UTC hour."""
-    tokyo = datetime.fromisoformat("2026-01-03T19:15:00+09:00")
-    claimed = sample.first_hour(tmp_path / "archive", now=tokyo, delay=DELAY)
-    assert claimed.isoformat() == "2026-01-01T10:00:00+00:00"
-
-
-def test_where_nothing_can_be_written_the_first_hour_is_computed(tmp_path: Path) -> None:
-    """Without a place for the claim the answer moves with the clock."""
-    (tmp_path / "file").write_text("no folder", encoding="utf-8")
-    directory = tmp_path / "file" / "archive"
-    now = datetime(2026, 1, 3, 10, 15, tzinfo=UTC)
-    assert sample.first_hour(directory, now=now, delay=DELAY) == FIRST
-    assert sample.first_hour(directory, now=now + 5 * timedelta(hours=1), delay=DELAY) == (
-        FIRST + 5 * timedelta(hours=1)
-    )
 
 
 def test_a_users_files_and_folders_are_imported(tmp_path: Path) -> None:

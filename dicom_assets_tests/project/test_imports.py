@@ -38,6 +38,23 @@ PLANTED = [
 ]
 """A contract, a file, and a line that breaks the contract when it stands in that file."""
 
+NOT_LOADED = {
+    "pydicom": "files are read by the emulator alone; names of SOP classes are in a file",
+    "dicom_assets.emulator.sample": "the embedded service starts when a run asks for its address",
+    "dicom_assets.emulator.server": "as the sample",
+    "starlette": "for the emulator",
+    "uvicorn": "for the emulator",
+    "dicom_assets.feed": "runs and ticks speak to the service",
+    "httpx": "for the feed, with rich and pygments behind it",
+    "azure": "the token is fetched with the first request",
+    "apprise": "channels are opened by the first alert",
+    "rich": "for commands",
+    "dicom_assets.commands": "for people",
+    "dagster_webserver": "a process of its own",
+    "dagster._core.execution.backfill": "asked for by ticks",
+}
+"""A module that loading the definitions does without, and the reason."""
+
 
 def contracts() -> dict[str, str]:
     """Every contract of pyproject.toml: its name by its id."""
@@ -55,10 +72,10 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     """What a new interpreter does with the code, warnings being errors as in the tests."""
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
 
 
@@ -100,6 +117,31 @@ def test_importing_the_core_does_not_import_dagster() -> None:
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == "[]"
+
+
+AFAR = {
+    "DICOM_SERVICE_URL": "https://a.invalid",
+    "DICOM_START_TIME": "2026-01-01T00:00:00Z",
+    "DICOM_TABLES_URL": "/tables",
+}
+
+
+@pytest.mark.parametrize("settings", [{}, AFAR], ids=["embedded", "afar"])
+def test_loading_the_definitions_imports_only_what_they_show(
+    settings: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with the embedded service nor with another one; the collector is on again."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    result = run_python(
+        "import gc, sys\n"
+        "from dicom_assets.definitions import defs\n"
+        "jobs = defs().get_repository_def().get_all_jobs()\n"
+        "print(len(jobs) > 1, gc.isenabled())\n"
+        f"print([name for name in {list(NOT_LOADED)} if name in sys.modules])",
+        tmp_path,
+    )
+    assert result.stdout.strip() == "True True\n[]", result.stderr
 
 
 def test_the_tests_of_the_core_are_there_where_dagster_cannot_be_imported() -> None:

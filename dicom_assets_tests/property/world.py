@@ -235,10 +235,15 @@ class WatchedFeed:
     between: Between
     began: int = 0
 
-    def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
+    def entries(
+        self,
+        window: Window,
+        progress: Callable[[int], None] | None = None,
+        take: Callable[[pa.Table], None] | None = None,
+    ) -> Entries:
         """Read the entries of the window."""
         self.began = self.told.happened
-        entries = self.feed.entries(window, progress)
+        entries = self.feed.entries(window, progress, take)
         self.between.point("entries")
         return entries
 

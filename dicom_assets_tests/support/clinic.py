@@ -14,7 +14,7 @@ import duckdb
 from deltalake import DeltaTable
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from dicom_assets.emulator import sample
+from dicom_assets.emulator import claim, sample
 from dicom_assets.window import ticks_of
 from dicom_assets_tests.support.canary import MARK
 from dicom_assets_tests.support.command import told
@@ -67,7 +67,7 @@ def open_in(folder: Path) -> None:
     clinic = Clinic(folder)
     (folder / "columns.toml").write_text(_COLUMNS_FILE, encoding="utf-8")
     directory = folder / "data" / "archive"
-    first = sample.first_hour(directory, now=datetime.now(UTC), delay=_DELAY)
+    first = claim.first_hour(directory, now=datetime.now(UTC), delay=_DELAY)
     archive = sample.prepare_archive(directory, first_hour=first)
     for minutes, header in _stories(first):
         archive.store(header, at=ticks_of(first + timedelta(minutes=minutes)))

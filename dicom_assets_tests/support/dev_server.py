@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import psutil
 
-from dicom_assets.emulator import sample
+from dicom_assets.emulator import claim
 from dicom_assets.window import HOUR
 from dicom_assets_tests.support.canary import overhear
 from dicom_assets_tests.support.layout import ROOT
@@ -96,7 +96,7 @@ def _free_port() -> int:
 
 def _first_hour(folder: Path) -> datetime:
     """The hour in which the embedded archive begins, claimed by whoever asks first."""
-    return sample.first_hour(folder / "data" / "archive", now=datetime.now(UTC), delay=DELAY)
+    return claim.first_hour(folder / "data" / "archive", now=datetime.now(UTC), delay=DELAY)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -108,7 +108,7 @@ def _environment(folder: Path) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return kept | {
         "DAGSTER_HOME": str(folder / "data" / "dagster"),
-        "DICOM_END_TIME": f"{_first_hour(folder) + sample.SPAN:%Y-%m-%dT%H:%M:%SZ}",
+        "DICOM_END_TIME": f"{_first_hour(folder) + claim.SPAN:%Y-%m-%dT%H:%M:%SZ}",
         "PYTHONPATH": path,
     }
 

@@ -167,14 +167,22 @@ class Archive:
             if _key_in(entry) == of:
                 entry["state"] = state
 
-    def entries(self, window: Window, progress: Callable[[int], None] | None = None) -> Entries:
-        """The light read: every entry of the window, with its state as it is now."""
+    def entries(
+        self,
+        window: Window,
+        progress: Callable[[int], None] | None = None,
+        take: Callable[[pa.Table], None] | None = None,
+    ) -> Entries:
+        """The light read: every entry of the window, with its state as it is now, one by one."""
         met = [e for e in self.entries_ if window.start <= _number(e, "timestamp_ticks")]
         met = [e for e in met if _number(e, "timestamp_ticks") < window.end]
         met = [e for e in met if self.kept is None or e["partitionName"] in self.kept]
         met.sort(key=lambda e: (_number(e, "timestamp_ticks"), _number(e, "sequence")))
         inside = [r for r in self.unusable if r.ticks is None or _holds(window, r.ticks)]
         rows, listed = pa.Table.from_pylist(met, schema=CHANGE.arrow()), len(met) + len(inside)
+        for at in range(len(met)) if take else ():
+            take(rows.slice(at, 1))
+        rows = rows.slice(0, 0) if take else rows
         return Entries(rows, listed, tuple(inside), pages=1, partitions=self.kept)
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterable[Headers]:

@@ -26,6 +26,7 @@ from dicom_assets.schema import (
     Column,
     Table,
 )
+from dicom_assets.schema.attributes import uid_names
 from dicom_assets.schema.tables import rolled
 from dicom_assets.tables.rollup import columns_read, roll_up
 from dicom_assets_tests.support.tables import DEFAULT, Row, key
@@ -319,9 +320,7 @@ def test_sop_classes_are_named(values: list[Any], shown: object) -> None:
 
 def test_two_uids_of_one_name_are_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name says what is there, not how many."""
-    from pydicom._uid_dict import UID_dictionary
-
-    monkeypatch.setitem(UID_dictionary, "1.2.3", UID_dictionary[CT])
+    monkeypatch.setitem(uid_names(), "1.2.3", uid_names()[CT])
     assert of(SERIES["sopClassNames"], ["1.2.3", CT]) == "CT Image Storage"
 
 

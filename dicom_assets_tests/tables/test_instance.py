@@ -393,10 +393,13 @@ def test_the_same_hour_twice_at_once_is_the_hour_once(bench: Bench) -> None:
 
 
 def test_neighbours_are_the_log_rows_around_what_is_wanted(bench: Bench) -> None:
-    """A wanted entry of a later hour comes with the rows of its own whole hour."""
+    """Wanted entries of a later hour come with the rows between them, in the log of that hour."""
     bench.archive.create(10)
-    bench.archive.create(70, of=key("2"))
-    bench.archive.update(80)
+    bench.archive.create(20, of=key("2"))
+    bench.archive.update(70)
+    bench.archive.create(75, of=key("3"))
+    bench.archive.update(80, of=key("2"))
+    bench.archive.create(90, of=key("4"))
     bench.change(hours(0, 2))
     seen: list[list[int]] = []
     read = bench.archive.headers
@@ -407,8 +410,8 @@ def test_neighbours_are_the_log_rows_around_what_is_wanted(bench: Bench) -> None
 
     bench.archive.headers = headers  # type: ignore[method-assign]
     bench.instance(hours(0))
-    assert seen == [[1, 2, 3]]
-    assert bench.archive.asked == [[3]]
+    assert seen == [[3, 4, 5]]
+    assert bench.archive.asked == [[3, 5]]
 
 
 def test_an_entry_without_a_fate_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_the_studies_of_a_window_are_those_of_its_log_rows(bench: Bench) -> None
     bench.archive.create(20, of=key(study="1"))
     bench.archive.delete(70, of=key(study="2"))
     bench.change(hours(0, 2))
-    assert touched_studies(bench.store, hours(0)) == ["1.1", "1.2"]
+    assert touched_studies(bench.store, hours(0)) == ["1.2", "1.1"]
     assert touched_studies(bench.store, hours(1)) == ["1.2"]
     assert touched_studies(bench.store, hours(5)) == []
 

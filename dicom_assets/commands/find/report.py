@@ -58,21 +58,25 @@ def find_out(
     return facts, judge_facts(facts, limits)
 
 
-def print_verdict(facts: Facts, verdict: Verdict, *, as_json: bool = False) -> None:
-    """Print the verdict, entries, hours, counts and the next commands; or JSON."""
+def print_verdict(
+    facts: Facts, verdict: Verdict, *, as_json: bool = False, entries: bool = False
+) -> None:
+    """Print the verdict and the next commands, with `entries` the facts too; or JSON."""
     if as_json:
-        plain = {"verdict": asdict(verdict), "commands": commands_for(verdict), **asdict(facts)}
+        told = {**asdict(verdict), "word": verdict.word}
+        plain = {"verdict": told, "commands": commands_for(verdict), **asdict(facts)}
         for name in ("entries", "fresh", "behind"):
             plain[name] = [{**asdict(e), "hour": e.hour} for e in getattr(facts, name)]
         print_json(plain)
         return
     console = Console()
     colour = "green" if verdict.is_fine else "red"
-    console.print(f"[bold {colour}]{verdict.name}[/]: {verdict.sentence}.", highlight=False)
+    first = f"[bold {colour}]{verdict.word}[/]  {verdict.name}: {verdict.sentence}."
+    console.print(first, highlight=False)
     console.print(f"[bold]{facts.level or 'sequence or UID'}[/] {facts.asked}", highlight=False)
     if facts.failure:
         console.print(f"The service could not be asked: {facts.failure}", markup=False)
-    for grid in _grids(facts):
+    for grid in _grids(facts) if entries else ():
         console.print(grid)
     for command in commands_for(verdict):
         console.print(f"  {command}", style="cyan", soft_wrap=True, highlight=False)

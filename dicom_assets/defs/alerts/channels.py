@@ -55,7 +55,7 @@ def _channels(settings: Settings, name: str) -> tuple[Channel, ...]:
     if not urls:
         return ()
     with _silenced_loggers():
-        from apprise import Apprise  # noqa: PLC0415 - half a second, for those who have channels
+        from apprise import Apprise  # half a second, for those who have channels
 
         for number, url in enumerate(urls, 1):
             service = Apprise.instantiate(url)
@@ -82,7 +82,7 @@ def deliver(messages: Mapping[Channel, Sequence[Message]]) -> dict[Channel, list
 
 
 def _send(channel: Channel, message: Message) -> bool:
-    from apprise import Apprise, NotifyFormat, NotifyType  # noqa: PLC0415 - as above
+    from apprise import Apprise, NotifyFormat, NotifyType
 
     service = Apprise.instantiate(channel.url)
     if service is None:

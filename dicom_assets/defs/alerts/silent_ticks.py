@@ -8,16 +8,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.remote_origin import RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from dicom_assets.defs.alerts.causes import cause_of
 from dicom_assets.defs.alerts.ledger import Problem
 from dicom_assets.defs.alerts.watched import Watched
 from dicom_assets.defs.check_words import ReaderRole
+
+if TYPE_CHECKING:
+    from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick
 
 # How late a tick may be. A daemon that has just started gets as much time.
 TICK_PATIENCE = timedelta(minutes=5)
@@ -123,7 +126,7 @@ def _problem(key: str, fault: str, text: str, page: str, now: datetime) -> Probl
 
 
 def _fault(
-    state: InstigatorState | None, tick: InstigatorTick | None, due: datetime
+    state: "InstigatorState | None", tick: "InstigatorTick | None", due: datetime
 ) -> tuple[str, str] | None:
     """Return a fault and its remedy; None when the last tick was in time and did not fail."""
     if state is not None and not state.is_running:

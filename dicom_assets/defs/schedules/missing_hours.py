@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import chain, islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
@@ -23,7 +23,6 @@ from dicom_assets.defs.run_tags import ATTEMPT_TAG, TABLES_ONLY_TAG, UNFINISHED,
 from dicom_assets.defs.schedules.past_runs import PastRuns
 from dicom_assets.defs.schedules.slices import Owed, Slice, gaps, slices
 from dicom_assets.errors import DicomAssetsError
-from dicom_assets.feed import ChangeFeed
 from dicom_assets.schema import CHANGE, INSTANCE, SYNC
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.sync import open_hours, showing, unfilled_tables
@@ -31,6 +30,9 @@ from dicom_assets.tables.upkeep.damage import named_damage
 from dicom_assets.tables.upkeep.kept_headers import is_outdated
 from dicom_assets.tables.upkeep.padded_keys import is_due
 from dicom_assets.window import HOUR, Span, Window, datetime_of
+
+if TYPE_CHECKING:
+    from dicom_assets.feed import ChangeFeed
 
 SENSOR_SECONDS = 60
 # The most runs that one tick requests. It is more than can end before the next tick in an hour.
@@ -144,7 +146,7 @@ def tables_schedule(
 def _requests(
     load: HourlyLoad,
     context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext,
-    feed: ChangeFeed,
+    feed: "ChangeFeed",
     moment: datetime,
     owed: Owed,
 ) -> list[dg.RunRequest] | dg.SkipReason:
@@ -186,7 +188,7 @@ def _request(load: HourlyLoad, one: Slice, moment: datetime) -> dg.RunRequest:
 class _Density:
     """The approximate number of entries of hours, by the feed; 0 after a request that failed."""
 
-    def __init__(self, feed: ChangeFeed) -> None:
+    def __init__(self, feed: "ChangeFeed") -> None:
         self._sequence_from = cache(feed.sequence_from)
         self._has_failed = False
 

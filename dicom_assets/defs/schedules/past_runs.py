@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 from dicom_assets.defs.pool import is_dead
 from dicom_assets.defs.run_tags import UNFINISHED, attempt_of, range_tags, tagged_hours
@@ -28,6 +27,8 @@ class PastRuns:
 
     def in_flight(self) -> list[Span]:
         """Return the hours of unfinished runs, and of backfills whose runs are to come."""
+        from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+
         runs = self.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
         flying = list(filter(None, (self._hours(run) for run in runs if not is_dead(run))))
         requested = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED])

@@ -11,16 +11,17 @@ An hour costs what it holds, whatever the size of the table, because Parquet fil
   raises ConflictError. A reader sees all of it or nothing.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from dicom_assets.tables.delta.arrow import Values, flat, padded, pc
+from dicom_assets.tables.delta.arrow import Values, flat, is_in, padded, pc, taken
 from dicom_assets.tables.delta.commit import (
     HOOKS,
+    WITHOUT_STATISTICS,
     Difference,
     add_missing,
     arrow_schema,
@@ -58,16 +59,12 @@ def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, objec
     changes = _Changes(snapshot, difference)
     studies = snapshot.studies if snapshot.table.has_studies else None
     replacements = [r for file in changes.candidates(studies) if (r := changes.applied_to(file))]
-    appended = difference.staged or changes.appended()
+    staged = difference.staged
+    appended = changes.unrefused(staged) if staged else changes.appended()
     replacements.append(Replacement((), tuple(appended)))
     if not any(replacement.olds or replacement.news for replacement in replacements):
         return snapshot.version
-    version = commit(snapshot, replacements, note)
-    if studies is not None:
-        olds = [old for replacement in replacements for old in replacement.olds]
-        news = [new for replacement in replacements for new in replacement.news]
-        studies.exchange(olds, {(n.path, n.size): studies.hashes(n.studies) for n in news})
-    return version
+    return commit(snapshot, replacements, note)
 
 
 def with_columns_of(snapshot: "Snapshot") -> "Snapshot":
@@ -85,20 +82,26 @@ def with_columns_of(snapshot: "Snapshot") -> "Snapshot":
 def write_rows(snapshot: "Snapshot", rows: pa.Table) -> Iterator[DataFile]:
     """Write rows, sorted, to one file of each partition that no commit names yet."""
     table, schema = snapshot.table, arrow_schema(snapshot.delta)
-    rows = padded(rows, schema).combine_chunks()
-    order = pc.sort_indices(rows, [(name, "ascending") for name in table.layout])
-    column = table.partition_column
-    (batch,) = rows.to_batches()
+    rows, column = padded(rows, schema), table.partition_column
+    # Headers are taken piece by piece from the parts they came in, never copied whole.
+    long = [name for name in schema.names if name in WITHOUT_STATISTICS]
+    (short,) = rows.drop_columns(long).combine_chunks().to_batches()
+    order = pc.sort_indices(short, [(name, "ascending") for name in table.layout])
     groups: list[tuple[dict[str, str | None], Any]] = [({}, order)]
     if column is not None:
-        values = batch[column].take(order)
+        values = short[column].take(order)
         groups = [
             ({column: value}, order.filter(pc.is_in(values, pa.array([value], values.type))))
             for value in pc.unique(values).to_pylist()
         ]
-    batch = batch.select([name for name in schema.names if name != column])
+    schema = pa.schema([field for field in schema if field.name != column])
+
+    def piece(at: "pa.Array[Any]") -> pa.RecordBatch:
+        arrays = [taken(rows[n], at) if n in long else short[n].take(at) for n in schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
     for partition, at in groups:
-        pieces = (batch.take(at.slice(i, PIECE_ROWS)) for i in range(0, len(at), PIECE_ROWS))
+        pieces = (piece(at.slice(i, PIECE_ROWS)) for i in range(0, len(at), PIECE_ROWS))
         yield write(snapshot, pieces, partition)
 
 
@@ -127,8 +130,11 @@ class _Changes:
         parts = (difference.inserts, difference.updates, difference.deletes, difference.patches)
         self._inserts, *changed = (empty if part is None else part for part in parts)
         self._updates, self._deletes, self._patches = changed
-        self._update_keys, self._delete_keys, self._patch_keys = map(self._key, changed)
         self._updated = [False] * len(self._updates)
+        # The column of the key by which files are chosen, and the changes that may concern them.
+        self._column = self._table.key[0]
+        if self._table.has_studies and self._table.study_column in self._table.key:
+            self._column = self._table.study_column
 
     def _key(self, rows: pa.Table) -> "pa.Array[Any]":
         columns = [rows[name].cast(pa.string()) for name in self._table.key]
@@ -139,9 +145,7 @@ class _Changes:
         changed = [part for part in (self._updates, self._deletes, self._patches) if len(part)]
         if not changed:
             return []
-        column = self._table.key[0]
-        if studies is not None and self._table.study_column in self._table.key:
-            column = self._table.study_column
+        column = self._column
         values = pc.unique(pa.concat_tables([p.select([column]) for p in changed])[column])
         wanted = values.drop_null().to_pylist()
         if studies is not None and column == self._table.study_column:
@@ -153,14 +157,13 @@ class _Changes:
         guard = ["sequence"] if self._table.is_guarded else []
         names = [*dict.fromkeys([*self._table.key, *guard])]
         keys = read_columns(self._snapshot, file, names)
-        keyed = self._key(keys)
+        keyed, near = self._key(keys), pc.unique(keys[self._column])
         updated, deleted, patched = (
-            # As in SQL, a key with a null is equal to none.
-            self._guarded(pc.index_in(keyed, among, skip_nulls=True), keys, part, newer)
-            for among, part, newer in (
-                (self._update_keys, self._updates, pc.less),
-                (self._delete_keys, self._deletes, pc.less_equal),
-                (self._patch_keys, self._patches, pc.equal),
+            self._places(keyed, keys, near, part, newer)
+            for part, newer in (
+                (self._updates, pc.less),
+                (self._deletes, pc.less_equal),
+                (self._patches, pc.equal),
             )
         )
         for at in pc.unique(updated.drop_null()).to_pylist():
@@ -176,39 +179,63 @@ class _Changes:
         pieces = self._pieces(file, kept, patched)
         return Replacement((file,), (write(self._snapshot, pieces, file.partition, rows),))
 
-    def _guarded(
+    def _places(
         self,
-        at: "pa.Array[Any]",
+        keyed: "pa.Array[Any]",
         stored: pa.Table,
+        near: Values,
         part: pa.Table,
         newer: Callable[[Values, Values], Values],
     ) -> "pa.Array[Any]":
-        """Return the places without those of rows whose stored sequence forbids the change."""
-        if not self._table.is_guarded or at.null_count == len(at):
-            return at
-        new = part["sequence"].take(at)
-        allowed = newer(stored["sequence"], new)
-        if newer is not pc.equal:
-            allowed = pc.or_kleene(pc.is_null(stored["sequence"]), allowed)
-        allowed = pc.fill_null(allowed, False)  # noqa: FBT003 - Arrow's own signature
-        return flat(pc.if_else(allowed, at, None), pa.int32())
+        """Return the place of each stored row in a part, null where the part leaves it as it is."""
+        rows = pc.indices_nonzero(is_in(part[self._column], near))
+        part = part.take(rows)
+        # As in SQL, a key with a null is equal to none.
+        at = pc.index_in(keyed, self._key(part), skip_nulls=True)
+        if self._table.is_guarded and at.null_count < len(at):
+            allowed = newer(stored["sequence"], part["sequence"].take(at))
+            if newer is not pc.equal:
+                allowed = pc.or_kleene(pc.is_null(stored["sequence"]), allowed)
+            allowed = pc.fill_null(allowed, False)  # noqa: FBT003 - Arrow's own signature
+            at = flat(pc.if_else(allowed, at, None), pa.int32())
+        places: pa.Array[Any] = rows.take(at)
+        return places
 
     def _pieces(
         self, file: DataFile, kept: "pa.Array[Any]", patched: "pa.Array[Any]"
     ) -> Iterator[pa.RecordBatch]:
-        names = [name for name in self._patches.column_names if name not in self._table.key]
         done = 0
         for piece in pieces_of(self._snapshot, file):
             at, keep = (column.slice(done, len(piece)) for column in (patched, kept))
             done += len(piece)
-            patches = self._patches.take(at)
-            values = [
-                pc.if_else(pc.is_valid(at), flat(patches[n], piece[n].type), piece[n])
-                for n in names
-            ]
-            changed = with_columns(piece, pa.RecordBatch.from_arrays(values, names=names))
-            if (left := changed.filter(keep)).num_rows:
+            # Most pieces have no row that changes. They are not copied.
+            changed = with_columns(
+                piece, self._patched(piece, at) if at.null_count < len(at) else None
+            )
+            left = changed if pc.all(keep).as_py() else changed.filter(keep)
+            if left.num_rows:
                 yield left
+
+    def _patched(self, piece: pa.RecordBatch, at: "pa.Array[Any]") -> pa.RecordBatch:
+        names = [name for name in self._patches.column_names if name not in self._table.key]
+        patches, is_patched = self._patches.take(at), pc.is_valid(at)
+        values = [pc.if_else(is_patched, flat(patches[n], piece[n].type), piece[n]) for n in names]
+        return pa.RecordBatch.from_arrays(values, names=names)
+
+    def unrefused(self, staged: Iterable[DataFile]) -> Iterator[DataFile]:
+        """Yield staged files, written anew without the rows of updates that the table refused."""
+        refused = self._key(self._updates.filter(pc.invert(pa.array(self._updated, pa.bool_()))))
+        for file in staged:
+            if not len(refused):
+                yield file
+                continue
+            keys = self._key(read_columns(self._snapshot, file, self._table.key))
+            kept = pc.is_null(pc.index_in(keys, refused, skip_nulls=True))
+            if pc.all(kept, min_count=0).as_py():
+                yield file
+            elif pc.any(kept).as_py():
+                pieces = self._pieces(file, kept, pa.nulls(len(kept), pa.int32()))
+                yield write(self._snapshot, pieces, file.partition)
 
     def appended(self) -> Iterator[DataFile]:
         """Write the rows that are new, and the new state of updated rows; yield the files."""

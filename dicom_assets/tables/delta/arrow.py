@@ -4,7 +4,10 @@ The stubs of Arrow's compute functions have no overload for columns whose type i
 time only; so `pc` is untyped, and what leaves this module is typed again.
 """
 
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable
+from itertools import accumulate, chain
 from typing import Any, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
@@ -42,6 +45,13 @@ def numbers(values: Iterable[int]) -> "pa.Array[Any]":
     return pa.array(list(values), pa.int64())
 
 
+def packed(column: "pa.Array[Any]") -> bytes:
+    """Return numbers without nulls as they lie in memory, little-endian."""
+    width, values = column.type.bit_width // 8, column.buffers()[1]
+    start = column.offset * width
+    return b"" if values is None else values.slice(start, len(column) * width).to_pybytes()
+
+
 def joined_key(table: pa.Table, names: Iterable[str]) -> "pa.Array[Any]":
     """Return one text per row: the values of some columns, joined."""
     # Neither a UID nor the name of a data partition has this separator.
@@ -74,8 +84,24 @@ def looked_up(column: Values, keys: Values, values: Values) -> Values:
     return values.take(position(column, keys))
 
 
+def taken(column: "pa.ChunkedArray[Any]", at: "pa.Array[Any]") -> "pa.Array[Any]":
+    """Return the values of a column at some places. Only those are copied, whatever its chunks."""
+    starts = list(accumulate(map(len, column.chunks), initial=0))
+    of_chunk, places = defaultdict[int, list[int]](list), ints(at)
+    for place in places:
+        of_chunk[bisect_right(starts, place) - 1].append(place)
+    parts: Any = [
+        column.chunk(n).take(numbers(place - starts[n] for place in own))
+        for n, own in of_chunk.items()
+    ]
+    order = position(numbers(places), numbers(chain(*of_chunk.values())))
+    return flat(pa.chunked_array(parts, column.type), column.type).take(order)
+
+
 def padded(part: _Rows, schema: pa.Schema) -> _Rows:
     """Return rows with all columns of a schema; those that the part lacks are null."""
+    if part.schema.equals(schema):
+        return part
     columns = [
         part[f.name].cast(f.type) if f.name in part.column_names else pa.nulls(len(part), f.type)
         for f in schema

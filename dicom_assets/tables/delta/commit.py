@@ -179,7 +179,7 @@ def parquet_properties(table: Table) -> WriterProperties:
     named = [name for name in table.names if name not in WITHOUT_STATISTICS]
     return WriterProperties(
         compression="ZSTD",
-        max_row_group_size=ROW_GROUP_ROWS,
+        max_row_group_size=table.file_rows or ROW_GROUP_ROWS,
         default_column_properties=ColumnProperties(statistics_enabled="NONE"),
         column_properties=dict.fromkeys(named, ColumnProperties(statistics_enabled="PAGE")),
     )

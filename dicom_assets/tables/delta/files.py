@@ -1,11 +1,11 @@
 """The data files of a Delta table, and one commit that replaces some of them.
 
 A data file never changes. It is read in pieces and rewritten beside itself with other values or
-fewer rows, or several files are joined in one, and a commit exchanges them. The commit succeeds
-only on the version that it was derived from, like every commit. A file that was written by a killed
-run and that no commit names is garbage: no reader sees it, and `upkeep.maintenance` removes it. The
-callers choose the rows (`difference`), the values (`upkeep.column_backfill`) and the files
-(`upkeep.compaction`).
+fewer rows, or several files are joined in one (`join`), and a commit exchanges them. The commit
+succeeds only on the version that it was derived from, like every commit. A file that was written by
+a killed run and that no commit names is garbage: no reader sees it, and `upkeep.maintenance`
+removes it. The callers choose the rows (`apply`), the values (`upkeep.column_backfill`) and the
+files (`upkeep.compaction`).
 
 Memory is bounded by a piece and a row group, whatever the size of the file.
 """
@@ -46,10 +46,14 @@ if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
 
 PIECE_ROWS: Final = 1_000
+# Rows that are read at once, where they are short: each piece costs the same for its columns.
+READ_ROWS: Final = 10_000
 PIECE_BYTES: Final = 8 * 2**20
 ROW_GROUP_BYTES: Final = 32 * 2**20
 # A smaller file is read with one request, whatever is wanted of it.
 WHOLE_BYTES: Final = 2 * 2**20
+# What a value has in memory beside its own bytes, about: an offset, an entry of a dictionary.
+_VALUE_BYTES: Final = 8
 
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _NO_PARTITION: Final = "__HIVE_DEFAULT_PARTITION__"
@@ -156,6 +160,17 @@ def read_columns(snapshot: "Snapshot", file: DataFile, names: Sequence[str]) -> 
         return _Source(snapshot, file).rows(names)
 
 
+def sort_keys(snapshot: "Snapshot", file: DataFile) -> tuple[pa.Table, int]:
+    """Return the columns by which the rows of a file are sorted, and the bytes of all its rows.
+
+    The bytes are those in memory, about: of the values before compression, and of their offsets.
+    """
+    with raise_table_errors(snapshot.table, snapshot.url):
+        source = _Source(snapshot, file)
+        own = [name for name in snapshot.table.layout if name not in file.partition]
+        return source.rows(own), source.decoded_bytes
+
+
 def column_of(snapshot: "Snapshot", file: DataFile, column: str) -> Values:
     """Return the different values of a column of a file."""
     return cast("Values", pc.unique(read_columns(snapshot, file, [column])[column]))
@@ -201,35 +216,19 @@ def write(
     pieces: Iterable[pa.RecordBatch],
     partition: Mapping[str, str | None],
     expected: int | None = None,
+    name: str = "part-",
 ) -> DataFile:
-    """Write rows of one partition, without its column, to a new file that no commit names yet."""
+    """Write rows of one partition, without its column, to a new file that no commit names yet.
+
+    The name of the file begins with `name`.
+    """
     with raise_table_errors(snapshot.table, snapshot.url):
         folders = (
             f"{column}={_NO_PARTITION if value is None else quote(value, safe='')}/"
             for column, value in partition.items()
         )
         beside = DataFile("".join(folders), partition, 0, None)
-        return _Source(snapshot, beside).write(pieces, "part-", expected)
-
-
-def join(
-    snapshot: "Snapshot", olds: Sequence[DataFile], name: str, progress: Callable[[int], None]
-) -> Replacement:
-    """Write files of one partition as one file, their rows in the order of the files.
-
-    `progress` is called with the number of rows of each piece. The name of the new file begins with
-    `name`.
-    """
-    with raise_table_errors(snapshot.table, snapshot.url):
-        sources = [_Source(snapshot, old) for old in olds]
-
-        def pieces() -> Iterator[pa.RecordBatch]:
-            for piece in chain.from_iterable(source.pieces() for source in sources):
-                progress(piece.num_rows)
-                yield piece
-
-        new = sources[0].write(pieces(), name, sum(old.rows or 0 for old in olds))
-        return Replacement(tuple(olds), (new,), is_change=False)
+        return _Source(snapshot, beside).write(pieces, name, expected)
 
 
 def commit(
@@ -245,18 +244,24 @@ def commit(
     if delta is None or delta.version() != snapshot.version:
         raise conflict_error(snapshot.table)
     with raise_table_errors(snapshot.table, snapshot.url):
-        olds = {old.path for replacement in replacements for old in replacement.olds}
-        if olds and not olds <= {file.path for file in data_files(snapshot)}:
+        olds = {old.path: old for replacement in replacements for old in replacement.olds}
+        if olds and not olds.keys() <= {file.path for file in data_files(snapshot)}:
             raise conflict_error(snapshot.table)
-        rows = sum(new.rows or 0 for replacement in replacements for new in replacement.news)
+        news = [new for replacement in replacements for new in replacement.news]
+        rows = sum(new.rows or 0 for new in news)
+        counts = {"added": len(news), "removed": len(olds), "rows": rows}
+        studies = snapshot.studies if snapshot.table.has_studies else None
         delta.create_write_transaction(
             [action for replacement in replacements for action in _actions(replacement)],
             mode="append",
             schema=delta.schema(),
             partition_by=snapshot.table.partition_columns,
-            commit_properties=once({**note, "files": len(olds), "rows": rows}),
+            commit_properties=once({**note, **counts}),
             post_commithook_properties=HOOKS,
         )
+    if studies is not None:
+        hashes = {(new.path, new.size): studies.hashes(new.studies) for new in news}
+        studies.exchange(olds.values(), hashes)
     return snapshot.version + 1
 
 
@@ -344,15 +349,16 @@ class _Source:
         handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
         self._storage = pyarrow.fs.PyFileSystem(handler)
         self._file, self._table = file, snapshot.table
+        # Of all rows in memory, about, once the file was opened.
+        self.decoded_bytes = 0
         whole = arrow_schema(snapshot.delta)
         self._names = set(whole.names)
         # Without the metadata of columns, which the log has.
         self._schema = pa.schema(
             [f.remove_metadata() for f in whole if f.name not in self._table.partition_columns]
         )
-        self._counted = [
-            f.name for f in self._schema if f.name in with_statistics(snapshot.delta, self._table)
-        ]
+        counted = with_statistics(snapshot.delta, self._table)
+        self._counted = [name for name in self._schema.names if name in counted]
 
     def read_bytes(self) -> None:
         """Read the file from its first byte to its last one, and keep nothing."""
@@ -364,7 +370,7 @@ class _Source:
     def _parquet(self) -> Iterator[pq.ParquetFile]:
         with self._storage.open_input_file(self._file.path) as opened:
             small = self._file.size <= WHOLE_BYTES
-            yield pq.ParquetFile(
+            parquet = pq.ParquetFile(
                 pa.BufferReader(opened.read()) if small else opened,
                 # Bytes of a column that are read at once. By default it is a whole row group's.
                 buffer_size=2**20,
@@ -374,6 +380,11 @@ class _Source:
                 # Spark's old form of a timestamp; nanoseconds would end in the year 2262.
                 coerce_int96_timestamp_unit="us",
             )
+            told = parquet.metadata
+            groups = map(told.row_group, range(told.num_row_groups))
+            self.decoded_bytes = sum(group.total_byte_size for group in groups)
+            self.decoded_bytes += told.num_rows * told.num_columns * _VALUE_BYTES
+            yield parquet
 
     def pieces(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, in all columns by default; one that the file lacks is null."""
@@ -390,7 +401,7 @@ class _Source:
             groups = map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups))
             longest = max((g.total_byte_size // max(g.num_rows, 1) for g in groups), default=0)
             # A piece has fewer rows when the rows of the file are longer.
-            rows = max(1, min(PIECE_ROWS, PIECE_BYTES // max(longest, 1)))
+            rows = max(1, min(READ_ROWS, PIECE_BYTES // max(longest, 1)))
             for batch in parquet.iter_batches(rows, columns=wanted, use_threads=False):
                 yield padded(batch, schema)
 
@@ -409,14 +420,16 @@ class _Source:
                     rows = parquet.read_row_group(group, stored, use_threads=False)
                 else:
                     keys = parquet.read_row_group(group, [column], use_threads=False)
-                    # Files of other engines have texts of other types.
+                    # Files of other engines have texts of other types, which no filter takes.
                     keys = padded(keys, pa.schema([self._schema.field(column)]))
                     mask = is_in(keys[column], cast("Values", values))
                     if not pc.any(mask).as_py():
                         continue
                     others = [name for name in stored if name != column]
                     rows = parquet.read_row_group(group, others, use_threads=False)
-                    rows = rows.append_column(column, keys[column]).filter(mask)
+                    rows = rows.append_column(column, keys[column])
+                    rows = padded(rows, pa.schema(map(self._schema.field, rows.column_names)))
+                    rows = rows.filter(mask)
                 found.append(padded(rows, schema))
         rows = pa.concat_tables(found)
         for name, value in self._file.partition.items():
@@ -443,7 +456,7 @@ class _Source:
             self._storage.open_output_stream(path) as sink,
             pq.ParquetWriter(sink, self._schema, **layout) as writer,
         ):
-            for group in _row_groups(pieces):
+            for group in _row_groups(pieces, self._table.file_rows or ROW_GROUP_ROWS):
                 rows = pa.Table.from_batches(group, self._schema)
                 statistics.add(rows)
                 studies.update(() if column is None else pc.unique(rows[column]).to_pylist())
@@ -496,12 +509,14 @@ def with_columns(piece: pa.RecordBatch, values: pa.RecordBatch | None) -> pa.Rec
     return pa.RecordBatch.from_arrays(columns, schema=piece.schema)
 
 
-def _row_groups(pieces: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+def _row_groups(pieces: Iterable[pa.RecordBatch], limit: int) -> Iterator[list[pa.RecordBatch]]:
     group: list[pa.RecordBatch] = []
+    # Long rows make a row group shorter.
+    longest = ROW_GROUP_BYTES * limit // ROW_GROUP_ROWS
     rows = size = 0
     for piece in pieces:
         rows, size = rows + piece.num_rows, size + piece.nbytes
-        if group and (rows > ROW_GROUP_ROWS or size > ROW_GROUP_BYTES):
+        if group and (rows > limit or size > longest):
             yield group
             group, rows, size = [], piece.num_rows, piece.nbytes
         group.append(piece)

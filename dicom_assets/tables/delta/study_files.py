@@ -29,7 +29,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 from deltalake.fs import DeltaStorageHandler
 
-from dicom_assets.tables.delta.arrow import Values, ints, is_in, numbers, pc
+from dicom_assets.tables.delta.arrow import Values, ints, is_in, numbers, packed, pc
 from dicom_assets.tables.delta.files import DataFile, column_of, data_files
 
 if TYPE_CHECKING:
@@ -219,7 +219,8 @@ class _Part:
     def entries(self) -> dict[_Place, Values]:
         """Return the hashes of each file."""
         rows = self._rows(range(len(self.groups))).sort_by("file")
-        found, start = dict[_Place, Values](), 0
+        # A file of nulls only has no hash.
+        found, start = dict[_Place, Values](dict.fromkeys(self.places, numbers(()))), 0
         for counted in pc.value_counts(rows["file"]).to_pylist():
             hashes = rows["hash"].slice(start, counted["counts"])
             found[self.places[counted["values"]]], start = hashes, start + len(hashes)
@@ -241,12 +242,12 @@ _NONE: Final = _Part("", None, (), (), "")
 
 def _group_of(rows: pa.Table) -> _Group:
     (batch,) = rows.combine_chunks().to_batches()
-    held: list[bytes] = []
-    for column in batch.columns:
-        # The values as they lie in memory. Whether there is a mask of nulls differs.
-        width, values = column.type.bit_width // 8, cast("pa.Buffer", column.buffers()[1])
-        held.append(values.slice(column.offset * width, len(column) * width).to_pybytes())
-    return batch["hash"][0].as_py(), len(batch), _digest(b"".join(held)).decode()
+    # Not of all buffers: whether there is a mask of nulls differs.
+    return (
+        batch["hash"][0].as_py(),
+        len(batch),
+        _digest(b"".join(map(packed, batch.columns))).decode(),
+    )
 
 
 def _digest(text: bytes) -> bytes:

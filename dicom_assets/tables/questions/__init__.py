@@ -6,6 +6,7 @@
 | `seals` | Has the log the entries of every sealed hour? It removes the seals of others. |
 | `reconcile` | Are the studies as large as the service says? |
 | `find` | Why is a study, series or instance in the tables, or not? |
+| `study_search` | Which studies fit the words of a person? |
 | `erasure` | Where is a study still stored, and until when? |
 | `integrity` | Is there one row per key, no orphan, no wrong count? |
 | `plausibility` | Are values missing more often than before, unparsable, or in the future? |

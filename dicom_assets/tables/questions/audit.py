@@ -79,9 +79,9 @@ def audit(
     changes = pa.concat_tables([entries.changes.select(columns), unread])
     served = {h.start: h for h in seals.hours_of(window, changes, entries.rejections)}
     differing = [hour for hour, digest in sealed.items() if served[hour].digest != digest]
-    logged = {hour.start: set(hour.sequences) for hour in seals.hours_of(window, known, ())}
+    logged = {h.start: set(ints(h.sequences)) for h in seals.hours_of(window, known, ())}
     rejected = set(rejections.sequences(store))
-    now = {hour: set(served[hour].sequences) for hour in differing}
+    now = {hour: set(ints(served[hour].sequences)) for hour in differing}
     late = Counter({hour: len(now[hour] - logged[hour] - rejected) for hour in differing})
     lost = Counter({hour: len(logged[hour] - now[hour]) for hour in differing})
     # Entries that are no longer served do not come back by reading again: a person has to look.

@@ -62,6 +62,20 @@ _OPEN = timedelta(days=1)
 _EVENTS: Mapping[str, str] = {"Create": "stored", "Update": "updated", "Delete": "deleted"}
 
 
+HERE, ON_ITS_WAY, DELETED = "HERE", "ON ITS WAY", "DELETED"
+REJECTED_WORD, DIFFERS, NOT_IN_FEED = "REJECTED", "DIFFERS", "NOT IN THE FEED"
+# The word of each verdict, for people who read one word.
+WORDS: Mapping[str, str] = {
+    "in step": HERE,
+    "rejected": REJECTED_WORD,
+    **dict.fromkeys(("no seal", "late", "not followed", "too young"), ON_ITS_WAY),
+    **dict.fromkeys(("deleted", "expired"), DELETED),
+    **dict.fromkeys(("behind", "not rolled up", "expired unseen"), DIFFERS),
+    **dict.fromkeys(("data partition not kept", "before the start", "after the end"), DIFFERS),
+    **dict.fromkeys(("not in the feed", "unknown"), NOT_IN_FEED),
+}
+
+
 class Lookups(Counts, Protocol):
     """Requests to the service, sent by `feed.search.StudyCounts`."""
 
@@ -209,6 +223,11 @@ class Verdict:
     is_fine: bool = False
     hours: tuple[datetime, ...] = ()
     select: tuple[str, ...] = ALL_TABLES
+
+    @property
+    def word(self) -> str:
+        """The verdict as one of a closed list of words."""
+        return WORDS[self.name]
 
 
 def _at(moment: datetime) -> str:

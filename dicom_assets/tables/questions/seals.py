@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from dicom_assets.schema import CHANGE, REJECTED, SYNC
 from dicom_assets.tables import change, sync
-from dicom_assets.tables.delta.arrow import ints
+from dicom_assets.tables.delta.arrow import ints, numbers
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.window import TICKS_PER_HOUR, TICKS_PER_MICROSECOND, Window, ticks_of
@@ -171,7 +171,7 @@ def _other_digests(
         logged = sequences[_number(row)]
         known = logged | waiting[_number(row)]
         digests = (
-            sync.Hour(sync.sealed_window(row), {}, tuple(sorted(s)), 0).digest
+            sync.Hour(sync.sealed_window(row), {}, numbers(sorted(s)), 0).digest
             for s in (logged, known)
         )
         # With more than the seal counts, `rejected` has entries that came after it.

@@ -1,15 +1,15 @@
 """Compaction: join small data files of a table into fewer, one commit for each new file.
 
 An hour leaves one or two small files in each table, a year thousands, and every reader opens them
-all. Files of one data partition that are older than a week are written as one, row after row, in
-bounded memory. Rows and their order stay the same.
+all. Files of one data partition that are older than a week are written as one, its rows sorted by
+the table's layout, in bounded memory (`tables.delta.join`).
 
 `DeltaTable.optimize` is not used: it commits on a version that it has not looked at, and it writes
 a growing file again every night (measured: docs/decisions/maintenance.md). The commit of
 `tables.delta.files` is on the version looked at, or fails.
 
 The cost is bounded: a row is rewritten only into a file of at least twice the size of its present
-one, so at most 17 times, and never again once its file has SMALL_ROWS. In a table of ten million
+one, so at most 17 times, and never again once its file is half full. In a table of ten million
 rows only the newest files are rewritten.
 
 Commits of other runs go first: the files are looked up again, files that another run has rewritten
@@ -24,17 +24,19 @@ from typing import Final
 
 from dicom_assets.errors import ConflictError
 from dicom_assets.schema import Table
-from dicom_assets.tables.delta.files import DataFile, Replacement, commit, data_files, join
+from dicom_assets.tables.delta.files import DataFile, Replacement, commit, data_files
+from dicom_assets.tables.delta.join import join
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.outcome import Progress
 
-# Readers skip files and row groups (20,000 rows). Below 50,000 rows a file is mostly overhead.
-# Above 100,000 rows less can be skipped, and a merge that touches one row rewrites all of them.
-SMALL_ROWS: Final = 50_000
+# A file that has half of this, in rows or bytes, is left alone. Readers skip files and row groups
+# (20,000 rows), and a file with fewer rows is mostly overhead. Of larger ones less can be skipped,
+# and an hour that touches one row rewrites all of them. The bytes are held in memory.
 FULL_ROWS: Final = 100_000
-FULL_BYTES: Final = 256 * 2**20
-# Fewer files are not worth a commit: a reader opens ten in the time of one or two round trips.
+FULL_BYTES: Final = 128 * 2**20
+# Fewer files are not worth a commit, unless they fill one: a reader opens ten in the time of one or
+# two round trips.
 LEAST_FILES: Final = 10
 # Younger files are still rewritten by updates and deletes. Files that this job wrote wait as long,
 # so no row is compacted twice in a week.
@@ -46,27 +48,40 @@ NIGHT_BYTES: Final = 4 * 2**30
 NIGHT_SECONDS: Final = 300.0
 
 
-def groups(files: Iterable[DataFile], before: int) -> list[list[DataFile]]:
+def groups(
+    files: Iterable[DataFile], before: int, full_rows: int = FULL_ROWS
+) -> list[list[DataFile]]:
     """Return the groups of files to join, the largest number of files first. Pure.
 
     Only files added before `before` (milliseconds since 1970) are in a group.
     """
     by_partition: dict[tuple[tuple[str, str | None], ...], list[DataFile]] = defaultdict(list)
     for file in files:
-        if file.rows is not None and file.rows < SMALL_ROWS and file.since < before:
+        is_small = file.rows is not None and not _is_half_full([file], full_rows)
+        if is_small and file.since < before:
             by_partition[tuple(sorted(file.partition.items()))].append(file)
     tiers: list[list[DataFile]] = []
     for small in by_partition.values():
         tiers.append([])
         for file in sorted(small, key=lambda f: (f.rows or 0, f.since, f.path)):
-            own, rows, size = file.rows or 0, _rows(tiers[-1]), sum(one.size for one in tiers[-1])
+            own, rows, size = file.rows or 0, _rows(tiers[-1]), _bytes(tiers[-1])
             # The joined file would be less than twice as large as this one, or too large.
-            if own > max(rows, 1) or rows + own > FULL_ROWS or size + file.size > FULL_BYTES:
+            if own > max(rows, 1) or rows + own > full_rows or size + file.size > FULL_BYTES:
                 tiers.append([])
             tiers[-1].append(file)
-    due = (tier for tier in tiers if len(tier) >= LEAST_FILES)
+    due = (
+        t for t in tiers if len(t) >= LEAST_FILES or (len(t) > 1 and _is_half_full(t, full_rows))
+    )
     by_age = (sorted(tier, key=lambda f: (f.since, f.path)) for tier in due)
     return sorted(by_age, key=len, reverse=True)
+
+
+def _is_half_full(files: Sequence[DataFile], full_rows: int) -> bool:
+    return 2 * _rows(files) >= full_rows or 2 * _bytes(files) >= FULL_BYTES
+
+
+def _bytes(files: Iterable[DataFile]) -> int:
+    return sum(file.size for file in files)
 
 
 def _rows(files: Iterable[DataFile]) -> int:
@@ -80,11 +95,11 @@ def compact(store: Store, table: Table, run: Run) -> Counter[str]:
     `conflicts`, and of files left for the next night (`postponed`).
     """
     before = int((run.now - RESTING).timestamp() * 1_000)
-    due = groups(data_files(store.open(table)), before)
+    due = groups(data_files(store.open(table)), before, table.file_rows or FULL_ROWS)
     night = _Night(store, table, run, sum(map(_rows, due)))
     begun, spent = time.monotonic(), Counter[str]()
     for at, group in enumerate(due):
-        spent.update(rows=_rows(group), size=sum(file.size for file in group))
+        spent.update(rows=_rows(group), size=_bytes(group))
         late = time.monotonic() - begun > NIGHT_SECONDS
         much = spent["rows"] > NIGHT_ROWS or spent["size"] > NIGHT_BYTES
         if late or (much and at) or not night.join(group):

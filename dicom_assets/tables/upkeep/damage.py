@@ -19,6 +19,7 @@ from dicom_assets.errors import (
     TableError,
     TableUnavailableError,
 )
+from dicom_assets.tables.delta.commit import NOTE
 from dicom_assets.tables.delta.files import DataFile, data_files, is_decodable
 from dicom_assets.tables.delta.folder import HINT, PARQUET_ERRORS, Folder, Log, Stored
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
@@ -26,10 +27,10 @@ from dicom_assets.tables.delta.snapshot import Snapshot, Store
 # The most data files that are decoded at once: in a night for a table, or after a failure.
 DECODED_FILES: Final = 200
 DECODED_SECONDS: Final = 60.0
-# By action the metrics in which a commit counts its own actions, for append and merge.
+# By action where a commit counts its own actions: in our note, or in metrics of append and merge.
 _COUNTED: Final = {
-    "add": ("num_added_files", "num_target_files_added"),
-    "remove": ("num_removed_files", "num_target_files_removed"),
+    "add": ("added", "num_added_files", "num_target_files_added"),
+    "remove": ("removed", "num_removed_files", "num_target_files_removed"),
 }
 
 
@@ -87,7 +88,8 @@ def _require_commit(folder: Folder, version: int, file: Stored) -> None:
     if not actions:
         raise _damaged(folder, f"commit {version} is empty")
     infos = [action["commitInfo"] for action in actions if "commitInfo" in action]
-    metrics = infos[0].get("operationMetrics") or {} if infos else {}
+    info = infos[0] if infos else {}
+    metrics = json.loads(info.get(NOTE, "{}")) | (info.get("operationMetrics") or {})
     for kind, names in _COUNTED.items():
         counts = [metrics[name] for name in names if name in metrics]
         if counts and sum(kind in action for action in actions) < int(counts[0]):

@@ -11,6 +11,8 @@ import pyarrow as pa
 from deltalake import write_deltalake
 
 from dicom_assets.tables.delta.commit import ROW_GROUP_ROWS
+from dicom_assets.tables.delta.files import ROW_GROUP_BYTES
+from dicom_assets.tables.report import INSTANCE_REPORT
 from dicom_assets.tables.upkeep.compaction import FULL_ROWS, RESTING
 from dicom_assets_tests.support.command import ROOT, environment
 
@@ -45,9 +47,12 @@ def test_the_snippet_counts_files_and_row_groups(tmp_path: Path) -> None:
 def test_the_page_says_how_we_lay_files_out() -> None:
     """Its arithmetic is about our sizes."""
     assert f"at most {ROW_GROUP_ROWS:,} rows, so that" in PAGE
+    assert f"{ROW_GROUP_BYTES // 2**20} MB with the headers: some 4,000 rows" in PAGE
     assert f"at most {FULL_ROWS:,} rows, and files of the last seven days" in PAGE
     assert RESTING.days == 7
-    millions = {groups: groups * ROW_GROUP_ROWS // 1_000_000 for groups in (1_000, 5_000, 10_000)}
-    for groups, instances in millions.items():
-        times = f"{groups:,} \N{MULTIPLICATION SIGN} {ROW_GROUP_ROWS:,}"
-        assert f"| {times} | {instances} million |" in PAGE
+    full = INSTANCE_REPORT.file_rows or 0
+    assert f"{full // 2:,} to {full:,} rows in one row group" in PAGE
+    for millions in (10, 50, 200):
+        rows = millions * 1_000_000
+        report = f"{rows // full} to {rows // (full // 2)}"
+        assert f"| {millions} million | {rows // 4_000:,} | {report} |" in PAGE

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import polars as pl
@@ -16,16 +16,17 @@ from deltalake import DeltaTable, write_deltalake
 
 from dicom_assets.errors import ConflictError
 from dicom_assets.schema import CHANGE, INSTANCE, Table
-from dicom_assets.tables import instance as instance_table
 from dicom_assets.tables.delta import apply as applied
-from dicom_assets.tables.delta import files
+from dicom_assets.tables.delta import files, slices
 from dicom_assets.tables.delta.arrow import padded
 from dicom_assets.tables.delta.commit import STATISTICS, Difference
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.snapshot import Snapshot
+from dicom_assets.tables.delta.study_files import CACHE_FOLDER
 from dicom_assets_tests.support.samples import SOAK, TIMES
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import Bench, contents, hours, key, run
+from dicom_assets_tests.tables.delta.spoilt import SPOILED, make_small, parts
 from dicom_assets_tests.tables.differences import (
     KINDS,
     Differences,
@@ -84,6 +85,11 @@ class Twins:
                 store.open(self.table).commit(Difference(self.table, inserts=given), NOTE)
 
     @property
+    def cache(self) -> Path:
+        """The folder of the cache of ours."""
+        return Path(self.here.url) / CACHE_FOLDER
+
+    @property
     def here(self) -> Snapshot:
         """The newest version of ours."""
         return self.store.open(self.table)
@@ -115,8 +121,9 @@ class Twins:
 
 @pytest.fixture
 def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files of a few rows have several pieces and row groups."""
-    monkeypatch.setattr(files, "PIECE_ROWS", 2)
+    """Files of a few rows have several pieces and row groups, and tables of a few files a cache."""
+    make_small(monkeypatch)
+    monkeypatch.setattr(files, "READ_ROWS", 2)
     monkeypatch.setattr(applied, "PIECE_ROWS", 2)
     monkeypatch.setattr(files, "ROW_GROUP_ROWS", 3)
 
@@ -125,10 +132,15 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.usefixtures("pieces")
 def test_commits_in_a_row_are_those_of_a_merge(tmp_path: Path, name: str, seed: int) -> None:
-    """The rows, and of each old file at most one new file: what is left of it in its order."""
+    """The rows, and of each old file at most one new file: what is left of it in its order.
+
+    The cache is spoiled before any of them: lost, cut, damaged, outdated or another table's.
+    """
     twins = Twins(tmp_path, KINDS[name], seed)
+    older = [parts_in(twins.cache), parts_in(tmp_path / "oracle" / name / CACHE_FOLDER)]
     for _ in range(COMMITS):
         before, made = tokens(twins.here, twins.kind), twins.source.tokens
+        _spoil(twins, older)
         twins.commit(twins.next())
         after = tokens(twins.here, twins.kind)
         assert _is_fresh(before, after, made)
@@ -143,6 +155,21 @@ def test_a_row_without_a_data_partition_is_no_other_one(tmp_path: Path) -> None:
     deletes = twins.source.rows(keys[1:2]).select(twins.table.key)
     twins.commit(replace(twins.updates(keys[:1], 100), deletes=deletes))
     assert set(keys) <= rows(twins.here).keys()
+
+
+def parts_in(cache: Path) -> dict[str, bytes]:
+    """The content of a cache, by name."""
+    return {path.name: path.read_bytes() for path in parts(cache)}
+
+
+def _spoil(twins: Twins, older: list[dict[str, bytes]]) -> None:
+    if twins.random.random() < 0.3:
+        twins.cache.mkdir(exist_ok=True)
+        for name, held in twins.random.choice(older).items():
+            (twins.cache / name).write_bytes(held)
+    else:
+        older.append(parts_in(twins.cache))
+        twins.random.choice(SPOILED)(twins.cache, twins.random)
 
 
 def _is_fresh(before: dict[str, list[str]], after: dict[str, list[str]], made: int) -> bool:
@@ -338,6 +365,28 @@ def test_staged_rows_are_those_of_a_difference(tmp_path: Path, seed: int) -> Non
         _assert_statistics(twins.here)
 
 
+def test_staged_rows_of_refused_updates_are_left_out(tmp_path: Path) -> None:
+    """The table has a newer sequence, or no row: none is there twice, and none comes back."""
+    twins = Twins(tmp_path, KINDS["instance"], 4)
+    chosen = twins.random.sample(sorted(rows(twins.here), key=repr), 9)
+    twins.commit(twins.updates(chosen[:6], 100))
+    deletes = twins.updates(chosen[6:], 200).updates
+    assert deletes is not None
+    guard = [*twins.table.key, "sequence"]
+    twins.commit(Difference(twins.table, deletes=deletes.select(guard)))
+    updates = pa.concat_tables(
+        [cast("pa.Table", twins.updates([key], 98 + n).updates) for n, key in enumerate(chosen)]
+    )
+    new = [k for k in twins.kind.keys if k not in rows(twins.here) and k not in chosen][:3]
+    inserts, target = twins.source.rows(new), twins.here.prepared()
+    both = pa.concat_tables([updates, inserts])
+    staged = [f for at in range(0, len(both), 2) for f in target.stage(both.slice(at, 2))]
+    sliced = Difference(twins.table, updates=updates.select(guard), staged=staged)
+    target.commit(sliced, NOTE)
+    twins.follow(Difference(twins.table, inserts=inserts, updates=updates))
+    _assert_statistics(twins.here)
+
+
 def _raced(bench: Bench, *steps: Any) -> None:  # noqa: ANN401 - functions without arguments
     def take() -> None:
         for step in steps:
@@ -348,7 +397,7 @@ def _raced(bench: Bench, *steps: Any) -> None:  # noqa: ANN401 - functions witho
 
 def _three(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three instances are in the log; each header is a slice of its own."""
-    monkeypatch.setattr(instance_table, "SLICE_BYTES", 1)
+    monkeypatch.setattr(slices, "SLICE_BYTES", 1)
     for number in (1, 2, 3):
         bench.archive.create(number, of=key(str(number)), patientid=f"PHI-{number}")
     bench.change(hours(0))

@@ -186,7 +186,7 @@ def test_other_columns_and_the_order_of_rows_stay(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any piece may be the first to change, and each is read once."""
-    monkeypatch.setattr(files, "PIECE_ROWS", 3)
+    monkeypatch.setattr(files, "READ_ROWS", 3)
     rows = made(store, [row(n) for n in (5, 3, 9, 1, 8, 2, 7, 6, 4, 0)])
     asked: list[list[int]] = []
 
@@ -219,7 +219,7 @@ def test_a_written_file_is_zstd_and_keeps_no_statistics_of_headers(store: Store)
 
 def test_row_groups_are_bounded_by_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is filled as far as pieces go; readers skip by them."""
-    monkeypatch.setattr(files, "PIECE_ROWS", 7_000)
+    monkeypatch.setattr(files, "READ_ROWS", 7_000)
     rows = [row(1, header="{}")] * (2 * ROW_GROUP_ROWS + 1)
     made(store, rows)
     exchange(store)
@@ -383,7 +383,7 @@ def test_readers_see_the_same_rows_with_other_values_in_the_columns(store: Store
     assert new.drop(COLUMNS).equals(old.drop(COLUMNS))
     assert new.to_dicts() == [filled(r) for r in rows]
     (entry,) = DeltaTable(store.urls["kept"]).history(1)
-    assert json.loads(entry["dicom_assets"]) == {"run_id": "r", "files": 2, "rows": 9}
+    assert json.loads(entry["dicom_assets"]) == {"run_id": "r", "added": 2, "removed": 2, "rows": 9}
     assert opened(store).count() == 9
 
 

@@ -142,7 +142,7 @@ def test_a_commit_says_run_window_and_counts(store: Store, merged: bool) -> None
     more = {"deletes": gone(("9", 1))} if merged else {}
     change(store, inserts=instances(row(2), row(3, "2")), **more)
     counts = {"inserts": 2, "updates": 0, "deletes": len(more), "patches": 0}
-    written = {"files": len(more), "rows": 2}
+    written = {"added": 1, "removed": len(more), "rows": 2}
     assert told(store, INSTANCE) == {"run_id": "r1", "window": "w1", **counts, **written}
 
 

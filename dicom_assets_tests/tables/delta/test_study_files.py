@@ -1,7 +1,6 @@
 """The cache of studies and files: right whatever becomes of it, and small enough to be read."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,20 +26,16 @@ from dicom_assets.tables.upkeep import compaction
 from dicom_assets_tests.support.samples import SOAK, TIMES
 from dicom_assets_tests.support.steps import store_in
 from dicom_assets_tests.support.tables import insert
+from dicom_assets_tests.tables.delta.spoilt import RECENT, SPOILED, make_small, parts
 
 NOTE = {"run_id": "r"}
 STUDIES = [f"1.2.276.0.7230010.3.1.{n * 7919}" for n in range(60)]
-RECENT = "recent.index"
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables of a few rows have a base and increments, each in several groups."""
-    monkeypatch.setattr(study_files, "FEW_FILES", 0)
-    monkeypatch.setattr(study_files, "RECENT_FILES", 5)
-    monkeypatch.setattr(study_files, "RECENT_ENTRIES", 30)
-    monkeypatch.setattr(study_files, "GROUP_ENTRIES", 7)
-    monkeypatch.setattr(study_files, "REBUILT_AT_ONCE", 3)
+    """Tables of a few rows have a cache with all of its parts."""
+    make_small(monkeypatch)
     monkeypatch.setattr(compaction, "LEAST_FILES", 3)
 
 
@@ -188,6 +183,16 @@ def test_equal_studies_of_two_tables_have_other_hashes(tmp_path: Path) -> None:
     assert not {*one.hashes(STUDIES).to_pylist()} & {*two.hashes(STUDIES).to_pylist()}
 
 
+def test_a_file_without_studies_is_listed_too(log: Log, read_itself: list[str]) -> None:
+    """In the increments and in the base: no hour reads it again."""
+    rows = [row | {"studyinstanceuid": None} for row in log.rows(5)]
+    insert(log.store, CHANGE, rows)
+    for _ in range(8):
+        log.append()
+    assert is_right(log.here)
+    assert read_itself == []
+
+
 # --- what may become of table and cache -----------------------------------------------------------
 
 
@@ -242,49 +247,6 @@ def _replace(log: Log) -> None:
 HAPPENED = (_commit, _commit, _compact, _restore, _optimize, _foreign_append, _foreign_delete)
 
 
-def _parts(log: Log) -> list[Path]:
-    return sorted(log.folder.iterdir()) if log.folder.is_dir() else []
-
-
-def _lose_all(log: Log) -> None:
-    shutil.rmtree(log.folder, ignore_errors=True)
-
-
-def _lose_base(log: Log) -> None:
-    for path in _parts(log):
-        if path.name != RECENT:
-            path.unlink()
-
-
-def _lose_recent(log: Log) -> None:
-    (log.folder / RECENT).unlink(missing_ok=True)
-
-
-def _truncate(log: Log) -> None:
-    for path in _parts(log):
-        os.truncate(path, log.random.randrange(path.stat().st_size + 1))
-
-
-def _flip(log: Log) -> None:
-    for path in _parts(log):
-        if held := bytearray(path.read_bytes()):
-            held[log.random.randrange(len(held))] ^= 1 << log.random.randrange(8)
-            path.write_bytes(held)
-
-
-def _exchange_parts(log: Log) -> None:
-    held = [path.read_bytes() for path in _parts(log)]
-    for path, other in zip(_parts(log), reversed(held), strict=True):
-        path.write_bytes(other)
-
-
-def _none(_: Log) -> None:
-    pass
-
-
-SPOILED = (_none, _lose_all, _lose_base, _lose_recent, _truncate, _flip, _exchange_parts)
-
-
 @pytest.mark.parametrize("seed", range(1, 1 + TIMES))
 def test_rows_of_a_study_are_those_of_a_scan_whatever_happens(tmp_path: Path, seed: int) -> None:
     """Commits, night work and foreign hands in any order, the cache spoiled at any moment."""
@@ -295,14 +257,13 @@ def test_rows_of_a_study_are_those_of_a_scan_whatever_happens(tmp_path: Path, se
     for number, happen in enumerate(happened):
         happen(log)
         assert is_right(log.here)
-        spoil = SPOILED[(number + seed) % len(SPOILED)]
-        spoil(log)
+        SPOILED[(number + seed) % len(SPOILED)](log.folder, log.random)
         assert is_right(log.here)
         if log.random.random() < 0.3:  # an older copy comes back
             log.folder.mkdir(exist_ok=True)
             for name, held in older.items():
                 (log.folder / name).write_bytes(held)
-            older = {path.name: path.read_bytes() for path in _parts(log)}
+            older = {path.name: path.read_bytes() for path in parts(log.folder)}
             assert is_right(log.here)
 
 
@@ -382,7 +343,7 @@ def test_a_rebuild_goes_on_where_it_ended(
     log: Log, monkeypatch: pytest.MonkeyPatch, read_itself: list[str]
 ) -> None:
     """Killed at its eighth file of twelve, it has to read at most those since its last write."""
-    _lose_all(log)
+    shutil.rmtree(log.folder)
     column_of = getattr(study_files, "column_of")  # noqa: B009 - it is imported there
 
     def die(snapshot: Snapshot, file: DataFile, column: str) -> Any:  # noqa: ANN401 - Arrow's
@@ -408,7 +369,7 @@ def test_a_rebuild_goes_on_where_it_ended(
 
 def said(log: Log) -> Iterator[bytes]:
     """Everything in the cache: the bytes as they lie there, and what they say when read."""
-    for path in _parts(log):
+    for path in parts(log.folder):
         yield path.name.encode()
         yield path.read_bytes()
         part = pq.read_table(path)
@@ -420,7 +381,7 @@ def said(log: Log) -> Iterator[bytes]:
 
 def test_no_uid_is_in_the_cache(log: Log) -> None:
     """Neither as it is nor in a compressed page: it outlives the rows of an erased study."""
-    assert {RECENT, log.base} <= {path.name for path in _parts(log)}
+    assert {RECENT, log.base} <= {path.name for path in parts(log.folder)}
     for text in said(log):
         for uid in (*STUDIES, "1.2.276.0", "1.2.3.4.5.6.7"):
             assert uid.encode() not in text
@@ -428,12 +389,12 @@ def test_no_uid_is_in_the_cache(log: Log) -> None:
 
 def test_others_leave_the_cache_alone(log: Log, read_itself: list[str]) -> None:
     """A full vacuum, and readers of all Parquet files below the table of a partitioned one."""
-    assert not [path for path in _parts(log) if path.suffix == ".parquet"]
-    before = {path.name: path.read_bytes() for path in _parts(log)}
+    assert not [path for path in parts(log.folder) if path.suffix == ".parquet"]
+    before = {path.name: path.read_bytes() for path in parts(log.folder)}
     log.store.delta(CHANGE).vacuum(
         retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True
     )
-    assert {path.name: path.read_bytes() for path in _parts(log)} == before
+    assert {path.name: path.read_bytes() for path in parts(log.folder)} == before
     assert is_right(log.here)
     assert read_itself == []
 

@@ -267,7 +267,9 @@ def test_a_commit_of_files_says_run_and_columns(store: Store) -> None:
     made(store)
     fill(store, run_id="r7")
     (_, entry) = DeltaTable(store.urls["kept"]).history(2)
-    assert entry["dicom_assets"] == '{"files": 5, "filled": 2, "rows": 50, "run_id": "r7"}'
+    assert entry["dicom_assets"] == (
+        '{"added": 5, "filled": 2, "removed": 5, "rows": 50, "run_id": "r7"}'
+    )
 
 
 def test_progress_is_said_in_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,12 +22,12 @@ from dicom_assets.tables.delta import files
 from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.commit import STATISTICS, Difference
 from dicom_assets.tables.delta.files import DataFile, data_files
+from dicom_assets.tables.delta.join import join
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.upkeep import compaction
 from dicom_assets.tables.upkeep.compaction import (
     FULL_ROWS,
     LEAST_FILES,
-    SMALL_ROWS,
     compact,
     groups,
 )
@@ -58,14 +58,32 @@ def test_small_files_that_rested_become_one_in_the_order_they_came() -> None:
 
 
 def test_few_files_are_left_alone() -> None:
-    """A commit for them does not pay."""
+    """A commit for them does not pay, unless they fill a file: a busy hour has 15,000 rows."""
     assert groups([file(str(n), 1) for n in range(LEAST_FILES - 1)], 100) == []
+    busy = [file(f"{n:02}", 15_000, since=n) for n in range(24)]
+    assert [len(group) for group in groups(busy, 100)] == [6, 6, 6, 6]
+    assert groups([file(str(n), 24_000) for n in range(2)], 100) == []
+
+
+def test_files_of_long_rows_become_half_full_once() -> None:
+    """By bytes, and then they rest."""
+    half = compaction.FULL_BYTES // 2
+    long = [DataFile(str(n), {}, half - 1, 10) for n in range(4)]
+    assert [len(group) for group in groups(long, 100)] == [2, 2]
+    assert groups([DataFile(str(n), {}, half, 10) for n in range(4)], 100) == []
+
+
+def test_a_table_of_large_files_fills_them() -> None:
+    """Files that would rest in another table are joined."""
+    large = [DataFile(str(n), {}, 2**20, 200_000) for n in range(4)]
+    assert groups(large, 100) == []
+    assert [len(group) for group in groups(large, 100, 500_000)] == [2, 2]
 
 
 def test_young_large_and_unknown_files_are_left_alone() -> None:
     """What rests not yet, what is large enough, and what another engine wrote without counting."""
     young = [file(f"young {n}", 1, since=100) for n in range(20)]
-    large = [file(f"large {n}", SMALL_ROWS) for n in range(20)]
+    large = [file(f"large {n}", FULL_ROWS // 2) for n in range(20)]
     unknown = [file(f"unknown {n}", None) for n in range(20)]
     assert groups([*young, *large, *unknown], 100) == []
 
@@ -146,12 +164,31 @@ def test_every_column_of_every_row_stays(store: Store, table: Table) -> None:
     assert DeltaTable(url).count() == len(before)
 
 
-def test_rows_are_in_the_order_in_which_they_came(store: Store) -> None:
-    """So least and greatest of sequence and time go on telling files apart."""
-    compact(store, CHANGE, RUN)
-    (one,) = data_files(store.open(CHANGE))
-    found = pl.read_parquet(Path(store.urls["change"]) / one.path)["sequence"].to_list()
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
+def test_rows_are_sorted_by_the_layout(store: Store, table: Table) -> None:
+    """Rows of a study lie side by side, those of the log in the order of its sequences."""
+    compact(store, table, RUN)
+    (one,) = data_files(store.open(table))
+    names = [name for name in table.layout if name not in one.partition]
+    found = pl.read_parquet(Path(store.urls[table.name]) / one.path).select(names).rows()
     assert found == sorted(found)
+    assert len(found) > 1
+
+
+@pytest.mark.parametrize("table", [CHANGE, INSTANCE], ids=lambda t: t.name)
+def test_the_studies_of_the_new_file_are_listed(store: Store, table: Table) -> None:
+    """The next hour opens no file to find them."""
+    uid = str(rows_of(store, table)[0]["studyinstanceuid"])
+    for number in range(9):  # a table of few files has no list
+        insert(store, table, [row(900 + number, str(900 + number))])
+    young = int(LATER.timestamp() * 1_000)
+    old = [f for f in data_files(store.open(table)) if f.since < young][:HOURS]
+    snapshot = store.open(table)
+    files.commit(snapshot, [join(snapshot, old, "compact-", lambda _: None)], {})
+    after = store.open(table)
+    (new,) = [f for f in data_files(after) if "compact-" in f.path]
+    assert after.studies.of([uid]) == [new]
+    assert not after.studies._known  # nothing was read from a data file
 
 
 @pytest.mark.parametrize("table", [CHANGE, INSTANCE], ids=lambda t: t.name)
@@ -290,7 +327,7 @@ def test_a_backfill_that_comes_second_looks_again(store: Store) -> None:
     """The exchange of files that are no longer there is refused, too."""
     snapshot = store.open(INSTANCE)
     old = data_files(snapshot)
-    stale = files.join(snapshot, old, "other-", lambda _: None)
+    stale = join(snapshot, old, "other-", lambda _: None)
     before = rows_of(store, INSTANCE)
     compact(store, INSTANCE, RUN)
     for seen in (snapshot, store.open(INSTANCE)):

@@ -18,6 +18,7 @@ from dicom_assets.schema import CHANGE
 from dicom_assets.tables.delta import files, retry
 from dicom_assets.tables.delta.files import DataFile, data_files
 from dicom_assets.tables.delta.folder import Folder
+from dicom_assets.tables.delta.join import join
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.upkeep import maintenance
@@ -202,7 +203,7 @@ def test_a_file_that_cannot_be_decoded_is_told(store: Store, kind: str) -> None:
 def test_a_file_of_compaction_has_checksums(store: Store) -> None:
     """A byte that is another is found, though every value can be read."""
     snapshot = store.open(CHANGE)
-    joined = files.join(snapshot, data_files(snapshot), "joined-", lambda _: None)
+    joined = join(snapshot, data_files(snapshot), "joined-", lambda _: None)
     path = root_of(store) / joined.new.path
     assert files.is_decodable(snapshot, joined.new)
     content = bytearray(path.read_bytes())
