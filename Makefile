@@ -49,8 +49,9 @@ soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 	  dicom_assets_tests/emulator dicom_assets_tests/adversary \
 	  dicom_assets_tests/commands/migrate/test_migration.py \
 	  dicom_assets_tests/tables/delta/test_apply.py \
-	  dicom_assets_tests/tables/delta/test_study_files.py \
-	  dicom_assets_tests/tables/upkeep/test_repair.py dicom_assets_tests/defs/test_orders.py \
+	  dicom_assets_tests/tables/delta/test_study_files.py dicom_assets_tests/tables/test_interleaved.py \
+	  dicom_assets_tests/tables/upkeep/test_repair.py \
+	  dicom_assets_tests/tables/upkeep/test_padded_keys.py dicom_assets_tests/defs/test_orders.py \
 	  dicom_assets_tests/components/test_killed.py dicom_assets_tests/components/test_noticed.py
 
 docs: $(STAMP) ## write the generated reference pages anew

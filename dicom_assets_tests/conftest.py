@@ -10,9 +10,13 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 # `make test` looks at the same examples every time, so that a change is judged by what it changed;
 # `make soak` looks at new ones. Either way a failure prints the blob that replays it, and a slow
@@ -45,11 +49,24 @@ def own_umask() -> Iterator[None]:
 
 
 def pytest_collection_finish() -> None:
-    """No commit to Dagster's databases waits for the disk: none has to outlive a power cut."""
+    """Spare each test the same work: none waits for a disk, or reads Dagster's migrations anew.
+
+    No database has to outlive a power cut. What was collected stays, so no search for garbage
+    looks at it.
+    """
+    gc.freeze()
     if "dagster" in sys.modules:  # not where only unit tests run
+        from alembic.script import ScriptDirectory
         from sqlalchemy import Engine, event
 
         event.listen(Engine, "connect", _do_not_wait)
+        read, known = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
+
+        def from_config(config: "Config") -> ScriptDirectory:
+            place = config.get_main_option("script_location")
+            return known.get(place) or known.setdefault(place, read(config))
+
+        ScriptDirectory.from_config = staticmethod(from_config)  # type: ignore[method-assign]
 
 
 def pytest_unconfigure() -> None:

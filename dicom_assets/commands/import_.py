@@ -28,7 +28,7 @@ from dicom_assets.settings import FIRST_YEAR, OWN_ARCHIVE, Settings, own_root
 
 if TYPE_CHECKING:
     from dicom_assets.emulator.archive import Archive
-    from dicom_assets.emulator.own_files import Refusal, Stored
+    from dicom_assets.emulator.own_files import ImportResult, Refusal
     from dicom_assets.window import Span
 
 REFUSED: Final = "refused.csv"
@@ -65,7 +65,7 @@ _APART_TICKS: Final = 10_000  # a millisecond between two instances
 )
 @click.option("--undo", is_flag=True, help="Take the last import back.")
 def import_(paths: tuple[Path, ...], name: str, spread: str | None, undo: bool) -> None:
-    """Bring DICOM files, folders, DICOMDIRs and zip files into an archive and tables of their own.
+    """Bring a folder of DICOM files into tables of their own; or files, DICOMDIRs, zip files.
 
     The files stay where they are, and are not changed. A second import adds what is new.
     """
@@ -146,7 +146,7 @@ def _import(root: Path, paths: Sequence[Path], *, is_spread: bool) -> int:
     return 0 if total + stored.known and not missing else 1
 
 
-def _print_stored(console: Console, root: Path, stored: "Stored") -> None:
+def _print_stored(console: Console, root: Path, stored: "ImportResult") -> None:
     total = stored.modalities.total()
     if total:
         each = "  ".join(f"{name} {count:,}" for name, count in stored.modalities.most_common())

@@ -60,9 +60,11 @@ class Question(NamedTuple):
 def sql(
     query: str | None, question: str | None, csv_file: Path | None, parquet_file: Path | None
 ) -> None:
-    """Ask the tables in SQL: change, sync, instance, series, study, rejected, and dicom_… views.
+    """Ask the tables in SQL, or one of nineteen questions by name.
 
-    Without a query the names of the questions are listed; - reads a query from standard input.
+    The tables are change, sync, instance, series, study and rejected, the views dicom_instance,
+    dicom_series and dicom_study. Without a query the names of the questions are listed, and -
+    reads a query from standard input.
     """
     asked = questions()
     if query is None and question is None:

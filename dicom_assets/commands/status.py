@@ -66,7 +66,7 @@ def _report(console: Console, settings: Settings, home: Path, *, ask: bool) -> i
     if store.absent([store.tables[SYNC.name]]):
         told(console, f"COULD NOT LOOK  no tables in {settings.tables_root}", style="bold red")
         return 2
-    hours = hours_of(settings, store, now)
+    hours = hours_due(settings, store, now)
     zone = settings.site_time_zone
     if hours.missing:
         first = hours.missing[0]
@@ -105,7 +105,7 @@ def _line(console: Console, name: str, text: str, right: str = "") -> None:
     told(console, f"  {name:<12}{text}", right, indent=14)
 
 
-def hours_of(settings: Settings, store: Any, now: datetime) -> Hours:  # noqa: ANN401 - a Store, whose import takes half a second
+def hours_due(settings: Settings, store: Any, now: datetime) -> Hours:  # noqa: ANN401 - a Store, whose import takes half a second
     """Return the hours that the tables should show by now.
 
     Those of the embedded service are the hours that hold entries: it gets none by itself.

@@ -40,7 +40,7 @@ CUT_SHORT: Final = "cut-short"
 STORED_TWICE: Final = "stored-twice"
 OTHER_CONTENT: Final = "other-content"
 NAME_NOT_TEXT: Final = "name-not-utf-8"
-NOT_THERE: Final = "named-in-dicomdir"
+NOT_IN_FOLDER: Final = "named-in-dicomdir"
 DAMAGED_ZIP: Final = "damaged-zip"
 LARGE_ZIP: Final = "large-zip"
 ENCRYPTED: Final = "encrypted"
@@ -74,7 +74,7 @@ class Refusal(NamedTuple):
 
 
 @dataclass
-class Stored:
+class ImportResult:
     """Result of an import: instances by modality, distinct studies and series, refused files.
 
     `known` files were stored by an earlier import.
@@ -168,7 +168,7 @@ class Search:
             }
             for name in named:
                 if name.lower() not in there:
-                    self._refuse(path.parent / name, NOT_THERE)
+                    self._refuse(path.parent / name, NOT_IN_FOLDER)
         else:
             self.size += known.st_size
             if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
@@ -267,12 +267,12 @@ def store_files(
     files: Sequence[OwnFile],
     moment: Callable[[int, Mapping[str, Any]], int],
     progress: Callable[[int, int], None],
-) -> Stored:
+) -> ImportResult:
     """Store files; `moment` gives the ticks of the n-th new one, from its number and header.
 
     A file with the UIDs of another is refused, unless it is the one that an earlier import stored.
     """
-    stored, first = Stored(), _next_sequence(archive)
+    stored, first = ImportResult(), _next_sequence(archive)
     _note(archive, [*imports(archive), first])
     with _reader(len(files)) as read:
         paths = [str(file.path) for file in files]

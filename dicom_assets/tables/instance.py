@@ -141,7 +141,8 @@ class _Staged(Slices):
 
     def finished(self, rows: pa.Table) -> pa.Table:
         """Return the rows with the times that the plan and the run give them."""
-        plan = cast("pa.Table", self.received)
+        # Of the rows only: a look-up in all of a plan takes as much as a slice.
+        plan = filter_in(cast("pa.Table", self.received), "sequence", rows["sequence"])
         received = looked_up(rows["sequence"], plan["sequence"], plan["received_timestamp"])
         loaded = pa.array([self._now] * len(rows), TIMESTAMP)
         for name, values in (("received_timestamp", received), ("created_date", loaded)):

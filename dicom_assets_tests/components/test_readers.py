@@ -7,20 +7,27 @@ partition and by statistics.
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import subprocess
 import uuid
 from collections import Counter
 from contextlib import ExitStack
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pytest
 
+from dicom_assets.schema import INSTANCE
 from dicom_assets.tables.catalogue import TABLES
+from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.files import data_files
+from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.upkeep import maintenance
 from dicom_assets_tests.components import azurite, lives, readers
 from dicom_assets_tests.components.azurite import ACCOUNT
 from dicom_assets_tests.components.cloud import CONTAINER
@@ -33,14 +40,17 @@ from dicom_assets_tests.components.readers import (
     Reader,
 )
 from dicom_assets_tests.support.canary import overhear
-from dicom_assets_tests.support.history import START, study_uid
+from dicom_assets_tests.support.history import START, series_uid, study_uid
 from dicom_assets_tests.support.layout import ROOT
+from dicom_assets_tests.support.maintained import age
 from dicom_assets_tests.support.protocol import violations
+from dicom_assets_tests.support.steps import store_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from dicom_assets.tables.delta.snapshot import Store
     from dicom_assets_tests.components.cloud import Cloud
 
     Row = dict[str, Any]
@@ -216,6 +226,8 @@ def _is_met(row: Row, where: tuple[tuple[str, str, Any], ...]) -> bool:
 
 
 def _value(value: Any) -> Any:  # noqa: ANN401 - a value of a question
+    if isinstance(value, dict) and "day" in value:
+        return date.fromisoformat(value["day"])
     return datetime.fromisoformat(f"{value['moment']}+00:00") if isinstance(value, dict) else value
 
 
@@ -255,6 +267,123 @@ def _lie(table: Path, column: str) -> None:
             told["minValues"][column] = told["maxValues"][column] = least[column]
             added["stats"] = json.dumps(told)
         commit.write_text("\n".join(map(json.dumps, actions)), encoding="utf-8")
+
+
+# --- after many commits ---------------------------------------------------------------------------
+
+COMMITS: Final = 500
+WORN: Final = replace(
+    INSTANCE,
+    columns=tuple(
+        column
+        for column in INSTANCE.columns
+        if column.name in {*INSTANCE.key, "sequence", "lastModifiedTimestamp", "modality"}
+        or column.name in {"studydate_formatted", "metadata_string"}
+    ),
+)
+"""`instance` with few columns, because each commit writes all of them."""
+WITH_WORN: Final = tuple(WORN if table is INSTANCE else table for table in TABLES)
+
+
+@pytest.fixture(scope="module")
+def worn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, pa.Table]]:
+    """A table after 500 mixed commits, then after a night: its place, and what it must hold."""
+    root = tmp_path_factory.mktemp("worn")
+    store, drawn = store_in(root / "mixed", WITH_WORN), random.Random(5)
+    live: dict[str, Row] = {}
+    for number in range(COMMITS):
+        _change(store, drawn, live, number)
+    held = pa.Table.from_pylist(list(live.values()), schema=WORN.arrow())
+    assert store.open(WORN).version >= COMMITS
+    rested = store_in(shutil.copytree(root / "mixed", root / "rested"), WITH_WORN)
+    before = {file.path for file in data_files(rested.open(WORN))}
+    age(rested, WORN, 40)
+    told = maintenance.maintain(rested, WORN, Run("night", datetime.now(UTC))).totals
+    after = {file.path for file in data_files(rested.open(WORN))}
+    assert told["compacted"] > told["written"] > 0
+    assert len(after) < len(before) / 10
+    age(rested, WORN, 40)
+    told = maintenance.maintain(rested, WORN, Run("night", datetime.now(UTC))).totals
+    assert told["files_removed"] >= len(before - after)
+    return {name: (root / name / "instance", held) for name in ("mixed", "rested")}
+
+
+def _change(store: Store, drawn: random.Random, live: dict[str, Row], number: int) -> None:
+    """Commit some creates, updates and deletes, and do the same to plain rows."""
+    at, study = START + timedelta(minutes=number), number // 8
+
+    def new(key: tuple[str, ...], sequence: int) -> Row:
+        values = {
+            "lastModifiedTimestamp": at,
+            "studydate_formatted": (START + timedelta(days=int(key[1].rpartition(".")[2]))).date(),
+            "modality": drawn.choice(("CT", "MR", None)),
+            "metadata_string": json.dumps({"number": sequence}),
+        }
+        row = dict(zip(WORN.key, key, strict=True)) | {"sequence": sequence} | values
+        return dict.fromkeys(WORN.names) | row
+
+    # Mostly recent rows, so that a study lies in some files and not in all.
+    changed = drawn.sample(list(live)[-60:] if number % 10 else list(live), min(3, len(live)))
+    keys = [tuple(live[sop][name] for name in WORN.key) for sop in changed]
+    updates = [new(key, number * 10 + i) for i, key in enumerate(keys[:2])]
+    deletes = [
+        dict(zip(WORN.key, key, strict=True)) | {"sequence": number * 10 + 5} for key in keys[2:]
+    ]
+    place = (PARTITIONS[study % 2], study_uid(study), series_uid(study, drawn.randrange(3)))
+    inserts = [new((*place, f"{place[-1]}.{number}.{i}"), number * 10 + 6 + i) for i in range(4)]
+    whole, short = WORN.arrow(), WORN.arrow([*WORN.key, "sequence"])
+    difference = Difference(
+        WORN,
+        inserts=pa.Table.from_pylist(inserts, schema=whole),
+        updates=pa.Table.from_pylist(updates, schema=whole),
+        deletes=pa.Table.from_pylist(deletes, schema=short),
+    )
+    store.open(WORN).commit(difference, {"run_id": "mixed"})
+    for row in deletes:
+        del live[str(row["sopinstanceuid"])]
+    live.update({str(row["sopinstanceuid"]): row for row in (*inserts, *updates)})
+
+
+PRUNED: Final = {
+    "all": Question("modality"),
+    "one study": Question("seriesinstanceuid", (("studyinstanceuid", "=", study_uid(7)),)),
+    "a range of sequences": Question(
+        "studyinstanceuid", (("sequence", ">=", 1_200), ("sequence", "<", 1_900))
+    ),
+    "some days": Question(
+        "studyinstanceuid",
+        (
+            ("studydate_formatted", ">=", {"day": f"{START + timedelta(days=9):%Y-%m-%d}"}),
+            ("studydate_formatted", "<", {"day": f"{START + timedelta(days=14):%Y-%m-%d}"}),
+        ),
+    ),
+    "the last minutes": Question(
+        "partitionName",
+        (
+            (
+                "lastModifiedTimestamp",
+                ">=",
+                {"moment": f"{START + timedelta(minutes=480):%Y-%m-%d %H:%M:%S.%f}"},
+            ),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("state", ["mixed", "rested"])
+def test_after_500_commits(
+    reader: Reader, worn: dict[str, tuple[Path, pa.Table]], state: str
+) -> None:
+    """Counts, rows and pruned answers are those of plain rows, before and after a night."""
+    url, held = worn[state]
+    theirs = reader.rows(str(url))
+    names = [*WORN.key, "sequence", "metadata_string", "modality"]
+    assert sorted(map(str, theirs.select(names).to_pylist())) == sorted(
+        map(str, held.select(names).to_pylist())
+    )
+    for question in () if reader.name in WITHOUT_QUESTIONS else PRUNED.values():
+        expected = _answer(held, question)
+        assert reader.ask(str(url), question) == expected != []
 
 
 # --- where else, and where not --------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from dicom_assets.emulator import own_files
 from dicom_assets.emulator.archive import Archive
-from dicom_assets.emulator.own_files import Search, Stored, imports, store_files, take_back
+from dicom_assets.emulator.own_files import ImportResult, Search, imports, store_files, take_back
 from dicom_assets_tests.support.dicom_files import TEN
 from dicom_assets_tests.support.own_files import fill, image
 
@@ -29,7 +29,7 @@ def archive(tmp_path: Path) -> Iterator[Archive]:
     opened.close()
 
 
-def brought(archive: Archive, *paths: Path) -> Stored:
+def brought(archive: Archive, *paths: Path) -> ImportResult:
     """The files at paths are imported, from ten o'clock on."""
     search = Search(archive.path.parents[1])
     for path in paths:
@@ -39,7 +39,7 @@ def brought(archive: Archive, *paths: Path) -> Stored:
     return stored
 
 
-def reasons(stored: Stored) -> dict[str, str]:
+def reasons(stored: ImportResult) -> dict[str, str]:
     """The reason of each refused file, by its name."""
     return {Path(one.shown).name: one.reason for one in stored.refused}
 
@@ -161,7 +161,7 @@ def test_a_dicomdir_is_no_image_and_names_what_lacks(archive: Archive, tmp_path:
     for path in (tmp_path / "a.dcm", tmp_path / "b.dcm"):
         files.add(path)
     files.write(tmp_path / "cd")
-    files._tmp_dir.cleanup()
+    files._stage["t"].cleanup()
     gone = max(path for path in (tmp_path / "cd").rglob("*") if path.is_file())
     assert gone.name != "DICOMDIR"
     gone.unlink()

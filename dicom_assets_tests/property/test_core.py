@@ -30,7 +30,7 @@ EACH = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-EXAMPLES = 6 * TIMES
+EXAMPLES = 4 * TIMES
 
 
 @pytest.mark.timeout(600 * TIMES)  # histories, each with half a dozen runs over real tables

@@ -19,7 +19,7 @@ from dicom_assets_tests.support.samples import SOAK, TIMES, crossed
 if TYPE_CHECKING:
     from dicom_assets_tests.property.world import Scenario
 
-SEEDS = range(12 * TIMES)
+SEEDS = range(8 * TIMES)
 RATES = (0.05, 0.3)
 
 

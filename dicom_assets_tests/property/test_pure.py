@@ -12,7 +12,7 @@ from dicom_assets_tests.property import pure
 from dicom_assets_tests.property.histories import history_of
 from dicom_assets_tests.support.samples import TIMES
 
-SWEEPS = 6 * TIMES
+SWEEPS = 4 * TIMES
 GAMES = 400
 
 pytestmark = pytest.mark.timeout(300 * TIMES)  # thousands of histories

@@ -35,7 +35,8 @@ _PATIENT_TAGS: Final = ("00100010", "00100020", "00080050")
 # Long, and with letters and others or in no Latin script: nobody writes it by accident.
 _TELLING: Final = re.compile(r"(?=.{6})(?=.*[^\W\d])(.*[\W\d]|.*[^\x00-\x7f])")
 # Six numbers at least, so that no version and no address is one. The standard's own are no secret.
-_UID: Final = re.compile(rb"\d+(?:\.\d+){5,}")
+# It begins where digits begin, and gives none back: else a long number costs its square.
+_UID: Final = re.compile(rb"(?<!\d)\d++(?:\.\d++){5,}")
 _STANDARD: Final = b"1.2.840.10008."
 _RIGHTLY: Final = {"_delta_log", "archive.sqlite"}
 """A folder that holds one of them is a table or an archive: there the values belong."""

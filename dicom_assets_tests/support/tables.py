@@ -180,9 +180,10 @@ class Archive:
         met.sort(key=lambda e: (_number(e, "timestamp_ticks"), _number(e, "sequence")))
         inside = [r for r in self.unusable if r.ticks is None or _holds(window, r.ticks)]
         rows, listed = pa.Table.from_pylist(met, schema=CHANGE.arrow()), len(met) + len(inside)
-        for at in range(len(met)) if take else ():
-            take(rows.slice(at, 1))
-        rows = rows.slice(0, 0) if take else rows
+        if take is not None:
+            for at in range(len(met)):
+                take(rows.slice(at, 1))
+            rows = rows.slice(0, 0)
         return Entries(rows, listed, tuple(inside), pages=1, partitions=self.kept)
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterable[Headers]:

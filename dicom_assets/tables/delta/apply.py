@@ -13,12 +13,12 @@ An hour costs what it holds, whatever the size of the table, because Parquet fil
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from dicom_assets.tables.delta.arrow import Values, flat, is_in, padded, pc, taken
+from dicom_assets.tables.delta.arrow import Values, flat, is_in, padded, pc, position, taken
 from dicom_assets.tables.delta.commit import (
     HOOKS,
     WITHOUT_STATISTICS,
@@ -44,6 +44,9 @@ from dicom_assets.tables.delta.study_files import StudyFiles
 
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
+
+_SEQUENCE: Final = pa.schema([("sequence", pa.int64())])
+_Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
 def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> int:
@@ -128,9 +131,15 @@ class _Changes:
         self._schema = arrow_schema(snapshot.delta)
         empty = self._table.arrow().empty_table()
         parts = (difference.inserts, difference.updates, difference.deletes, difference.patches)
-        self._inserts, *changed = (empty if part is None else part for part in parts)
-        self._updates, self._deletes, self._patches = changed
+        # In the table's own types: keys that a query found may be texts of another one.
+        self._inserts, self._updates, self._deletes, self._patches = (
+            padded(part, pa.schema([f for f in self._schema if f.name in part.column_names]))
+            for part in (empty if part is None else part for part in parts)
+        )
         self._updated = [False] * len(self._updates)
+        # Columns of somebody else, and what updated rows have in them, by the place of the update.
+        self._others = [name for name in self._schema.names if name not in self._table.names]
+        self._kept = list[pa.Table]()
         # The column of the key by which files are chosen, and the changes that may concern them.
         self._column = self._table.key[0]
         if self._table.has_studies and self._table.study_column in self._table.key:
@@ -154,7 +163,7 @@ class _Changes:
 
     def applied_to(self, file: DataFile) -> Replacement | None:
         """Return the file without the rows to remove, and with patches; None when it has none."""
-        guard = ["sequence"] if self._table.is_guarded else []
+        guard = ["sequence"] if self._table.is_guarded and "sequence" in self._schema.names else []
         names = [*dict.fromkeys([*self._table.key, *guard])]
         keys = read_columns(self._snapshot, file, names)
         keyed, near = self._key(keys), pc.unique(keys[self._column])
@@ -168,6 +177,11 @@ class _Changes:
         )
         for at in pc.unique(updated.drop_null()).to_pylist():
             self._updated[at] = True
+        if self._others and updated.null_count < len(updated):
+            others = read_columns(self._snapshot, file, self._others).append_column(
+                "at", updated.cast(pa.int64())
+            )
+            self._kept.append(others.filter(pc.is_valid(updated)))
         kept = pc.and_(pc.is_null(updated), pc.is_null(deleted))
         patched = pc.if_else(kept, patched, None)
         removed = len(kept) - pc.sum(kept.cast(pa.int64())).as_py() if len(kept) else 0
@@ -192,8 +206,10 @@ class _Changes:
         part = part.take(rows)
         # As in SQL, a key with a null is equal to none.
         at = pc.index_in(keyed, self._key(part), skip_nulls=True)
-        if self._table.is_guarded and at.null_count < len(at):
-            allowed = newer(stored["sequence"], part["sequence"].take(at))
+        # A table that was taken over may have no sequence, nor may the keys that leave it.
+        is_guarded = self._table.is_guarded and "sequence" in stored.column_names
+        if is_guarded and at.null_count < len(at):
+            allowed = newer(stored["sequence"], padded(part, _SEQUENCE)["sequence"].take(at))
             if newer is not pc.equal:
                 allowed = pc.or_kleene(pc.is_null(stored["sequence"]), allowed)
             allowed = pc.fill_null(allowed, False)  # noqa: FBT003 - Arrow's own signature
@@ -202,11 +218,17 @@ class _Changes:
         return places
 
     def _pieces(
-        self, file: DataFile, kept: "pa.Array[Any]", patched: "pa.Array[Any]"
+        self,
+        file: DataFile,
+        kept: "pa.Array[Any]",
+        patched: "pa.Array[Any]",
+        filled_from: "pa.Array[Any] | None" = None,
     ) -> Iterator[pa.RecordBatch]:
         done = 0
         for piece in pieces_of(self._snapshot, file):
             at, keep = (column.slice(done, len(piece)) for column in (patched, kept))
+            if filled_from is not None:
+                piece = self._filled(piece, filled_from.slice(done, len(piece)))  # noqa: PLW2901
             done += len(piece)
             # Most pieces have no row that changes. They are not copied.
             changed = with_columns(
@@ -223,22 +245,40 @@ class _Changes:
         return pa.RecordBatch.from_arrays(values, names=names)
 
     def unrefused(self, staged: Iterable[DataFile]) -> Iterator[DataFile]:
-        """Yield staged files, written anew without the rows of updates that the table refused."""
-        refused = self._key(self._updates.filter(pc.invert(pa.array(self._updated, pa.bool_()))))
+        """Yield staged files, written anew where rows of updates were refused or are to be filled.
+
+        Refused are those that the table does not have, or has newer. Filled are columns of others.
+        """
+        updates = self._key(self._updates)
+        is_refused = pc.invert(pa.array(self._updated, pa.bool_()))
         for file in staged:
-            if not len(refused):
+            if not self._kept and not pc.any(is_refused).as_py():
                 yield file
                 continue
             keys = self._key(read_columns(self._snapshot, file, self._table.key))
-            kept = pc.is_null(pc.index_in(keys, refused, skip_nulls=True))
-            if pc.all(kept, min_count=0).as_py():
+            at = pc.index_in(keys, updates, skip_nulls=True)
+            kept = pc.invert(pc.fill_null(is_refused.take(at), False))  # noqa: FBT003 - as above
+            if not self._kept and pc.all(kept, min_count=0).as_py():
                 yield file
             elif pc.any(kept).as_py():
-                pieces = self._pieces(file, kept, pa.nulls(len(kept), pa.int32()))
+                pieces = self._pieces(file, kept, pa.nulls(len(kept), pa.int32()), filled_from=at)
                 yield write(self._snapshot, pieces, file.partition)
 
     def appended(self) -> Iterator[DataFile]:
         """Write the rows that are new, and the new state of updated rows; yield the files."""
-        updates = self._updates.filter(pa.array(self._updated, pa.bool_()))
-        rows = [padded(part, self._schema) for part in (self._inserts, updates) if len(part)]
+        at = pc.indices_nonzero(pa.array(self._updated, pa.bool_()))
+        updates = self._filled(padded(self._updates.take(at), self._schema), at)
+        rows = [part for part in (padded(self._inserts, self._schema), updates) if len(part)]
         return write_rows(self._snapshot, pa.concat_tables(rows)) if rows else iter(())
+
+    def _filled(self, rows: _Rows, at: "pa.Array[Any]") -> _Rows:
+        """Return rows of updates, by their places, with the stored values in columns of others."""
+        if not self._kept:
+            return rows
+        stored = pa.concat_tables(self._kept)
+        found = stored.take(position(at.cast(pa.int64()), stored["at"]))
+        columns = [
+            flat(found[f.name], f.type) if f.name in self._others else rows[f.name]
+            for f in rows.schema
+        ]
+        return type(rows).from_arrays(columns, schema=rows.schema)

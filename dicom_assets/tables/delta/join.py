@@ -26,10 +26,8 @@ from dicom_assets.tables.delta.files import (
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
 
-# Bytes of rows that are sorted at once, about.
+# Bytes of rows that are sorted at once, about, and of those that wait to be compressed together.
 STRETCH_BYTES: Final = 32 * 2**20
-# Bytes that are compressed at once: of each column by itself, so that fewer would not pay.
-COMPRESSED_BYTES: Final = 2 * 2**20
 _PLACE: Final = "_place"
 
 
@@ -63,7 +61,7 @@ def _sorted(
         placed, of = piece.append_column(_PLACE, at), pc.divide(at, length)
         for number in ints(pc.unique(of)):
             if number not in stretches:
-                stretches[number] = _Stretch(placed.schema)
+                stretches[number] = _Stretch(placed.schema, STRETCH_BYTES // count)
             stretches[number].add(placed.filter(pc.equal(of, number)))
     for number in sorted(stretches):
         yield from stretches.pop(number).ordered()
@@ -72,17 +70,17 @@ def _sorted(
 class _Stretch:
     """Rows that lie side by side in the new file, with their places in it."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, loose_bytes: int) -> None:
         self._sink = pa.BufferOutputStream()
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         self._stream = pa.ipc.new_stream(self._sink, schema, options=options)
-        self._loose, self._size = list[pa.RecordBatch](), 0
+        self._loose, self._size, self._most = list[pa.RecordBatch](), 0, loose_bytes
 
     def add(self, rows: pa.RecordBatch) -> None:
         """Add rows, in any order."""
         self._loose.append(rows)
         self._size += rows.nbytes
-        if self._size > COMPRESSED_BYTES:
+        if self._size > self._most:
             self._stream.write_table(pa.Table.from_batches(self._loose).combine_chunks())
             self._loose, self._size = [], 0
 

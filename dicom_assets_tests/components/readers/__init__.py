@@ -37,7 +37,8 @@ Answer = list[list[Any]]
 class Question:
     """How many rows are there, by the values of a column, under conditions that all hold.
 
-    A condition is a column, an operator and a value; a moment is told as {"moment": ISO, in UTC}.
+    A condition is a column, an operator and a value; a moment is told as {"moment": ISO, in UTC}, a
+    date as {"day": ISO}.
     """
 
     by: str

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,8 @@ class Engine:
     def literal(self, value: Any) -> str:  # noqa: ANN401 - a value of JSON
         """A value as SQL spells it."""
         if isinstance(value, dict):
-            return self.moment(value["moment"])
+            day = value.get("day")
+            return f"DATE '{day}'" if day else self.moment(value["moment"])
         return _quoted(value) if isinstance(value, str) else str(value)
 
     def moment(self, text: str) -> str:
@@ -184,11 +185,12 @@ class Polars(Engine):
         """Values of a column and their counts."""
         by, frame = question["by"], self.scan(url, storage_options=options or None)
         for column, operator, value in question["where"]:
-            given = (
-                datetime.fromisoformat(value["moment"] + "+00:00")
-                if isinstance(value, dict)
-                else value
-            )
+            given = value
+            if isinstance(value, dict):
+                day, moment = value.get("day"), value.get("moment")
+                given = (
+                    date.fromisoformat(day) if day else datetime.fromisoformat(f"{moment}+00:00")
+                )
             frame = frame.filter(getattr(self.polars.col(column), OPERATORS[operator])(given))
         found = frame.group_by(by).len("n").collect()
         return [list(row) for row in found.iter_rows()]
