@@ -188,7 +188,13 @@ def test_answers_that_are_cut_repeated_or_moved_are_noticed(ticks: list[int], se
             return rows
         with lock:
             pages.append(rows)
-            kinds = (rows[: len(rows) // 2], [], rows[::-1], rows * 2, chance.choice(pages))
+            kinds: list[list[Json]] = [
+                rows[: len(rows) // 2],
+                [],
+                rows[::-1],
+                rows * 2,
+                chance.choice(pages),
+            ]
             return chance.choice(kinds) if chance.random() < 0.1 else rows
 
     service.spoil = spoil
