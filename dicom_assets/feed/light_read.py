@@ -8,7 +8,7 @@ Where a stretch ends is no part of the proof. While fewer requests are in flight
 some thousand rows ahead of a stretch is requested, and a new stretch begins in it: at a whole
 second if it holds one, because a service may round the times of a request. Other rounding would
 show in the rows of that page, which are listed without a cut between them. Each must be in a
-stretch, otherwise the window is read again without cuts.
+stretch, otherwise the rest of the window is read again without cuts.
 """
 
 import logging
@@ -181,9 +181,11 @@ class LightRead:
                 yield identity, stray
 
     def stretches(self, window: Window) -> Iterator[_Stretch]:
-        """Yield the window's stretches in their order, each after a look at its border.
+        """Yield the stretches of the window in their order.
 
-        What does not add up because of the cuts is read again without any, from there on.
+        From where they do not add up because of a cut on, the window is read again without cuts.
+        Raises ServiceAnswerError when it does not add up then, and for a page of which nothing can
+        be read.
         """
         start, seen = window.start, 0
         try:
@@ -228,11 +230,7 @@ class LightRead:
             )
 
     def _side_by_side(self, window: Window) -> Generator[_Stretch]:
-        """Yield the window in stretches, in any order, each when it is whole.
-
-        Raises ServiceAnswerError when one cannot be proved to be, and for a page of which nothing
-        can be read.
-        """
+        """Yield the stretches of the window in any order, each when it is counted."""
         listing = replace(self._listing, stop=self._listing.stop.derived())
         executor = ThreadPoolExecutor(self._in_flight, thread_name_prefix="dicom-entries")
         in_flight = dict[Future[Page], tuple[_Stretch, _Request]]()
@@ -304,7 +302,7 @@ class LightRead:
     def _cut(self, page: Page, first: int, end: int) -> None:
         """Begin a new stretch in a page ahead, before which are `first` rows.
 
-        In vain if no stretch is to come there, or if all rows of the page have one tick.
+        In vain if the rows there are read already, or do not exist.
         """
         if not page.is_full:
             for stretch in self._proofs:
