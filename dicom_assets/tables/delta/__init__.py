@@ -5,7 +5,8 @@
 - `commit`: a difference, the properties and columns of a table; `apply`: how it is written.
 - `study_files`: the data files in which a study has rows, a cache.
 - `retry`: derive and commit again after another run has committed.
-- `files`: data files rewritten; `folder`: the files and the log as they lie in the storage.
+- `files`: data files rewritten; `join`: several in one, sorted; `slices`: rows that come in parts.
+- `folder`: the files and the log as they lie in the storage.
 - `foreign`: commits of other programs.
 - `table_errors`: errors of the engine and the storage, raised as ours; `arrow`: tools for Arrow.
 """
