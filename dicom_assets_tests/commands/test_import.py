@@ -188,6 +188,7 @@ def test_import_adds_and_takes_back(tmp_path: Path) -> None:
     assert len([*(tmp_path / "given").iterdir()]) == 2
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR TM")
 def test_studies_spread_over_their_own_dates(tmp_path: Path) -> None:
     """They count as received then."""
     (tmp_path / "a").write_bytes(image(1, 1, StudyDate="20210304", StudyTime="101500"))

@@ -82,7 +82,10 @@ def hits_in_home(home: Path) -> list[str]:
     """Return each value of a patient in any file of the home, also in write-ahead logs."""
     hits_by_file = []
     for file in [path / name for path, _, names in _walk(home) for name in names]:
-        content = file.read_bytes()
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:  # a write-ahead log, when the last process left its database
+            continue
         is_database = content.startswith(b"SQLite format 3\0")
         contents = [content, _values(file)] if is_database else [content]
         hits_by_file += [f"{file}: {hit}" for one in contents for hit in hits(one)]
