@@ -197,6 +197,7 @@ def dicom_service(settings: Settings) -> DicomService:
         "api_version": settings.api_version,
         "batch_size": settings.batch_size,
         "retry_seconds": settings.retry_seconds,
+        "requests_in_flight": settings.requests_in_flight,
         "delay_minutes": settings.delay_minutes,
         "data_partitions": settings.data_partitions and list(settings.data_partitions),
         "start_time": (settings.start_time or _first_hour(settings)).isoformat(),

@@ -313,6 +313,13 @@ class Settings:
         600,
         "how long a failing request is tried again before the run is red",
     )
+    requests_in_flight: int = _setting(
+        "DICOM_REQUESTS_IN_FLIGHT",
+        _whole(1, 64),
+        8,
+        "how many requests a run has at the service at once, with and without headers together; "
+        "fewer while the service is overloaded",
+    )
     data_partitions: tuple[str, ...] | None = _setting(
         "DICOM_DATA_PARTITIONS",
         _data_partitions,

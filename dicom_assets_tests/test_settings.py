@@ -39,6 +39,7 @@ CONTRACT: list[tuple[str, str, object, str, object]] = [
     ("schedule", "DICOM_SCHEDULE", "15 * * * *", "0 2 * * *", "0 2 * * *"),
     ("missing_hours", "DICOM_MISSING_HOURS", "oldest-first", "newest-first", "newest-first"),
     ("retry_seconds", "DICOM_RETRY_SECONDS", 600, "5", 5),
+    ("requests_in_flight", "DICOM_REQUESTS_IN_FLIGHT", 8, "1", 1),
     ("data_partitions", "DICOM_DATA_PARTITIONS", None, " b, a ,b", ("a", "b")),
     ("site_time_zone", "DICOM_SITE_TIME_ZONE", None, "Europe/Vienna", "Europe/Vienna"),
     ("columns_file", "DICOM_COLUMNS_FILE", None, "/etc/columns.toml", "/etc/columns.toml"),

@@ -52,6 +52,7 @@ def erased(study: str, as_json: bool) -> None:
                 api_version=settings.api_version,
                 batch_size=settings.batch_size,
                 retry_seconds=SERVICE_SECONDS,
+                in_flight=settings.requests_in_flight,
             ) as service:
                 traces = with_service(traces, store, service, limits)
     verdict = judge_traces(traces)

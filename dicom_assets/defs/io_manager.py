@@ -7,7 +7,8 @@ touched, as they are now. Without partitions it gets the whole table.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from typing import Any, ClassVar
 import dagster as dg
 import pyarrow as pa
 from dagster._core.definitions.partitions.subset.all import AllPartitionsSubset
+from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.storage.db_io_manager import DbIOManager, DbTypeHandler, TableSlice
 from dagster_deltalake import DeltaLakeIOManager, LocalConfig
 from dagster_deltalake.io_manager import DeltaLakeDbClient
@@ -25,12 +27,14 @@ from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import hour_key, window_of
 from dicom_assets.defs.run_tags import is_by_hand
 from dicom_assets.defs.storage import AzureStorage, options
+from dicom_assets.errors import TableError
 from dicom_assets.schema import CHANGE, Table
 from dicom_assets.settings import DEFAULTS
 from dicom_assets.tables.catalogue import TABLES, catalogue
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.outcome import Outcome, TableUpdate
+from dicom_assets.tables.sync import set_marks
 from dicom_assets.tables.touched import touched_rows
 from dicom_assets.tables.upkeep.damage import named_damage
 from dicom_assets.window import Window, datetime_of
@@ -82,7 +86,19 @@ class DeltaTables(DeltaLakeIOManager):
         """An input without annotation is an Arrow table."""
         return pa.Table
 
-    def create_io_manager(self, context: dg.InitResourceContext) -> DbIOManager:
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["TableIOManager"]:
+        """Yield the IO manager of one run. Marks that a failed run owes are set in the end."""
+        manager = self.create_io_manager(context)
+        try:
+            yield manager
+        finally:
+            # The hours without them are requested again.
+            with suppress(TableError):
+                run_id = "" if context.run is None else context.run.run_id
+                set_marks(manager.store, Run(run_id, datetime.now(UTC)))
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> "TableIOManager":
         """Return the IO manager of one run, which from now on is known to live."""
         if context.instance is not None and context.run is not None:
             pool.begin(context.instance, context.run)
@@ -113,6 +129,7 @@ class TableIOManager(DbIOManager):
             default_load_type=DeltaTables.default_load_type(),
         )
         self.store = store
+        self._ended = set[str]()
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Commit the update to its table, and put its numbers on the materialization."""
@@ -130,11 +147,24 @@ class TableIOManager(DbIOManager):
             datetime.now(UTC),
             context.log.info,
             seals=seals,
+            marks_later=self._precedes_another(context.step_context),
             retries_resting=is_by_hand(context.step_context.dagster_run.tags),
         )
         with named_damage(self.store):
             outcome = obj.commit(self.store, run)
         context.add_output_metadata(_metadata(context, outcome, time.monotonic() - start))
+
+    def _precedes_another(self, step: StepExecutionContext) -> bool:
+        """Return whether another step of the run marks hours in this process after this one."""
+        plan = step.execution_plan
+        self._ended.add(step.step.key)
+        keys = [
+            output.properties.asset_key
+            for key in set(plan.step_keys_to_execute) - self._ended
+            for output in plan.get_step_by_key(key).step_outputs
+        ]
+        tables = self.store.tables.keys() - {CHANGE.name}
+        return any(key is not None and key.path[-1] in tables for key in keys)
 
     def load_input(self, context: dg.InputContext) -> object:
         """Load the rows touched in the run's partitions, as the type of the input's annotation."""

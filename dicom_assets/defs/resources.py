@@ -41,6 +41,10 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
         default=DEFAULTS.retry_seconds,
         description="How long a failing request is tried again, in seconds.",
     )
+    requests_in_flight: int = Field(
+        default=DEFAULTS.requests_in_flight,
+        description="Requests of a run at the service at once, 1 to 64.",
+    )
     delay_minutes: int = Field(
         default=DEFAULTS.delay_minutes,
         description="How long after its end an hour is read, in minutes.",
@@ -84,6 +88,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
                 api_version=self.api_version,
                 batch_size=self.batch_size,
                 retry_seconds=self.retry_seconds,
+                in_flight=self.requests_in_flight,
                 data_partitions=self.kept,
                 reader=RowReader(table, self.site_time_zone, form),
             )
@@ -99,6 +104,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
             api_version=self.api_version,
             batch_size=self.batch_size,
             retry_seconds=0,
+            in_flight=1,
             timeouts=GLANCE,
         )
 
@@ -111,6 +117,7 @@ class DicomService(dg.ConfigurableResource):  # type: ignore[type-arg]  # its ow
             api_version=self.api_version,
             batch_size=self.batch_size,
             retry_seconds=self.retry_seconds,
+            in_flight=self.requests_in_flight,
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:

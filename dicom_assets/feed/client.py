@@ -1,6 +1,5 @@
 """The change feed of one DICOM service: its reads, and the clock by which a window is closed."""
 
-import threading
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
@@ -12,7 +11,7 @@ from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Row
 from dicom_assets.feed.header_read import HeaderRead
 from dicom_assets.feed.http.connection import Connection
-from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Timeouts
+from dicom_assets.feed.http.timeouts import DEFAULT_TIMEOUTS, Stop, Timeouts
 from dicom_assets.feed.light_read import LightRead
 from dicom_assets.feed.listing import Listing, Position
 from dicom_assets.feed.rows import RowReader
@@ -42,7 +41,7 @@ class ChangeFeed:
         api_version: int,
         batch_size: int,
         retry_seconds: float,
-        in_flight: int = 8,
+        in_flight: int,
         data_partitions: Partitions = None,
         reader: RowReader | None = None,
         credential: "TokenCredential | None" = None,
@@ -55,7 +54,7 @@ class ChangeFeed:
         self._data_partitions = data_partitions
         self._clock = clock
         self._service_lag: timedelta | None = None
-        self._closed = threading.Event()
+        self._closed = Stop()
         self._connection = Connection(
             url,
             retry_seconds=retry_seconds,
@@ -127,7 +126,8 @@ class ChangeFeed:
 
         None when the feed has no such entry, UNREADABLE when it has one that cannot be used.
         """
-        listed = LightRead(self._listing).stretch(Window(ticks, ticks + 1)).rows.get(sequence)
+        [instant] = LightRead(self._listing).stretches(Window(ticks, ticks + 1))
+        listed = instant.rows.get(sequence)
         if listed is None:
             return None
         return listed.row.key if isinstance(listed.row, Entry) else UNREADABLE
@@ -143,7 +143,8 @@ class ChangeFeed:
         `progress` is called after each page with the number of entries read so far, `take` with
         the entries in parts, in their order. Those that it got are not in the result.
         """
-        return LightRead(self._listing, self._data_partitions, progress).read(window, take)
+        read = LightRead(self._listing, self._in_flight, self._data_partitions, progress)
+        return read.read(window, take)
 
     def headers(self, log: pa.Table, wanted: Collection[int]) -> Iterator[Headers]:
         """Yield the headers of the wanted sequences as they arrive, in any order.

@@ -8,7 +8,6 @@ is nowhere, the light read and the header read disagree, and the run fails. A pa
 because of one bad header is split in `unreadable_headers`.
 """
 
-import threading
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -81,7 +80,7 @@ class HeaderRead:
     """One header read. It stops all its requests when its first page fails."""
 
     def __init__(self, listing: Listing, in_flight: int, reader: RowReader) -> None:
-        self._stop = threading.Event()
+        self._stop = listing.stop.derived()
         self._listing = HeaderListing(
             listing.connection, listing.path, listing.batch_size, self._stop
         )

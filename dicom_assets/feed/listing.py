@@ -6,15 +6,15 @@ of rows with one timestamp is listed once, and a row inserted before the positio
 `light_read` and `header_read` decide where a list ends.
 """
 
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Final
 
 from dicom_assets.errors import ServiceAnswerError
 from dicom_assets.feed.decode import Entry, Identity, Row, decode_page, field_names
 from dicom_assets.feed.http.connection import Connection, ServiceQuery
+from dicom_assets.feed.http.timeouts import Stop
 from dicom_assets.feed_contract import Rejection
 from dicom_assets.window import Window, datetime_of, format_timestamp
 
@@ -65,6 +65,40 @@ class Position:
         return Position(ticks, len(listed) + (self.offset if ticks == self.ticks else 0))
 
 
+@dataclass
+class Paging:
+    """The progress of a list: where its next page starts, and whether there is one."""
+
+    position: Position
+    _met: set[Identity] = field(default_factory=set)
+    _stale_pages: int = 0
+    _requested: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """True after the second page in a row without a new row, empty or not."""
+        return self._stale_pages >= MOST_STALE_PAGES
+
+    def take(self, page: Page, size: int, window: Window) -> None:
+        """Move behind a page for which `size` rows were requested.
+
+        Raises ServiceAnswerError for a list that does not end at one tick.
+        """
+        before, self.position = self.position, self.position.after(page.rows)
+        self._requested = size + (self._requested if self.position.ticks == before.ticks else 0)
+        if self._requested > MOST_AT_ONE_TICK:
+            raise ServiceAnswerError(
+                f"the list of {window} does not end: at one moment, "
+                f"{datetime_of(self.position.ticks):%Y-%m-%d %H:%M:%S} UTC, there are ever new "
+                f"entries, {MOST_AT_ONE_TICK:,} were requested. Nothing was sealed. Look for a "
+                "proxy that changes `offset` or `startTime`, and ask the operator of the "
+                "service what was stored or deleted at that moment"
+            )
+        known = len(self._met)
+        self._met.update(row.identity for row in page.rows)
+        self._stale_pages = 0 if len(self._met) > known else self._stale_pages + 1
+
+
 @dataclass(frozen=True)
 class Listing:
     """The pages of one feed. Safe to share between threads."""
@@ -72,7 +106,7 @@ class Listing:
     connection: Connection
     path: str
     batch_size: int
-    stop: threading.Event
+    stop: Stop
 
     def pages(
         self,
@@ -84,30 +118,16 @@ class Listing:
     ) -> Iterator[Page]:
         """Yield the window's pages from its `offset`-th row on, as long as they bring new rows.
 
-        The second page in a row without a new row, empty or not, is the last. `limits` gives the
-        size of each page. Without it, the size is `batch_size`. Raises ServiceAnswerError for a
-        list that does not end at one tick.
+        `limits` gives the size of each page. Without it, the size is `batch_size`. Raises
+        ServiceAnswerError for a list that does not end at one tick.
         """
-        position, met, stale_pages = Position(window.start, offset), set[Identity](), 0
+        paging = Paging(Position(window.start, offset))
         sizes = repeat(self.batch_size) if limits is None else limits
-        requested = 0
-        while stale_pages < MOST_STALE_PAGES:
+        while not paging.is_over:
             size = next(sizes)
-            page = self.page(position, window, size, headers=headers)
+            page = self.page(paging.position, window, size, headers=headers)
             yield page
-            before, position = position, position.after(page.rows)
-            requested = size + (requested if position.ticks == before.ticks else 0)
-            if requested > MOST_AT_ONE_TICK:
-                raise ServiceAnswerError(
-                    f"the list of {window} does not end: at one moment, "
-                    f"{datetime_of(position.ticks):%Y-%m-%d %H:%M:%S} UTC, there are ever new "
-                    f"entries, {MOST_AT_ONE_TICK:,} were requested. Nothing was sealed. Look for a "
-                    "proxy that changes `offset` or `startTime`, and ask the operator of the "
-                    "service what was stored or deleted at that moment"
-                )
-            known = len(met)
-            met.update(row.identity for row in page.rows)
-            stale_pages = 0 if len(met) > known else stale_pages + 1
+            paging.take(page, size, window)
 
     def page(self, position: Position, window: Window, limit: int, *, headers: bool) -> Page:
         """Return the page that starts at the position."""

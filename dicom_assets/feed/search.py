@@ -165,11 +165,9 @@ class StudyCounts(ChangeFeed):
         self, window: Window, progress: Callable[[int], None] | None = None
     ) -> Iterator[pa.Table]:
         """Yield the usable entries of the window in stretches, as rows of `change`."""
-        read, start = LightRead(self._listing, None, progress), window.start
-        while start < window.end:
-            stretch = read.stretch(Window(start, window.end))
+        read = LightRead(self._listing, self._in_flight, None, progress)
+        for stretch in read.stretches(window):
             yield _logged(listed.row for listed in stretch.rows.values())
-            start = stretch.window.end
 
     def entry(self, sequence: int) -> pa.Table:
         """Return the entry with a sequence as a row of `change`, or no row.

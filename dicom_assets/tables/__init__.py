@@ -5,6 +5,7 @@ series and for study.
 
 - `catalogue`: every table, one name each.
 - `change`, `sync`, `instance`, `rollup` (series and study), `rejected`: the tables.
+- `report`: `instance` without headers, for who declares it.
 - `plan`, `aggregates`, `readings`: pure functions that decide and derive.
 - `outcome`: the value that an asset returns, and the numbers of its commit.
 - `touched`: the rows that a window touched, for assets downstream.

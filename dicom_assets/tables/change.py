@@ -25,14 +25,13 @@ from dicom_assets.tables.delta.arrow import (
     ints,
     is_in,
     numbers,
-    padded,
     pc,
     texts,
 )
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.slices import Slices, has_all, joined
-from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, one_step
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
 from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour
@@ -66,11 +65,7 @@ def require_archive(log: Snapshot, feed: Feed) -> None:
 
 def rows_in(snapshot: Snapshot, window: Window, columns: list[str]) -> pa.Table:
     """Return the log's rows whose time lies in the window."""
-    return snapshot.rows(columns, _inside(window))
-
-
-def _inside(window: Window) -> str:
-    return f'"timestamp_ticks" >= {window.start} AND "timestamp_ticks" < {window.end}'
+    return snapshot.rows_between("timestamp_ticks", window.start, window.end, columns)
 
 
 def study_counts(log: Snapshot, window: Window) -> pa.Table:
@@ -78,14 +73,14 @@ def study_counts(log: Snapshot, window: Window) -> pa.Table:
 
     They are in the order of their first rows, so that those side by side are in the same files.
     """
-    none = pa.table({"study": pa.array([], pa.string()), "count": numbers(())})
-    if log.delta is None:
-        return none
-    counted = log.query(f"""
-        SELECT "studyinstanceuid" AS study, count(*) AS count FROM t WHERE {_inside(window)}
-        GROUP BY "studyinstanceuid" ORDER BY min("timestamp_ticks"), "studyinstanceuid"
-        """)  # noqa: S608 - constants and numbers only
-    return padded(counted, none.schema)
+    at, study = "timestamp_ticks", "studyinstanceuid"
+    counted = [pa.table({study: pa.array([], pa.string()), "count": numbers(()), at: numbers(())})]
+    for rows in log.pieces_between(at, window.start, window.end, [study, at]):
+        part = rows.group_by(study).aggregate([([], "count_all"), (at, "min")])
+        counted.append(part.rename_columns(counted[0].column_names))
+    whole = pa.concat_tables(counted).group_by(study).aggregate([("count", "sum"), (at, "min")])
+    order = whole.sort_by([(f"{at}_min", "ascending"), (study, "ascending")])
+    return order.select([study, "count_sum"]).rename_columns(["study", "count"])
 
 
 @dataclass(frozen=True)
@@ -95,6 +90,7 @@ class AddEntries(TableUpdate):
     window: Window
     feed: Feed
 
+    @one_step
     def commit(self, store: Store, run: Run) -> Outcome:
         """Read the entries, add the new ones, and seal the hours by the rows of the log.
 
@@ -116,7 +112,9 @@ class AddEntries(TableUpdate):
         with watch.stage("seal"):
             # Another run may add rows meanwhile: the seal is that of the log at the end.
             attempt = partial(_seal, store, window, entries, served.all, run)
-            attempts = settle(partial(store.version, CHANGE), attempt)
+            del before, served  # a handle that is in use is not brought up to date
+            log = store.open(CHANGE).version
+            attempts = settle(partial(store.version, CHANGE), attempt, log)
         hours, sealed = attempts[-1][0], sum(changed for _, changed in attempts)
         if hours is None:
             # Not retried here: the whole run has to read them again.
@@ -129,7 +127,7 @@ class AddEntries(TableUpdate):
         return Outcome(
             version_before=version,
             version_after=after,
-            rows=store.open(CHANGE).count(),
+            rows=store.recent(CHANGE).count(),
             hours={hour.window.start: hour.counts() for hour in hours},
             totals=Counter(difference.counts() | totals),
             seconds=watch.seconds,
@@ -143,7 +141,7 @@ def _seal(
 
     A seal would promise those rows, and the data partitions that this run has read.
     """
-    inside = rows_in(store.open(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
+    inside = rows_in(store.recent(CHANGE), window, ["sequence", "timestamp_ticks", "action"])
     if not has_all(inside["sequence"], served):
         return None, 0
     logged, unusable = len(pc.unique(served)), len(entries.rejections)
@@ -235,7 +233,7 @@ def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
     """
 
     def attempt() -> tuple[Difference, int, int]:
-        log = store.open(CHANGE).prepared()
+        log = store.recent(CHANGE).prepared()
         fresh_hours = served.fresh_hours(log, window)
         tombstones = _tombstones(log, served.silent)
         if tombstones.num_rows:
@@ -246,7 +244,7 @@ def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
             sync.reopen(store, fresh_hours, run)
         difference = Difference(CHANGE, patches=tombstones, staged=served.files)
         note = {"run_id": run.run_id, "window": str(window)}
-        return difference, log.version, log.commit(difference, note)
+        return difference, log.version, log.commit(difference, note).version
 
     added = converge(attempt)
     rejected.note(store, window, entries.rejections, run)

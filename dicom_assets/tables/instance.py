@@ -16,7 +16,7 @@ import pyarrow as pa
 from dicom_assets.errors import MiscountError, ServiceAnswerError
 from dicom_assets.feed_contract import Feed, Headers, Rejection
 from dicom_assets.header.extraction import header_map
-from dicom_assets.schema import CHANGE, HEADER_MAP, INSTANCE, TIMESTAMP
+from dicom_assets.schema import CHANGE, HEADER_MAP, INSTANCE, SYNC, TIMESTAMP
 from dicom_assets.tables import change, rejected
 from dicom_assets.tables.delta.arrow import (
     Values,
@@ -34,7 +34,7 @@ from dicom_assets.tables.delta.arrow import (
 from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.retry import Run, settle
 from dicom_assets.tables.delta.slices import Slices, joined
-from dicom_assets.tables.delta.snapshot import Snapshot, Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, one_step
 from dicom_assets.tables.outcome import FATES, Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, Plan, key_of, make_plan
 from dicom_assets.tables.sync import require_tables, seals_of
@@ -85,18 +85,21 @@ class FollowLog(TableUpdate):
     reads_on: bool = True
     keeps_form: bool = True
 
+    @one_step
     def commit(self, store: Store, run: Run) -> Outcome:
         """Read the headers of the difference, commit it, and mark the hours in `sync`.
 
         Raises NotYetError when an hour of the window is not in the log (`seals_of`).
         """
-        log = store.open(CHANGE)
-        require_tables(store, run, *([INSTANCE] if log.delta else []))
+        # In this order: no hour is marked whose entries the log does not show yet. For the table,
+        # see `_planned`.
+        require_tables(store, run, SYNC, INSTANCE, CHANGE)
         seals = seals_of(store, self.window, run)
+        log = store.recent(CHANGE)
         change.require_archive(log, self.feed)
         staged = _Staged(self.reads_on, run.now)
         attempt = partial(_attempt, store, self, staged, run)
-        outcomes = settle(partial(store.version, CHANGE), attempt)
+        outcomes = settle(partial(store.version, CHANGE), attempt, log.version)
         seals.mark(store, INSTANCE.mark, run)
         return reduce(Outcome.then, outcomes)
 
@@ -169,15 +172,15 @@ def _attempt(store: Store, update: FollowLog, staged: _Staged, run: Run) -> Outc
     with watch.stage("commit"):
         hours = _by_hour(window, planned, staged)
         difference = _difference(planned, staged)
-        after = planned.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
+        committed = planned.target.commit(difference, {"run_id": run.run_id, "window": str(window)})
         rejected.note(store, window, staged.rejections.values(), run)
         # An instance that was rejected and is gone has no Delete entry. Nothing else settles it.
         if staged.deleted:
             change.mark_deleted(store, set(rejected.sequences(store)) & staged.deleted, run)
     outcome = Outcome(
         version_before=planned.target.version,
-        version_after=after,
-        rows=store.open(INSTANCE).count(),
+        version_after=committed.version,
+        rows=committed.rows,
         hours=hours,
         totals=Counter({**difference.counts(), "pages": staged.pages, "bytes": staged.bytes}),
         unparsable=staged.unparsable,
@@ -229,7 +232,7 @@ def _with_map(piece: Headers) -> Headers:
 def _planned(store: Store, window: Window, run: Run) -> _Planned:
     # The target is opened before the log, so that a commit on it never misses newer rows of the
     # log that another commit on the target has used.
-    target, log = store.open(INSTANCE).prepared(), store.open(CHANGE)
+    target, log = store.recent(INSTANCE).prepared(), store.recent(CHANGE)
     inside = change.rows_in(log, window, ["sequence", "timestamp_ticks"])
     own = inside["sequence"] if run.retries_resting else None
     resting, due = rejected.waiting(store, run, own)

@@ -40,7 +40,7 @@ def note(store: Store, window: Window, rejections: Iterable[Rejection], run: Run
     noted = [rejection for rejection in rejections if rejection.sequence is not None]
 
     def attempt() -> None:
-        rejected, schema = store.open(REJECTED), REJECTED.arrow()
+        rejected, schema = store.recent(REJECTED), REJECTED.arrow()
         known = {row["sequence"]: row for row in rejected.rows().to_pylist()}
         rows = {row["sequence"]: row for row in (_row(r, window, run) for r in noted)}
         fresh = [row for sequence, row in rows.items() if sequence not in known]
@@ -75,8 +75,8 @@ def replace_nameless(
     hours = {floor_hour(datetime_of(hour.start)) for hour in window.hours()}
 
     def attempt() -> None:
-        rejected = store.open(REJECTED)
-        known = rejected.rows(where=NAMELESS).to_pylist()
+        rejected = store.recent(REJECTED)
+        known = [row for row in rejected.rows().to_pylist() if row["sequence"] is None]
         others = [row for row in known if row["window_start"] not in hours]
         if _alike(known) != _alike(others) + _alike(rows):
             fresh = pa.Table.from_pylist([*others, *rows], schema=REJECTED.arrow())
@@ -119,7 +119,7 @@ def waiting(
 
     `own` are the sequences of the run's hours.
     """
-    rows = store.open(REJECTED).rows(["sequence", "next_attempt", "run_id"])
+    rows = store.recent(REJECTED).rows(["sequence", "next_attempt", "run_id"])
     known = {row["sequence"]: row for row in rows.to_pylist() if row["sequence"] is not None}
     mine = () if own is None else ints(filter_in(rows, "sequence", own)["sequence"])
     due = {sequence for sequence, row in known.items() if _is_due(row, run, mine)}
@@ -163,11 +163,11 @@ def due(store: Store, run: Run) -> tuple[dict[int, int], bool]:
 
     Also whether an earlier edition has read the others: then their pauses end now.
     """
-    rejected = store.open(REJECTED)
+    rejected = store.recent(REJECTED)
     is_first = rejected.property(READ_BY) != READING_EDITION
     if is_first:
         converge(partial(_end_pauses, store, run))
-        rejected = store.open(REJECTED)
+        rejected = store.recent(REJECTED)
     rows = rejected.rows(["sequence", "timestamp_ticks", "next_attempt"]).to_pylist()
     placed = [r for r in rows if r["sequence"] is not None and r["timestamp_ticks"] is not None]
     passed = {r["sequence"]: r["timestamp_ticks"] for r in placed if r["next_attempt"] <= run.now}
@@ -186,7 +186,7 @@ def _end_pauses(store: Store, run: Run) -> None:
 
 def sequences(store: Store) -> list[int]:
     """Return the sequences in the table, ascending."""
-    rows = store.open(REJECTED).rows(["sequence"])["sequence"].to_pylist()
+    rows = store.recent(REJECTED).rows(["sequence"])["sequence"].to_pylist()
     return sorted(row for row in rows if row is not None)
 
 

@@ -27,7 +27,7 @@ from dicom_assets.tables.delta.commit import Difference
 from dicom_assets.tables.delta.files import DataFile
 from dicom_assets.tables.delta.retry import Run, converge, settle
 from dicom_assets.tables.delta.slices import SLICE_BYTES
-from dicom_assets.tables.delta.snapshot import Snapshot, Store, add_mark, mark_filled
+from dicom_assets.tables.delta.snapshot import Snapshot, Store, add_mark, mark_filled, one_step
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import LOG_COLUMNS, STORED_COLUMNS, is_gone, key_of, newest_of
 from dicom_assets.tables.readings import converted
@@ -35,10 +35,12 @@ from dicom_assets.tables.sync import (
     Seals,
     all_seals,
     forget_switched_off,
+    has_marks,
     marked_hours,
     marks_of,
     require_tables,
     seals_of,
+    set_marks,
 )
 from dicom_assets.window import Window
 
@@ -55,19 +57,24 @@ class DeriveStudies(TableUpdate):
     table: Table
     window: Window
 
+    @one_step
     def commit(self, store: Store, run: Run) -> Outcome:
         """Derive the rows of these studies, commit the difference, and mark the hours in `sync`.
 
         A table that no hour shows is filled for all hours at once. Raises NotYetError when an hour
         of the window is not in the log (`seals_of`).
         """
-        require_tables(store, run, CHANGE, INSTANCE, self.table)
+        # In this order: no hour is marked whose entries the log does not show yet, and the rows of
+        # the target are never newer than those of `instance`.
+        require_tables(store, run, SYNC, self.table, CHANGE, INSTANCE)
         seals = seals_of(store, self.window, run)
         if _owes_everything(store, self.table, seals):
+            set_marks(store, run)
             outcomes = [refill(store, self.table, run)]
         else:
             attempt = partial(_attempt, store, self.table, self.window, run)
-            outcomes = settle(partial(store.version, INSTANCE), attempt)
+            live = store.recent(INSTANCE).version
+            outcomes = settle(partial(store.version, INSTANCE), attempt, live)
             seals.mark(store, self.table.mark, run)
         _clear_settled(store, run)
         return reduce(Outcome.then, outcomes)
@@ -75,22 +82,24 @@ class DeriveStudies(TableUpdate):
 
 def _owes_everything(store: Store, table: Table, seals: Seals) -> bool:
     """Return whether no hour shows the table, and `instance` shows other hours than those given."""
-    marked, given = marked_hours(store), {row["hour"] for row in seals.rows}
-    return marked.get(table.name) == [] and not given.issuperset(marked[INSTANCE.name])
+    if has_marks(store, table) is not False:
+        return False
+    given = {row["hour"] for row in seals.rows}
+    return not given.issuperset(marked_hours(store)[INSTANCE.name])
 
 
 def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
     watch = Stopwatch()
     with watch.stage("plan"):
-        target = store.open(table).prepared()
+        target = store.recent(table).prepared()
         studies = touched_studies(store, window)
         difference = difference_of(store, target, studies, stages=True)
     with watch.stage("commit"):
-        after = target.commit(difference, {"run_id": run.run_id, "window": str(window)})
+        committed = target.commit(difference, {"run_id": run.run_id, "window": str(window)})
     return Outcome(
         version_before=target.version,
-        version_after=after,
-        rows=store.open(table).count(),
+        version_after=committed.version,
+        rows=committed.rows,
         totals=Counter({**difference.counts(), "studies": len(studies)}),
         seconds=watch.seconds,
     )
@@ -98,7 +107,7 @@ def _attempt(store: Store, table: Table, window: Window, run: Run) -> Outcome:
 
 def touched_studies(store: Store, window: Window) -> list[str]:
     """Return the UIDs of the studies that the window touched, and of those with rejections."""
-    log = store.open(CHANGE)
+    log = store.recent(CHANGE)
     again = log.rows_of("sequence", rejected.sequences(store), ["studyinstanceuid"])
     touched = change.study_counts(log, window)["study"]
     return list(dict.fromkeys([*texts(touched), *texts(again["studyinstanceuid"])]))
@@ -143,7 +152,7 @@ def _differences(
 ) -> Iterator[tuple[pa.Table, ...]]:
     """Yield inserts, updates, deletes of ranges of studies with some INSTANCES_AT_ONCE rows."""
     # The target was opened before `instance`, so the derived rows are never older than its own.
-    table, live = target.table, store.open(INSTANCE)
+    table, live = target.table, store.recent(INSTANCE)
     at, count, seen = 0, STUDIES_AT_FIRST, 0
     while at < len(studies):
         some = studies[at : at + count]
@@ -243,8 +252,7 @@ def derive_studies(store: Store, table: Table, studies: list[str], run: Run) -> 
         difference = difference_of(store, target, studies, stages=True)
         after = target.commit(difference, {"run_id": run.run_id, "studies": len(studies)})
     totals = Counter({**difference.counts(), "studies": len(studies)})
-    rows = store.open(table).count()
-    return Outcome(target.version, after, rows, totals=totals, seconds=watch.seconds)
+    return Outcome(target.version, *after, totals=totals, seconds=watch.seconds)
 
 
 def filled_derived(store: Store) -> list[Table]:

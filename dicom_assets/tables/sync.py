@@ -36,6 +36,7 @@ from dicom_assets.tables.delta.commit import Difference, filled_at, unfilled
 from dicom_assets.tables.delta.retry import Run, converge
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, literals, mark_filled
 from dicom_assets.window import (
+    HOUR,
     TICKS_PER_HOUR,
     Bounds,
     Partitions,
@@ -179,7 +180,7 @@ def seal(store: Store, hours: list[Hour], partitions: Partitions, run: Run) -> i
     note = {PARTITIONS: partitions_note(partitions)}
 
     def attempt() -> int:
-        sync = _with_every_mark(store.open(SYNC))
+        sync = _with_every_mark(store.recent(SYNC))
         known = {row["hour"]: row for row in _rows(sync, [h.start for h in hours], unnoted=True)}
         bare = {hour for hour, row in known.items() if row[PARTITIONS] is None}
         known |= {hour: known[hour] | note for hour in bare}
@@ -276,12 +277,13 @@ def _rows(
     """
     if not hours:
         return []
-    first, last = min(hours).isoformat(), max(hours).isoformat()
-    where = f"\"hour\" >= TIMESTAMP '{first}' AND \"hour\" <= TIMESTAMP '{last}'"
-    if unnoted:
-        is_there = PARTITIONS in sync.column_names
-        where = f'{where} OR "{PARTITIONS}" IS NULL' if is_there else ""
-    return sync.rows(where=where).to_pylist()
+    rows = sync.rows_between("hour", min(hours), max(hours) + HOUR).to_pylist()
+    # An earlier release noted none, and has left the column out or unfilled.
+    if unnoted and sync.delta and PARTITIONS not in sync.column_names - {*unfilled(sync.delta)}:
+        known = {row["hour"] for row in rows}
+        others = (row for row in sync.rows().to_pylist() if row["hour"] not in known)
+        rows += [row for row in others if row[PARTITIONS] is None]
+    return rows
 
 
 def forget_switched_off(store: Store, run: Run) -> None:
@@ -315,29 +317,61 @@ class Seals:
     def mark(self, store: Store, column: str, run: Run) -> int:
         """Set the mark of a table in the hours whose seals have not changed; return how many.
 
+        A later step of the run sets it, when there is one in this process (`set_marks`).
+
         Marks of derived tables come after that of `instance`: an hour that `instance` did not show
         when the run began is not marked, because the run may have derived from older rows.
         """
         known = {
-            row["hour"]: self._identity(row)
+            row["hour"]: _identity(row, self.same_instance)
             for row in self.rows
             if column == INSTANCE.mark or row[INSTANCE.mark] is not None
         }
         if waiting := len(self.rows) - len(known):
             run.say(f"{waiting} hours stay open until instance shows them: materialize it first")
 
-        def attempt() -> int:
-            sync = store.open(SYNC)
-            rows = _sealed(_rows(sync, known)) if column in sync.column_names else ()
-            bare = {row["hour"]: self._identity(row) for row in rows if row[column] is None}
-            same = [hour for hour, identity in bare.items() if known.get(hour) == identity]
-            _set(sync, [{"hour": hour, column: run.now} for hour in same], run)
-            return len(same)
+        store.owed.append(_Mark(column, known, self.same_instance))
+        return 0 if run.marks_later else set_marks(store, run)
 
-        return converge(attempt)
 
-    def _identity(self, row: Mapping[str, object]) -> tuple[object, ...]:
-        return row["digest"], row[INSTANCE.mark] if self.same_instance else None
+@dataclass(frozen=True)
+class _Mark:
+    """A mark that is due in the hours whose seals are still those given."""
+
+    column: str
+    seals: Mapping[datetime, tuple[object, ...]]
+    same_instance: bool
+
+    def is_due(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the hour of a row of `sync` gets the mark."""
+        identity = _identity(row, self.same_instance)
+        return row[self.column] is None and self.seals.get(row["hour"]) == identity
+
+
+def _identity(row: Mapping[str, Any], same_instance: bool) -> tuple[object, ...]:  # noqa: FBT001 - of `Seals`
+    return row["digest"], row[INSTANCE.mark] if same_instance else None
+
+
+def set_marks(store: Store, run: Run) -> int:
+    """Set the marks that the steps of a run owe, in one commit; return in how many hours."""
+
+    def attempt() -> int:
+        sync = store.recent(SYNC)
+        marks = [mark for mark in store.owed if mark.column in sync.column_names]
+        changed = []
+        for row in _sealed(_rows(sync, [hour for mark in marks for hour in mark.seals])):
+            if due := {mark.column: run.now for mark in marks if mark.is_due(row)}:
+                marked = row | due
+                changed.append(
+                    {name: marked[name] for name in ("hour", *(m.column for m in marks))}
+                )
+        _set(sync, changed, run)
+        return len(changed)
+
+    try:
+        return converge(attempt) if store.owed else 0
+    finally:
+        store.owed.clear()
 
 
 def unmark(
@@ -347,7 +381,7 @@ def unmark(
     starts = _starts(window) if isinstance(window, Window) else window
 
     def attempt() -> int:
-        sync = _with_every_mark(store.open(SYNC))
+        sync = _with_every_mark(store.recent(SYNC))
         marks = [c.name for c in sync.table.columns if c.mark and c.name in sync.column_names]
         marks += [CHANGE.mark] if seals else []
         rows = [row for row in _rows(sync, starts) if row["hour"] in starts]
@@ -362,7 +396,7 @@ def reopen(store: Store, hours: Collection[datetime], run: Run) -> None:
     """Remove the seals of hours, so that the schedule requests them again."""
 
     def attempt() -> None:
-        sync = store.open(SYNC)
+        sync = store.recent(SYNC)
         sealed = {row["hour"] for row in _sealed(_rows(sync, hours))}
         marks: list[dict[str, object]] = [
             {"hour": hour, CHANGE.mark: None} for hour in sorted(sealed.intersection(hours))
@@ -422,10 +456,12 @@ def require_tables(store: Store, run: Run, *tables: Table) -> None:
     The hours lose the marks of a table that is gone, and of those below it, so that runs fill it
     again. Each step of a run begins with this, for its own table and those above (`tables`).
     """
-    if tables and not store.absent(tables):
+    if tables and all(store.open(table).delta for table in tables):
         return
     absent = store.absent(store.tables.values())
     gone, unfilled = gone_tables(store, absent), unfilled_tables(store)
+    if gone:
+        store.owed.clear()
     for name in gone:
         converge(partial(_forget, store, name, run))
     for table in absent:
@@ -485,6 +521,14 @@ def marked_hours(store: Store) -> dict[str, list[datetime]]:
     return {table: [row["hour"] for row in rows if row[mark]] for table, mark in marks.items()}
 
 
+def has_marks(store: Store, table: Table) -> bool | None:
+    """Return whether an hour carries a table's mark; None when the table owes no hour."""
+    sync = store.recent(SYNC)
+    if table.name not in marks_of(store, sync):
+        return None
+    return sync.has_value(table.mark)
+
+
 def followed(store: Store, bounds: Bounds) -> set[datetime]:
     """Return the hours that all tables show (`showing`)."""
     return set.intersection(*showing(store, bounds).values())
@@ -541,7 +585,7 @@ def seals_of(store: Store, window: Window, run: Run) -> Seals:
     opened it since, and it stays open for the run that reads it again.
     """
     starts = _starts(window)
-    sealed = _sealed(_rows(store.open(SYNC), starts))
+    sealed = _sealed(_rows(store.recent(SYNC), starts))
     if missing := len(starts) - len(sealed):
         if not run.seals:
             raise NotYetError(
@@ -549,4 +593,5 @@ def seals_of(store: Store, window: Window, run: Run) -> Seals:
                 "yet: materialize `change` for them first"
             )
         run.say(f"{missing} hours were opened again meanwhile: they stay open, and are read again")
-    return Seals(sealed)
+    owed = ({mark.column: run.now for mark in store.owed if mark.is_due(row)} for row in sealed)
+    return Seals(tuple(row | due for row, due in zip(sealed, owed, strict=True)))

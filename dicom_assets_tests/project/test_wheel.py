@@ -35,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    """Every file of the package, Dagster's instance configuration, its metadata, and no test."""
+    """Every file of the package, Dagster's configuration, the questions, metadata, and no test."""
     names = set(ZipFile(wheel).namelist())
     package = {name for name in names if name.startswith("dicom_assets/")}
     version = pyproject()["project"]["version"]
@@ -43,7 +43,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert names == package | metadata
     files = (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     own = {p.relative_to(ROOT).as_posix() for p in files}
-    assert package == own | {"dicom_assets/dagster.yaml"}
+    assert package == own | {"dicom_assets/dagster.yaml", "dicom_assets/questions.md"}
 
 
 def test_the_wheel_carries_its_licence(wheel: Path) -> None:

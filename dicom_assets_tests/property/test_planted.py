@@ -7,7 +7,7 @@ those of a column by one sweep of headers, the others by one of the first scenar
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import UTC, timezone, tzinfo
 from random import Random
 from typing import Any, NamedTuple
@@ -262,7 +262,11 @@ ROLLUP: dict[str, Plant] = {
 
 
 def _believes_every_page(_: object) -> Any:  # noqa: ANN401 - a method
-    return lambda *_: True
+    def believe(*_: object) -> Generator[Any, Any, bool]:
+        yield from ()
+        return True
+
+    return believe
 
 
 def _without_tie_offset(_: object) -> Any:  # noqa: ANN401 - a method

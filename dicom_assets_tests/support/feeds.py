@@ -35,4 +35,5 @@ def search_of(url: str, **arguments: Any) -> StudyCounts:  # noqa: ANN401 - as S
 
 def _defaults() -> dict[str, Any]:
     names = ("api_version", "batch_size", "retry_seconds")
-    return {name: getattr(DEFAULTS, name) for name in names}
+    values = {name: getattr(DEFAULTS, name) for name in names}
+    return values | {"in_flight": DEFAULTS.requests_in_flight}

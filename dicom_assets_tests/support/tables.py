@@ -100,7 +100,7 @@ def stored_of(*rows: Row) -> pa.Table:
 def insert(store: Store, table: Table, rows: Iterable[Mapping[str, object]]) -> int:
     """The rows are in the table; returns its version."""
     given = pa.Table.from_pylist([dict(r) for r in rows], schema=table.arrow())
-    return store.open(table).commit(Difference(table, inserts=given), {"run_id": "given"})
+    return store.open(table).commit(Difference(table, inserts=given), {"run_id": "given"}).version
 
 
 def contents(store: Store, table: Table, *columns: str) -> list[tuple[object, ...]]:

@@ -9,6 +9,7 @@ from dicom_assets.errors import ConflictError, ForeignArchiveError, MiscountErro
 from dicom_assets.feed_contract import Entries, Rejection
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC
 from dicom_assets.tables.change import require_archive
+from dicom_assets.tables.delta.commit import Committed
 from dicom_assets.tables.delta.snapshot import Snapshot
 from dicom_assets_tests.support.tables import (
     DEFAULT,
@@ -191,7 +192,7 @@ def test_rows_that_the_log_lost_before_the_seal_are_an_error(
 ) -> None:
     """The log is asked, not what was handed to it."""
     bench.archive.create(10)
-    monkeypatch.setattr(Snapshot, "commit", lambda self, *_: self.version)
+    monkeypatch.setattr(Snapshot, "commit", lambda self, *_: Committed(self.version, 0))
     with pytest.raises(ConflictError, match="were removed from the change log"):
         bench.change(hours(0))
 

@@ -7,7 +7,7 @@ import pytest
 
 from dicom_assets.errors import NotYetError
 from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
-from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.commit import Committed, Difference
 from dicom_assets.tables.delta.snapshot import Snapshot
 from dicom_assets.tables.sync import open_hours
 from dicom_assets_tests.support.steps import store_in
@@ -58,13 +58,13 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
     """The process ends right after that commit; returns the list in which they are counted."""
     commit, made = Snapshot.commit, list[int]()
 
-    def committed(self: Snapshot, difference: Difference, note: Mapping[str, object]) -> int:
-        version = commit(self, difference, note)
+    def committed(self: Snapshot, difference: Difference, note: Mapping[str, object]) -> Committed:
+        done = commit(self, difference, note)
         if not difference.is_empty:
-            made.append(version)
+            made.append(done.version)
             if len(made) == number:
                 raise KilledError
-        return version
+        return done
 
     monkeypatch.setattr(Snapshot, "commit", committed)
     return made

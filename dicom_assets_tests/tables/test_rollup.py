@@ -9,6 +9,7 @@ from deltalake import write_deltalake
 from dicom_assets.errors import DoubledRowsError
 from dicom_assets.schema import INSTANCE, INT64, SERIES, STUDY, SYNC, Table
 from dicom_assets.schema.tables import rolled
+from dicom_assets.tables.delta.commit import Committed
 from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.rollup import touched_studies
 from dicom_assets_tests.support import steps
@@ -157,7 +158,7 @@ def before_commit(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], obj
     """A way to let another run act just before the next commit to `series`."""
     commit, pending = Snapshot.commit, list[Callable[[], object]]()
 
-    def committed(self: Snapshot, *args: object) -> int:
+    def committed(self: Snapshot, *args: object) -> Committed:
         if self.table is SERIES and pending:
             pending.pop()()
         return commit(self, *args)  # type: ignore[arg-type]

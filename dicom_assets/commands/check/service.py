@@ -218,6 +218,7 @@ class ServiceProbe:
             api_version=self.api_version,
             batch_size=self.batch_size,
             retry_seconds=0,
+            in_flight=1,
             credential=None if self._token is None else _Given(self._token),
             timeouts=GLANCE,
         )

@@ -96,7 +96,7 @@ def light_requests(entries: int, batch_size: int) -> int:
     """Return the number of requests without headers of one run over so many entries.
 
     The page that is not full is one more, and each stretch is counted once. Hours without entries
-    are requested twice.
+    are requested twice. Stretches that are read side by side take some more.
     """
     if not entries:
         return REQUESTS_BESIDE + 2

@@ -51,6 +51,7 @@ def find_out(
         api_version=service.api_version,
         batch_size=service.batch_size,
         retry_seconds=SERVICE_SECONDS,
+        in_flight=service.requests_in_flight,
     )
     with counts:
         facts = gather_facts(io_manager(settings).store(), sought, counts, limits, progress)

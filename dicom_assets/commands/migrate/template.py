@@ -25,7 +25,8 @@ from dicom_assets.errors import ForeignTableError
 from dicom_assets.schema import INSTANCE, Column, Table
 from dicom_assets.tables.delta.arrow import ints, padded
 from dicom_assets.tables.delta.commit import NOTE, arrow_schema
-from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store, open_delta
+from dicom_assets.tables.delta.handles import open_delta
+from dicom_assets.tables.delta.snapshot import Delta, Snapshot, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 from dicom_assets.tables.upkeep.padded_keys import bare
 

@@ -85,8 +85,9 @@ class Connection:
         self.timeouts = timeouts
         # The number of failed requests. After a failure, `light_read` checks counts more than once.
         self.failures = 0
-        # By "with headers": those come from another storage, so only one of them may be overloaded.
-        self._throttles = {kind: Throttle(connections, timeouts) for kind in (False, True)}
+        self._throttle = Throttle(connections, timeouts)
+        # The latest failure that slowed all requests down.
+        self._overload: RequestFailure | None = None
         self._on_date = on_date
         address = service_address(url)
         self._tokens = Tokens(address, credential, timeouts)
@@ -140,13 +141,14 @@ class Connection:
         parameters, accept = dict(query.parameters), {"Accept": query.accept}
         request = self._client.build_request("GET", query.path, params=parameters, headers=accept)
         self._tokens.sign(request, attempts.seconds())
-        throttle = self._throttles[query.parameters.get("includeMetadata") == "true"]
         ends = attempts.began + attempts.retry_seconds
-        with throttle.turn(attempts.stop, ends) as has_turn:
+        with self._throttle.turn(attempts.stop, ends) as has_turn:
             if not has_turn or attempts.stop.is_set():
                 attempts.count -= 1
+                if attempts.failure.meaning is answers.STOPPED and not attempts.stop.is_set():
+                    attempts.failure = self._overload or attempts.failure
                 raise attempts.failure
-            body = self._throttled(throttle, request, attempts)
+            body = self._throttled(request, attempts)
         try:
             return query.read(body)
         except MalformedError as error:
@@ -154,18 +156,19 @@ class Connection:
             attempts.failure = _malformed(error)
         raise attempts.failure
 
-    def _throttled(
-        self, throttle: Throttle, request: httpx.Request, attempts: "_Attempts[T]"
-    ) -> bytes:
+    def _throttled(self, request: httpx.Request, attempts: "_Attempts[T]") -> bytes:
         try:
             body = self._fetch(request, attempts.seconds())
         except RequestFailure as failure:
             self.failures += 1
             attempts.failure = attempts.telling(failure)
             if failure.meaning.throttles:
-                throttle.slow_down()
+                self._overload = RequestFailure(str(failure), failure.meaning)
+                left = attempts.began + attempts.retry_seconds - self.timeouts.now()
+                # Others start again a little before the time of this query is over, as it does.
+                self._throttle.slow_down(min(failure.after_seconds or 0.0, 0.99 * left))
             raise
-        throttle.speed_up()
+        self._throttle.speed_up()
         return body
 
     def _fetch(self, request: httpx.Request, seconds: float) -> bytes:

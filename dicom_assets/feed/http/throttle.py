@@ -2,7 +2,7 @@
 
 Each failure that may come from load halves the limit, and each answer raises it by one, as TCP does
 with its window. When even a single request at a time fails, there is a storm: then all requests
-together start `storm_seconds` apart.
+together start `storm_seconds` apart. Where the service says how long to wait, none starts before.
 """
 
 import threading
@@ -23,7 +23,7 @@ class Throttle:
         self._timeouts = timeouts
         self._is_storm = False
         self._running = 0
-        self._started = float("-inf")
+        self._started = self._opens = float("-inf")
         self._lock = threading.Lock()
 
     @contextmanager
@@ -49,6 +49,8 @@ class Throttle:
         """Take a turn and return 0, or return the seconds until the next try."""
         with self._lock:
             now = self._timeouts.now()
+            if now < self._opens:
+                return self._opens - now
             if self._running >= self.limit:
                 return _STEP_SECONDS
             if self._is_storm and now < self._started + self._timeouts.storm_seconds:
@@ -57,9 +59,10 @@ class Throttle:
             self._started = now
             return 0.0
 
-    def slow_down(self) -> None:
-        """Halve the limit. If it was one already, start a storm."""
+    def slow_down(self, seconds: float = 0.0) -> None:
+        """Halve the limit, and start no request for `seconds`. If it was one, start a storm."""
         with self._lock:
+            self._opens = max(self._opens, self._timeouts.now() + seconds)
             self._is_storm = self.limit == 1
             self.limit = max(1, self.limit // 2)
 

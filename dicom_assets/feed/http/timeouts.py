@@ -8,6 +8,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakSet
+
+
+class Stop(threading.Event):
+    """The end of a read: no wait goes on. To set it sets those derived from it, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._derived = WeakSet["Stop"]()
+
+    def derived(self) -> "Stop":
+        """Return the end of a part of the read."""
+        part = Stop()
+        self._derived.add(part)
+        if self.is_set():
+            part.set()
+        return part
+
+    def set(self) -> None:
+        """Stop the read and all its parts."""
+        super().set()
+        for part in list(self._derived):
+            part.set()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from dicom_assets.tables.delta.arrow import Values, flat, is_in, padded, pc, pos
 from dicom_assets.tables.delta.commit import (
     HOOKS,
     WITHOUT_STATISTICS,
+    Committed,
     Difference,
     add_missing,
     arrow_schema,
@@ -41,6 +42,7 @@ from dicom_assets.tables.delta.files import (
     write,
 )
 from dicom_assets.tables.delta.study_files import StudyFiles
+from dicom_assets.tables.delta.table_errors import conflict_error
 
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
@@ -49,8 +51,8 @@ _SEQUENCE: Final = pa.schema([("sequence", pa.int64())])
 _Rows = TypeVar("_Rows", pa.Table, pa.RecordBatch)
 
 
-def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> int:
-    """Commit a difference on top of a version of a table that exists; return the new version.
+def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> Committed:
+    """Commit a difference on top of a version of a table that exists.
 
     Rows to update, delete or patch that the table does not have are left out, as are those whose
     stored sequence is greater (guarded tables). Raises ConflictError when another commit came
@@ -66,13 +68,19 @@ def apply(snapshot: "Snapshot", difference: Difference, note: Mapping[str, objec
     appended = changes.unrefused(staged) if staged else changes.appended()
     replacements.append(Replacement((), tuple(appended)))
     if not any(replacement.olds or replacement.news for replacement in replacements):
-        return snapshot.version
-    return commit(snapshot, replacements, note)
+        return Committed(snapshot.version, snapshot.count())
+    version = commit(snapshot, replacements, note)
+    olds = [old for replacement in replacements for old in replacement.olds]
+    news = [new for replacement in replacements for new in replacement.news]
+    added, removed = (sum(file.rows or 0 for file in files) for files in (news, olds))
+    return Committed(version, snapshot.count() + added - removed)
 
 
 def with_columns_of(snapshot: "Snapshot") -> "Snapshot":
     """Add the columns that the table lacks, each in a version of its own; return that version."""
     delta = cast("Any", snapshot.delta)
+    if delta.version() != snapshot.version:
+        raise conflict_error(snapshot.table)  # a snapshot that shares the handle has moved it
     add_missing(delta, snapshot.table)
     mark_unfilled(delta, snapshot.table)
     return (
@@ -108,9 +116,9 @@ def write_rows(snapshot: "Snapshot", rows: pa.Table) -> Iterator[DataFile]:
         yield write(snapshot, pieces, partition)
 
 
-def _replace(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> int:
+def _replace(snapshot: "Snapshot", difference: Difference, note: Mapping[str, object]) -> Committed:
     """Let the inserts stand for all rows of a condition."""
-    delta = cast("Any", snapshot.delta)
+    delta = snapshot.own_handle()
     write_deltalake(
         delta,
         padded(cast("pa.Table", difference.inserts), arrow_schema(delta)),
@@ -120,7 +128,7 @@ def _replace(snapshot: "Snapshot", difference: Difference, note: Mapping[str, ob
         post_commithook_properties=HOOKS,
         writer_properties=parquet_properties(snapshot.table),
     )
-    return int(delta.version())
+    return Committed(delta.version(), delta.count())
 
 
 class _Changes:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pyarrow as pa
 from deltalake import (
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from dicom_assets.tables.delta.files import DataFile
 
 ROW_GROUP_ROWS = 20_000
+# For writers that are not this project's. Ours make checkpoints more often (`files.commit`).
+CHECKPOINT = "delta.checkpointInterval"
 FIXED_PROPERTIES = {
-    "delta.checkpointInterval": "100",
+    CHECKPOINT: "10",
     "delta.logRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "true",
 }
@@ -73,8 +75,8 @@ NOTE = "dicom_assets"
 CONFLICTS = "conflicts"
 _ACTION = "_action"
 # By default the engine lists the whole log after a commit, to remove expired files: with 10,000
-# commits three requests. `maintenance` does that once a night.
-HOOKS = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+# commits three requests. `maintenance` does that once a night. Checkpoints come before a commit.
+HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,13 @@ class Difference:
     def is_empty(self) -> bool:
         """True if there is nothing to commit."""
         return self.replaced is None and not any(self.counts().values())
+
+
+class Committed(NamedTuple):
+    """The version of a table that has a difference, and its number of rows by the log."""
+
+    version: int
+    rows: int
 
 
 def create_table(

@@ -25,10 +25,10 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake.fs import DeltaStorageHandler
 from deltalake.transaction import AddAction, RemoveAction
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
+from dicom_assets.schema import SYNC
 from dicom_assets.tables.delta.arrow import Values, is_in, padded, pc
 from dicom_assets.tables.delta.commit import (
     HOOKS,
@@ -38,6 +38,7 @@ from dicom_assets.tables.delta.commit import (
     once,
     with_statistics,
 )
+from dicom_assets.tables.delta.handles import Output, storage_of
 from dicom_assets.tables.delta.table_errors import conflict_error, raise_table_errors
 
 if TYPE_CHECKING:
@@ -52,6 +53,13 @@ PIECE_BYTES: Final = 8 * 2**20
 ROW_GROUP_BYTES: Final = 32 * 2**20
 # A smaller file is read with one request, whatever is wanted of it.
 WHOLE_BYTES: Final = 2 * 2**20
+# Opening a table reads its checkpoint with a dozen requests, and each commit since with two. A new
+# checkpoint costs as much again. By count an hour costs the same on average with one every 3 to 6
+# commits, and with 3 the dearest hour costs least. `sync` is small, and has two commits an hour. A
+# young table is opened faster without.
+CHECKPOINT_COMMITS: Final = {SYNC.name: 2}
+CHECKPOINT_COMMITS_OF_OTHERS: Final = 3
+CHECKPOINT_FROM: Final = 9
 # What a value has in memory beside its own bytes, about: an offset, an entry of a dictionary.
 _VALUE_BYTES: Final = 8
 
@@ -113,17 +121,38 @@ def data_files(snapshot: "Snapshot") -> list[DataFile]:
 
 def files_with(snapshot: "Snapshot", column: str, values: Sequence[Any]) -> list[DataFile]:
     """Return the data files that may have one of the values, by the statistics in the log."""
-    if snapshot.delta is None or not values:
-        return []
-    actions, wanted = _add_actions(snapshot), sorted(values)
-    least, greatest = (_extreme(actions, kind, column) for kind in ("min", "max"))
+    wanted = sorted(values)
     return [
         file
-        for file, low, high in zip(_listed(snapshot, actions), least, greatest, strict=True)
+        for file, low, high in (_with_ends(snapshot, column) if wanted else ())
         # A file without statistics, or of nulls only, may have any value.
         if low is None
         or high is None
         or ((at := bisect_left(wanted, low)) < len(wanted) and wanted[at] <= _ceiled(high))
+    ]
+
+
+def files_between(snapshot: "Snapshot", column: str, first: Any, end: Any) -> list[DataFile]:  # noqa: ANN401 - values of any column
+    """Return the data files that may have a value from `first` to before `end`, as above."""
+    return [
+        file
+        for file, low, high in _with_ends(snapshot, column)
+        if low is None or high is None or (low < end and first <= _ceiled(high))
+    ]
+
+
+def files_by_greatest(snapshot: "Snapshot", column: str) -> list[tuple[DataFile, Any]]:
+    """Return the data files, each with a bound of its values, the greatest first.
+
+    None, no bound, comes first.
+    """
+    ends: list[tuple[DataFile, Any]] = [
+        (f, None if high is None else _ceiled(high)) for f, _, high in _with_ends(snapshot, column)
+    ]
+    bound = [pair for pair in ends if pair[1] is not None]
+    return [
+        *(pair for pair in ends if pair[1] is None),
+        *sorted(bound, key=lambda pair: pair[1], reverse=True),
     ]
 
 
@@ -181,7 +210,7 @@ def is_decodable(snapshot: "Snapshot", file: DataFile) -> bool:
 
     Raises TableUnavailableError when its bytes could not be read at all.
     """
-    source, rows = _Source(snapshot, file), 0
+    source, rows = _Source(snapshot, file, keeps=False), 0
     try:
         for piece in source.pieces():
             piece.validate(full=True)
@@ -251,6 +280,10 @@ def commit(
         rows = sum(new.rows or 0 for new in news)
         counts = {"added": len(news), "removed": len(olds), "rows": rows}
         studies = snapshot.studies if snapshot.table.has_studies else None
+        between = CHECKPOINT_COMMITS.get(snapshot.table.name, CHECKPOINT_COMMITS_OF_OTHERS)
+        if snapshot.version >= CHECKPOINT_FROM and snapshot.version % between == 0:
+            # Before the commit: after it, the handle would read the whole checkpoint again.
+            delta.create_checkpoint()
         delta.create_write_transaction(
             [action for replacement in replacements for action in _actions(replacement)],
             mode="append",
@@ -286,6 +319,14 @@ def _listed(snapshot: "Snapshot", actions: Any) -> list[DataFile]:  # noqa: ANN4
     names = ["path", "size_bytes", "modification_time", "num_records"]
     names += ["partition"] if snapshot.table.partition_column else []
     return [_data_file(add) for add in actions.select(names).to_pylist()]
+
+
+def _with_ends(snapshot: "Snapshot", column: str) -> Iterator[tuple[DataFile, Any, Any]]:
+    """Yield the data files, each with the least and the greatest value of a column if known."""
+    if snapshot.delta is not None:
+        actions = _add_actions(snapshot)
+        least, greatest = (_extreme(actions, kind, column) for kind in ("min", "max"))
+        yield from zip(_listed(snapshot, actions), least, greatest, strict=True)
 
 
 def _extreme(actions: Any, kind: str, column: str) -> list[Any]:  # noqa: ANN401 - as above
@@ -345,10 +386,10 @@ def _actions(replacement: Replacement) -> Iterator[AddAction | RemoveAction]:
 class _Source:
     """A data file, read in the table's columns and types, without the partition column."""
 
-    def __init__(self, snapshot: "Snapshot", file: DataFile) -> None:
-        handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
-        self._storage = pyarrow.fs.PyFileSystem(handler)
+    def __init__(self, snapshot: "Snapshot", file: DataFile, *, keeps: bool = True) -> None:
+        self._storage = storage_of(snapshot.delta, {file.path: file.size} if file.size else None)
         self._file, self._table = file, snapshot.table
+        self._snapshot, self._keeps = snapshot, keeps
         # Of all rows in memory, about, once the file was opened.
         self.decoded_bytes = 0
         whole = arrow_schema(snapshot.delta)
@@ -366,12 +407,23 @@ class _Source:
             while opened.read(PIECE_BYTES):
                 pass
 
+    def _whole(self) -> bytes:
+        at, handles = (self._snapshot.url, self._file.path), self._snapshot.handles
+        if self._keeps and (kept := handles.kept(*at)) is not None:
+            return kept
+        with self._storage.open_input_file(self._file.path) as opened:
+            return handles.keep(*at, bytes(opened.read()))
+
     @contextmanager
     def _parquet(self) -> Iterator[pq.ParquetFile]:
-        with self._storage.open_input_file(self._file.path) as opened:
-            small = self._file.size <= WHOLE_BYTES
+        small = self._file.size <= WHOLE_BYTES
+        with (
+            pa.BufferReader(self._whole())
+            if small
+            else self._storage.open_input_file(self._file.path)
+        ) as opened:
             parquet = pq.ParquetFile(
-                pa.BufferReader(opened.read()) if small else opened,
+                opened,
                 # Bytes of a column that are read at once. By default it is a whole row group's.
                 buffer_size=2**20,
                 pre_buffer=False,
@@ -453,14 +505,16 @@ class _Source:
         statistics, studies = _Statistics(self._counted), set[str]()
         column = self._table.study_column if self._table.has_studies else None
         with (
-            self._storage.open_output_stream(path) as sink,
-            pq.ParquetWriter(sink, self._schema, **layout) as writer,
+            Output(self._storage, path, WHOLE_BYTES) as sink,
+            pq.ParquetWriter(cast("Any", sink), self._schema, **layout) as writer,
         ):
             for group in _row_groups(pieces, self._table.file_rows or ROW_GROUP_ROWS):
                 rows = pa.Table.from_batches(group, self._schema)
                 statistics.add(rows)
                 studies.update(() if column is None else pc.unique(rows[column]).to_pylist())
                 writer.write_table(rows)
+        if sink.content is not None:
+            self._snapshot.handles.keep(self._snapshot.url, path, sink.content)
         count = written[0].num_rows
         if expected not in {count, None}:
             raise TableUnavailableError(
@@ -468,11 +522,10 @@ class _Source:
                 f"says {expected:,}. Nothing was committed. The file or the log is damaged: "
                 "restore an earlier version of the table, then run again"
             )
-        size = self._storage.get_file_info(path).size
         return DataFile(
             path,
             self._file.partition,
-            size,
+            sink.size,
             count,
             statistics=statistics.of_file(),
             studies=frozenset(studies - {None}),

@@ -40,7 +40,8 @@ class Run:
 
     `say` logs the progress of long steps: counts, never a value. With `retries_resting`, rejected
     entries of its hours are tried again although they rest. `seals` is True for a run that has
-    sealed its hours itself.
+    sealed its hours itself. `marks_later` is True while another step of it follows in this process,
+    which sets the marks of this one, too.
     """
 
     run_id: str
@@ -48,6 +49,7 @@ class Run:
     say: Callable[[str], None] = silent
     retries_resting: bool = False
     seals: bool = False
+    marks_later: bool = False
 
 
 def converge(attempt: Callable[[], T]) -> T:
@@ -78,14 +80,17 @@ def conflicts() -> int:
     return _CONFLICTS.get()
 
 
-def settle(version: Callable[[], int], attempt: Callable[[], T]) -> list[T]:
+def settle(
+    version: Callable[[], int], attempt: Callable[[], T], before: int | None = None
+) -> list[T]:
     """Return the results of all attempts, the last one made while upstream did not move.
 
     `version` returns the version of upstream. It is read before and after each attempt, because
-    upstream may have got rows after the attempt has read it.
+    upstream may have got rows after the attempt has read it. `before` is the version that the
+    caller has just read.
     """
     results = []
-    before = version()
+    before = version() if before is None else before
     while True:
         results.append(converge(attempt))
         after = version()

@@ -1,21 +1,22 @@
 """The tables of a root, and a snapshot of each: one version, which is read and committed on."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, TypeAlias, cast
+from functools import cached_property, wraps
+from typing import Any, TypeAlias, TypeVar, cast
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
-from deltalake.exceptions import TableNotFoundError
 from deltalake.schema import Field
 
 from dicom_assets.errors import ForeignTableError, TableUnavailableError
 from dicom_assets.schema import Column, Table
 from dicom_assets.tables.delta.apply import apply, with_columns_of, write_rows
-from dicom_assets.tables.delta.arrow import padded
+from dicom_assets.tables.delta.arrow import padded, pc
 from dicom_assets.tables.delta.commit import (
     FILLED_AT,
+    Committed,
     Difference,
     arrow_schema,
     create_table,
@@ -23,14 +24,27 @@ from dicom_assets.tables.delta.commit import (
     once,
     unfilled,
 )
-from dicom_assets.tables.delta.files import DataFile, files_with, matching_rows
-from dicom_assets.tables.delta.retry import Run
+from dicom_assets.tables.delta.files import (
+    WHOLE_BYTES,
+    DataFile,
+    column_of,
+    data_files,
+    files_between,
+    files_by_greatest,
+    files_with,
+    matching_rows,
+    read_columns,
+)
+from dicom_assets.tables.delta.handles import Handles, open_delta
+from dicom_assets.tables.delta.retry import Run, conflicts
 from dicom_assets.tables.delta.study_files import StudyFiles
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 # A table itself, for readers that go on with it lazily.
 Delta: TypeAlias = DeltaTable
 
+T = TypeVar("T")
+U = TypeVar("U")
 ABSENT = -1
 VALUES_PER_QUERY = 5_000
 
@@ -49,17 +63,48 @@ class Snapshot:
     delta: DeltaTable | None
     version: int
     retention_hours: int
+    handles: Handles = field(default_factory=Handles, repr=False, compare=False)
 
     def rows(self, columns: Sequence[str] | None = None, where: str = "") -> pa.Table:
         """Return the rows that fulfil a SQL condition made of constants, all rows without one."""
         none = self._none(columns)
         if self.delta is None:
             return none
+        if not where:
+            files = data_files(self)
+            if sum(file.size for file in files) <= WHOLE_BYTES:
+                return self._read(files, none.schema)
         # The key is always read: rows of which the table has no other column would be lost.
         wanted = self.table.arrow([*none.column_names, *self.table.key]).names
         names = ", ".join(f'"{name}"' for name in wanted if name in self.column_names)
         condition = f" WHERE {where}" if where else ""
         return padded(self.query(f"SELECT {names} FROM t{condition}"), none.schema)  # noqa: S608 - constants and escaped literals only
+
+    def rows_between(
+        self, column: str, first: object, end: object, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Return the rows whose column holds a value from `first` to before `end`."""
+        pieces = self.pieces_between(column, first, end, columns)
+        return pa.concat_tables([self._none(columns), *pieces])
+
+    def pieces_between(
+        self, column: str, first: object, end: object, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield the same rows by data file. Files are chosen by the statistics in the log."""
+        names = self._none(columns).column_names
+        schema = self.table.arrow([*dict.fromkeys([*names, column])])
+        for file in files_between(self, column, first, end):
+            rows = self._read([file], schema)
+            inside = pc.and_(pc.greater_equal(rows[column], first), pc.less(rows[column], end))
+            yield rows.filter(inside).select(names)
+
+    def _read(self, files: Iterable[DataFile], schema: pa.Schema) -> pa.Table:
+        """Return all rows of files in the columns of a schema."""
+        # The key is read, too: rows of which the table has no other column would be lost.
+        wanted = dict.fromkeys([*schema.names, *self.table.key])
+        names = [name for name in wanted if name in self.column_names]
+        pieces = (padded(read_columns(self, file, names), schema) for file in files)
+        return pa.concat_tables([schema.empty_table(), *pieces])
 
     def rows_of(
         self, column: str, values: Sequence[str | int], columns: Sequence[str] | None = None
@@ -81,6 +126,11 @@ class Snapshot:
         pieces = [padded(matching_rows(self, f, read, column, wanted), none.schema) for f in files]
         return pa.concat_tables([none, *pieces])
 
+    def has_value(self, column: str) -> bool:
+        """Return whether a row has a value in a column. The newest files are read first."""
+        files = reversed(data_files(self)) if column in self.column_names else ()
+        return any(pc.any(pc.is_valid(column_of(self, file, column))).as_py() for file in files)
+
     @cached_property
     def studies(self) -> StudyFiles:
         """The files of this version in which a study has rows."""
@@ -88,10 +138,17 @@ class Snapshot:
 
     def greatest(self, column: str, columns: Sequence[str]) -> pa.Table:
         """Return the row with the greatest value of a column, or no row."""
-        if self.delta is None:
-            return self.rows(columns)
-        top = self.query(f'SELECT max("{column}") AS top FROM t')["top"][0].as_py()  # noqa: S608
-        return self._none(columns) if top is None else self.rows(columns, f'"{column}" = {top}')
+        none = self._none(columns)
+        best, rows = None, self._none([*dict.fromkeys([*none.column_names, column])])
+        for file, top in files_by_greatest(self, column):
+            if best is not None and top is not None and top <= best:
+                break
+            read = self._read([file], rows.schema)
+            if (there := pc.max(read[column]).as_py()) is not None and (
+                best is None or there > best
+            ):
+                best, rows = there, read.filter(pc.equal(read[column], there))
+        return rows.select(none.column_names)
 
     def greatest_values(self, column: str, count: int) -> pa.Table:
         """Return the `count` greatest values of a column, in any order and without null."""
@@ -136,16 +193,16 @@ class Snapshot:
         with raise_table_errors(self.table, self.url):
             return list(write_rows(self, rows))
 
-    def commit(self, difference: Difference, note: Mapping[str, object]) -> int:
+    def commit(self, difference: Difference, note: Mapping[str, object]) -> Committed:
         """Commit the difference on top of this version, and return the version that has it.
 
         An empty difference writes nothing. Raises ConflictError when another commit came first, so
         that the caller derives it again. After any error the table has all of it or nothing.
         """
         if difference.is_empty:
-            return self.version
+            return Committed(self.version, self.count())
         here = self.prepared()
-        with raise_table_errors(self.table, self.url):
+        with self._moving():
             return apply(here, replace(difference, table=self.table), note)
 
     def delete(self, where: str, note: Mapping[str, object]) -> None:
@@ -154,16 +211,29 @@ class Snapshot:
         The condition stays in the table's log, so it names no UID.
         """
         if self.delta is not None:
-            with raise_table_errors(self.table, self.url):
-                delete_rows(self.delta, self.table, where, note)
+            with self._moving():
+                delete_rows(self.own_handle(), self.table, where, note)
 
     def set_property(self, name: str, value: str, note: Mapping[str, object]) -> None:
         """Set a property on top of this version, or raise ConflictError."""
         if self.delta is not None:
-            with raise_table_errors(self.table, self.url):
+            with self._moving():
                 self.delta.alter.set_table_properties(
                     {name: value}, raise_if_not_exists=False, commit_properties=once(note)
                 )
+
+    def own_handle(self) -> DeltaTable:
+        """Open this version for an operation that changes rows and moves its handle."""
+        return cast("DeltaTable", open_delta(self.url, self.options, self.version))
+
+    @contextmanager
+    def _moving(self) -> Iterator[None]:
+        """Expect a newer version when the block ends, with or without an error."""
+        try:
+            with raise_table_errors(self.table, self.url):
+                yield
+        finally:
+            self.handles.committed(self.table.name, self.url)
 
     def query(self, sql: str, **others: "Snapshot") -> pa.Table:
         """Return the result of SQL in which this table is `t`, and others have the names given.
@@ -186,7 +256,7 @@ class Store:
     `tables` have the columns that a user added, and `sync` has a mark for each table that follows
     the feed. Files that a commit removed are kept for `retention_hours`, which is written into a
     table when it is created. `service_base` is the address of the service with its version, None
-    when it has no lasting one.
+    when it has no lasting one. `owed` are marks of `sync` that are still to be set.
     """
 
     urls: Mapping[str, str]
@@ -194,6 +264,8 @@ class Store:
     retention_hours: int
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     service_base: str | None = None
+    owed: list[Any] = field(default_factory=list, init=False, repr=False, compare=False)
+    _handles: Handles = field(default_factory=Handles, init=False, repr=False, compare=False)
 
     def open(self, table: Table) -> Snapshot:
         """Return the newest version of a table; only "not found" means that it is absent.
@@ -203,12 +275,38 @@ class Store:
         did not answer.
         """
         url, table, options = self.urls[table.name], self.tables[table.name], self.options_of(table)
+        # Whatever is in use keeps its handle from being brought up to date.
+        self._handles.looks.pop(table.name, None)
         with raise_table_errors(table, url):
-            delta = open_delta(url, options)
+            delta = self._handles.newest(url, options)
         if delta is not None:
             _require_own(table, url, delta)
         version = ABSENT if delta is None else delta.version()
-        return Snapshot(table, url, options, delta, version, self.retention_hours)
+        snapshot = Snapshot(
+            table, url, options, delta, version, self.retention_hours, self._handles
+        )
+        if self._handles.is_step:
+            self._handles.looks[table.name] = snapshot
+        return snapshot
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Let a step of a run look at a table once, where it need not be the newest version."""
+        self._handles.is_step = True
+        try:
+            yield
+        finally:
+            self._handles.is_step = False
+            self._handles.looks.clear()
+
+    def recent(self, table: Table) -> Snapshot:
+        """Return the version that this step has seen last, or open the table.
+
+        As if the step had come this far at once. Its commit fails when another run came first, and
+        then, and after its own commits, this is the newest version.
+        """
+        seen = None if conflicts() else self._handles.looks.get(table.name)
+        return self.open(table) if seen is None else seen
 
     def options_of(self, table: Table) -> Mapping[str, str]:
         """Return the storage options of a table: its own on top of those of all tables."""
@@ -218,8 +316,14 @@ class Store:
         """Return the number of a table's newest version, ABSENT when it does not exist."""
         url = self.urls[table.name]
         with raise_table_errors(table, url):
-            delta = open_delta(url, self.options_of(table))
-            return ABSENT if delta is None else delta.version()
+            version = self._handles.version(url)
+            if version is None:
+                delta = self._handles.newest(url, self.options_of(table))
+                version = ABSENT if delta is None else delta.version()
+            looks = self._handles.looks
+            if table.name in looks and looks[table.name].version != version:
+                del looks[table.name]
+            return version
 
     def absent(self, tables: Iterable[Table]) -> list[Table]:
         """Return those tables that have no Delta log, by one small request for each table."""
@@ -234,11 +338,12 @@ class Store:
     def create(self, table: Table) -> None:
         """Create a table without rows, or raise ConflictError when another run has created it."""
         url, table, options = self.urls[table.name], self.tables[table.name], self.options_of(table)
+        self._handles.looks.pop(table.name, None)
         with raise_table_errors(table, url):
             create_table(url, table, self.retention_hours, options)
 
     def delta(self, table: Table) -> DeltaTable:
-        """Return the table itself, for readers that go on with it lazily.
+        """Return the table itself, for readers that go on with it lazily, by a handle of its own.
 
         Raises TableUnavailableError when it does not exist.
         """
@@ -247,15 +352,20 @@ class Store:
             raise TableUnavailableError(
                 f"table {table.name} does not exist yet: materialize an hour of it first"
             )
-        return snapshot.delta
+        return snapshot.own_handle()
 
 
-def open_delta(url: str, options: Mapping[str, str]) -> DeltaTable | None:
-    """Return the newest version of the Delta table at a URL, None when there is none."""
-    try:
-        return DeltaTable(url, storage_options=dict(options))
-    except TableNotFoundError:
-        return None
+def one_step(
+    commit: Callable[[U, Store, Run], T],
+) -> Callable[[U, Store, Run], T]:
+    """Let a function of a run look at each table once, where it need not be the newest version."""
+
+    @wraps(commit)
+    def step(update: U, store: Store, run: Run) -> T:
+        with store.step():
+            return commit(update, store, run)
+
+    return step
 
 
 def literals(values: Sequence[str | int]) -> str:

@@ -19,7 +19,7 @@ import uuid
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake.fs import DeltaStorageHandler
 
 from dicom_assets.tables.delta.arrow import Values, ints, is_in, numbers, packed, pc
-from dicom_assets.tables.delta.files import DataFile, column_of, data_files
+from dicom_assets.tables.delta.files import WHOLE_BYTES, DataFile, column_of, data_files
+from dicom_assets.tables.delta.handles import Output, storage_of
 
 if TYPE_CHECKING:
     from dicom_assets.tables.delta.snapshot import Snapshot
@@ -60,12 +60,12 @@ class StudyFiles:
 
     def __init__(self, snapshot: "Snapshot") -> None:
         """List the files of the version. The cache is read at the first look."""
-        self._snapshot = snapshot
+        # A copy, because a circle would keep the handle in use.
+        self._snapshot = replace(snapshot)
         self._active = {(file.path, file.size): file for file in data_files(snapshot)}
         self._known = dict[_Place, Values]()
         self._table_id = str(cast("Any", snapshot.delta).metadata().id)
-        handler = DeltaStorageHandler(snapshot.url, dict(snapshot.options))
-        self._storage = pyarrow.fs.PyFileSystem(handler)
+        self._storage = storage_of(snapshot.delta)
 
     def of(self, studies: Sequence[str]) -> list[DataFile]:
         """Return the files that have rows of one of the studies, and seldom one that has none."""
@@ -107,9 +107,9 @@ class StudyFiles:
         if len(fresh) > RECENT_FILES or sum(map(len, fresh.values())) > RECENT_ENTRIES:
             both = {**base.entries(), **fresh}
             name, fresh = f"base-{uuid.uuid4()}.index", {}
-            self._write(name, {place: both[place] for place in active & both.keys()})
+            self._write(name, {place: both[place] for place in active & both.keys()}, name)
             self._remove_bases({name, base.name})
-        self._write(_RECENT, fresh, base=name)
+        self._write(_RECENT, fresh, f"{_RECENT} of {hash(frozenset(active))}", base=name)
 
     def _unlisted(self) -> Iterator[tuple[_Place, Values]]:
         """Yield the files that no part lists with their hashes, read from the files."""
@@ -134,9 +134,18 @@ class StudyFiles:
         return recent, self._read(recent.base) if recent.base else _NONE
 
     def _read(self, name: str) -> "_Part":
+        handles, url = self._snapshot.handles, self._snapshot.url
+        # A base never changes. `recent` is believed as it was for the very same files.
+        at = f"{name} of {hash(frozenset(self._active))}" if name == _RECENT else name
         try:
-            opened = self._storage.open_input_file(f"{CACHE_FOLDER}/{name}")
-            parquet = pq.ParquetFile(opened, pre_buffer=True, page_checksum_verification=True)
+            source: Any = handles.kept(url, at)
+            if source is None:
+                source = self._storage.open_input_file(f"{CACHE_FOLDER}/{name}")
+                if source.size() <= WHOLE_BYTES:
+                    source = handles.keep(url, at, bytes(source.read()))
+            if isinstance(source, bytes):
+                source = pa.BufferReader(source)
+            parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
             texts = parquet.metadata.metadata or {}
             if texts[_DIGEST] != _digest(texts[_NOTE]):
                 return _NONE
@@ -149,7 +158,8 @@ class StudyFiles:
         except _ERRORS:
             return _NONE
 
-    def _write(self, name: str, files: Mapping[_Place, Values], *, base: str = "") -> None:
+    def _write(self, name: str, files: Mapping[_Place, Values], at: str, *, base: str = "") -> None:
+        """Write a part, and keep it under the name `at`."""
         places = list(files)
         rows = pa.table(
             {
@@ -177,12 +187,14 @@ class StudyFiles:
             "store_schema": False,
         }
         with (
-            self._storage.open_output_stream(f"{CACHE_FOLDER}/{name}") as sink,
-            pq.ParquetWriter(sink, rows.schema, **layout) as writer,
+            Output(self._storage, f"{CACHE_FOLDER}/{name}", WHOLE_BYTES) as sink,
+            pq.ParquetWriter(cast("Any", sink), rows.schema, **layout) as writer,
         ):
             writer.write_table(rows, GROUP_ENTRIES)
             # Not as metadata of the columns, which would be lost without Arrow's own schema.
             writer.add_key_value_metadata(told)
+        if sink.content is not None:
+            self._snapshot.handles.keep(self._snapshot.url, at, sink.content)
 
     def _remove_bases(self, kept: Collection[str]) -> None:
         """Remove all bases but those that a reader may still read."""

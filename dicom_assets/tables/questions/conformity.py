@@ -9,7 +9,8 @@ from typing import Final
 
 from dicom_assets.schema import Table
 from dicom_assets.tables.delta.commit import FIXED_PROPERTIES, RETENTION, arrow_schema
-from dicom_assets.tables.delta.snapshot import Delta, Store, open_delta
+from dicom_assets.tables.delta.handles import open_delta
+from dicom_assets.tables.delta.snapshot import Delta, Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 
 READER, WRITER = 1, 2

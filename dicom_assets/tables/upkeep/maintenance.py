@@ -26,14 +26,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import tenacity
 
 from dicom_assets.errors import SettingsError
 from dicom_assets.schema import Table
 from dicom_assets.settings import LEAST_RETENTION_HOURS
-from dicom_assets.tables.delta.commit import RETENTION, noted, once, table_properties
+from dicom_assets.tables.delta.commit import CHECKPOINT, RETENTION, noted, once, table_properties
 from dicom_assets.tables.delta.files import data_files
 from dicom_assets.tables.delta.folder import Folder
 from dicom_assets.tables.delta.retry import Run, converge
@@ -50,8 +50,10 @@ from dicom_assets.tables.upkeep.damage import (
     require_whole_log,
 )
 
-# The engine writes a checkpoint at every hundredth version, unless the writer is killed just then.
-CHECKPOINT_COMMITS: Final = 100
+# The engine writes a checkpoint more often, unless the writer is killed just then.
+CHECKPOINT_COMMITS: Final = 20
+# Values of properties that earlier releases have written, and that are no choice of the owner.
+_BEFORE: Final = {CHECKPOINT: "100"}
 # The log is cleaned up to a checkpoint that is older than the retention of the log. Without one a
 # week, a table that hardly changes would keep its first commits for ever.
 CHECKPOINT_AGE: Final = timedelta(days=7)
@@ -77,10 +79,12 @@ class _Care:
 
     @contextmanager
     def opened(self) -> Iterator[Delta]:
-        """Yield the newest version. Errors of the engine leave the block as ours."""
-        snapshot = self.store.open(self.table)
-        with raise_table_errors(self.table, snapshot.url):
-            yield cast("Delta", snapshot.delta)
+        """Yield the newest version. Errors of the engine leave the block as ours.
+
+        By a handle of its own, because the clean-up removes what an older one still goes by.
+        """
+        with raise_table_errors(self.table, self.store.urls[self.table.name]):
+            yield self.store.delta(self.table)
 
 
 def maintain(store: Store, table: Table, run: Run) -> Outcome:
@@ -144,13 +148,14 @@ def _note_decoded(care: _Care, name: str) -> None:
 
 
 def _set_properties(care: _Care) -> int:
-    """Set missing properties, and the retention of the settings. Other values of the owner stay."""
+    """Set missing and outdated properties, and the retention. Other values of the owner stay."""
     with care.opened() as delta:
         properties = delta.metadata().configuration
         due = {
             name: value
             for name, value in table_properties(care.table, care.store.retention_hours).items()
-            if properties.get(name) != value and (name == RETENTION or name not in properties)
+            if properties.get(name) != value
+            and (name == RETENTION or properties.get(name) in {None, _BEFORE.get(name)})
         }
         if due:
             note = once({"run_id": care.run.run_id, "properties": len(due)})

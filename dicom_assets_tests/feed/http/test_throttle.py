@@ -5,6 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import pytest
+
 from dicom_assets.feed.http.throttle import Throttle
 from dicom_assets.feed.http.timeouts import Timeouts
 
@@ -85,6 +87,20 @@ def test_a_storm_is_one_request_a_second() -> None:
     throttle.speed_up()
     with throttle.turn(NEVER, FOR_EVER):
         assert clock.time < 64
+
+
+def test_the_service_says_when_all_go_on() -> None:
+    """Not only the request that it refused, and the longest time counts."""
+    clock = Clock()
+    throttle = Throttle(8, clock.timeouts())
+    throttle.slow_down(30.0)
+    throttle.slow_down(10.0)
+    with throttle.turn(NEVER, 20.0) as early:
+        assert not early
+        assert clock.time == pytest.approx(20.0)
+    with throttle.turn(NEVER, FOR_EVER) as turn:
+        assert turn
+        assert clock.time >= 30.0 - 1e-6
 
 
 def test_a_read_that_is_given_up_waits_no_longer() -> None:

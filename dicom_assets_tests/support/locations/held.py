@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dicom_assets.definitions import defs
-from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.commit import Committed, Difference
 from dicom_assets.tables.delta.snapshot import Snapshot
 
 __all__ = ["defs"]
@@ -21,7 +21,7 @@ HELD: Final = Path("held")
 _commit = Snapshot.commit
 
 
-def _commit_later(self: Snapshot, difference: Difference, note: Mapping[str, object]) -> int:
+def _commit_later(self: Snapshot, difference: Difference, note: Mapping[str, object]) -> Committed:
     with suppress(FileNotFoundError):
         HOLD.rename(HELD)
         HELD.write_text(str(os.getpid()), encoding="utf-8")

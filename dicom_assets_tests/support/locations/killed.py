@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dicom_assets.definitions import defs
-from dicom_assets.tables.delta.commit import Difference
+from dicom_assets.tables.delta.commit import Committed, Difference
 from dicom_assets.tables.delta.snapshot import Snapshot
 
 __all__ = ["defs"]
@@ -26,13 +26,13 @@ def _die(table: str, moment: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _commit_or_die(self: Snapshot, difference: Difference, note: Mapping[str, object]) -> int:
+def _commit_or_die(self: Snapshot, difference: Difference, note: Mapping[str, object]) -> Committed:
     if difference.is_empty:
         return _commit(self, difference, note)
     _die(self.table.name, "before")
-    version = _commit(self, difference, note)
+    committed = _commit(self, difference, note)
     _die(self.table.name, "after")
-    return version
+    return committed
 
 
 Snapshot.commit = _commit_or_die  # type: ignore[method-assign]  # the point of this module

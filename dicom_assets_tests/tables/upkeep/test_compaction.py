@@ -23,7 +23,7 @@ from dicom_assets.tables.delta import retry as converge
 from dicom_assets.tables.delta.commit import STATISTICS, Difference
 from dicom_assets.tables.delta.files import DataFile, data_files
 from dicom_assets.tables.delta.join import join
-from dicom_assets.tables.delta.snapshot import Store
+from dicom_assets.tables.delta.snapshot import Snapshot, Store
 from dicom_assets.tables.upkeep import compaction
 from dicom_assets.tables.upkeep.compaction import (
     FULL_ROWS,
@@ -301,6 +301,37 @@ def test_a_writer_that_commits_first_is_not_undone(
     told = compact(store, INSTANCE, RUN)
     assert told["conflicts"] == (moment == "commit")
     assert told["written"] == (writer is add_one)
+    assert rows_of(store, INSTANCE) == rows_of(alone, INSTANCE)
+
+
+def update_one(store: Store) -> None:
+    """A writer updates a row of the oldest file."""
+    of = key("0.1", study="0", series="0")
+    updates = instances({"sequence": 998, "patientname": "PHI-Z"}, of=of)
+    store.open(INSTANCE).commit(Difference(INSTANCE, updates=updates), {"run_id": "writer"})
+
+
+@pytest.mark.parametrize("writer", [delete_one, add_one, update_one])
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_an_hour_between_any_two_looks_is_kept(
+    store: Store,
+    alone: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    writer: Callable[[Store], None],
+    look: int,
+) -> None:
+    """Before the files are chosen, before they are read, and before they are exchanged."""
+    writer(alone)
+    looks = iter(range(1, 100))
+
+    def stepped(snapshot: Snapshot) -> list[DataFile]:
+        if next(looks) == look:
+            writer(store)
+        return data_files(snapshot)
+
+    monkeypatch.setattr(compaction, "data_files", stepped)
+    compact(store, INSTANCE, RUN)
+    assert next(looks) > look
     assert rows_of(store, INSTANCE) == rows_of(alone, INSTANCE)
 
 

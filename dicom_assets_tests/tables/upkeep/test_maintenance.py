@@ -135,6 +135,17 @@ def test_a_table_without_our_properties_gets_them_and_keeps_its_owners(
     assert DeltaTable(url).protocol().min_writer_version == 2
 
 
+@pytest.mark.parametrize(("now", "then"), [("100", "10"), ("7", "7")], ids=["ours", "the owner's"])
+def test_the_interval_of_checkpoints_that_an_earlier_release_wrote_is_shortened(
+    store: Store, now: str, then: str
+) -> None:
+    """Any other value is somebody's choice."""
+    url = store.urls["instance"]
+    DeltaTable(url).alter.set_table_properties({"delta.checkpointInterval": now})
+    night(store)
+    assert DeltaTable(url).metadata().configuration["delta.checkpointInterval"] == then
+
+
 def test_the_log_names_no_patient(store: Store) -> None:
     """It holds UIDs and times of files, and no other value of a row."""
     for table in TABLES:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -229,6 +230,7 @@ def test_only_what_a_commit_changed_is_touched(bench: Bench) -> None:
     assert (found.written, found.touched) == (frozenset({"1.3"}), frozenset({"1.3"}))
     delta = bench.store.delta(INSTANCE)
     delta.vacuum(0, dry_run=False, full=True, enforce_retention_duration=False)
+    bench = Bench(replace(bench.store), bench.archive)  # another process never read the old files
     found = find_foreign_rows(bench.store, INSTANCE)
     assert (found.written, found.touched) == (frozenset({"1.0", "1.1", "1.2", "1.3"}), None)
     before = bench.archive.asked.copy()
