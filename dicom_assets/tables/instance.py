@@ -198,6 +198,8 @@ def _read(update: FollowLog, planned: _Planned, staged: _Staged, run: Run) -> No
     with_map = update.keeps_form and target.property(HEADER_FORM) == BOTH
     progress = Progress(run.say, f"read {{}} of {len(left):,} headers")
     count = 0
+    # What the plan had at once, too.
+    pa.default_memory_pool().release_unused()
     for at in range(0, len(left), READ_AT_ONCE):
         wanted = left.slice(at, READ_AT_ONCE)
         ticks = wanted["timestamp_ticks"]
@@ -248,13 +250,13 @@ def _planned(store: Store, window: Window, run: Run) -> _Planned:
         replaced = plan.read.filter(exists).select(columns)
         parts.append([plan.read.select(READ_COLUMNS), replaced, plan.deletes, plan.patches])
         paused += len(plan.paused)
+        pa.default_memory_pool().release_unused()
     if resting:
         run.say(
             f"{len(resting)} rejected entries rest, the last until "
             f"{max(resting.values()):%Y-%m-%d %H:%M} UTC. {paused} of them are of these hours. "
             "A run of an hour that a person starts tries those of the hour at once"
         )
-    pa.default_memory_pool().release_unused()
     read, replaced, deletes, patches = map(pa.concat_tables, zip(*parts, strict=True))
     read = read.sort_by([("timestamp_ticks", "ascending"), ("sequence", "ascending")])
     neighbours = _neighbours(log, inside, read)
