@@ -46,9 +46,8 @@ class Status(Fault, frozen=True):
         if self.retry_after_date is None:
             return answer.with_header("retry-after", self.retry_after)
         now = datetime.now(UTC)
-        again = now + timedelta(seconds=self.retry_after_date)
-        dated = answer.with_header("date", format_datetime(now, usegmt=True))
-        return dated.with_header("retry-after", format_datetime(again, usegmt=True))
+        dated = answer.with_header("date", http_date(0, now))
+        return dated.with_header("retry-after", http_date(self.retry_after_date, now))
 
 
 def cancelled() -> Status:
@@ -171,9 +170,9 @@ def typed(answer: Answer, content_type: str | None) -> Answer:
     return answer.with_header("content-type", content_type)
 
 
-def http_date(seconds_from_now: float) -> str:
-    """A date as HTTP writes it."""
-    moment = datetime.now(UTC) + timedelta(seconds=seconds_from_now)
+def http_date(seconds: float, since: datetime | None = None) -> str:
+    """A date as HTTP writes it, so long after a moment, by default after now."""
+    moment = (since or datetime.now(UTC)) + timedelta(seconds=seconds)
     return format_datetime(moment, usegmt=True)
 
 
