@@ -130,9 +130,16 @@ class Daemon:
         assert list(filter(None, execute_backfill_iteration(self.context, _LOGGER))) == []
 
     def queue(self) -> None:
-        """The runs that may leave the queue are over."""
+        """The queue is empty: what waited for another run at the pool follows it.
+
+        At the hour of maintenance its run is first, and the hours wait.
+        """
+        waiting = dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED])
         with QueuedRunCoordinatorDaemon(interval_seconds=1) as queue:
-            list(queue.run_iteration(self.context))
+            before = None
+            while (count := self.instance.get_runs_count(waiting)) not in (0, before):
+                before = count
+                list(queue.run_iteration(self.context))
 
 
 @contextmanager
