@@ -241,6 +241,8 @@ def _add(  # noqa: PLR0913 - the run's parts, and whether seals have the entries
             sync.unmark(store, window, run, seals=True)
         elif not is_sealed:
             # Also before: a sealed hour has no row that its seal lacks (`questions.seals`).
+            if sync.has_seals(store, fresh_hours) and store.version(CHANGE) != log.version:
+                raise ConflictError("another run has added to the change log, and sealed its hours")
             sync.reopen(store, fresh_hours, run)
         difference = Difference(CHANGE, patches=tombstones, staged=served.files)
         note = {"run_id": run.run_id, "window": str(window)}

@@ -392,6 +392,11 @@ def unmark(
     return converge(attempt) if starts else 0
 
 
+def has_seals(store: Store, hours: Collection[datetime]) -> bool:
+    """Return whether one of the hours is sealed, as this step has seen it."""
+    return any(row["hour"] in hours for row in _sealed(_rows(store.recent(SYNC), hours)))
+
+
 def reopen(store: Store, hours: Collection[datetime], run: Run) -> None:
     """Remove the seals of hours, so that the schedule requests them again."""
 

@@ -207,10 +207,16 @@ def _r(seconds: float) -> float:
 
 
 def main(sizes: Sizes, place: Path) -> None:
-    """Measure all, tell each as it is there, and write the files."""
+    """Measure all, tell each as it is there, and write the files: when it is broken off too."""
     bench = Bench(sizes, Console(soft_wrap=True).print)
-    bench.run()
-    told = targets.as_json(bench.found, bench.costs, _machine(sizes), bench.skipped)
+    try:
+        bench.run()
+    finally:
+        _write(bench, place)
+
+
+def _write(bench: Bench, place: Path) -> None:
+    told = targets.as_json(bench.found, bench.costs, _machine(bench.sizes), bench.skipped)
     place.mkdir(exist_ok=True)
     for name, text in (
         ("latest.json", json.dumps(told, indent=2) + "\n"),

@@ -282,7 +282,7 @@ def carry_out(
     reads_on: bool = True,
 ) -> None:
     """One run over a window, as the four assets do it."""
-    run = Run(run_id, datetime.now(UTC))
+    run = Run(run_id, datetime.now(UTC), seals=True)
     steps.add_entries(store, window, feed, run)
     steps.follow_log(store, window, feed, run, reads_on=reads_on)
     steps.derive(store, schema.SERIES, window, run)

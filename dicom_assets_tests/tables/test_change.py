@@ -1,6 +1,7 @@
 """The light read into the log: every entry once, and what a row may still learn afterwards."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC
 from dicom_assets.tables.change import require_archive
 from dicom_assets.tables.delta.commit import Committed
 from dicom_assets.tables.delta.snapshot import Snapshot
+from dicom_assets_tests.support import steps
 from dicom_assets_tests.support.tables import (
     DEFAULT,
     Archive,
@@ -82,6 +84,26 @@ def test_a_late_entry_is_added_to_what_is_known(bench: Bench) -> None:
     outcome = bench.change(hours(0))
     assert [row[0] for row in states(bench)] == [1, 2]
     assert (outcome.totals["inserts"], outcome.totals["sealed"]) == (1, 1)
+
+
+def test_a_seal_that_another_run_has_just_set_stays(bench: Bench, tmp_path: Path) -> None:
+    """That run has added the same entries, so it is not told that its hour is missing."""
+    bench.archive.create(10)
+    bench.sync(hours(0))
+    bench.archive.create(20, of=key("2"))
+    other = Bench(steps.store_in(tmp_path), bench.archive)
+    after: list[dict[str, int]] = []
+
+    class Slow(Archive):
+        def entries(self, *some: Any, **others: Any) -> Entries:  # noqa: ANN401 - as they come
+            read = super().entries(*some, **others)
+            other.sync(hours(0))
+            after.append(versions(other.store))
+            return read
+
+    steps.add_entries(bench.store, hours(0), Slow(**vars(bench.archive)), run())
+    assert [versions(bench.store)] == after
+    assert contents(bench.store, SYNC, "sealedAt", "studyAt")[0].count(None) == 0
 
 
 def test_hours_may_come_in_any_order_and_overlap(bench: Bench) -> None:
