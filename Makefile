@@ -21,8 +21,8 @@ demo: $(STAMP) ## fill the tables from the embedded archive, through Dagster, an
 dev: $(STAMP) ## the same with the Dagster UI
 	@$(BIN)/dicom-assets dev
 
-test: $(STAMP) ## the tests: unit, end to end, property, project (about twelve minutes on two cores)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(STAMP) ## the tests: unit, end to end, property, project (eight to ten minutes on two cores)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-components: $(STAMP) ## the tests that need a browser or a foreign service; installs those
 	@if [ -f dicom_assets_tests/components/install ]; then \
