@@ -152,6 +152,11 @@ class _Changes:
         self._column = self._table.key[0]
         if self._table.has_studies and self._table.study_column in self._table.key:
             self._column = self._table.study_column
+        changed = (self._updates, self._deletes, self._patches)
+        values = [chunk for part in changed for chunk in part[self._column].chunks]
+        self._wanted = pc.unique(
+            pa.chunked_array(values, self._updates[self._column].type)
+        ).drop_null()
 
     def _key(self, rows: pa.Table) -> "pa.Array[Any]":
         columns = [rows[name].cast(pa.string()) for name in self._table.key]
@@ -159,24 +164,28 @@ class _Changes:
 
     def candidates(self, studies: StudyFiles | None) -> list[DataFile]:
         """Return the files that may have a row to remove or to patch."""
-        changed = [part for part in (self._updates, self._deletes, self._patches) if len(part)]
-        if not changed:
+        wanted = self._wanted.to_pylist()
+        if not wanted:
             return []
-        column = self._column
-        values = pc.unique(pa.concat_tables([p.select([column]) for p in changed])[column])
-        wanted = values.drop_null().to_pylist()
-        if studies is not None and column == self._table.study_column:
+        if studies is not None and self._column == self._table.study_column:
             return studies.of(wanted)
-        return files_with(self._snapshot, column, wanted)
+        return files_with(self._snapshot, self._column, wanted)
 
     def applied_to(self, file: DataFile) -> Replacement | None:
         """Return the file without the rows to remove, and with patches; None when it has none."""
         guard = ["sequence"] if self._table.is_guarded and "sequence" in self._schema.names else []
         names = [*dict.fromkeys([*self._table.key, *guard])]
-        keys = read_columns(self._snapshot, file, names)
-        keyed, near = self._key(keys), pc.unique(keys[self._column])
+        stored = read_columns(self._snapshot, file, names)
+        # Most rows have no key near one that changes, and keys are long.
+        is_near = flat(is_in(stored[self._column], self._wanted), pa.bool_())
+        stored = stored.filter(is_near)
+        keyed, near = self._key(stored), pc.unique(stored[self._column])
         updated, deleted, patched = (
-            self._places(keyed, keys, near, part, newer)
+            pc.replace_with_mask(
+                pa.nulls(len(is_near), pa.int32()),
+                is_near,
+                self._places(keyed, stored, near, part, newer).cast(pa.int32()),
+            )
             for part, newer in (
                 (self._updates, pc.less),
                 (self._deletes, pc.less_equal),
