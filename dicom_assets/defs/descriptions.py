@@ -4,7 +4,7 @@ All of it is part of the definitions, derived from `schema`. In the metadata of 
 would be stored again for every hour.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 
@@ -49,7 +49,10 @@ def described(
         dg.TableColumn(c.name, str(c.type), description=c.meaning, tags=c.known)
         for c in table.columns
     ]
+    first, _, rest = table.description.partition(". ")
+    *_, quality = path = names.quality_key.path
     return spec.replace_attributes(
+        description=f"{first}. Its checks: [{quality}](/assets/{'/'.join(path)}).\n\n{rest}",
         partitions_def=partitions,
         freshness_policy=freshness_policy(settings),
         group_name=names.word,
@@ -77,6 +80,21 @@ def service_spec(names: Names, address: str, instance: Table = INSTANCE) -> dg.A
         owners=[names.owner],
         kinds={"dicom"},
         metadata={"dagster/uri": address, "dagster/column_schema": dg.TableSchema(columns=columns)},
+    )
+
+
+def quality_spec(names: Names, tables: Sequence[dg.AssetKey]) -> dg.AssetSpec:
+    """Return the external asset downstream of the tables that carries their checks.
+
+    On a partitioned asset each check plans a row for every hour of a run.
+    """
+    return dg.AssetSpec(
+        names.quality_key,
+        deps=tables,
+        description="The checks of the tables. They run by themselves, each hour or at night.",
+        group_name=names.word,
+        owners=[names.owner],
+        kinds={"dicom"},
     )
 
 

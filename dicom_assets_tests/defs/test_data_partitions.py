@@ -49,8 +49,8 @@ def follow(made: World, instance: dg.DagsterInstance) -> list[tuple[int, int]]:
 
 def failed(made: World, instance: dg.DagsterInstance) -> set[str]:
     """The checks of those named here that fail."""
-    service = dg.AssetKey("dicom_service")
-    keys = [dg.AssetCheckKey(service, name) for name in CHECKS]
+    quality = dg.AssetKey("dicom_quality")
+    keys = [dg.AssetCheckKey(quality, name) for name in CHECKS]
     job = dg.Definitions.merge(
         made.definitions,
         dg.Definitions(

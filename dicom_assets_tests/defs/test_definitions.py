@@ -7,15 +7,18 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.api import create_execution_plan
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
 from dicom_assets.definitions import build_definitions
 from dicom_assets.defs.pool import POOL
+from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.settings import Settings
+from dicom_assets.window import HOUR, Span, floor_hour
 from dicom_assets_tests.support.history import FIRST, LAST, alive
-from dicom_assets_tests.support.names import SERVICE
+from dicom_assets_tests.support.names import JOB, QUALITY, SERVICE
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import ASSETS, materialize, world
 
@@ -95,6 +98,36 @@ def test_the_graph_is_the_flow(repository: dg.RepositoryDefinition) -> None:
         STUDY.name: {INSTANCE.name},
     }
     assert not graph.get(dg.AssetKey(SERVICE)).is_executable
+    quality = graph.get(dg.AssetKey(QUALITY))
+    assert {parent.path[-1] for parent in quality.parent_keys} == parents.keys()
+    assert not quality.is_executable
+
+
+def test_the_first_line_of_a_table_leads_to_its_checks(remote: Settings) -> None:
+    """Under the prefix of the keys."""
+    made = build_definitions(remote, ["north", "pacs"], name="north")
+    specs = {spec.key.path[-1]: spec for spec in _specs(made)}
+    for table in ASSETS:
+        text = specs[table.name].description or ""
+        assert "[north_quality](/assets/north/pacs/north_quality)" in text.splitlines()[0]
+
+
+def test_a_range_of_five_years_plans_no_row_of_a_check(tmp_path: Path) -> None:
+    """By the job, and as the page starts the four assets: the plan has no output of a check.
+
+    Dagster plans a row for each such output and each of the 43,800 hours.
+    """
+    settings = Settings(service_url=NOBODY, tables_url=str(tmp_path), start_time=EVENING)
+    repository = build_definitions(settings).get_repository_def()
+    keys = {dg.AssetKey(table.name) for table in ASSETS}
+    by_hand = repository.get_implicit_job_def_for_assets(keys)
+    assert by_hand is not None
+    hours = tags_of(Span(floor_hour(EVENING), floor_hour(EVENING) + 43_799 * HOUR))
+    for job in (repository.get_job(JOB), by_hand):
+        steps = create_execution_plan(job, tags=hours).steps
+        outputs = [output.properties for step in steps for output in step.step_outputs]
+        assert {properties.asset_key for properties in outputs} >= keys
+        assert not [properties for properties in outputs if properties.asset_check_key]
 
 
 def test_hours_run_from_the_floor_of_the_start_to_the_ceiling_of_the_end(
@@ -206,7 +239,9 @@ def test_they_merge_into_somebody_elses_location(service: Service, tmp_path: Pat
     merged = dg.Definitions.merge(theirs, ours)
     dg.Definitions.validate_loadable(merged)
     keys = merged.get_repository_def().asset_graph.get_all_asset_keys()
-    expected = {dg.AssetKey([*PREFIX, name]) for name in (SERVICE, *(t.name for t in ASSETS))}
+    expected = {
+        dg.AssetKey([*PREFIX, name]) for name in (SERVICE, QUALITY, *(t.name for t in ASSETS))
+    }
     assert keys == expected | {dg.AssetKey("instance")}
     assert merged.executor is dg.multiprocess_executor
 
