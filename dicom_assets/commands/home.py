@@ -60,13 +60,13 @@ def initialise_home(home: Path) -> Path:
     with FileLock(home / ".initialising"):
         copy = home / DAGSTER_YAML
         if not copy.exists() or sha256(copy.read_bytes()).hexdigest() in _FORMER:
-            shutil.copyfile(shipped(DAGSTER_YAML), copy)
+            shutil.copyfile(shipped(), copy)
         with DagsterInstance.from_config(str(home)) as instance:
             instance.get_runs_count()
     return home
 
 
-def shipped(name: str) -> Path:
+def shipped(name: str = DAGSTER_YAML) -> Path:
     """Return the path of a file of this project: in a wheel beside the code, or above it."""
     beside, above = (folder / name for folder in Path(__file__).parents[1:3])
     return beside if beside.exists() else above

@@ -16,7 +16,7 @@ PREFIX: Final = ("imaging", "north")
 TODAY: Final = dg.AssetKey([*PREFIX, "dicom_quality"])
 BEFORE: Final = dg.AssetKey([*PREFIX, "dicom_service"])
 SPEC: Final = dg.AssetCheckSpec("orphans", asset=TODAY)
-CHANNELS: Final = {reader: ["a"] for reader in ReaderRole}
+CHANNELS: Final = {reader.value: ["a"] for reader in ReaderRole}
 
 
 def _note(instance: dg.DagsterInstance, asset: dg.AssetKey, *, passed: bool, **more: str) -> None:
