@@ -78,7 +78,8 @@ def _line(column: Column) -> str:
     known = column.meaning if a.keyword in column.meaning else f"{a.keyword}: {column.meaning}"
     facts = rf"\g<0> ({a.tag[:4]},{a.tag[4:]}) {a.vr}"
     line = re.sub(rf"{a.keyword}(\[\d+\])?", facts, known, count=1)
-    return line.replace(str(column.type), _short(column.type))
+    # The narrowest window has no room for what holds of most columns.
+    return line.removesuffix(" as stored").replace(str(column.type), _short(column.type))
 
 
 def service_spec(names: Names, address: str, instance: Table = INSTANCE) -> dg.AssetSpec:
