@@ -232,10 +232,10 @@ def numbers_of(outcome: Outcome, seconds: float) -> dict[str, int | float | str]
 def _metadata(
     context: dg.OutputContext, outcome: Outcome, seconds: float
 ) -> dict[str, int | float | str]:
-    """Return the metadata of a single hour; in a range, add to each hour its own and return none.
+    """Return the metadata of a single hour. In a range, add its own to each hour and return none.
 
     Numbers, which Dagster plots, say what the log has of an hour, so they are the same after every
-    run. What this run did is in words. Dagster repeats the run's metadata on every hour of a range,
+    run. The work of the run is in words. Dagster repeats the run's metadata on every hour of a range,
     so only the last one gets the rows of the whole table.
     """
     numbers = numbers_of(outcome, seconds)
