@@ -235,8 +235,8 @@ def _metadata(
     """Return the metadata of a single hour. In a range, add its own to each hour and return none.
 
     Numbers, which Dagster plots, say what the log has of an hour, so they are the same after every
-    run. The work of the run is in words. Dagster repeats the run's metadata on every hour of a range,
-    so only the last one gets the rows of the whole table.
+    run. The work of the run is in words. Dagster repeats the run's metadata on every hour of a
+    range, so only the last one gets the rows of the whole table.
     """
     numbers = numbers_of(outcome, seconds)
     text = ", ".join(f"{name} {value}" for name, value in numbers.items())
