@@ -6,6 +6,9 @@ seconds. Materializing, backfilling and watching are Dagster's own: `dagster ass
 `dagster dev`.
 """
 
+import atexit
+import os
+import sys
 from importlib import import_module
 from keyword import iskeyword
 from typing import Final
@@ -101,5 +104,32 @@ def main(context: click.Context) -> None:
         keep_private()
 
 
+def run() -> None:
+    """Run `main`, and end the process without Python's last steps.
+
+    A thread of Arrow that drops an object of Python while Python ends aborts the process (SIGABRT,
+    exit code 134) before Python 3.14, after the output and with the work done
+    (docs/use/readers.md). So this is the last step: other threads have ended, everything that was
+    registered to run at the end has run, and what was written is flushed.
+    """
+    code = 1
+
+    def end() -> None:
+        status = code
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                status = status or 120  # as Python has it
+        os._exit(status)
+
+    atexit.register(end)  # the first that is registered runs last
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    run()
