@@ -6,9 +6,10 @@ from pathlib import Path
 import dagster as dg
 
 from dicom_assets import errors
+from dicom_assets.commands.home import origin_of
 from dicom_assets.definitions import build_definitions
+from dicom_assets.defs.names import Names
 from dicom_assets.defs.run_tags import tags_of
-from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY
 from dicom_assets.settings import Settings
 from dicom_assets.window import Span
 
@@ -19,21 +20,18 @@ def materializer(settings: Settings, home: Path) -> Callable[[Span], list[str] |
     It returns None when the run succeeded, else those messages of its failures that are ours: the
     others may quote patients' values.
     """
-    repository = build_definitions(settings).get_repository_def()
-    keys = [dg.AssetKey(table.name) for table in (CHANGE, INSTANCE, SERIES, STUDY)]
-    job = repository.get_implicit_job_def_for_assets(keys)
-    if job is None:
-        raise dg.DagsterInvariantViolationError("the four assets do not share their hours")
+    job = build_definitions(settings).resolve_job_def(Names().tables)
 
     def materialize(hours: Span) -> list[str] | None:
         with dg.DagsterInstance.from_config(str(home)) as instance:
             result = job.execute_in_process(
                 instance=instance,
-                asset_selection=keys,
                 tags=tags_of(hours),
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
                 raise_on_error=False,
             )
+            # With it the first page shows the run, as one of its code location.
+            instance.run_storage.replace_job_origin(result.dagster_run, origin_of(job.name))
         if result.success:
             return None
         failures = [event.step_failure_data.error for event in result.get_step_failure_events()]

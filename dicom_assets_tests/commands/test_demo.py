@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import dagster as dg
 import httpx
 import pytest
 from deltalake import DeltaTable
@@ -48,6 +49,15 @@ def test_it_leaves_six_tables(first_demo: First) -> None:
     """They lie in data/dicom; nothing was rejected."""
     assert set(first_demo.versions()) == set(TABLES)
     assert {path.name for path in (first_demo.folder / "data").iterdir()} >= {"archive", "dagster"}
+
+
+def test_its_run_is_one_of_the_code_location(first_demo: First) -> None:
+    """So the first page shows it: by the job's name, in the location of workspace.yaml."""
+    with dg.DagsterInstance.from_config(str(first_demo.folder / "data" / "dagster")) as instance:
+        (run,) = instance.get_runs()
+    assert run.job_name == "dicom_tables"
+    assert run.remote_job_origin is not None
+    assert run.remote_job_origin.repository_origin.get_label() == "__repository__@dicom_assets"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a mode says nothing on Windows")

@@ -55,11 +55,11 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def running(folder: Path, window: str = "--no-browser") -> Iterator[Server]:
     """A server whose page answers; nothing of it is left afterwards."""
     log = folder / "dev.log"
     url = f"http://127.0.0.1:{(port := _free_port())}"
-    command = [sys.executable, "-m", "dicom_assets.cli", "dev", "--port", str(port)]
+    command = [sys.executable, "-m", "dicom_assets.cli", "dev", "--port", str(port), window]
     with started(command, folder, _environment(folder), log) as process:
         _await_page(url, process, log)
         yield Server(url, folder)

@@ -39,6 +39,7 @@ class Alert(msgspec.Struct):
     """A problem that is open, or whose end is still to be sent to a channel.
 
     `sent` holds, for each channel, when it accepted the last message; None: no message yet.
+    `location` is the code location that opened it, where that had another name than today.
     """
 
     reader: ReaderRole
@@ -49,6 +50,7 @@ class Alert(msgspec.Struct):
     sent: dict[str, datetime | None] = msgspec.field(name="told", default_factory=dict)
     over: datetime | None = None
     size: int | msgspec.UnsetType = msgspec.UNSET
+    location: str | msgspec.UnsetType = msgspec.UNSET
 
     def is_due(self, channel: str, now: datetime) -> bool:
         """Return True when a channel is due a message: the first, a reminder, or the end."""
@@ -96,6 +98,12 @@ class Ledger(msgspec.Struct):
         """Return the ledger as a cursor."""
         return msgspec.json.encode(self).decode()
 
+    def renamed(self, former: str) -> "Ledger":
+        """Note the former name of the code location on the alerts that it has opened."""
+        for alert in self.alerts.values():
+            alert.location = alert.location or former
+        return self
+
     @property
     def open(self) -> list[Alert]:
         """The alerts that are not over."""
@@ -108,12 +116,13 @@ class Ledger(msgspec.Struct):
         current = {problem.key: problem for problem in problems}
         for key, new in current.items():
             known = self.alerts.get(key)
-            # An open alert keeps its beginning and its channels.
+            # An open alert keeps its beginning, its channels and its incident.
             since = known.since if known and known.over is None else new.since
+            location = known.location if known and known.over is None else msgspec.UNSET
             has_grown = known is not None and (new.size or 0) > (known.size or 0)
             sent = known.sent if known and not has_grown else {}
             alert = Alert(new.reader, new.title, new.text, new.page, since, sent, size=new.size)
-            self.alerts[key] = alert
+            alert.location, self.alerts[key] = location, alert
         for key, alert in self.alerts.items():
             names = channels[alert.reader]
             if key in current:
@@ -176,4 +185,4 @@ def _message(key: str, alert: Alert, location: str, web_url: str) -> Message:
         title, lines = f"{location}: {alert.title}", [alert.text, f"Since: {since}"]
     lines += [f"For: {READERS[alert.reader]}", f"Look: {web_url.rstrip('/')}/{alert.page}"]
     text, is_resolved = "\n".join(lines), alert.over is not None
-    return Message((key,), title, text, is_resolved, f"{location} {key}")
+    return Message((key,), title, text, is_resolved, f"{alert.location or location} {key}")
