@@ -86,9 +86,9 @@ def main():
 
 if sys.argv[1] == "plain":
     main()
-from dicom_assets import cli
-cli.main = main
-cli.run()
+from dicom_assets.cli import ended_early
+with ended_early():
+    main()
 """
 
 
@@ -122,17 +122,17 @@ def test_the_same_thread_aborts_a_plain_script() -> None:
         ("sys.exit('why')", 1, "why"),
         ("sys.exit()", 0, ""),
         ("1 / 0", 1, "ZeroDivisionError"),
-        ("raise KeyboardInterrupt", 1, "KeyboardInterrupt"),
+        ("raise KeyboardInterrupt", -signal.SIGINT, "KeyboardInterrupt"),
+        ("sys.stdout.close(); sys.exit(0)", 120, ""),
+        ("print('\\u2192')", 0, ""),
     ],
 )
 def test_other_ends_keep_their_code_and_their_words(body: str, code: int, said: str) -> None:
-    """As Python has them; an interrupt that no command took ends with 1, not by a signal."""
-    script = (
-        f"import sys\nfrom dicom_assets import cli\ndef main(): {body}\ncli.main = main\ncli.run()"
-    )
+    """As Python has them, also where the locale lacks a sign."""
+    script = f"import sys\nfrom dicom_assets.cli import ended_early\nwith ended_early(): {body}"
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=environment(),
+        env=environment(PYTHONIOENCODING="ascii"),
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,8 @@
 """Commands end as they should on a machine that is overloaded, again and again.
 
 A script of a reader may not: a thread of Arrow drops an object of Python while Python ends. See
-docs/use/readers.md, and `run` in dicom_assets.cli. A test in commands/test_cli.py makes it certain.
+docs/use/readers.md, and `ended_early` in dicom_assets.cli. A test in commands/test_cli.py makes it
+certain.
 """
 
 from collections import Counter
