@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +19,7 @@ from deltalake import DeltaTable
 
 from dicom_assets.emulator import server
 from dicom_assets.emulator.archive import Archive
-from dicom_assets_tests.support.command import complaint, environment, run, told
+from dicom_assets_tests.support.command import complaint, run, told
 from dicom_assets_tests.support.demo import First
 from dicom_assets_tests.support.modes import opened
 

@@ -65,8 +65,8 @@ def test_an_example_runs_after_the_demo(example: str, clone: tuple[Path, str]) -
 def test_the_example_of_the_readme_answers_twice(clone: tuple[Path, str]) -> None:
     """A stream would be empty the second time."""
     (example,) = blocks(README, "python")
-    again = f"{example}\nprint(duckdb.sql('SELECT count(*) + 1000 FROM study'))"
-    assert "1038" in run_in(clone[0], sys.executable, "-c", again)
+    again = "print(duckdb.sql('SELECT count(*) + 1000 FROM study'))"
+    assert "1038" in run_in(clone[0], sys.executable, "-c", f"{example}\n{again}")
 
 
 def test_the_examples_are_there() -> None:
