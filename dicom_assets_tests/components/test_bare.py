@@ -38,7 +38,10 @@ def run(*command: str | Path, folder: Path, **variables: str) -> str:
 def interpreter(version: str) -> str:
     """The path of an interpreter that works; the test is skipped without one."""
     ours = version == f"{sys.version_info.major}.{sys.version_info.minor}"
-    found = sys._base_executable if ours else shutil.which(f"python{version}")  # type: ignore[attr-defined]  # of a venv
+    if ours:
+        return str(sys._base_executable)  # type: ignore[attr-defined]  # below a venv
+    beside = Path.home().glob(f".pyenv/versions/{version}*/bin/python")
+    found = next(map(str, beside), None) or shutil.which(f"python{version}")
     if (
         found is None
         or subprocess.run([found, "-c", ""], check=False, capture_output=True).returncode
