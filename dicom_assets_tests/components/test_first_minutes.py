@@ -1,8 +1,8 @@
 """The three pages for the first ten minutes, word for word, in a clone that nobody has touched."""
 
 import os
+import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,12 @@ pytestmark = [
 SHOWN: Final = {
     "engineer": ("COMPLETE  48 hours", "RUN_SUCCESS"),
     "pacs-administrator": ("HERE  in step", "0 red"),
-    "researcher": ("next: dicom-assets", "COMPLETE  1 hour", "rows → data/series.csv"),
+    "researcher": (
+        "next: dicom-assets",
+        "COMPLETE  1 hour",
+        "rows → data/series.csv",
+        "CT Image Storage",
+    ),
 }
 
 
@@ -34,13 +39,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
     ).stdout
-    subprocess.run(
-        f"tar --create --null --files-from=- | tar --extract --directory='{folder}'",
-        shell=True,
-        cwd=ROOT,
-        input=listed,
-        check=True,
-    )
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).is_file():  # one that is to be removed is listed, too
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
     return folder
 
 
@@ -50,7 +52,6 @@ def test_a_page_keeps_its_word(clone: Path, reader: str) -> None:
     page = text_of(f"docs/use/first-minutes-{reader}.md")
     kept = ("PATH", "LANG", "TMPDIR", "HOME", "SSL_CERT_FILE")
     mine = {k: v for k, v in os.environ.items() if k in kept or k.startswith(("PIP_", "UV_"))}
-    began = time.monotonic()
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(blocks(page, "bash"))],
         cwd=clone,
@@ -63,4 +64,3 @@ def test_a_page_keeps_its_word(clone: Path, reader: str) -> None:
     said = done.stdout + done.stderr
     assert done.returncode == 0, said[-4000:]
     assert [words for words in SHOWN[reader] if words not in said] == []
-    print(f"{reader}: {time.monotonic() - began:.0f} s")
