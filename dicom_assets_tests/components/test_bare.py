@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
@@ -57,9 +58,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     build: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "-d", folder]
     run(*build, "-t", "sdist", folder=ROOT)
     (sdist,) = folder.glob("*.tar.gz")
-    with tarfile.open(sdist) as packed:
-        packed.extractall(folder, filter="data")
-    run(*build, "-t", "wheel", folder=folder / sdist.name.removesuffix(".tar.gz"))
+    # Not below the folder of the tests, where all that has a dagster.yaml is searched for patients.
+    with tarfile.open(sdist) as packed, TemporaryDirectory() as unpacked:
+        packed.extractall(unpacked, filter="data")
+        run(*build, "-t", "wheel", folder=Path(unpacked, sdist.name.removesuffix(".tar.gz")))
     (wheel,) = folder.glob("*.whl")
     return {"sdist": sdist, "wheel": wheel}
 

@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import pytest
@@ -30,9 +32,18 @@ SHOWN: Final = {
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the project as they stand, in a folder of their own."""
-    folder = tmp_path_factory.mktemp("clone")
+def clone() -> Iterator[Path]:
+    """The files of the project as they stand, in a folder of their own.
+
+    Not below the folder of the tests, where all that has a dagster.yaml is searched for patients:
+    the project's own files have made-up ones.
+    """
+    with TemporaryDirectory() as folder:
+        _copy(Path(folder))
+        yield Path(folder)
+
+
+def _copy(folder: Path) -> None:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -43,7 +54,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():  # one that is to be removed is listed, too
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    return folder
 
 
 @pytest.mark.parametrize("reader", SHOWN)
