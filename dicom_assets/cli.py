@@ -20,7 +20,7 @@ from typing import Any, Final
 import click
 
 from dicom_assets.errors import DicomAssetsError
-from dicom_assets.settings import keep_private, use_archive
+from dicom_assets.settings import keep_private, keep_quiet, use_archive
 
 # By name: the module or room, in which the command has the same name, and the line of help.
 COMMANDS: Final = {
@@ -102,9 +102,6 @@ def ended_early() -> Iterator[None]:
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         raise
-    except Exception:
-        code = 1
-        raise
 
 
 class CommandList(click.Group):
@@ -155,8 +152,7 @@ class CommandList(click.Group):
 @click.pass_context
 def main(context: click.Context) -> None:
     """Keep Delta tables of DICOM instances, series and studies in step with a DICOM service."""
-    # What a command starts sends nobody a word, whatever DAGSTER_HOME says.
-    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+    keep_quiet()
     if context.invoked_subcommand != "docs":  # pages are for everybody
         keep_private()
 
