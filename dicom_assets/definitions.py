@@ -26,7 +26,7 @@ from dicom_assets.defs.assets import derived_asset, story
 from dicom_assets.defs.checks.service import service_checks
 from dicom_assets.defs.checks.tables import table_checks
 from dicom_assets.defs.checks.upkeep import upkeep_checks
-from dicom_assets.defs.descriptions import described, service_spec
+from dicom_assets.defs.descriptions import described, quality_spec, service_spec
 from dicom_assets.defs.io_manager import DeltaTables
 from dicom_assets.defs.names import DEFAULT_NAME, Names
 from dicom_assets.defs.partitions import DueHours, hourly
@@ -153,7 +153,11 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     address = settings.service_url or settings.archive_directory
     upstream = service_spec(names, address, shown[INSTANCE.name])
     return dg.Definitions(
-        assets=[upstream, *dg.with_source_code_references(assets)],
+        assets=[
+            upstream,
+            *dg.with_source_code_references(assets),
+            quality_spec(names, list(load.tables.values())),
+        ],
         asset_checks=checks,
         jobs=[hourly_job, *(job.job_of(checks) for job in jobs_of_checks), backfill, nightly],
         schedules=[

@@ -91,9 +91,10 @@ _CHECKS: Final = """\
 Asset checks run by themselves, and each has one reader: *service* is the PACS administrator,
 *platform* the data engineer, *data* the researcher. The numbers of a result are in its metadata,
 never a patient's value or a UID. A check that could not ask the service says so and has not
-passed. Checks stand on `dicom_service`, because they read many hours or whole tables, and have jobs
-and schedules of their own ([why](../decisions/checks-on-the-service.md)). No check takes a slot of
-the pool. [Alerts](../operate/alerts.md) tell the reader when one fails.
+passed. Checks that ask the service stand on `dicom_service`, all others on `dicom_quality`,
+downstream of the tables, because they read many hours or whole tables. They have jobs and schedules
+of their own ([why](../decisions/checks-on-the-service.md)). No check takes a slot of the pool.
+[Alerts](../operate/alerts.md) tell the reader when one fails.
 
 **An error that would spread stops the run.** The run is red before `series` or `study` are derived
 when an instance of a touched study has several rows. It is red, too, when the tables belong to

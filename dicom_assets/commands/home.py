@@ -91,9 +91,9 @@ def origin_of(job: str) -> RemoteJobOrigin:
 
 
 def take_over_location(home: Path) -> None:
-    """Carry switches, cursors and runs of late over from the former name of the code location.
+    """Carry switches, cursors and newest runs over from the former name of the location.
 
-    Dagster keeps them under that name. What the location has under its own name stays, and Dagster
+    Dagster keeps them under that name. A state under the name of today stays, and Dagster
     itself removes the former in the end. An open alert keeps its incident.
     """
     with DagsterInstance.from_config(str(home)) as instance:

@@ -156,7 +156,8 @@ def _dagster(home: Path, zone: str | None) -> Iterator[tuple[str, str, str]]:
     """Yield the lines of the checks and of the last nightly run, as far as Dagster tells them."""
     latest, failing = dict[str, str](), dict[str, datetime]()
     for asset, name, result, at in _rows(home / "history" / "runs" / "index.db", _CHECKS):
-        key = f"{asset} {name}"
+        # A check that has moved has its earlier results under the service.
+        key = f"{asset} {name}".replace('_quality"]', '_service"]')
         latest[key] = result
         if result == "FAILED":
             failing.setdefault(key, datetime.fromisoformat(str(at)).replace(tzinfo=UTC))

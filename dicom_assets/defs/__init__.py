@@ -11,5 +11,6 @@ Everything that imports Dagster is here, except `definitions` (the wiring) and t
 - `adoption`: reports the hours that the tables show to Dagster, without runs.
 - `descriptions`: descriptions, column schemas and lineage for the asset pages.
 - `schedules`: jobs, schedules and sensors that start runs.
-- `checks`: asset checks; `alerts`: messages to people; `check_words`: the words that both share.
+- `checks`: asset checks; `alerts`: messages to people; `check_words` and `check_results`: the words
+  and the latest results that both share.
 """

@@ -33,4 +33,4 @@ def unreported(
         done = materialized(instance, asset, shown, partitions)
         for key in shown:
             if key not in done:
-                yield dg.AssetMaterialization(asset, partition=key, metadata={ADOPTED: True})
+                yield dg.AssetMaterialization(asset, partition=key, metadata={ADOPTED: "from sync"})

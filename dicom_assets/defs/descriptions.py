@@ -4,15 +4,17 @@ All of it is part of the definitions, derived from `schema`. In the metadata of 
 would be stored again for every hour.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 
 import dagster as dg
+import pyarrow as pa
 from dagster._utils.schedules import cron_string_iterator
 
 from dicom_assets.defs.names import Names
-from dicom_assets.schema import CHANGE, INSTANCE, Table
+from dicom_assets.schema import CHANGE, INSTANCE, Column, Table
 from dicom_assets.settings import Settings
 from dicom_assets.window import HOUR
 
@@ -45,11 +47,11 @@ def described(
     partitions: dg.HourlyPartitionsDefinition,
 ) -> dg.AssetSpec:
     """Return the spec of a table's asset with its partitions and all that its page shows."""
-    columns = [
-        dg.TableColumn(c.name, str(c.type), description=c.meaning, tags=c.known)
-        for c in table.columns
-    ]
+    columns = [dg.TableColumn(c.name, _short(c.type), _line(c)) for c in table.columns]
+    first, _, rest = table.description.partition(". ")
+    *_, quality = path = names.quality_key.path
     return spec.replace_attributes(
+        description=f"{first}. Its checks: [{quality}](/assets/{'/'.join(path)}).\n\n{rest}",
         partitions_def=partitions,
         freshness_policy=freshness_policy(settings),
         group_name=names.word,
@@ -61,6 +63,23 @@ def described(
             "dagster/column_lineage": column_lineage(table, names),
         },
     )
+
+
+def _short(type_: pa.DataType) -> str:
+    """Return a type as Delta calls it, without the parts of a map."""
+    name = str(type_).partition("[")[0].partition("<")[0]
+    return {"int64": "long", "int32": "integer", "date32": "date"}.get(name, name)
+
+
+def _line(column: Column) -> str:
+    """Return the meaning of a column, with keyword, tag and VR of its attribute, in one line."""
+    if (a := column.attribute) is None:
+        return column.meaning
+    known = column.meaning if a.keyword in column.meaning else f"{a.keyword}: {column.meaning}"
+    facts = rf"\g<0> ({a.tag[:4]},{a.tag[4:]}) {a.vr}"
+    line = re.sub(rf"{a.keyword}(\[\d+\])?", facts, known, count=1)
+    # The narrowest window has no room for what holds of most columns.
+    return line.removesuffix(" as stored").replace(str(column.type), _short(column.type))
 
 
 def service_spec(names: Names, address: str, instance: Table = INSTANCE) -> dg.AssetSpec:
@@ -77,6 +96,21 @@ def service_spec(names: Names, address: str, instance: Table = INSTANCE) -> dg.A
         owners=[names.owner],
         kinds={"dicom"},
         metadata={"dagster/uri": address, "dagster/column_schema": dg.TableSchema(columns=columns)},
+    )
+
+
+def quality_spec(names: Names, tables: Sequence[dg.AssetKey]) -> dg.AssetSpec:
+    """Return the external asset downstream of the tables that carries their checks.
+
+    On a partitioned asset each check plans a row for every hour of a run.
+    """
+    return dg.AssetSpec(
+        names.quality_key,
+        deps=tables,
+        description="The checks of the tables. They run by themselves, each hour or at night.",
+        group_name=names.word,
+        owners=[names.owner],
+        kinds={"dicom"},
     )
 
 

@@ -7,7 +7,7 @@ touched, as they are now. Without partitions it gets the whole table.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from dicom_assets.defs.partitions import hour_key, window_of
 from dicom_assets.defs.run_tags import is_by_hand
 from dicom_assets.defs.storage import AzureStorage, options
 from dicom_assets.errors import TableError
-from dicom_assets.schema import CHANGE, Table
+from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.settings import DEFAULTS
 from dicom_assets.tables.catalogue import TABLES, catalogue
 from dicom_assets.tables.delta.retry import Run
@@ -152,6 +152,10 @@ class TableIOManager(DbIOManager):
         )
         with named_damage(self.store):
             outcome = obj.commit(self.store, run)
+        # Without Dagster's data versions, which are hashes of run IDs here: they say nothing, and
+        # take as much of its database as the numbers of an hour.
+        versions = context.step_context._data_version_cache  # noqa: SLF001 - there is no public way
+        versions.is_external_input_asset_version_info_loaded = False
         context.add_output_metadata(_metadata(context, outcome, time.monotonic() - start))
 
     def _precedes_another(self, step: StepExecutionContext) -> bool:
@@ -228,20 +232,66 @@ def numbers_of(outcome: Outcome, seconds: float) -> dict[str, int | float | str]
 def _metadata(
     context: dg.OutputContext, outcome: Outcome, seconds: float
 ) -> dict[str, int | float | str]:
-    """Return the metadata of a single hour; in a range, add to each hour its own and return none.
+    """Return the metadata of a single hour. In a range, add its own to each hour and return none.
 
-    Dagster repeats the run's metadata on every hour of a range. There it would be wrong (the sum
-    of the range on each hour) and large, so an hour has its own numbers or none.
+    Numbers, which Dagster plots, say what the log has of an hour, so they are the same after every
+    run. The work of the run is in words. Dagster repeats the run's metadata on every hour of a
+    range, so only the last one gets the rows of the whole table.
     """
     numbers = numbers_of(outcome, seconds)
     text = ", ".join(f"{name} {value}" for name, value in numbers.items())
     context.log.info("%s: %s", context.asset_key.to_user_string(), text)
-    if len(context.asset_partition_keys) == 1:
-        hour = {name: count for counts in outcome.hours.values() for name, count in counts.items()}
-        return {**numbers, **hour, "dagster/row_count": outcome.rows}
-    for start, counts in outcome.hours.items():
-        if counts.total():
-            context.step_context.add_asset_metadata(
-                dict(counts), context.asset_key, partition_key=hour_key(datetime_of(start))
-            )
+    own = _OWN.get(context.asset_key.path[-1])
+    keys = {hour_key(datetime_of(start)): start for start in outcome.touched}
+    hours = {
+        key: _hour(outcome.touched[start], own, outcome.hours.get(start, {}))
+        for key, start in keys.items()
+    }
+    *_, last = sorted(hours)
+    hours[last]["dagster/row_count"] = outcome.rows
+    if len(hours) == 1:
+        return {**hours[last], **_run_in_words(outcome, seconds)}
+    for key, values in hours.items():
+        context.step_context.add_asset_metadata(values, context.asset_key, partition_key=key)
     return {}
+
+
+def _hour(
+    touched: Mapping[str, int], own: str | None, done: Mapping[str, int]
+) -> dict[str, int | float | str]:
+    """Return the numbers of an hour; `own` is the one of the table, `done` what the run did.
+
+    Numbers of an hour without entries are nought, and take no room.
+    """
+    shown = {"entries": touched["entries"], **(touched if touched["entries"] else {})}
+    counts: dict[str, int | float | str] = {
+        n: count for n, count in shown.items() if n == "entries" or n != own
+    }
+    counts |= {"dagster/partition_row_count": touched[own]} if own else {}
+    return counts | ({"this run": _in_words(done)} if any(done.values()) else {})
+
+
+def _run_in_words(outcome: Outcome, seconds: float) -> dict[str, str]:
+    """Return what a run over a single hour did, in words and units."""
+    totals, before, after = outcome.totals, outcome.version_before, outcome.version_after
+    stages = ", ".join(f"{name} {spent:.1f} s" for name, spent in outcome.seconds.items())
+    words = {
+        "rows written": _in_words({word: totals[name] for name, word in _WRITTEN.items()}),
+        "time": f"{seconds:.1f} s" + (f" ({stages})" if stages else ""),
+        "table version": f"{after}" if before == after else f"{before} → {after}",
+    }
+    if totals["pages"]:
+        words["read"] = f"{totals['pages']:,} pages, {totals['bytes'] / 1000:,.1f} kB"
+    if outcome.unparsable:
+        words["values that do not parse"] = _in_words(outcome.unparsable)
+    return words
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "none"
+
+
+# The number of an hour that counts rows of the table itself.
+_OWN = {CHANGE.name: "entries", INSTANCE.name: "instances", SERIES.name: "series"}
+_OWN |= {STUDY.name: "studies"}
+_WRITTEN = {"inserts": "new", "updates": "replaced", "patches": "patched", "deletes": "deleted"}

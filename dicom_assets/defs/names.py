@@ -14,6 +14,8 @@ import dagster as dg
 from dicom_assets.errors import SettingsError
 
 DEFAULT_NAME: Final = "dicom"
+_QUALITY: Final = "_quality"
+_SERVICE: Final = "_service"
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,14 @@ class Names:
         return self.key(self.service)
 
     @property
+    def quality_key(self) -> dg.AssetKey:
+        """The key of the external asset that carries the checks of the tables."""
+        return self.key(f"{self.word}{_QUALITY}")
+
+    @property
     def service(self) -> str:
         """The resource of the DICOM service."""
-        return f"{self.word}_service"
+        return f"{self.word}{_SERVICE}"
 
     @property
     def tables(self) -> str:
@@ -95,3 +102,13 @@ class Names:
     def op(self, task: str) -> str:
         """Return the name of an op; with the default word it is the task alone."""
         return task if self.word == DEFAULT_NAME else f"{self.word}_{task}"
+
+
+def former_check(key: dg.AssetCheckKey) -> dg.AssetCheckKey:
+    """Return the key of a check up to release 0.2, when all checks stood on the service.
+
+    By it alerts and earlier results know a check, wherever it stands today.
+    """
+    *prefix, name = key.asset_key.path
+    on_service = [*prefix, f"{name.removesuffix(_QUALITY)}{_SERVICE}"]
+    return dg.AssetCheckKey(dg.AssetKey(on_service), key.name) if name.endswith(_QUALITY) else key

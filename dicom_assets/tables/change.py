@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dicom_assets.errors import ConflictError, ForeignArchiveError, MiscountError
 from dicom_assets.feed_contract import UNREADABLE, Entries, Feed, Rejection
-from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SYNC
+from dicom_assets.schema import CHANGE, INSTANCE, REJECTED, SERIES, STUDY, SYNC
 from dicom_assets.tables import rejected, sync
 from dicom_assets.tables.delta.arrow import (
     Values,
@@ -34,13 +34,16 @@ from dicom_assets.tables.delta.slices import Slices, has_all, joined
 from dicom_assets.tables.delta.snapshot import Snapshot, Store, one_step
 from dicom_assets.tables.outcome import Outcome, Progress, Stopwatch, TableUpdate
 from dicom_assets.tables.plan import is_gone, key_of, newest_of
-from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour
+from dicom_assets.window import TICKS_PER_HOUR, Window, datetime_of, floor_hour, ticks_of
 
 # Requests for the newest entry before the service counts as another one: a page may now and then
 # lack a row, which is no reason to refuse.
 READINGS = 3
 # The most entries that a run reads again, each with two small requests. The next run reads others.
 RETRIED_AT_ONCE = 100
+# What `touched` counts, and the rows whose UIDs it has as texts at once.
+_KEYS = {"instances": INSTANCE.key, "series": SERIES.key, "studies": STUDY.key}
+_HASHED_AT_ONCE = 20_000
 
 
 def require_archive(log: Snapshot, feed: Feed) -> None:
@@ -83,6 +86,34 @@ def study_counts(log: Snapshot, window: Window) -> pa.Table:
     return order.select([study, "count_sum"]).rename_columns(["study", "count"])
 
 
+def touched(log: Snapshot, window: Window) -> dict[int, Counter[str]]:
+    """Count the entries, and the different instances, series and studies, of each hour of the log.
+
+    The key is the start of the full hour in ticks. A UID counts by a hash of 64 bits, so a window
+    takes 24 bytes for each entry, however many it has.
+    """
+    hours = {part.start // TICKS_PER_HOUR: Counter[str]() for part in window.hours()}
+    keys: dict[str, list[pa.Table]] = {name: [] for name in _KEYS}
+    columns = ["timestamp_ticks", *INSTANCE.key]
+    for piece in log.pieces_between("timestamp_ticks", window.start, window.end, columns):
+        for at in range(0, len(piece), _HASHED_AT_ONCE):
+            rows = piece.slice(at, _HASHED_AT_ONCE)
+            hour = pc.divide(rows["timestamp_ticks"], TICKS_PER_HOUR)
+            for counted in pc.value_counts(hour).to_pylist():
+                hours[counted["values"]]["entries"] += counted["counts"]
+            uids = [rows[name].to_pylist() for name in INSTANCE.key]
+            for name, key in _KEYS.items():
+                hashes = numbers(map(hash, zip(*uids[: len(key)], strict=True)))
+                pairs = pa.table({"hour": hour, "key": hashes})
+                keys[name].append(pairs.group_by(pairs.column_names).aggregate([]))
+    for name, parts in keys.items():
+        pairs = pa.concat_tables(parts) if parts else pa.table({"hour": [], "key": []})
+        distinct = pairs.group_by(pairs.column_names).aggregate([])
+        for counted in pc.value_counts(distinct["hour"]).to_pylist():
+            hours[counted["values"]][name] = counted["counts"]
+    return {hour * TICKS_PER_HOUR: counts for hour, counts in hours.items()}
+
+
 @dataclass(frozen=True)
 class AddEntries(TableUpdate):
     """Add every entry that the feed serves for a window to the log, and seal its hours."""
@@ -113,8 +144,8 @@ class AddEntries(TableUpdate):
             # Another run may add rows meanwhile: the seal is that of the log at the end.
             attempt = partial(_seal, store, window, entries, served.all, run)
             del before, served  # a handle that is in use is not brought up to date
-            log = store.open(CHANGE).version
-            attempts = settle(partial(store.version, CHANGE), attempt, log)
+            version_read = store.open(CHANGE).version
+            attempts = settle(partial(store.version, CHANGE), attempt, version_read)
         hours, sealed = attempts[-1][0], sum(changed for _, changed in attempts)
         if hours is None:
             # Not retried here: the whole run has to read them again.
@@ -124,11 +155,13 @@ class AddEntries(TableUpdate):
             )
         totals = {"sealed": sealed, "skipped": entries.skipped}
         totals |= {"pages": entries.pages, "bytes": entries.bytes}
+        log = store.recent(CHANGE)
         return Outcome(
             version_before=version,
             version_after=after,
-            rows=store.recent(CHANGE).count(),
-            hours={hour.window.start: hour.counts() for hour in hours},
+            rows=log.count(),
+            hours={ticks_of(hour.start): hour.counts() for hour in hours},
+            touched=touched(log, window),
             totals=Counter(difference.counts() | totals),
             seconds=watch.seconds,
         )

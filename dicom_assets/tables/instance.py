@@ -101,7 +101,8 @@ class FollowLog(TableUpdate):
         attempt = partial(_attempt, store, self, staged, run)
         outcomes = settle(partial(store.version, CHANGE), attempt, log.version)
         seals.mark(store, INSTANCE.mark, run)
-        return reduce(Outcome.then, outcomes)
+        touched = change.touched(store.recent(CHANGE), self.window)
+        return replace(reduce(Outcome.then, outcomes), touched=touched)
 
 
 class _Staged(Slices):

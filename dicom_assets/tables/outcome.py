@@ -19,9 +19,10 @@ FATES = ("applied", "deleted", "superseded", "unchanged", "rejected", "awaiting"
 class Outcome:
     """The numbers of one update of a table.
 
-    `hours` counts the entries of each hour of the window by their result; the key is the start of
-    the hour in ticks. `totals` counts rows and requests of the run. `unparsable` counts by column
-    the values that became null. `seconds` is the time by stage.
+    `hours` counts the entries of each hour of the window by what the run did; the key is the start
+    of the hour in ticks. `touched` has the numbers of each hour that the log says, which are the
+    same in every run (`change.touched`). `totals` counts rows and requests of the run. `unparsable`
+    counts by column the values that became null. `seconds` is the time by stage.
     """
 
     version_before: int
@@ -31,6 +32,7 @@ class Outcome:
     totals: Counter[str] = field(default_factory=Counter)
     unparsable: Counter[str] = field(default_factory=Counter)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    touched: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     def then(self, later: "Outcome") -> "Outcome":
         """Return the numbers of both attempts; what the first one did is not lost in the second."""
@@ -45,6 +47,7 @@ class Outcome:
             totals=added(self.totals, later.totals),
             unparsable=added(self.unparsable, later.unparsable),
             seconds={s: self.seconds.get(s, 0.0) + later.seconds.get(s, 0.0) for s in stages},
+            touched={**self.touched, **later.touched},
         )
 
 

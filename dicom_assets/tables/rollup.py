@@ -11,7 +11,7 @@ are.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import islice
 from typing import Any, cast
@@ -76,8 +76,9 @@ class DeriveStudies(TableUpdate):
             live = store.recent(INSTANCE).version
             outcomes = settle(partial(store.version, INSTANCE), attempt, live)
             seals.mark(store, self.table.mark, run)
+        touched = change.touched(store.recent(CHANGE), self.window)
         _clear_settled(store, run)
-        return reduce(Outcome.then, outcomes)
+        return replace(reduce(Outcome.then, outcomes), touched=touched)
 
 
 def _owes_everything(store: Store, table: Table, seals: Seals) -> bool:

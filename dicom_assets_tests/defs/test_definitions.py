@@ -7,15 +7,18 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.api import create_execution_plan
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
 from dicom_assets.definitions import build_definitions
 from dicom_assets.defs.pool import POOL
+from dicom_assets.defs.run_tags import tags_of
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, Table
 from dicom_assets.settings import Settings
+from dicom_assets.window import HOUR, Span, floor_hour
 from dicom_assets_tests.support.history import FIRST, LAST, alive
-from dicom_assets_tests.support.names import SERVICE
+from dicom_assets_tests.support.names import JOB, QUALITY, SERVICE
 from dicom_assets_tests.support.watched_service import Service
 from dicom_assets_tests.support.world import ASSETS, materialize, world
 
@@ -95,6 +98,37 @@ def test_the_graph_is_the_flow(repository: dg.RepositoryDefinition) -> None:
         STUDY.name: {INSTANCE.name},
     }
     assert not graph.get(dg.AssetKey(SERVICE)).is_executable
+    quality = graph.get(dg.AssetKey(QUALITY))
+    assert {parent.path[-1] for parent in quality.parent_keys} == parents.keys()
+    assert not quality.is_executable
+
+
+def test_the_first_line_of_a_table_leads_to_its_checks(remote: Settings) -> None:
+    """Under the prefix of the keys."""
+    made = build_definitions(remote, ["north", "pacs"], name="north")
+    specs = {spec.key.path[-1]: spec for spec in _specs(made)}
+    for table in ASSETS:
+        text = specs[table.name].description or ""
+        assert "[north_quality](/assets/north/pacs/north_quality)" in text.splitlines()[0]
+
+
+def test_a_range_of_five_years_plans_no_row_of_a_check(tmp_path: Path) -> None:
+    """By the job, and as the page starts the four assets: the plan has no output of a check.
+
+    Dagster plans a row for each such output and each of the 43,800 hours.
+    """
+    settings = Settings(service_url=NOBODY, tables_url=str(tmp_path), start_time=EVENING)
+    repository = build_definitions(settings).get_repository_def()
+    keys = {dg.AssetKey(table.name) for table in ASSETS}
+    all_assets = repository.get_implicit_job_def_for_assets(keys)
+    assert all_assets is not None
+    by_hand = all_assets.get_subset(asset_selection=keys)
+    hours = tags_of(Span(floor_hour(EVENING), floor_hour(EVENING) + 43_799 * HOUR))
+    for job in (repository.get_job(JOB), by_hand):
+        steps = create_execution_plan(job, tags=hours).steps
+        outputs = [output.properties for step in steps for output in step.step_outputs]
+        assert {properties.asset_key for properties in outputs} == keys
+        assert not [properties for properties in outputs if properties.asset_check_key]
 
 
 def test_hours_run_from_the_floor_of_the_start_to_the_ceiling_of_the_end(
@@ -117,19 +151,20 @@ def test_hours_run_from_the_floor_of_the_start_to_the_ceiling_of_the_end(
 
 
 def test_every_column_is_on_the_definition(remote: Settings) -> None:
-    """Names, types and meanings of all columns stand there, with the DICOM attribute as tags."""
+    """Names, types and meanings of all columns, with the DICOM attribute in the same line."""
     definitions = build_definitions(remote)
     for table in ASSETS:
         schema = _spec(definitions, table).metadata["dagster/column_schema"]
-        assert [(c.name, c.type) for c in schema.columns] == [
-            (column.name, str(column.type)) for column in table.columns
-        ]
-        assert all(column.description for column in schema.columns)
+        assert [column.name for column in schema.columns] == list(table.names)
+        assert all(len(column.description) > 0 and not column.tags for column in schema.columns)
+        # Dagster's page cuts nothing: a longer type would push the descriptions out of a window.
+        assert max(len(column.type) for column in schema.columns) <= len("timestamp")
     instance = _spec(definitions, INSTANCE).metadata["dagster/column_schema"]
-    patient = next(column for column in instance.columns if column.name == "patientname")
-    tags = {"dicom.keyword": "PatientName", "dicom.tag": "00100010", "dicom.vr": "PN"}
-    tags |= {"dicom.vm": "1", "dicom.ps315": "Z", "dicom.path": "PatientName"}
-    assert patient.tags == tags
+    shown = {column.name: (column.type, column.description) for column in instance.columns}
+    assert shown["patientname"][1].startswith("PatientName (0010,0010) PN in its first group")
+    assert shown["studydate_formatted"] == ("date", "StudyDate (0008,0020) DA as date")
+    assert shown["pixelspacing_row"] == ("double", "PixelSpacing[0] (0028,0030) DS as double")
+    assert shown["metadata"][0] == "map"
 
 
 def test_lineage_leads_from_every_column_to_one_that_exists(remote: Settings) -> None:
@@ -206,7 +241,9 @@ def test_they_merge_into_somebody_elses_location(service: Service, tmp_path: Pat
     merged = dg.Definitions.merge(theirs, ours)
     dg.Definitions.validate_loadable(merged)
     keys = merged.get_repository_def().asset_graph.get_all_asset_keys()
-    expected = {dg.AssetKey([*PREFIX, name]) for name in (SERVICE, *(t.name for t in ASSETS))}
+    expected = {
+        dg.AssetKey([*PREFIX, name]) for name in (SERVICE, QUALITY, *(t.name for t in ASSETS))
+    }
     assert keys == expected | {dg.AssetKey("instance")}
     assert merged.executor is dg.multiprocess_executor
 

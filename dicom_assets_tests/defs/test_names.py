@@ -13,6 +13,7 @@ from dicom_assets.settings import Settings
 
 TODAY = {
     "asset dicom_service",
+    "asset dicom_quality",
     "asset change",
     "asset instance",
     "asset series",

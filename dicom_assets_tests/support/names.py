@@ -7,6 +7,7 @@ from dicom_assets.defs.names import Names
 from dicom_assets.defs.schedules.check_jobs import check_jobs
 
 SERVICE = "dicom_service"
+QUALITY = "dicom_quality"
 IO_MANAGER_KEY = "dicom_tables"
 JOB = "dicom_tables"
 COLUMNS_JOB = "dicom_columns"

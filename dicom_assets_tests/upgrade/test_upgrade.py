@@ -281,7 +281,7 @@ def _no_column_waits_to_be_filled(story: Story) -> None:
 
 def _the_schema_is_todays(story: Story) -> None:
     """The checks of each day have looked at tables that two releases wrote."""
-    key = dg.AssetCheckKey(dg.AssetKey("dicom_service"), "schema")
+    key = dg.AssetCheckKey(dg.AssetKey("dicom_quality"), "schema")
     instance = story.upgraded.instance
     storage = instance.event_log_storage
     record = storage.get_latest_asset_check_execution_by_key([key])[key]

@@ -28,23 +28,34 @@ HOURS_NAMED: Final = 48
 
 @dataclass(frozen=True)
 class Check:
-    """A check in words: `means` says what it compares, `remedy` what to do when it fails."""
+    """A check in words: `means` says what it compares, `remedy` what to do when it fails.
+
+    Its subject is a table, unless it asks the service.
+    """
 
     name: str
     reader: ReaderRole
     runs: Runs
     means: str
     remedy: str
+    asks_service: bool = False
 
     def result(
         self, fault: str | None, good: str, metadata: dict[str, Any], *, error: bool = False
     ) -> dg.AssetCheckResult:
-        """Return a failure with fault and remedy, or the good result. Drop metadata of None."""
+        """Return a failure with fault and remedy, or the good result.
+
+        Metadata that says nothing is dropped: None, an empty list, False. True is in words.
+        """
         return dg.AssetCheckResult(
             passed=not fault,
             severity=dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN,
             description=f"{fault} {self.remedy}" if fault else good,
-            metadata={name: value for name, value in metadata.items() if value is not None},
+            metadata={
+                name: "yes" if value is True else value
+                for name, value in metadata.items()
+                if value is not None and value is not False and value not in ([], {})
+            },
         )
 
 
@@ -68,12 +79,12 @@ def define_check(
     function: Callable[[CheckRun], dg.AssetCheckResult],
     config: type[dg.Config] | None = None,
 ) -> dg.AssetChecksDefinition:
-    """Return the check on the external asset of the service, computed by the function."""
+    """Return the check on the asset of its subject, computed by the function."""
     means, remedy = (_OUR_NAME.sub(f"`{names.word}_", t) for t in (check.means, check.remedy))
     words = replace(check, means=means, remedy=remedy)
 
     @dg.asset_check(
-        asset=names.service_key,
+        asset=names.service_key if words.asks_service else names.quality_key,
         name=words.name,
         description=f"{words.means} **When it fails:** {words.remedy}",
         metadata={READER_KEY: words.reader.value, RUNS_KEY: words.runs.value},

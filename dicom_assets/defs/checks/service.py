@@ -39,6 +39,7 @@ AUDIT_CHECK: Final = _check(
     remedy="Late entries: nothing has to be done, unless the same hours are listed every time. "
     "Entries that are no longer served do not come back by reading again: ask the operator of the "
     "service what was removed from it. Overdue instances: run `dicom-assets find SEQUENCE`.",
+    asks_service=True,
 )
 RECONCILIATION_CHECK: Final = _check(
     name="reconciliation",
@@ -47,6 +48,7 @@ RECONCILIATION_CHECK: Final = _check(
     "(QIDO-RS). Hours that the tables have not been asked to read yet make no difference.",
     remedy="Materialize the hours that the metadata of this result lists. For one study run "
     "`dicom-assets find STUDY_UID`.",
+    asks_service=True,
 )
 PARSING_CHECK: Final = _check(
     name="parsing",
@@ -69,6 +71,7 @@ LAG_CHECK: Final = _check(
     "`freshness` lists the missing hours. Late entries: the audit reads their hours again by "
     "itself. If late entries repeat, set `DICOM_DELAY_MINUTES` to more than the minutes given "
     "here.",
+    asks_service=True,
 )
 REJECTED_CHECK: Final = _check(
     name="rejected",
@@ -238,7 +241,7 @@ def ask_for_newest(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
             "entries_missing": behind.missing,
             "read_until": until,
             "hours_with_late_entries": [hour_key(hour) for hour in behind.late or ()],
-            "late_is_known": behind.late is not None,
+            "late_entries_unknown": behind.late is None,
             "newest_entry_minutes": newest and round((now - newest) / timedelta(minutes=1)),
             "late_minutes": None if late is None else round(late),
             FIRST_LOAD: shown.first_load,

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Final
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import (
-    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as COMPLETED,
-)
 from msgspec import ValidationError, convert, to_builtins
 
+from dicom_assets.defs.check_results import last_results
 from dicom_assets.defs.check_words import FIRST_LOAD, REPAIRS_ITSELF, ReaderRole, Runs
 from dicom_assets.defs.checks.definition import HOURS_NAMED, Check, CheckRun, define_check
 from dicom_assets.defs.names import Names
@@ -254,9 +252,8 @@ def find_foreign_commits(run: CheckRun) -> dg.AssetCheckResult:
 def _last_looks(run: CheckRun) -> dict[str, Look]:
     """Return the looks of the last result of the check, by the URLs of the tables."""
     key = next(iter(run.context.op_execution_context.selected_asset_check_keys))
-    storage = run.context.instance.event_log_storage
-    done = storage.get_asset_check_execution_history(key, limit=1, status=COMPLETED)
-    known = done[0].evaluation.metadata.get(LOOKS) if done and done[0].evaluation else None
+    done = last_results(run.context.instance, [key]).get(key)
+    known = done.evaluation.metadata.get(LOOKS) if done and done.evaluation else None
     try:
         return convert(known.value if known else {}, dict[str, Look])
     except ValidationError:

@@ -143,14 +143,15 @@ def tables_schedule(
     return request_missing
 
 
-def _requests(
+def _requests(  # noqa: PLR0913, PLR0917 - the parts of a tick
     load: HourlyLoad,
     context: dg.ScheduleEvaluationContext | dg.SensorEvaluationContext,
     feed: "ChangeFeed",
     moment: datetime,
     owed: Owed,
+    most: int = MOST_RUNS,
 ) -> list[dg.RunRequest] | dg.SkipReason:
-    """Return a run for each slice of the owed hours, or the reason for none."""
+    """Return a run for each slice of the owed hours, at most so many, or the reason for none."""
     now, keys = datetime.now(UTC), list(load.tables.values())
     past = PastRuns(context.instance, load.names.tables, keys, load.partitions)
     in_flight = past.in_flight()
@@ -159,7 +160,7 @@ def _requests(
     newest_first, entries_of = load.newest_first, _Density(feed).entries_of
     ordered = due[::-1] if newest_first else due
     sliced = (slices(gap, entries_of, newest_first=newest_first) for gap in ordered)
-    chosen = list(islice(chain.from_iterable(sliced), MOST_RUNS))
+    chosen = list(islice(chain.from_iterable(sliced), most))
     count = sum(one.hours.count for one in chosen)
     summary = (
         f"{len(owed)} hours are missing: {count} requested in {len(chosen)} runs, "
@@ -209,30 +210,57 @@ def reopened_sensor(
     load: HourlyLoad, job: "dg.UnresolvedAssetJobDefinition", status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
     """Return the sensor that requests hours that were read and that not all tables show."""
+    by_default = status is dg.DefaultSensorStatus.RUNNING
 
     @dg.sensor(
         name=load.names.reopened,
         job=job,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=status,
-        description="Request hours again that a check has opened, or that a run has left open.",
+        description=(
+            "Request hours again that a check has opened, or that a run has left open. Request the "
+            "first slice of a load, so that nobody waits for the schedule's first tick."
+        ),
     )
     def request_reopened(
         context: dg.SensorEvaluationContext,
     ) -> list[dg.RunRequest] | dg.SkipReason:
+        store, now = load.store(), datetime.now(UTC)
+        if store.absent([SYNC]) and not context.instance.get_runs_count(
+            dg.RunsFilter(job_name=load.names.tables)
+        ):
+            return _first_slice(load, context, now, by_default=by_default)
         owed = {
             hour: load.with_below(tables)
-            for hour, tables in open_hours(load.store()).items()
+            for hour, tables in open_hours(store).items()
             if hour >= load.partitions.start
             and (load.partitions.end is None or hour < load.partitions.end)
         }
         if not owed:
             return dg.SkipReason("all tables show every hour that was read")
-        now = datetime.now(UTC)
         with load.service.glance() as feed:
             return _requests(load, context, feed, now, owed)
 
     return request_reopened
+
+
+def _first_slice(
+    load: HourlyLoad, context: dg.SensorEvaluationContext, now: datetime, *, by_default: bool
+) -> list[dg.RunRequest] | dg.SkipReason:
+    """Return the first slice of a load, unless the schedule that requests the rest is off."""
+    schedule = load.names.schedule(load.names.tables)
+    states = [s for s in context.instance.all_instigator_state() if s.name == schedule]
+    if not all(s.is_running for s in states) or not (states or by_default):
+        return dg.SkipReason("no hour was read yet, and the schedule is off")
+    with load.service.glance() as feed:
+        try:
+            expected = closed(load.partitions, min(now, feed.now()), load.delay)
+        except DicomAssetsError as error:
+            return dg.SkipReason(f"no hour was read yet, and the service does not answer: {error}")
+        owed = load.owed(context.instance, expected, context.log.warning)
+        if not owed:
+            return dg.SkipReason("no hour is due yet")
+        return _requests(load, context, feed, now, owed, most=1)
 
 
 def unfilled_sensor(
