@@ -3,22 +3,26 @@
 # that file or pyproject.toml has changed. Another interpreter: make PYTHON=python3.13 test
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-components lint bench soak docs lock clean
+.PHONY: help demo dev test test-components lint bench soak docs screenshots lock clean
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.stamp
+# The demo needs half of it. Where the whole is there, it is kept up to date instead.
+DEMO_STAMP := $(or $(wildcard $(STAMP)),.venv/.demo)
 LOCK_FLAGS ?=
+LOCK_WORDS := --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header \
+  --no-strip-extras --quiet
 FAULTS ?= 20
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo: $(STAMP) ## fill the tables from the embedded archive, through Dagster, and print them
+demo: $(DEMO_STAMP) ## fill the tables from the embedded archive, through Dagster, and print them
 	@$(BIN)/dicom-assets demo
 
-dev: $(STAMP) ## the same with the Dagster UI
+dev: $(DEMO_STAMP) ## the same with the Dagster UI
 	@$(BIN)/dicom-assets dev
 
 test: $(STAMP) ## the tests: unit, end to end, property, project (eight to ten minutes on two cores)
@@ -57,7 +61,10 @@ soak: $(STAMP) ## every fault and many new histories, FAULTS (20) times over
 docs: $(STAMP) ## write the generated reference pages anew
 	@$(BIN)/dicom-assets docs
 
-lock: ## resolve requirements.lock anew; newer versions with LOCK_FLAGS=--upgrade
+screenshots: $(STAMP) ## take the pictures of the pages anew, to docs/pictures; needs a browser
+	@$(BIN)/python -m pytest -n 0 --pictures dicom_assets_tests/components/test_page.py
+
+lock: ## resolve the locks anew; newer versions with LOCK_FLAGS=--upgrade
 	@if command -v uv >/dev/null; then uv=uv; else \
 	  echo "lock: uv is not on the path: installing it into .venv"; \
 	  [ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 \
@@ -66,26 +73,38 @@ lock: ## resolve requirements.lock anew; newer versions with LOCK_FLAGS=--upgrad
 	echo "lock: resolving for Python 3.11 and later, on every platform"; \
 	{ printf '%s\n' \
 	    '# Made by `make lock`: what runs and tests the project, on every platform, with hashes.' \
-	    && "$$uv" pip compile pyproject.toml --extra dev --extra postgres --universal --python-version 3.11 \
-	      --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-strip-extras \
-	      --quiet $(LOCK_FLAGS) --output-file requirements.lock >/dev/null \
+	    && "$$uv" pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	      $(LOCK_WORDS) $(LOCK_FLAGS) --output-file requirements.lock >/dev/null \
 	    && cat requirements.lock; } > requirements.lock.new \
 	  && mv requirements.lock.new requirements.lock \
-	  || { rm -f requirements.lock.new; exit 1; }
+	  && { printf '%s\n' '# Made by `make lock`: the part of requirements.lock that the demo needs.' \
+	    && printf '%s\n' hatchling editables | "$$uv" pip compile pyproject.toml - --extra demo \
+	      --universal --python-version 3.11 --constraint requirements.lock $(LOCK_WORDS); } \
+	    > requirements-demo.lock.new \
+	  && mv requirements-demo.lock.new requirements-demo.lock \
+	  || { rm -f requirements*.lock.new; exit 1; }
 
 clean: ## remove .venv, caches and builds; data stays
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find dicom_assets dicom_assets_tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock pyproject.toml
-	@if command -v uv >/dev/null; then $(call with_uv); else $(call with_pip); fi
+	@$(call set_up,requirements.lock)
 	@touch $(STAMP)
 
+.venv/.demo: requirements-demo.lock pyproject.toml
+	@$(call set_up,requirements-demo.lock)
+	@touch .venv/.demo
+
 # An environment that exists is kept and brought up to date, whoever made it.
+define set_up
+  if command -v uv >/dev/null; then $(with_uv); else $(with_pip); fi && $(keep_quiet)
+endef
+
 define with_uv
-  echo "setup: .venv from requirements.lock, with uv"; \
+  echo "setup: .venv from $(1), with uv"; \
   { [ -x $(BIN)/python ] || uv venv --quiet --python "$(PYTHON)" .venv; } \
-  && uv pip install --python $(BIN)/python --require-hashes -r requirements.lock \
+  && uv pip install --python $(BIN)/python --quiet --require-hashes -r $(1) \
   && uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 endef
 
@@ -96,9 +115,28 @@ define with_pip
   "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
     echo "setup: $(PYTHON) cannot make environments." \
       "Debian, Ubuntu: apt-get install python3-venv. Or put uv on the path." >&2; exit 1; }; \
-  echo "setup: .venv from requirements.lock, with pip (a minute or two)"; \
+  echo "setup: .venv from $(1), with pip (a minute or two)"; \
   { $(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv; } \
-  && $(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock \
-  && $(BIN)/python -m pip install --disable-pip-version-check --quiet \
-    --no-deps --no-build-isolation --editable .
+  && $(quiet_pip) --require-hashes -r $(1) \
+  && $(quiet_pip) --no-deps --no-build-isolation --editable .
 endef
+
+quiet_pip = $(BIN)/python -m pip install --disable-pip-version-check --quiet
+
+# Neither dagster nor dg sends anybody a word, from whatever shell they are started. For dg a file
+# says so, where the user has none of their own.
+define keep_quiet
+  printf '[cli.telemetry]\nenabled = false\n' > .venv/dg.toml && $(BIN)/python -c 'import pathlib, sys, sysconfig; \
+    site = pathlib.Path(sysconfig.get_path("purelib")); \
+    (site / "no_telemetry.pth").write_text("import no_telemetry\n"); \
+    (site / "no_telemetry.py").write_text(sys.argv[1])' "$$NO_TELEMETRY"
+endef
+
+define NO_TELEMETRY
+import os, sys
+os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+folder = os.environ.get("XDG_CONFIG_HOME", os.path.expanduser("~/.config"))
+if not os.path.exists(os.path.join(folder, "dg.toml")):
+    os.environ.setdefault("DG_CLI_CONFIG", os.path.join(sys.prefix, "dg.toml"))
+endef
+export NO_TELEMETRY

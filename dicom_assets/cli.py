@@ -6,14 +6,21 @@ seconds. Materializing, backfilling and watching are Dagster's own: `dagster ass
 `dagster dev`.
 """
 
+import atexit
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EACCES, EDQUOT, ENOSPC, ENOTDIR, EPERM, EROFS
 from importlib import import_module
+from io import TextIOWrapper
 from keyword import iskeyword
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from dicom_assets.errors import DicomAssetsError
-from dicom_assets.settings import keep_private, use_archive
+from dicom_assets.settings import keep_private, keep_quiet, use_archive
 
 # By name: the module or room, in which the command has the same name, and the line of help.
 COMMANDS: Final = {
@@ -53,6 +60,8 @@ NAMED: Final = (
     "view",
 )
 
+_UNWRITABLE: Final = (EACCES, EDQUOT, ENOSPC, ENOTDIR, EPERM, EROFS)
+
 
 def _name_option() -> click.Option:
     def use(_: click.Context, __: click.Parameter, name: str | None) -> None:
@@ -62,8 +71,46 @@ def _name_option() -> click.Option:
     return click.Option(["--name"], callback=use, expose_value=False, is_eager=True, help=help_)
 
 
+@contextmanager
+def ended_early() -> Iterator[None]:
+    """End the process that the block ends, without Python's last steps.
+
+    A thread of Arrow that drops an object of Python while Python ends aborts the process (SIGABRT,
+    exit code 134) before Python 3.14, after the output and with the work done
+    (docs/use/readers.md). So this is the last step: other threads have ended, everything that was
+    registered to run at the end has run, and what was written is flushed.
+    """
+    code: int | None = None
+
+    def end() -> None:
+        status = code
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                status = 120 if status == 0 else status  # as Python has it
+        if status is not None:
+            os._exit(status)
+
+    atexit.register(end)  # the first that is registered runs last
+    for stream in (sys.stdout, sys.stderr):
+        # A locale without our signs, as POSIX may be, gets question marks in their place.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        yield
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
+
+
 class CommandList(click.Group):
     """A group that imports a command when it runs, and ends our errors as one explained line."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command of this process, as its script does, and end the process."""
+        with ended_early():
+            return super().__call__(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names of all commands, in alphabetical order."""
@@ -90,6 +137,14 @@ class CommandList(click.Group):
             return super().invoke(ctx)
         except DicomAssetsError as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:
+            if error.errno not in _UNWRITABLE or error.filename is None:
+                raise
+            raise click.ClickException(
+                f"{error.filename} cannot be written: {error.strerror}. Run the command in a "
+                "folder of yours with space, or name one in DAGSTER_HOME and one in "
+                "DICOM_TABLES_URL"
+            ) from None
 
 
 @click.group(cls=CommandList, context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,6 +152,7 @@ class CommandList(click.Group):
 @click.pass_context
 def main(context: click.Context) -> None:
     """Keep Delta tables of DICOM instances, series and studies in step with a DICOM service."""
+    keep_quiet()
     if context.invoked_subcommand != "docs":  # pages are for everybody
         keep_private()
 

@@ -512,6 +512,11 @@ def keep_private() -> None:
         os.umask(0o077)
 
 
+def keep_quiet() -> None:
+    """Let the Dagster of this process, and of those that it starts, report to nobody."""
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "1")
+
+
 def use_archive(name: str | None) -> None:
     """Let this process, and those that it starts, work on an archive that `import` has made.
 

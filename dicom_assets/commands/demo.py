@@ -8,15 +8,15 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import click
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table as Grid
 
-from dicom_assets.commands.home import dagster_home
+from dicom_assets.commands.home import dagster_home, require_begun
 from dicom_assets.commands.materialize import materializer
 from dicom_assets.commands.progress import working
 from dicom_assets.definitions import io_manager
@@ -43,6 +43,7 @@ def demo() -> None:
             "the demo needs tables of its own, but DICOM_TABLES_URL is the root of an archive of "
             "your files: unset it"
         )
+    require_begun(settings)
     home, console = dagster_home(), Console()
     text = "filling the archive with pydicom's DICOM files"
     with working(text, f"{text}: {{:,}} of {{:,}}") as progress:
@@ -53,7 +54,9 @@ def demo() -> None:
     with working("materializing change → instance → series, study"):
         failures = materializer(settings, home)(Span(first, last))
     if failures is not None:
-        console.print("[red]The run failed.[/] `make dev` shows more: open Runs in the page.")
+        console.print(
+            "[red]The run failed.[/] `dicom-assets dev` shows more: open Runs in the page."
+        )
         console.print("\n".join(failures), markup=False)
         sys.exit(1)
     _print_tables(console, settings, io_manager(settings).store())
@@ -113,21 +116,17 @@ def _studies_grid(store: Store) -> Grid:
 
 
 def _print_hints(console: Console, settings: Settings) -> None:
-    """Print where the tables lie, a command that asks the study table with DuckDB, and the page."""
-    root, running, here = Path(settings.tables_root), Path(sys.executable), Path.cwd()
+    """Print where the tables lie, and the commands that ask them and open Dagster's page."""
+    root, here = Path(settings.tables_root), Path.cwd()
+    beside = which("dicom-assets", path=str(Path(sys.executable).parent))
+    ours = Path(beside or "dicom-assets")
+    if which("dicom-assets") == beside:
+        ours = Path("dicom-assets")
+    elif ours.is_relative_to(here):
+        ours = ours.relative_to(here)
     shown = root.relative_to(here) if root.is_relative_to(here) else root
-    console.print(f"The tables lie in [bold]{shown}[/].")
-    if find_spec("duckdb"):
-        python = running.relative_to(here) if running.is_relative_to(here) else running
-        table = f"deltalake.DeltaTable('{shown}/{settings.study_table_path}')"
-        study = f"study = {table}.to_pyarrow_dataset()"
-        sql = (
-            "FROM study SELECT studyDate, studyDescription, instanceCount ORDER BY ALL DESC LIMIT 5"
-        )
-        code = f"import deltalake, duckdb; {study}; print(duckdb.sql('{sql}'))"
-        console.print("Ask DuckDB (paste this line):\n")
-        console.print(f'{python} -c "{code}"', style="cyan", soft_wrap=True)
-    console.print(
-        "\nNext: [bold]make dev[/], or [bold]dicom-assets dev[/], opens the same in Dagster's "
-        "page, http://127.0.0.1:3000"
-    )
+    query = "SELECT studyDate, studyDescription, instanceCount FROM study ORDER BY ALL DESC LIMIT 5"
+    console.print(f"The tables lie in [bold]{shown}[/]. Ask them in SQL:\n")
+    console.print(f'{ours} sql "{query}"', style="cyan", soft_wrap=True)
+    console.print("\nLook at the run in Dagster's page, http://127.0.0.1:3000:\n")
+    console.print(f"{ours} dev", style="cyan", soft_wrap=True)

@@ -31,7 +31,8 @@ from dicom_assets.defs.alerts.ledger import Ledger
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.run_tags import UNFINISHED
 from dicom_assets.defs.schedules.past_runs import REMEMBERED
-from dicom_assets.settings import HOME_DIRECTORY
+from dicom_assets.errors import SettingsError
+from dicom_assets.settings import HOME_DIRECTORY, Settings
 
 DEFAULT_HOME: Final = Path(HOME_DIRECTORY)
 DAGSTER_YAML: Final = "dagster.yaml"
@@ -42,6 +43,16 @@ FORMER_LOCATION: Final = "dicom_assets.definitions"
 _OriginT = TypeVar("_OriginT", RemoteInstigatorOrigin, RemoteJobOrigin)
 # The SHA-256 of each dagster.yaml of a release: a copy that nobody has changed is replaced.
 _FORMER: Final = ("9df33effcb20d409434e148f642d43c4624a230c52d15bf24b2d0163b048ed5a",)  # 0.1, 0.2
+
+
+def require_begun(settings: Settings) -> None:
+    """Raise SettingsError unless the start of the settings has come."""
+    start = settings.start_time
+    if start is not None and start > datetime.now(UTC):
+        raise SettingsError(
+            f"DICOM_START_TIME {start:%Y-%m-%dT%H:%M:%SZ} lies in the future, and nothing is read "
+            "until then: set an earlier one (`dicom-assets check` prints the feed's first hour)"
+        )
 
 
 def dagster_home() -> Path:

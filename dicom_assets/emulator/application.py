@@ -49,15 +49,16 @@ _INDEX: Final = """<!doctype html>
 <p>It behaves like the DICOM service of Azure Health Data Services, as far as storing, deleting,
 bulk updating, searching, reading metadata and the change feed go. Nothing here leaves this
 machine.</p>
+<p>It holds {:,} studies, {:,} series and {:,} instances. The change feed has {:,} entries.</p>
 <ul>
 <li><a href="v2/changefeed?includeMetadata=false">The change feed</a>,
 <a href="v2/changefeed">with metadata</a></li>
 <li><a href="v2/changefeed/latest">The newest entry</a></li>
 </ul>
-<p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{study}</code>,
+<p>Store with <code>POST v2/studies</code>, delete with <code>DELETE v2/studies/{{study}}</code>,
 search (QIDO-RS) with <code>GET v2/studies</code>, <code>v2/series</code>,
 <code>v2/instances</code>, and below a study or a series. Files are not kept: there is no
-<code>GET v2/studies/{study}</code>.</p>
+<code>GET v2/studies/{{study}}</code>.</p>
 </html>
 """
 
@@ -134,8 +135,8 @@ def _routes() -> list[Route]:
     return routes
 
 
-def _index(_request: Request) -> Response:
-    return HTMLResponse(_INDEX)
+def _index(request: Request) -> Response:
+    return HTMLResponse(_INDEX.format(*_archive(request).counts()))
 
 
 def _partitions(request: Request) -> Response:

@@ -63,6 +63,13 @@ CREATE TABLE operation (
 );
 """
 
+_COUNTS: Final = """
+WITH alive AS (SELECT data_partition, study, series FROM instance WHERE header IS NOT NULL)
+SELECT (SELECT count(*) FROM (SELECT DISTINCT data_partition, study FROM alive)),
+    (SELECT count(*) FROM (SELECT DISTINCT data_partition, study, series FROM alive)),
+    (SELECT count(*) FROM alive), (SELECT count(*) FROM entry)
+"""
+
 # With external storage only. Files have numbers of their own, for a delete writes none.
 _FILE_SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS file (number INTEGER PRIMARY KEY)",
@@ -411,6 +418,11 @@ class Archive:
         """Return the data partitions in which something was ever stored, and the default one."""
         rows = self._ask("SELECT DISTINCT data_partition FROM instance", ())
         return sorted({MICROSOFT_DEFAULT, *(name for (name,) in rows)})
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """Return how many studies, series and instances are alive, and the number of entries."""
+        ((studies, series, instances, entries),) = self._ask(_COUNTS)
+        return studies, series, instances, entries
 
     def instances(self, partition: str | None = None) -> Iterator[Instance]:
         """Yield the live instances of one data partition or of all, by key without padding."""

@@ -1,10 +1,12 @@
 """`dicom-assets dev` as a person starts it: the name of its location, its browser, its words."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from dicom_assets_tests.support import dev_server
@@ -34,3 +36,26 @@ def test_it_opens_the_asset_graph_of_dicom_assets(
         entries = answer["data"]["workspaceOrError"]["locationEntries"]
         assert [entry["name"] for entry in entries] == ["dicom_assets"]
     assert "Warning" not in (tmp_path / "dev.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals for others")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_no_process_is_left_when_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
+    """Also started as a script's job in the background, whose shell has it ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        running = dev_server.running(tmp_path)
+        server = running.__enter__()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        (dev,) = [p for p in psutil.Process().children() if "dev" in p.cmdline()]
+        family = [dev, *dev.children(recursive=True)]
+        assert len(family) > 3, "Dagster, its page, its daemon and the code location"
+        dev.send_signal(number)
+        _, left = psutil.wait_procs(family, timeout=dev_server.END_SECONDS * 2)
+        assert left == []
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(server.url)
+    finally:
+        running.__exit__(None, None, None)

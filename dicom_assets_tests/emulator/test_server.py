@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
 from dicom_assets.emulator import server
-from dicom_assets.emulator.archive import Archive
+from dicom_assets.emulator.archive import Archive, instance_key
+from dicom_assets_tests.support.dicom_files import header
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,3 +72,19 @@ def test_it_leaves_no_thread_behind(tmp_path: Path) -> None:
     after = [thread.name for thread in threading.enumerate()].count("dicom-emulator")
     assert after == before - 1
     archive.close()
+
+
+def test_the_start_page_shows_what_the_archive_holds(tmp_path: Path) -> None:
+    """Live instances only, and every entry; the numbers are those of the moment."""
+    with closing(Archive(tmp_path)) as archive, server.start(archive) as running:
+        assert "0 studies, 0 series and 0 instances" in httpx.get(running.url).text
+        for study, sop in ((1, 1), (1, 2), (2, 3)):
+            archive.store(header(study, 1, sop))
+        page = httpx.get(running.url).text
+        assert "It holds 2 studies, 2 series and 3 instances." in page
+        assert "The change feed has 3 entries." in page
+        archive.delete(instance_key(header(2, 1, 3)).study)
+        page = httpx.get(running.url).text
+        assert "It holds 1 studies, 1 series and 2 instances." in page
+        assert "The change feed has 4 entries." in page
+        assert instance_key(header(1, 1, 1)).study not in page

@@ -3,24 +3,26 @@
 import re
 from itertools import chain
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dicom_assets_tests.support.layout import ROOT, pyproject
 
+DEMO = "requirements-demo.lock"
 ENTRY = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^\]]*\])?==(\S+)(?: ; [^\\]+)? \\$", re.MULTILINE)
 HASH = re.compile(r"^    --hash=sha256:[0-9a-f]{64}(?: \\)?$")
 
 
-def lock() -> str:
-    """The text of requirements.lock."""
-    return (ROOT / "requirements.lock").read_text(encoding="utf-8")
+def lock(name: str = "requirements.lock") -> str:
+    """The text of a lock."""
+    return (ROOT / name).read_text(encoding="utf-8")
 
 
-def pinned() -> dict[str, set[str]]:
+def pinned(of: str = "requirements.lock") -> dict[str, set[str]]:
     """The versions of every package in the lock; two where Python versions differ."""
     found: dict[str, set[str]] = {}
-    for name, version in ENTRY.findall(lock()):
+    for name, version in ENTRY.findall(lock(of)):
         found.setdefault(canonicalize_name(name), set()).add(version)
     return found
 
@@ -32,12 +34,24 @@ def declared() -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
-def test_the_lock_holds_names_versions_and_hashes_only() -> None:
+@pytest.mark.parametrize("name", ["requirements.lock", DEMO])
+def test_a_lock_holds_names_versions_and_hashes_only(name: str) -> None:
     """No index, no host, no path: each line is a comment, a pinned package or a hash."""
-    lines = [line for line in lock().splitlines() if not line.startswith("#")]
+    lines = [line for line in lock(name).splitlines() if not line.startswith("#")]
     odd = [line for line in lines if not ENTRY.match(line) and not HASH.match(line)]
     assert odd == []
-    assert re.findall(r"://|@|/", lock()) == []
+    assert re.findall(r"://|@|/", lock(name)) == []
+
+
+def test_the_lock_of_the_demo_is_a_part_of_the_whole() -> None:
+    """What runs, what the examples need and what installs the clone, at the same versions."""
+    part, whole = pinned(DEMO), pinned()
+    assert {name: part[name] for name in part if not part[name] <= whole.get(name, set())} == {}
+    project = pyproject()["project"]
+    texts = [*project["dependencies"], *project["optional-dependencies"]["demo"]]
+    names = {canonicalize_name(Requirement(text).name) for text in texts}
+    assert names | {"hatchling", "editables"} <= set(part)
+    assert {"ruff", "mypy", "pytest", "playwright", "celery"} & set(part) == set()
 
 
 def test_every_package_in_the_lock_has_a_hash() -> None:

@@ -46,7 +46,7 @@ def bare(tmp_path: Path) -> Path:
     """A folder with a space in its name that holds a Makefile and what set-up depends on."""
     folder = tmp_path / "fresh clone"
     folder.mkdir()
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("*.lock"))):
         shutil.copy(ROOT / name, folder)
     return folder
 
@@ -79,6 +79,20 @@ def test_a_set_up_that_failed_is_tried_again(bare: Path, tmp_path: Path) -> None
     first, second = (make(bare, "lint", PYTHON=python) for _ in range(2))
     assert not (bare / ".venv" / ".stamp").exists()
     assert first.stderr == second.stderr
+
+
+def test_the_demo_installs_its_own_lock_until_the_whole_is_there(bare: Path) -> None:
+    """Without linters, and with them where they are: they are not left to grow old."""
+
+    def locks() -> list[str]:
+        said = make(bare, "-n", "demo").stdout
+        return re.findall(r"setup: .venv from (\S+),", said)
+
+    assert set(locks()) == {"requirements-demo.lock"}
+    (bare / ".venv").mkdir()
+    (bare / ".venv" / ".stamp").touch()
+    os.utime(bare / ".venv" / ".stamp", (0, 0))
+    assert set(locks()) == {"requirements.lock"}
 
 
 @pytest.mark.parametrize("name", [".ci/run", "README.md", "CONTRIBUTING.md"])

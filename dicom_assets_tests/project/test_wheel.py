@@ -43,7 +43,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert names == package | metadata
     files = (p for p in PACKAGE.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     own = {p.relative_to(ROOT).as_posix() for p in files}
-    assert package == own | {"dicom_assets/dagster.yaml", "dicom_assets/questions.md"}
+    beside = {"dagster.yaml", "questions.md", "workspace.yaml"}
+    assert package == own | {f"dicom_assets/{name}" for name in beside}
 
 
 def test_the_wheel_carries_its_licence(wheel: Path) -> None:

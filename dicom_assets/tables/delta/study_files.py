@@ -143,9 +143,13 @@ class StudyFiles:
                 source = self._storage.open_input_file(f"{CACHE_FOLDER}/{name}")
                 if source.size() <= WHOLE_BYTES:
                     source = handles.keep(url, at, bytes(source.read()))
-            if isinstance(source, bytes):
-                source = pa.BufferReader(source)
-            parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+            is_here = isinstance(source, bytes)
+            parquet = pq.ParquetFile(
+                pa.BufferReader(source) if is_here else source,
+                # By other threads, which is for requests at once.
+                pre_buffer=not is_here,
+                page_checksum_verification=True,
+            )
             texts = parquet.metadata.metadata or {}
             if texts[_DIGEST] != _digest(texts[_NOTE]):
                 return _NONE

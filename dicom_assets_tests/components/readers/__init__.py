@@ -27,8 +27,8 @@ END_SECONDS: Final = 30.0
 READERS: Final = ("duckdb", "clickhouse", "sail", "kernel", "polars_kernel", "polars")
 WITHOUT_QUESTIONS: Final = frozenset({"kernel"})
 """The kernel alone scans; it has no filter that its Python package would show."""
-_OURS: Final = frozenset({"polars"})
-"""Reads with the `deltalake` of the environment that runs the tests."""
+_OURS: Final = frozenset({"arrow", "polars"})
+"""They read with the `deltalake` of the environment that runs the tests."""
 
 Answer = list[list[Any]]
 
