@@ -53,6 +53,14 @@ class Log:
         return max(self.checkpoints, default=None)
 
 
+def write_file(root: str, options: Mapping[str, str], path: str, content: bytes) -> str:
+    """Write a file below the root of tables, whole or not at all; return its full path."""
+    storage = pyarrow.fs.PyFileSystem(DeltaStorageHandler(root, dict(options)))
+    with storage.open_output_stream(path) as opened:
+        opened.write(content)
+    return f"{root.rstrip('/')}/{path}"
+
+
 @dataclass(frozen=True)
 class Folder:
     """The folder of a table."""
