@@ -76,12 +76,13 @@ def _head(facts: Facts) -> Iterator[str]:
     if not shown.due:
         kind, text = "", "No hour is due yet"
     elif missing and shown.first_open:
-        first = _moment(shown.first_open, facts)
+        first = f"{_moment(shown.first_open, facts)} {_place(facts)}"
         kind, text = "bad", f"Not complete: {missing:,} of {due} missing, the first {first}"
         if shown.first_load:
             kind, text = "", f"A first load is under way: {shown.percent} % of {due}"
     else:
-        kind, text = "good", f"Complete up to {_moment(facts.came.until, facts)}, all {due}"
+        until = f"{_moment(facts.came.until, facts)} {_place(facts)}"
+        kind, text = "good", f"Complete up to {until}, {due}"
     needs = list(_needs(facts))
     yield f'<h1 class="{kind}">{text}.</h1>'
     yield f"<p>{'What needs a person:' if needs else 'Nothing needs a person.'}</p>"
@@ -198,11 +199,11 @@ def _kind(hour: datetime, came: Arrivals) -> tuple[int, bool]:
 
 def _devices(facts: Facts, *, internal: bool) -> Iterator[str]:
     came, key = facts.came, ["device", "institution"]
-    days = [came.today - (DAYS - 1 - n) * DAY for n in range(DAYS)]
+    days = [came.today - n * DAY for n in range(DAYS)]  # the newest first: seen on a phone
     last = came.rows.group_by(key).aggregate([("quarter", "max")]).to_pylist()
     last.sort(key=lambda row: (row["quarter_max"], row["device"], row["institution"]))
     devices = {Device(row["device"], row["institution"]): row["quarter_max"] for row in last}
-    rows = came.rows.filter(pc.greater_equal(came.rows["day"], pa.scalar(days[0])))
+    rows = came.rows.filter(pc.greater_equal(came.rows["day"], pa.scalar(days[-1])))
     by_day, by_device = _cells(rows, [*key, "day"]), _cells(rows, key)
     none = Cell(0, 0)
     grid = [[by_day.get((*one, day), none) for day in days] for one in devices]
@@ -214,31 +215,29 @@ def _devices(facts: Facts, *, internal: bool) -> Iterator[str]:
     )
     yield "<h2>Devices, series by day</h2>"
     note = "The device that has been silent for the longest time comes first."
-    yield f'<p class="soft">{note}{"" if internal else _NOTE}</p>'
+    yield f'<p class="soft">{note} {"" if internal else _NOTE}</p>'
     yield '<div class="scroll"><table class="days"><tr><th>device</th><th>silent for</th>'
-    yield "".join(f'<th{_monday(day)} title="{_day(day)}">{day.day}</th>' for day in days)
-    yield f"<th>{DAYS} days</th></tr>"
+    yield f"<th>{DAYS} days</th>"
+    yield "".join(f'<th{_sunday(day)} title="{_day(day)}">{day.day}</th>' for day in days) + "</tr>"
     silent = {one.device for one in facts.silent}
     most = max((cell.number for row in grid for cell in row), default=1)
     for n, (device, at) in list(enumerate(devices.items()))[:MOST_DEVICES]:
         cells = "".join(
-            _cell(cell.number, most, is_hidden=day in hidden[n], more=_monday(days[day]))
+            _cell(cell.number, most, is_hidden=day in hidden[n], more=_sunday(days[day]))
             for day, cell in enumerate(grid[n])
         )
         place = f"<small>{escape(device.institution)}</small>" if device.institution else ""
         mark = ' class="silent"' if device in silent else ""
-        yield (
-            f'<tr><td{mark}>{escape(device.name)}{place}</td><td class="n">'
-            f"{_span(came.until - at)}</td>{cells}"
-            f'<td class="n">{_number(totals[n].number, is_hidden=n in without)}</td></tr>'
-        )
+        total = _number(totals[n].number, is_hidden=n in without and totals[n].number > 0)
+        numbers = "".join(f'<td class="n">{one}</td>' for one in (_span(came.until - at), total))
+        yield f"<tr><td{mark}>{escape(device.name)}{place}</td>{numbers}{cells}</tr>"
     yield "</table></div>"
     if (left := len(devices) - MOST_DEVICES) > 0:
         yield f'<p class="soft">and {_count(left, "more device")} that sent later.</p>'
 
 
 _NOTE: Final = (
-    f" {escape(SMALL)}: about fewer than ten patients, or withheld so that sums do not give such "
+    f"{escape(SMALL)}: about fewer than ten patients, or withheld so that sums do not give such "
     "a number away."
 )
 
@@ -254,6 +253,7 @@ def _places(came: Arrivals, *, internal: bool) -> Iterator[str]:
         hidden = set() if internal else {*range(len(order))} if found is None else found
         if order:
             yield f"<h2>{title}, images of {DAYS} days</h2>"
+            yield f'<p class="soft">{"" if internal else _NOTE}</p>'
             numbers = [_number(cells[o].number, is_hidden=n in hidden) for n, o in enumerate(order)]
             names = [escape(name) or "no name" for (name,) in order]
             yield _table([column, "images"], zip(names, numbers, strict=True))
@@ -353,8 +353,8 @@ def _foot(facts: Facts, *, internal: bool) -> Iterator[str]:
     )
     yield "<footer>" + _table(["table", "version", "rows", "size"], rows)
     whose = "Internal: small numbers are shown. " if internal else ""
-    made = f"{whose}Made {_moment(facts.now, facts)}. Counts only, no value of a patient."
-    yield f"<p>{made}</p></footer>"
+    made = f"Made {_moment(facts.now, facts)}. Times are those of {_place(facts)}."
+    yield f"<p>{whose}{made} Counts only, no value of a patient.</p></footer>"
 
 
 def _is_small(facts: Facts) -> bool:
@@ -389,8 +389,8 @@ def _cell(count: int, most: int, *, is_hidden: bool, more: str) -> str:
     return f"<td {classes}>{_number(count, is_hidden=is_hidden) if count else ''}</td>"
 
 
-def _monday(day: date) -> str:
-    return ' class="off"' if day.weekday() == 0 else ""
+def _sunday(day: date) -> str:
+    return ' class="off"' if f"{day:%a}" == "Sun" else ""
 
 
 def _number(count: float, *, is_hidden: bool) -> str:
@@ -407,7 +407,8 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _rect(n: int, ends: tuple[float, float], top: float, kind: str, title: str = "") -> str:
     """Return the part of a bar at the place n from one value to another."""
     y, height = _y(ends[1], top), round(_HEIGHT * (ends[1] - ends[0]) / top, 1)
-    place = f'x="{n * 10 + 1}" width="8" y="{y}" height="{height}"'
+    x, width = (n * 10, 10) if kind == "band" else (n * 10 + 2, 6)
+    place = f'x="{x}" width="{width}" y="{y}" height="{height}"'
     return f'<rect class="{kind}" {place}><title>{title}</title></rect>'
 
 
@@ -448,9 +449,11 @@ def _round_up(value: float) -> float:
 
 
 def _moment(moment: datetime, facts: Facts) -> str:
-    local = moment.astimezone(facts.zone)
-    zone = facts.zone.key.rpartition("/")[2].replace("_", " ")
-    return f"{local:%Y-%m-%d %H:%M} {zone}"
+    return f"{moment.astimezone(facts.zone):%Y-%m-%d %H:%M}"
+
+
+def _place(facts: Facts) -> str:
+    return facts.zone.key.rpartition("/")[2].replace("_", " ")
 
 
 def _day(day: date) -> str:

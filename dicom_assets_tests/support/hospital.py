@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 
 from dicom_assets.schema import CHANGE, INSTANCE, SERIES, STUDY, SYNC
 from dicom_assets.tables.delta.snapshot import Store
-from dicom_assets.tables.sync import marks_of
 from dicom_assets.window import HOUR
 from dicom_assets_tests.support.canary import MARK
 from dicom_assets_tests.support.tables import DEFAULT, insert
@@ -20,6 +19,7 @@ DAY = timedelta(days=1)
 BERLIN = ZoneInfo("Europe/Berlin")
 # A Monday at noon, as Berlin tells the time.
 NOON = datetime(2026, 3, 2, 12, tzinfo=BERLIN).astimezone(UTC)
+MARKS = [table.mark for table in (CHANGE, INSTANCE, SERIES, STUDY)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class Sender:
         }
 
 
-def filled(store: Store, senders: Iterable[Sender], until: datetime = NOON, weeks: int = 10) -> None:
+def filled(
+    store: Store, senders: Iterable[Sender], until: datetime = NOON, weeks: int = 10
+) -> None:
     """The tables hold what the senders sent, and show every hour of the weeks before a moment."""
     rows = [row for sender in senders for row in sender.series(until)]
     insert(store, SERIES, rows)
@@ -88,7 +90,7 @@ def show_hours(store: Store, hours: Iterable[datetime], images: int = 0) -> None
     each = images // max(1, len(hours))
     insert(
         store,
-        SYNC,
+        store.tables[SYNC.name],
         (
             {
                 "hour": hour,
@@ -99,7 +101,7 @@ def show_hours(store: Store, hours: Iterable[datetime], images: int = 0) -> None
                 "updates": 0,
                 "rejected": 0,
                 "dataPartitions": "*",
-                **dict.fromkeys(marks_of(store).values(), hour + HOUR),
+                **dict.fromkeys(MARKS, hour + HOUR),
             }
             for hour in hours
         ),

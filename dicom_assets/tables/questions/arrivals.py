@@ -17,7 +17,8 @@ from dicom_assets.schema import SERIES, TIMESTAMP
 from dicom_assets.tables.delta.arrow import Values, looked_up, pc
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.plausibility import Jump, Share, jumps
-from dicom_assets.window import HOUR, floor_hour
+from dicom_assets.tables.sync import followed
+from dicom_assets.window import HOUR, Bounds, floor_hour
 
 DAY: Final = timedelta(days=1)
 # A device is expected on a weekday on which it has sent so often in so many weeks.
@@ -206,3 +207,15 @@ def silent_devices(found: Arrivals, seen: Collection[datetime]) -> list[Silence]
                 silent.append(Silence(device, day, by))
                 break
     return sorted(silent, key=lambda one: (one.day, one.by, one.device))
+
+
+def silent_now(store: Store, bounds: Bounds, zone: str | None, now: datetime) -> list[Silence]:
+    """Return the devices that are silent by the hours within bounds, which are all due.
+
+    It is judged at the end of the newest hour that all tables show.
+    """
+    window = bounds.window.clip(now - RECENT, now)
+    seen = followed(store, Bounds(window, bounds.partitions))
+    if not seen:
+        return []
+    return silent_devices(arrivals(store, max(seen) + HOUR, zone), seen)
