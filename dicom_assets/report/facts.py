@@ -44,7 +44,8 @@ class Facts:
     """The content of the report at the moment `now`, with times to be shown in `zone`.
 
     `months` has the images that came and went by month of UTC, as the feed tells. `pace` is the
-    same for a day. `free` are bytes, None when the tables do not lie on a disk.
+    same for a day, None for an archive at rest. `free` are bytes, None when the tables do not lie
+    on a disk.
     """
 
     now: datetime
@@ -56,7 +57,7 @@ class Facts:
     waiting: list[WaitingReason]
     tables: dict[str, TableState]
     months: dict[tuple[int, int], int]
-    pace: float
+    pace: float | None
     free: int | None
 
     def numbers(self) -> dict[str, int]:
@@ -90,7 +91,7 @@ def read_facts(
         waiting=by_reason(store),
         tables={n: TableState(s.version, s.count(), files[n]) for n, s in opened.items()},
         months=months,
-        pace=pace,
+        pace=None if at_rest else pace,
         free=free_bytes(store),
     )
 

@@ -39,6 +39,8 @@ MOST_DEVICES: Final = 60
 MOST_LISTED: Final = 20
 MOST_COLOURS: Final = 7
 MONTHS: Final = 24
+# A disk that has room for longer is no news.
+LONG_YEARS: Final = 5
 SMALL: Final = f"<{LEAST}"
 OTHER: Final = "other"
 _HEIGHT: Final = 200
@@ -52,9 +54,11 @@ def page(facts: Facts, *, internal: bool = False) -> str:
         *_head(facts),
         *_arrivals(facts, internal=internal),
         *_devices(facts, internal=internal),
+        '<div class="side">',
         *_places(facts.came, internal=internal),
         *_worse(facts, internal=internal),
         *_waiting(facts),
+        "</div>",
         *_growth(facts, internal=internal),
         *_foot(facts, internal=internal),
     ]
@@ -99,9 +103,9 @@ def _needs(facts: Facts) -> Iterator[str]:
             f"by {one.by}:00 it had on most of the same weekdays."
         )
     if count := sum(one.count for one in facts.waiting):
-        yield f"PACS administrator: {count:,} entries of the feed wait, see below."
+        yield f"PACS administrator: waiting entries of the feed ({count:,}), see below."
     if facts.worse:
-        yield f"Owners of devices: {_count(len(facts.worse), 'column')} got worse, see below."
+        yield f"Owners of devices: columns that got worse ({len(facts.worse)}), see below."
     largest = max((one.size.bytes for one in facts.tables.values()), default=0)
     if facts.free is not None and facts.free < largest:
         yield f"Data engineer: only {_bytes(facts.free)} are free on the disk of the tables."
@@ -118,7 +122,9 @@ class _Chart(NamedTuple):
 
 def _arrivals(facts: Facts, *, internal: bool) -> Iterator[str]:
     chart = _chart(facts.came, internal=internal)
-    yield "<h2>Images of the last 48 hours</h2>"
+    yield f"<h2>Images of the last {HOURS} hours</h2>"
+    if not internal:
+        yield f'<p class="soft">By hour, rounded up to multiples of {LEAST}.</p>'
     sums = [sum(values) for values in zip(*chart.bars.values(), strict=True)] or [0]
     top = _round_up(max(*sums, *(high for _, high in chart.band), 1))
     names = list(chart.bars)
@@ -252,23 +258,23 @@ def _places(came: Arrivals, *, internal: bool) -> Iterator[str]:
         found = withheld([cells[name] for name in order], _whole(rows, "images"))
         hidden = set() if internal else {*range(len(order))} if found is None else found
         if order:
-            yield f"<h2>{title}, images of {DAYS} days</h2>"
+            yield f"<section><h2>{title}, images of {DAYS} days</h2>"
             yield f'<p class="soft">{"" if internal else _NOTE}</p>'
             numbers = [_number(cells[o].number, is_hidden=n in hidden) for n, o in enumerate(order)]
             names = [escape(name) or "no name" for (name,) in order]
-            yield _table([column, "images"], zip(names, numbers, strict=True))
+            yield _table([column, "images"], zip(names, numbers, strict=True)) + "</section>"
 
 
 def _worse(facts: Facts, *, internal: bool) -> Iterator[str]:
     if facts.worse:
-        yield "<h2>Columns that got worse</h2>"
+        yield "<section><h2>Columns that got worse</h2>"
         yield '<p class="soft">Share of series without a value, in this week and before.</p>'
         rows = (
             (escape(one.column), escape(str(one.device)), *_shares(one.jump, small))
             for one in facts.worse[:MOST_LISTED]
             for small in [not internal and one.patients < LEAST]
         )
-        yield _table(["column of series", "device", "before", "now"], rows)
+        yield _table(["column of series", "device", "before", "now"], rows) + "</section>"
 
 
 def _shares(jump: Sequence[float], small: bool) -> Iterator[str]:  # noqa: FBT001 - of one table
@@ -277,9 +283,9 @@ def _shares(jump: Sequence[float], small: bool) -> Iterator[str]:  # noqa: FBT00
 
 
 def _waiting(facts: Facts) -> Iterator[str]:
-    yield "<h2>Waiting and rejected</h2>"
+    yield "<section><h2>Waiting and rejected</h2>"
     if not facts.waiting:
-        yield "<p>No entry of the feed waits.</p>"
+        yield "<p>No entry of the feed waits.</p></section>"
         return
     rows = (
         (
@@ -290,7 +296,7 @@ def _waiting(facts: Facts) -> Iterator[str]:
         )
         for one in facts.waiting
     )
-    yield _table(["reason", "entries", "oldest hour", "next attempt"], rows)
+    yield _table(["reason", "entries", "oldest hour", "next attempt"], rows) + "</section>"
 
 
 def _growth(facts: Facts, *, internal: bool) -> Iterator[str]:
@@ -300,17 +306,21 @@ def _growth(facts: Facts, *, internal: bool) -> Iterator[str]:
     if _is_small(facts) and not internal:
         yield f"<p>The tables take {_bytes(size)}, for {escape(SMALL)} patients.</p>"
         return
+    text = f"{_count(images, 'image')} in {_bytes(size)}."
+    if facts.pace is None or not images:
+        yield f"<p>{text}</p>"
+        return
     per_year = max(0.0, facts.pace) * 365
-    bytes_ahead = size * (1 + per_year / images) if images else size
+    more = size * per_year / images
     pace = f"about {_about(facts.pace)}" if facts.pace >= LEAST else f"fewer than {LEAST}"
-    text = (
-        f"{_count(images, 'image')} in {_bytes(size)}. At {pace} images a day, the pace of the "
-        f"last {DAYS} days, about {_about(images + per_year)} in {_bytes(bytes_ahead)} in a year."
+    text += (
+        f" At {pace} images a day, the pace of the last {DAYS} days, about "
+        f"{_about(images + per_year)} in {_bytes(size + more)} in a year."
     )
-    if facts.free is not None and bytes_ahead > size:
-        years = facts.free / (bytes_ahead - size)
-        text += f" The disk has {_bytes(facts.free)} free, for {_years(years)}."
-    yield f"<p>{text}</p>"
+    if facts.free is not None and facts.free < LONG_YEARS * more:
+        months = int(12 * facts.free / more)
+        text += f" The disk has {_bytes(facts.free)} free, for {_count(months, 'month')}."
+    yield f"<p>{escape(text)}</p>"
     if len(facts.months) > 1:
         yield from _growth_chart(facts, images, per_year)
 
@@ -462,10 +472,6 @@ def _day(day: date) -> str:
 
 def _span(span: timedelta) -> str:
     return f"{span // DAY} d" if span >= 2 * DAY else f"{span // HOUR} h"
-
-
-def _years(years: float) -> str:
-    return f"{years:,.0f} years" if years >= 2 else _count(int(years * 12), "month")  # noqa: PLR2004 - below, months say more
 
 
 def _count(number: int, noun: str) -> str:

@@ -73,12 +73,16 @@ class Sender:
 
 
 def filled(
-    store: Store, senders: Iterable[Sender], until: datetime = NOON, weeks: int = 10
+    store: Store,
+    senders: Iterable[Sender],
+    until: datetime = NOON,
+    without: Iterable[datetime] = (),
 ) -> None:
-    """The tables hold what the senders sent, and show every hour of the weeks before a moment."""
+    """The tables hold what the senders sent, and show ten weeks of hours, some `without`."""
     rows = [row for sender in senders for row in sender.series(until)]
+    hours = {until - n * HOUR for n in range(1, 10 * 168 + 1)} - set(without)
     insert(store, SERIES, rows)
-    show_hours(store, [until - n * HOUR for n in range(1, weeks * 168 + 1)], len(rows) * 30)
+    show_hours(store, hours, len(rows) * 30)
 
 
 def show_hours(store: Store, hours: Iterable[datetime], images: int = 0) -> None:

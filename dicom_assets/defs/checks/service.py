@@ -91,7 +91,7 @@ SILENT_CHECK: Final = _check(
     "institution) that sent on at least six of the last eight same weekdays, and have not by the "
     "hour by which they had on three of four of these days. Days are those of "
     "`DICOM_SITE_TIME_ZONE`, and a day of which the tables lack an hour is not judged. A device "
-    "counts until it sends again, for a week at most. There is one alert for each device.",
+    "counts until it sends again, for three weeks at most. There is one alert for each device.",
     remedy="Look at the device, at its network, and at the queue of what it sends to: a router, "
     "the archive. On a holiday, or when a device was taken away, nothing has to be done. "
     "`dicom-assets report` shows all devices by day.",
