@@ -151,7 +151,7 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     backfill = columns_job(load)
     hourly_job = tables_job(load)
     jobs_of_checks = check_jobs(names)
-    report = report_asset(names, manager.tables, due, at_rest=settings.is_embedded)
+    report = report_asset(names, [asset.key for asset in assets], due, at_rest=settings.is_embedded)
     address = settings.service_url or settings.archive_directory
     upstream = service_spec(names, address, shown[INSTANCE.name])
     return dg.Definitions(

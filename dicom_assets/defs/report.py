@@ -4,6 +4,7 @@ It has no hours: a run over hours does not make it. The page lies in `_report/` 
 the tables. Dagster gets its path and five numbers.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,7 +14,6 @@ from dicom_assets.defs.io_manager import store_of
 from dicom_assets.defs.names import Names
 from dicom_assets.defs.partitions import DueConfig, DueHours
 from dicom_assets.defs.resources import service_of
-from dicom_assets.schema import Table
 from dicom_assets.tables.upkeep.damage import named_damage
 from dicom_assets.window import Window, ticks_of
 
@@ -27,13 +27,13 @@ _MEANING: Final = (
 
 
 def report_asset(
-    names: Names, tables: tuple[Table, ...], due: DueHours, *, at_rest: bool
+    names: Names, tables: Sequence[dg.AssetKey], due: DueHours, *, at_rest: bool
 ) -> dg.AssetsDefinition:
-    """Return the asset. Of an archive `at_rest` the hours that were read are due, else all."""
+    """Return the asset, downstream of those of the tables. Of an archive `at_rest` the hours that were read are due, else all."""
 
     @dg.asset(
         key=names.key(names.report),
-        deps=[names.key(table.name) for table in tables],
+        deps=tables,
         description=_MEANING,
         group_name=names.word,
         owners=[names.owner],

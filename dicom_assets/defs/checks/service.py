@@ -1,5 +1,6 @@
 """Asset checks for the PACS administrator: the tables hold what the DICOM service serves."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -30,7 +31,7 @@ from dicom_assets.tables.questions.reconcile import SAMPLE, reconcile
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
 _check = partial(Check, reader=ReaderRole.SERVICE)
-# The most devices that a result names. Each has an alert of its own.
+# The most devices that the text of a result names.
 DEVICES_NAMED: Final = 20
 AUDIT_CHECK: Final = _check(
     name="audit",
@@ -91,7 +92,8 @@ SILENT_CHECK: Final = _check(
     "institution) that sent on at least six of the last eight same weekdays, and have not by the "
     "hour by which they had on three of four of these days. Days are those of "
     "`DICOM_SITE_TIME_ZONE`, and a day of which the tables lack an hour is not judged. A device "
-    "counts until it sends again, for three weeks at most. There is one alert for each device.",
+    "counts until it sends again, for three weeks at most. There is one alert for each "
+    "institution, and one more when its number of silent devices grows.",
     remedy="Look at the device, at its network, and at the queue of what it sends to: a router, "
     "the archive. On a holiday, or when a device was taken away, nothing has to be done. "
     "`dicom-assets report` shows all devices by day.",
@@ -314,11 +316,13 @@ def find_silent_devices(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
         f"{one.device}, expected by {one.by}:00 on {one.day:%A} {one.day}"
         for one in silent[:DEVICES_NAMED]
     )
+    by_place = Counter(one.device.institution or "without an institution" for one in silent)
     return run.check.result(
-        f"{len(silent)} devices have sent nothing: {listed}." if silent else None,
+        f"Silent devices: {len(silent)}. {listed}." if silent else None,
         "Every device has sent that was expected to.",
         {
             "devices_silent": len(silent),
-            BY_REASON: {str(one.device): 1 for one in silent} or None,
+            BY_REASON: dict(by_place) or None,
+            FIRST_LOAD: freshness.freshness_of(run.store, bounds, now).first_load,
         },
     )
