@@ -29,7 +29,10 @@ _MEANING: Final = (
 def report_asset(
     names: Names, tables: Sequence[dg.AssetKey], due: DueHours, *, at_rest: bool
 ) -> dg.AssetsDefinition:
-    """Return the asset, downstream of those of the tables. Of an archive `at_rest` the hours that were read are due, else all."""
+    """Return the asset, downstream of those of the tables.
+
+    Of an archive `at_rest` the hours that were read are due, else all.
+    """
 
     @dg.asset(
         key=names.key(names.report),
