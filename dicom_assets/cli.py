@@ -32,7 +32,7 @@ COMMANDS: Final = {
     "migrate": ("migrate", "Take over the tables that Data Factory's template wrote."),
     "narrow": ("narrow", "Remove the rows of data partitions that are not kept any more."),
     "repair": ("repair", "Show what other programs wrote to the tables, and mend it with --yes."),
-    "report": ("report", "Make a page about the tables, and open it."),
+    "report": ("report", "Make the report anew from the tables, and open it in a browser."),
     "sql": ("sql", "Ask the tables in SQL, or one of nineteen questions by name."),
     "status": ("status", "Print whether the tables are complete."),
     "view": ("view", "Print SQL that shows the tables under DICOM's keywords."),

@@ -2,7 +2,7 @@
 
 | module | content |
 |---|---|
-| `facts` | everything that the page shows, read from the tables by one pass over ten weeks |
+| `facts` | everything that the page shows, from nine weeks of `series` and small tables |
 | `small_cells` | pure: which numbers are withheld because they are about fewer than ten patients |
 | `page` | pure: the facts as one file of HTML, without scripts and without the network |
 """

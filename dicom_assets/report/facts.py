@@ -1,6 +1,6 @@
 """Everything that the report shows, from the tables alone.
 
-`series` is read for ten weeks, in a few columns. All else are small tables, and numbers of logs.
+`series` is read for nine weeks, in a few columns. All else are small tables, and numbers of logs.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ class TableState:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportFacts:
     """The content of the report at the moment `now`, with times to be shown in `zone`.
 
     `months` has the images that came and went by month of UTC, as the feed tells. `pace` is the
@@ -73,7 +73,7 @@ class Facts:
 
 def read_facts(
     store: Store, bounds: Bounds, zone: str | None, now: datetime, *, at_rest: bool = False
-) -> Facts:
+) -> ReportFacts:
     """Return the facts about the hours within bounds, which are all due (`freshness_of`)."""
     shown = freshness_of(store, bounds, now, at_rest=at_rest)
     until = now if shown.newest is None else shown.newest + HOUR
@@ -81,7 +81,7 @@ def read_facts(
     months, pace = _months(store, until)
     files = sizes(store)
     opened = {name: store.open(store.tables[name]) for name in files}
-    return Facts(
+    return ReportFacts(
         now=now,
         zone=came.zone,
         shown=shown,

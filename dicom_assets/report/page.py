@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from dicom_assets.report.facts import DAYS, Facts
+from dicom_assets.report.facts import DAYS, ReportFacts
 from dicom_assets.report.small_cells import LEAST, Cell, withheld, withheld_of_grid
 from dicom_assets.schema import INSTANCE, SERIES, SYNC
 from dicom_assets.tables.delta.arrow import pc
@@ -46,7 +46,7 @@ OTHER: Final = "other"
 _HEIGHT: Final = 200
 
 
-def page(facts: Facts, *, internal: bool = False) -> str:
+def page(facts: ReportFacts, *, internal: bool = False) -> str:
     """Return the page. Unless `internal`, numbers about fewer than LEAST patients are withheld."""
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     allowed = "default-src 'none'; style-src 'unsafe-inline'"
@@ -74,7 +74,7 @@ def page(facts: Facts, *, internal: bool = False) -> str:
     )
 
 
-def _head(facts: Facts) -> Iterator[str]:
+def _head(facts: ReportFacts) -> Iterator[str]:
     shown = facts.shown
     missing, due = shown.due - shown.followed, f"{shown.due:,} hours"
     if not shown.due:
@@ -94,7 +94,7 @@ def _head(facts: Facts) -> Iterator[str]:
         yield "<ul>" + "".join(f"<li>{escape(need)}</li>" for need in needs) + "</ul>"
 
 
-def _needs(facts: Facts) -> Iterator[str]:
+def _needs(facts: ReportFacts) -> Iterator[str]:
     if facts.shown.followed < facts.shown.due and not facts.shown.first_load:
         yield "Data engineer: read the failed runs of the missing hours."
     for one in facts.silent[:MOST_LISTED]:
@@ -112,7 +112,7 @@ def _needs(facts: Facts) -> Iterator[str]:
 
 
 class _Chart(NamedTuple):
-    """What the 48 hours show: a label for each hour, and by modality its images."""
+    """The 48 hours: their images by modality, the usual band, and the rare modalities."""
 
     hours: list[datetime]
     bars: dict[str, list[int]]
@@ -120,7 +120,7 @@ class _Chart(NamedTuple):
     rare: list[str]
 
 
-def _arrivals(facts: Facts, *, internal: bool) -> Iterator[str]:
+def _arrivals(facts: ReportFacts, *, internal: bool) -> Iterator[str]:
     chart = _chart(facts.came, internal=internal)
     yield f"<h2>Images of the last {HOURS} hours</h2>"
     if not internal:
@@ -203,7 +203,7 @@ def _kind(hour: datetime, came: Arrivals) -> tuple[int, bool]:
     return local.hour, local.weekday() >= 5  # noqa: PLR2004 - Saturday
 
 
-def _devices(facts: Facts, *, internal: bool) -> Iterator[str]:
+def _devices(facts: ReportFacts, *, internal: bool) -> Iterator[str]:
     came, key = facts.came, ["device", "institution"]
     days = [came.today - n * DAY for n in range(DAYS)]  # the newest first: seen on a phone
     last = came.rows.group_by(key).aggregate([("quarter", "max")]).to_pylist()
@@ -265,7 +265,7 @@ def _places(came: Arrivals, *, internal: bool) -> Iterator[str]:
             yield _table([column, "images"], zip(names, numbers, strict=True)) + "</section>"
 
 
-def _worse(facts: Facts, *, internal: bool) -> Iterator[str]:
+def _worse(facts: ReportFacts, *, internal: bool) -> Iterator[str]:
     if facts.worse:
         yield "<section><h2>Columns that got worse</h2>"
         yield '<p class="soft">Share of series without a value, in this week and before.</p>'
@@ -282,7 +282,7 @@ def _shares(jump: Sequence[float], small: bool) -> Iterator[str]:  # noqa: FBT00
     return (escape(SMALL) if small else f"about {round(share, 1):.0%}" for share in jump)
 
 
-def _waiting(facts: Facts) -> Iterator[str]:
+def _waiting(facts: ReportFacts) -> Iterator[str]:
     yield "<section><h2>Waiting and rejected</h2>"
     if not facts.waiting:
         yield "<p>No entry of the feed waits.</p></section>"
@@ -299,7 +299,7 @@ def _waiting(facts: Facts) -> Iterator[str]:
     yield _table(["reason", "entries", "oldest hour", "next attempt"], rows) + "</section>"
 
 
-def _growth(facts: Facts, *, internal: bool) -> Iterator[str]:
+def _growth(facts: ReportFacts, *, internal: bool) -> Iterator[str]:
     yield "<h2>Growth</h2>"
     images = facts.tables[INSTANCE.name].rows if INSTANCE.name in facts.tables else 0
     size = sum(one.size.bytes for one in facts.tables.values())
@@ -325,7 +325,7 @@ def _growth(facts: Facts, *, internal: bool) -> Iterator[str]:
         yield from _growth_chart(facts, images, per_year)
 
 
-def _growth_chart(facts: Facts, images: int, per_year: float) -> Iterator[str]:
+def _growth_chart(facts: ReportFacts, images: int, per_year: float) -> Iterator[str]:
     """Yield the images at the end of each month, and a year ahead."""
     (year, month), last = min(facts.months), max(facts.months)
     months = [
@@ -350,7 +350,7 @@ def _growth_chart(facts: Facts, images: int, per_year: float) -> Iterator[str]:
     yield '<p class="soft">Dashed: the projection.</p>'
 
 
-def _foot(facts: Facts, *, internal: bool) -> Iterator[str]:
+def _foot(facts: ReportFacts, *, internal: bool) -> Iterator[str]:
     is_small = _is_small(facts) and not internal
     rows = (
         (
@@ -367,7 +367,7 @@ def _foot(facts: Facts, *, internal: bool) -> Iterator[str]:
     yield f"<p>{whose}{made} Counts only, no value of a patient.</p></footer>"
 
 
-def _is_small(facts: Facts) -> bool:
+def _is_small(facts: ReportFacts) -> bool:
     """True if the tables hold fewer than LEAST patients, so that their sizes are about these."""
     whole = _whole(facts.came.rows)
     return whole.is_small and whole.number == facts.tables[SERIES.name].rows
@@ -435,7 +435,7 @@ def _framed(svg: Iterable[str], top: float, below: Iterable[str]) -> str:
     )
 
 
-def _hour_labels(hours: Sequence[datetime], facts: Facts) -> Iterator[str]:
+def _hour_labels(hours: Sequence[datetime], facts: ReportFacts) -> Iterator[str]:
     for n in range(0, len(hours), 8):
         local = hours[n].astimezone(facts.zone)
         yield f"<span>{local:%a} {local:%H}:00</span>"
@@ -458,11 +458,11 @@ def _round_up(value: float) -> float:
     return max(2.0, -(-value // step) * step)
 
 
-def _moment(moment: datetime, facts: Facts) -> str:
+def _moment(moment: datetime, facts: ReportFacts) -> str:
     return f"{moment.astimezone(facts.zone):%Y-%m-%d %H:%M}"
 
 
-def _place(facts: Facts) -> str:
+def _place(facts: ReportFacts) -> str:
     return facts.zone.key.rpartition("/")[2].replace("_", " ")
 
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dicom_assets.report.facts import Facts, read_facts
+from dicom_assets.report.facts import ReportFacts, read_facts
 from dicom_assets.report.page import page
 from dicom_assets.schema import REJECTED
 from dicom_assets.tables.delta.snapshot import Store
@@ -54,7 +54,9 @@ class Tables(HTMLParser):
         return {row[0]: row[1:] for row in found[1:]}
 
 
-def facts(store: Store, *, zone: str | None = "Europe/Berlin", at_rest: bool = False) -> Facts:
+def facts(
+    store: Store, *, zone: str | None = "Europe/Berlin", at_rest: bool = False
+) -> ReportFacts:
     """The facts at noon."""
     return read_facts(store, BOUNDS, zone, NOON, at_rest=at_rest)
 

@@ -9,6 +9,7 @@ from dicom_assets.defs.schedules.check_jobs import check_jobs
 SERVICE = "dicom_service"
 IO_MANAGER_KEY = "dicom_tables"
 JOB = "dicom_tables"
+REPORT = "dicom_report"
 COLUMNS_JOB = "dicom_columns"
 MAINTENANCE_JOB = "dicom_maintenance"
 REOPENED = "dicom_reopened_hours"

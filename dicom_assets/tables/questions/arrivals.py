@@ -1,4 +1,4 @@
-"""What came in lately: the series of ten weeks by device, day and patient, read from `series`.
+"""Arrivals: the series of nine weeks by device, day and patient, read from `series`.
 
 A device is a name (StationName, for want of one the model) at an institution. An arrival is a
 series, at the moment its first instance was received. Days are those of the site's time zone.
@@ -24,8 +24,8 @@ DAY: Final = timedelta(days=1)
 # A device is expected on a weekday on which it has sent so often in so many weeks.
 WEEKS, LEAST_WEEKS = 8, 6
 # A missed day is remembered for a week: a device of weekdays stays silent at the weekend.
-REMEMBERED: Final = 7
-RECENT: Final = (7 * WEEKS + REMEMBERED + 1) * DAY
+REMEMBERED_DAYS: Final = 7
+RECENT: Final = (7 * WEEKS + REMEMBERED_DAYS + 1) * DAY
 # The offsets of all time zones are multiples of it.
 QUARTER: Final = timedelta(minutes=15)
 _NAMELESS: Final = "no name"
@@ -193,7 +193,7 @@ def silent_devices(found: Arrivals, seen: Collection[datetime]) -> list[Silence]
     silent = []
     for device, days in first.items():
         last = max(days)
-        for back in range(min(REMEMBERED, (found.today - last).days - 1), -1, -1):
+        for back in range(min(REMEMBERED_DAYS, (found.today - last).days - 1), -1, -1):
             day = found.today - back * DAY
             before = (days.get(day - 7 * week * DAY) for week in range(1, WEEKS + 1))
             hours = sorted(moment.hour for moment in before if moment is not None)
