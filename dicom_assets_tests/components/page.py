@@ -10,7 +10,7 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 END_MILLISECONDS = 120_000  # the daemon looks for new backfills twice a minute
 SETTLE_MILLISECONDS = 2_500  # until plots and graph no longer move
 ZOOM_MILLISECONDS = 400
-NEARER = 3
+NEARER = 4
 MIDDLE, EDGE = "instance", 60  # the asset in the middle of the graph; a free edge below it
 PICTURE_BYTES = 250_000
 WIDTH, HEIGHT = 1400, 900

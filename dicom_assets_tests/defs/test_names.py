@@ -74,7 +74,7 @@ def names_in(made: dg.Definitions) -> set[str]:
         *(f"schedule {schedule.name}" for schedule in made.schedules or ()),
         *(f"sensor {sensor.name}" for sensor in made.sensors or ()),
         *(f"op {op.name}" for op in ops),
-        *(f"pool {pool}" for pool in pools),
+        *(f"pool {pool}" for pool in pools if pool),
         *(f"group {spec.group_name}" for spec in specs),
         *(f"owner {owner}" for spec in specs for owner in spec.owners),
     }
