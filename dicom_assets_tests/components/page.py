@@ -74,9 +74,11 @@ class DagsterPage:
 
     def graph_area(self) -> FloatRect:
         """The part of the page that the graph takes once it is shown."""
-        left, top = self._place_of("dicom_service")[0], self._place_of("series")[1]
-        right, bottom = self._place_of("study")
-        column = (right - left) / 3  # four assets stand in a row; all else is in proportion
+        names = ("dicom_service", "change", "instance", "series", "study", "dicom_report")
+        places = [self._place_of(name) for name in names]
+        left, right = places[0][0], places[-1][0]
+        top, bottom = min(y for _, y in places), max(y for _, y in places)
+        column = (right - left) / 4  # five assets stand in a row; all else is in proportion
         return {
             "x": left - 0.15 * column,
             "y": top - 0.15 * column,
