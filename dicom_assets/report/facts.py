@@ -12,18 +12,17 @@ from dicom_assets.schema import SYNC
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.questions.arrivals import (
     DAY,
-    RECENT,
     Arrivals,
     Silence,
     Worse,
     arrivals,
+    seen_hours,
     silent_devices,
     worse_columns,
 )
 from dicom_assets.tables.questions.freshness import Freshness, freshness_of
 from dicom_assets.tables.questions.growth import TableSize, free_bytes, sizes
 from dicom_assets.tables.rejected import WaitingReason, by_reason
-from dicom_assets.tables.sync import followed
 from dicom_assets.window import HOUR, Bounds
 
 # Four weeks: each weekday as often as the others.
@@ -94,12 +93,6 @@ def read_facts(
         pace=None if at_rest else pace,
         free=free_bytes(store),
     )
-
-
-def seen_hours(store: Store, bounds: Bounds, until: datetime) -> set[datetime]:
-    """Return those of the last hours before a moment that all tables show."""
-    window = bounds.window.clip(until - RECENT, until)
-    return followed(store, Bounds(window, bounds.partitions))
 
 
 def _months(store: Store, until: datetime) -> tuple[dict[tuple[int, int], int], float]:

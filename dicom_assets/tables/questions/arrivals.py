@@ -214,8 +214,11 @@ def silent_now(store: Store, bounds: Bounds, zone: str | None, now: datetime) ->
 
     It is judged at the end of the newest hour that all tables show.
     """
-    window = bounds.window.clip(now - RECENT, now)
-    seen = followed(store, Bounds(window, bounds.partitions))
-    if not seen:
-        return []
-    return silent_devices(arrivals(store, max(seen) + HOUR, zone), seen)
+    seen = seen_hours(store, bounds, now)
+    return silent_devices(arrivals(store, max(seen) + HOUR, zone), seen) if seen else []
+
+
+def seen_hours(store: Store, bounds: Bounds, until: datetime) -> set[datetime]:
+    """Return those of the hours of arrivals, before a moment, that all tables show."""
+    window = bounds.window.clip(until - RECENT, until)
+    return followed(store, Bounds(window, bounds.partitions))
