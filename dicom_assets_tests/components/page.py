@@ -82,7 +82,7 @@ class DagsterPage:
         return {
             "x": left - 0.15 * column,
             "y": top - 0.15 * column,
-            "width": right - left + 1.05 * column,
+            "width": right - left + 0.93 * column,  # the zoom stands to the right
             "height": bottom - top + 0.75 * column,
         }
 
