@@ -31,6 +31,7 @@ from dicom_assets.defs.io_manager import DeltaTables
 from dicom_assets.defs.names import DEFAULT_NAME, Names
 from dicom_assets.defs.partitions import DueHours, hourly
 from dicom_assets.defs.pool import dead_runs_sensor
+from dicom_assets.defs.report import report_asset, report_job, report_schedule
 from dicom_assets.defs.resources import DicomService
 from dicom_assets.defs.schedules.check_jobs import check_jobs
 from dicom_assets.defs.schedules.columns import columns_job
@@ -150,20 +151,28 @@ def _build(settings: Settings, names: Names, manager: DeltaTables) -> dg.Definit
     backfill = columns_job(load)
     hourly_job = tables_job(load)
     jobs_of_checks = check_jobs(names)
+    report = report_asset(names, [asset.key for asset in assets], due, at_rest=settings.is_embedded)
     address = settings.service_url or settings.archive_directory
     upstream = service_spec(names, address, shown[INSTANCE.name])
     return dg.Definitions(
         assets=[
             upstream,
-            *dg.with_source_code_references(assets),
+            *dg.with_source_code_references([*assets, report]),
             quality_spec(names, list(load.tables.values())),
         ],
         asset_checks=checks,
-        jobs=[hourly_job, *(job.job_of(checks) for job in jobs_of_checks), backfill, nightly],
+        jobs=[
+            hourly_job,
+            *(job.job_of(checks) for job in jobs_of_checks),
+            report_job(names),
+            backfill,
+            nightly,
+        ],
         schedules=[
             tables_schedule(load, hourly_job, settings.schedule, ticking),
             *(job.schedule(ticking) for job in jobs_of_checks),
             maintenance_schedule(nightly, names, ticking),
+            report_schedule(names, ticking),
         ],
         sensors=[
             reopened_sensor(load, hourly_job, sensing),

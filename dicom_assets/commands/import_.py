@@ -165,7 +165,7 @@ def _print_stored(console: Console, root: Path, stored: "ImportResult") -> None:
     if total:
         told(console, "receive times are those of this import; study dates are the files' own")
     own = "" if root.name == "own" else f" --name {root.name}"
-    told(console, f"next: dicom-assets status{own} | find{own} ACCESSION | sql{own}")
+    told(console, f"next: dicom-assets report{own} | find{own} ACCESSION | sql{own}")
 
 
 def _undo(root: Path) -> int:

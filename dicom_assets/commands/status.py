@@ -110,26 +110,38 @@ def hours_due(settings: Settings, store: Any, now: datetime) -> Hours:  # noqa: 
 
     Those of the embedded service are the hours that hold entries: it gets none by itself.
     """
-    from dicom_assets.schema import SYNC
     from dicom_assets.tables.sync import followed
-    from dicom_assets.window import HOUR, Bounds, Window, floor_hour
+    from dicom_assets.window import HOUR, datetime_of, floor_hour
 
-    rows = [h for h in store.open(SYNC).rows(["hour"])["hour"].to_pylist() if h is not None]
-    first = settings.start_time or min(rows, default=now)
-    end = floor_hour(now - timedelta(minutes=settings.delay_minutes))
-    if settings.end_time is not None:
-        end = min(end, settings.end_time)
-    if settings.is_embedded:
-        first, end = min(rows, default=now), max(rows, default=now) + HOUR
-    first = floor_hour(first)
-    kept = None if settings.data_partitions is None else frozenset(settings.data_partitions)
-    start = settings.start_time if settings.start_time and not settings.is_embedded else first
-    shown = followed(store, Bounds(Window.between(start, max(start, end)), kept))
-    due = [first + n * HOUR for n in range(max(0, -((first - end) // HOUR)))]
+    rows, bounds = _rows_of_sync(store), due_bounds(settings, store, now)
+    start, end = (datetime_of(bound) for bound in (bounds.window.start, bounds.window.end))
+    first, shown = floor_hour(start), followed(store, bounds)
+    due = [first + n * HOUR for n in range(-((first - end) // HOUR))]
     due = sorted(rows) if settings.is_embedded else due
     missing = tuple(hour for hour in due if hour not in shown)
     done = [hour for hour in due if hour in shown and (not missing or hour < missing[0])]
     return Hours(len(due), missing, max(done) + HOUR if done else None)
+
+
+def due_bounds(settings: Settings, store: Any, now: datetime) -> Any:  # noqa: ANN401 - a Store, and Bounds
+    """Return the bounds in which hours are due by now."""
+    from dicom_assets.window import HOUR, Bounds, Window, floor_hour
+
+    rows = _rows_of_sync(store)
+    first = settings.start_time or floor_hour(min(rows, default=now))
+    end = floor_hour(now - timedelta(minutes=settings.delay_minutes))
+    if settings.end_time is not None:
+        end = min(end, settings.end_time)
+    if settings.is_embedded:
+        first, end = floor_hour(min(rows, default=now)), max(rows, default=now) + HOUR
+    kept = None if settings.data_partitions is None else frozenset(settings.data_partitions)
+    return Bounds(Window.between(first, max(first, end)), kept)
+
+
+def _rows_of_sync(store: Any) -> list[datetime]:  # noqa: ANN401 - a Store
+    from dicom_assets.schema import SYNC
+
+    return [h for h in store.open(SYNC).rows(["hour"])["hour"].to_pylist() if h is not None]
 
 
 def _next_try(settings: Settings, now: datetime) -> str:

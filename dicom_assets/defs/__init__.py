@@ -10,6 +10,7 @@ Everything that imports Dagster is here, except `definitions` (the wiring) and t
   time, and runs that are dead; `watchdog`: runs that hang.
 - `adoption`: reports the hours that the tables show to Dagster, without runs.
 - `descriptions`: descriptions, column schemas and lineage for the asset pages.
+- `report`: the asset of the report, its job and schedule.
 - `schedules`: jobs, schedules and sensors that start runs.
 - `checks`: asset checks; `alerts`: messages to people; `check_words` and `check_results`: the words
   and the latest results that both share.

@@ -102,7 +102,7 @@ class DeltaTables(DeltaLakeIOManager):
         """Return the IO manager of one run, which from now on is known to live."""
         if context.instance is not None and context.run is not None:
             pool.begin(context.instance, context.run)
-        return TableIOManager(self.store())
+        return TableIOManager(self.store(), self.root_uri)
 
     def store(self) -> Store:
         """Return the tables themselves."""
@@ -119,8 +119,8 @@ class DeltaTables(DeltaLakeIOManager):
 class TableIOManager(DbIOManager):
     """The base's IO manager on our store, without SQL: no `partition_expr`, no "Query" metadata."""
 
-    def __init__(self, store: Store) -> None:
-        """Serve the tables of one store."""
+    def __init__(self, store: Store, root: str) -> None:
+        """Serve the tables of one store, below a root."""
         super().__init__(
             type_handlers=DeltaTables.type_handlers(),
             db_client=DeltaLakeDbClient(),
@@ -129,6 +129,7 @@ class TableIOManager(DbIOManager):
             default_load_type=DeltaTables.default_load_type(),
         )
         self.store = store
+        self.root = root
         self._ended = set[str]()
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:

@@ -67,6 +67,11 @@ class Names:
         return f"{self.word}_tables"
 
     @property
+    def report(self) -> str:
+        """The asset of the report."""
+        return f"{self.word}_report"
+
+    @property
     def owner(self) -> str:
         """The owner of the assets."""
         return f"team:{self.word}"

@@ -45,7 +45,7 @@ def test_one_command_fills_the_tables(own: Path) -> None:
     assert lines[1].endswith("→ data/own")
     assert lines[2].startswith("refused 6: ")
     assert lines[-2] == ("receive times are those of this import; study dates are the files' own")
-    assert lines[-1] == "next: dicom-assets status | find ACCESSION | sql"
+    assert lines[-1] == "next: dicom-assets report | find ACCESSION | sql"
     assert max(map(len, lines)) <= 80
     rows = _instances(own)
     assert sorted(row["sopinstanceuid"] for row in rows) == ["1.2.1.1.1", "1.2.1.1.2", "1.2.2.1.1"]

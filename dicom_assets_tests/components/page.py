@@ -10,7 +10,7 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 END_MILLISECONDS = 120_000  # the daemon looks for new backfills twice a minute
 SETTLE_MILLISECONDS = 2_500  # until plots and graph no longer move
 ZOOM_MILLISECONDS = 400
-NEARER = 3
+NEARER = 4
 MIDDLE, EDGE = "instance", 60  # the asset in the middle of the graph; a free edge below it
 PICTURE_BYTES = 250_000
 WIDTH, HEIGHT = 1400, 900
@@ -74,13 +74,15 @@ class DagsterPage:
 
     def graph_area(self) -> FloatRect:
         """The part of the page that the graph takes once it is shown."""
-        left, top = self._place_of("dicom_service")[0], self._place_of("series")[1]
-        right, bottom = self._place_of("study")
-        column = (right - left) / 3  # four assets stand in a row; all else is in proportion
+        names = ("dicom_service", "change", "instance", "series", "study", "dicom_report")
+        places = [self._place_of(name) for name in names]
+        left, right = places[0][0], places[-1][0]
+        top, bottom = min(y for _, y in places), max(y for _, y in places)
+        column = (right - left) / 4  # five assets stand in a row; all else is in proportion
         return {
             "x": left - 0.15 * column,
             "y": top - 0.15 * column,
-            "width": right - left + 1.05 * column,
+            "width": right - left + 0.93 * column,  # the zoom stands to the right
             "height": bottom - top + 0.75 * column,
         }
 

@@ -24,12 +24,15 @@ TODAY = {
     "job dicom_hourly_checks",
     "job dicom_audit",
     "job dicom_daily_checks",
+    "asset dicom_report",
+    "job dicom_daily_report",
     "job dicom_columns",
     "job dicom_maintenance",
     "schedule dicom_tables_schedule",
     "schedule dicom_hourly_checks_schedule",
     "schedule dicom_audit_schedule",
     "schedule dicom_daily_checks_schedule",
+    "schedule dicom_daily_report_schedule",
     "schedule dicom_maintenance_schedule",
     "sensor dicom_reopened_hours",
     "sensor dicom_dead_runs",
@@ -72,7 +75,7 @@ def names_in(made: dg.Definitions) -> set[str]:
         *(f"schedule {schedule.name}" for schedule in made.schedules or ()),
         *(f"sensor {sensor.name}" for sensor in made.sensors or ()),
         *(f"op {op.name}" for op in ops),
-        *(f"pool {pool}" for pool in pools),
+        *(f"pool {pool}" for pool in pools if pool),
         *(f"group {spec.group_name}" for spec in specs),
         *(f"owner {owner}" for spec in specs for owner in spec.owners),
     }
@@ -103,7 +106,7 @@ def test_two_sets_load_in_one_code_location(settings: Settings) -> None:
     assert keys == {
         f"{place}/{name}"
         for place in ("north", "south")
-        for name in ("change", "instance", "series", "study")
+        for name in ("change", "instance", "series", "study", f"{place}_report")
     }
     assert repository.get_job("north_tables").name == "north_tables"
 

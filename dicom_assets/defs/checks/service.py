@@ -1,6 +1,7 @@
 """Asset checks for the PACS administrator: the tables hold what the DICOM service serves."""
 
-from datetime import timedelta
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,7 @@ from dicom_assets.tables import rejected
 from dicom_assets.tables.delta.retry import Run
 from dicom_assets.tables.outcome import Progress
 from dicom_assets.tables.questions import freshness, lag
+from dicom_assets.tables.questions.arrivals import silent_now
 from dicom_assets.tables.questions.audit import Audit, audit
 from dicom_assets.tables.questions.lag import Lag
 from dicom_assets.tables.questions.plausibility import parse_newest
@@ -29,6 +31,8 @@ from dicom_assets.tables.questions.reconcile import SAMPLE, reconcile
 from dicom_assets.window import HOUR, Window, datetime_of, floor_hour, ticks_of
 
 _check = partial(Check, reader=ReaderRole.SERVICE)
+# The most devices that the text of a result names.
+DEVICES_NAMED: Final = 20
 AUDIT_CHECK: Final = _check(
     name="audit",
     runs=Runs.AUDIT,
@@ -84,12 +88,26 @@ REJECTED_CHECK: Final = _check(
     "`window_start`, and such a run does not wait for the next attempt. "
     "`dicom-assets find SEQUENCE` shows one entry.",
 )
+SILENT_CHECK: Final = _check(
+    name="silent",
+    runs=Runs.HOURLY,
+    means="Looks in `series` for devices (StationName, for want of one the model, at an "
+    "institution) that sent on at least six of the last eight same weekdays, and have not by the "
+    "hour by which they had on three of four of these days. Days are those of "
+    "`DICOM_SITE_TIME_ZONE`, and a day of which the tables lack an hour is not judged. A device "
+    "counts until it sends again, for three weeks at most. There is one alert for each "
+    "institution, and one more when its number of silent devices grows.",
+    remedy="Look at the device, at its network, and at the queue of what it sends to: a router, "
+    "the archive. On a holiday, or when a device was taken away, nothing has to be done. "
+    "`dicom-assets report` shows all devices by day.",
+)
 SERVICE_CHECKS: Final = (
     AUDIT_CHECK,
     RECONCILIATION_CHECK,
     PARSING_CHECK,
     LAG_CHECK,
     REJECTED_CHECK,
+    SILENT_CHECK,
 )
 
 
@@ -101,6 +119,7 @@ def service_checks(names: Names, due: DueHours) -> list[dg.AssetChecksDefinition
         define_check(PARSING_CHECK, names, parse_headers, ParsingConfig),
         define_check(LAG_CHECK, names, partial(ask_for_newest, due), DueConfig),
         define_check(REJECTED_CHECK, names, count_rejected),
+        define_check(SILENT_CHECK, names, partial(find_silent_devices, due), DueConfig),
     ]
 
 
@@ -286,5 +305,27 @@ def count_rejected(run: CheckRun) -> dg.AssetCheckResult:
             "entries_waiting": count,
             "oldest_hour": hour_key(min(one.oldest for one in waiting)) if waiting else None,
             BY_REASON: {one.reason: one.count for one in waiting} or None,
+        },
+    )
+
+
+def find_silent_devices(due: DueHours, run: CheckRun) -> dg.AssetCheckResult:
+    """Red unless every device has sent that was expected to."""
+    # By this machine's clock, because the service may be down.
+    now = datetime.now(UTC)
+    bounds = run.service.bounds(due.window(now, run.config(DueConfig)))
+    silent = silent_now(run.store, bounds, run.service.site_time_zone, now)
+    listed = "; ".join(
+        f"{one.device}, expected by {one.by}:00 on {one.day:%A} {one.day}"
+        for one in silent[:DEVICES_NAMED]
+    )
+    by_place = Counter(one.device.institution or "without an institution" for one in silent)
+    return run.check.result(
+        f"Silent devices: {len(silent)}. {listed}." if silent else None,
+        "Every device has sent that was expected to.",
+        {
+            "devices_silent": len(silent),
+            BY_REASON: dict(by_place) or None,
+            FIRST_LOAD: freshness.freshness_of(run.store, bounds, now).first_load,
         },
     )

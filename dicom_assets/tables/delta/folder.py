@@ -17,10 +17,12 @@ from typing import Any, Final, NamedTuple, cast
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
+from dicom_assets.errors import TableUnavailableError
 from dicom_assets.schema import Table
+from dicom_assets.tables.delta.handles import Output
 from dicom_assets.tables.delta.snapshot import Store
 from dicom_assets.tables.delta.table_errors import raise_table_errors
 
@@ -51,6 +53,26 @@ class Log:
     def newest_checkpoint(self) -> int | None:
         """The version from which reading begins; None when there is no checkpoint."""
         return max(self.checkpoints, default=None)
+
+
+def write_file(root: str, options: Mapping[str, str], path: str, content: bytes) -> str:
+    """Write a file below the root of tables, whole or not at all, and return its full path.
+
+    Raises TableUnavailableError when the storage does not take it.
+    """
+    full = f"{root.rstrip('/')}/{path}"
+    try:
+        if "://" not in root:
+            Path(root).mkdir(parents=True, exist_ok=True)
+        storage = pyarrow.fs.PyFileSystem(DeltaStorageHandler(root, dict(options)))
+        with Output(storage, path, most=0) as opened:
+            opened.write(content)
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        raise TableUnavailableError(
+            f"{full} could not be written ({type(error).__name__}): check that the folder may be "
+            "written and that there is space, then run again"
+        ) from None
+    return full
 
 
 @dataclass(frozen=True)

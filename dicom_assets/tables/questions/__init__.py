@@ -15,5 +15,6 @@
 | `commits` | Which other programs have changed data, and are newest commits lost? |
 | `conflicts` | How often did a commit come after that of another run? |
 | `conformity` | Do columns, protocol and properties of the tables match this version? |
+| `arrivals` | What came in lately, which devices are silent, which columns got worse? |
 | `growth` | How large are tables and logs, and how much room is left? |
 """

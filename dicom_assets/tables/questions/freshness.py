@@ -56,11 +56,24 @@ class Freshness:
         return int(self.share * 1000) / 10
 
 
-def freshness_of(store: Store, bounds: Bounds, now: datetime) -> Freshness:
-    """Return the freshness of the tables over the hours within bounds, which are all due."""
+def freshness_of(
+    store: Store, bounds: Bounds, now: datetime, *, at_rest: bool = False
+) -> Freshness:
+    """Return the freshness of the tables over the hours within bounds, which are all due.
+
+    Of an archive `at_rest`, which gets no hour by itself, those are due that were read.
+    """
     first, end = (datetime_of(tick) for tick in (bounds.window.start, bounds.window.end))
     first = floor_hour(first)
-    due = [first + n * HOUR for n in range(-((first - end) // HOUR))]
+    due = [
+        hour
+        for hour in (
+            store.open(SYNC).rows(["hour"])["hour"].to_pylist()
+            if at_rest
+            else (first + n * HOUR for n in range(-((first - end) // HOUR)))
+        )
+        if hour is not None
+    ]
     shown = followed(store, bounds).intersection(due)
     missing = [hour for hour in due if hour not in shown]
     newest = max(shown, default=None)

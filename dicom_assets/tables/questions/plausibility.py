@@ -171,8 +171,8 @@ def compare_rates(
     return Rates(
         series,
         series_before,
-        nulls=_jumps(new, old, points),
-        unparsable=_jumps(parsed.shares(), parsed_before.shares(), points),
+        nulls=jumps(new, old, points),
+        unparsable=jumps(parsed.shares(), parsed_before.shares(), points),
     )
 
 
@@ -198,14 +198,14 @@ def _nulls(snapshot: Snapshot, names: Sequence[str], condition: str) -> list[dic
     ).to_pylist()
 
 
-def _jumps(now: Mapping[str, Share], before: Mapping[str, Share], points: float) -> dict[str, Jump]:
+def jumps(now: Mapping[str, Share], before: Mapping[str, Share], points: float) -> dict[str, Jump]:
     """Return by column the rises above `points` and above chance, of columns with enough values."""
-    jumps = dict[str, Jump]()
+    found = dict[str, Jump]()
     for name, new in now.items():
         old = before.get(name, Share(0.0, 0))
         if min(old.of, new.of) >= LEAST_SERIES:
             both = (new.share * new.of + old.share * old.of) / (new.of + old.of)
             error = sqrt(max(0.0, both * (1 - both)) * (1 / new.of + 1 / old.of))
             if new.share - old.share > max(points, STANDARD_ERRORS * error):
-                jumps[name] = Jump(old.share, new.share)
-    return jumps
+                found[name] = Jump(old.share, new.share)
+    return found

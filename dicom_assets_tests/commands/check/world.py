@@ -53,6 +53,7 @@ SCHEDULES: Final = (
     "dicom_hourly_checks_schedule",
     "dicom_audit_schedule",
     "dicom_daily_checks_schedule",
+    "dicom_daily_report_schedule",
     "dicom_maintenance_schedule",
 )
 SENSORS: Final = (
