@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from dicom_assets.definitions import build_definitions
-from dicom_assets.defs.check_words import BY_REASON, FIRST_LOAD
+from dicom_assets.defs.check_words import BY_REASON
 from dicom_assets.defs.checks.service import SILENT_CHECK
 from dicom_assets.settings import Settings
 from dicom_assets.window import floor_hour
@@ -95,7 +95,7 @@ def test_silent_devices_are_told_by_institution(root: Path, instance: dg.Dagster
     job = dg.define_asset_job(
         "one",
         selection=dg.AssetSelection.checks(
-            dg.AssetCheckKey(dg.AssetKey("dicom_service"), "silent")
+            dg.AssetCheckKey(dg.AssetKey("dicom_quality"), "silent")
         ),
     )
     made = dg.Definitions.merge(definitions(root), dg.Definitions(jobs=[job]))
@@ -107,6 +107,5 @@ def test_silent_devices_are_told_by_institution(root: Path, instance: dg.Dagster
     assert {name: value.value for name, value in told.metadata.items()} == {
         "devices_silent": 2,
         BY_REASON: {"North Clinic": 1, "South Clinic": 1},
-        FIRST_LOAD: False,
     }
     assert (str(SILENT_CHECK.reader), str(SILENT_CHECK.runs)) == ("service", "hourly")

@@ -138,7 +138,7 @@ def tables_schedule(
             owed = load.owed(context.instance, expected, context.log.warning)
             if not owed:
                 return dg.SkipReason("all tables show every hour that is closed")
-            return _requests(load, context, feed, tick, owed)
+            return _requests(load, context, feed, tick, owed, MOST_RUNS)
 
     return request_missing
 
@@ -149,7 +149,7 @@ def _requests(  # noqa: PLR0913, PLR0917 - the parts of a tick
     feed: "ChangeFeed",
     moment: datetime,
     owed: Owed,
-    most: int = MOST_RUNS,
+    most: int,
 ) -> list[dg.RunRequest] | dg.SkipReason:
     """Return a run for each slice of the owed hours, at most so many, or the reason for none."""
     now, keys = datetime.now(UTC), list(load.tables.values())
@@ -239,7 +239,7 @@ def reopened_sensor(
         if not owed:
             return dg.SkipReason("all tables show every hour that was read")
         with load.service.glance() as feed:
-            return _requests(load, context, feed, now, owed)
+            return _requests(load, context, feed, now, owed, MOST_RUNS)
 
     return request_reopened
 
@@ -260,7 +260,7 @@ def _first_slice(
         owed = load.owed(context.instance, expected, context.log.warning)
         if not owed:
             return dg.SkipReason("no hour is due yet")
-        return _requests(load, context, feed, now, owed, most=1)
+        return _requests(load, context, feed, now, owed, 1)
 
 
 def unfilled_sensor(
