@@ -145,7 +145,9 @@ def test_its_asset_looks_like_the_others(more: World) -> None:
     }
     assert list(assets) == [table.name for table in (CHANGE, INSTANCE, SERIES, STUDY, TOY)]
     spec, other = (next(iter(assets[name].specs)) for name in ("toy", "study"))
-    assert (spec.description or "").startswith(f"{TOY.description} Its checks: ")
+    means, green, follows = TOY.description.partition("**A green hour**")
+    checks = "Its checks: [dicom_quality](/assets/dicom_quality).\n\n"
+    assert spec.description == f"{means}{checks}{green}{follows}"
     for same in ("group_name", "owners", "kinds", "partitions_def", "freshness_policy"):
         assert getattr(spec, same) == getattr(other, same)
     assert assets["toy"].op.pool == assets["study"].op.pool == "dicom_tables"
