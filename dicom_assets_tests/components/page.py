@@ -14,6 +14,8 @@ NEARER = 4
 MIDDLE, EDGE = "instance", 60  # the asset in the middle of the graph; a free edge below it
 PICTURE_BYTES = 250_000
 WIDTH, HEIGHT = 1400, 900
+# A page that loads on a busy machine is no fault.
+expect.set_options(timeout=30_000)
 
 
 class DagsterPage:
