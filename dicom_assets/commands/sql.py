@@ -80,9 +80,9 @@ def sql(
     text = asked[question].sql if question else query or ""
     text = sys.stdin.read() if text == "-" else text
     with working("opening the tables") as progress:
-        from dicom_assets.definitions import io_manager
+        from dicom_assets.commands.find.studies import opened
 
-        store = io_manager(Settings.from_environment(complete=False)).store()
+        store = opened(Settings.from_environment(complete=False))
         with _answer(store, text, progress) as rows:
             if csv_file:
                 _write(csv_file, rows, _csv)
