@@ -113,11 +113,13 @@ def hours_due(settings: Settings, store: Any, now: datetime) -> Hours:  # noqa: 
     from dicom_assets.tables.sync import followed
     from dicom_assets.window import HOUR, datetime_of, floor_hour
 
-    rows, bounds = _rows_of_sync(store), due_bounds(settings, store, now)
+    bounds = due_bounds(settings, store, now)
     start, end = (datetime_of(bound) for bound in (bounds.window.start, bounds.window.end))
     first, shown = floor_hour(start), followed(store, bounds)
-    due = [first + n * HOUR for n in range(-((first - end) // HOUR))]
-    due = sorted(rows) if settings.is_embedded else due
+    if settings.is_embedded:
+        due = sorted(_rows_of_sync(store))
+    else:
+        due = [first + n * HOUR for n in range(-((first - end) // HOUR))]
     missing = tuple(hour for hour in due if hour not in shown)
     done = [hour for hour in due if hour in shown and (not missing or hour < missing[0])]
     return Hours(len(due), missing, max(done) + HOUR if done else None)
@@ -151,17 +153,19 @@ def _next_try(settings: Settings, now: datetime) -> str:
         return ""
     tick = now.replace(minute=int(match[1]), second=0, microsecond=0)
     tick += timedelta(hours=1) if tick <= now else timedelta()
-    local = ""
-    if settings.site_time_zone:
-        place = settings.site_time_zone.rpartition("/")[2].replace("_", " ")
-        local = f" ({tick.astimezone(ZoneInfo(settings.site_time_zone)):%H:%M} {place})"
-    return f", tried again {tick:%H:%M}{local}"
+    return f", tried again {tick:%H:%M}{_local(tick, settings.site_time_zone)}"
 
 
 def _moment(moment: datetime, zone: str | None) -> str:
-    place = "" if zone is None else zone.rpartition("/")[2].replace("_", " ")
-    local = "" if zone is None else f" ({moment.astimezone(ZoneInfo(zone)):%H:%M} {place})"
-    return f"{moment:%Y-%m-%d %H:%M} UTC{local}"
+    return f"{moment:%Y-%m-%d %H:%M} UTC{_local(moment, zone)}"
+
+
+def _local(moment: datetime, zone: str | None) -> str:
+    """Return the time of day of a moment at the site, with the site's name; nothing without one."""
+    if not zone:
+        return ""
+    place = zone.rpartition("/")[2].replace("_", " ")
+    return f" ({moment.astimezone(ZoneInfo(zone)):%H:%M} {place})"
 
 
 def _dagster(home: Path, zone: str | None) -> Iterator[tuple[str, str, str]]:
